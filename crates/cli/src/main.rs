@@ -1,0 +1,2 @@
+//! The `ntkpipe` command.
+fn main() {}

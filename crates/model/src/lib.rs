@@ -1,0 +1,2 @@
+//! Statistics and linear algebra of ntkpipe.
+#![forbid(unsafe_code)]

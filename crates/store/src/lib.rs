@@ -1,0 +1,1 @@
+//! Everything ntkpipe keeps on disk.
