@@ -1,1 +1,2 @@
 //! Everything ntkpipe keeps on disk.
+pub mod simulate;
