@@ -34,6 +34,7 @@ mod summary;
 mod table;
 mod tail;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::io::Write;

@@ -94,7 +94,7 @@ impl SimulateOptions {
                 found: self.causal_features,
             });
         }
-        // A protein takes one bit less than 32 of a column index; Parquet counts columns in 16 bits.
+        // Parquet numbers the columns of a row group in 16 bits, with a sign; one is taken by the ids.
         if self.features >= 32_767 {
             return Err(SimulateError::TooMany {
                 what: "features",
