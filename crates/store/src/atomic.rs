@@ -33,7 +33,11 @@ impl AtomicError {
 fn temporary_name(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(format!("{MARK}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
+    name.push(format!(
+        "{MARK}{}-{}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    ));
     path.with_file_name(name)
 }
 
@@ -61,7 +65,12 @@ fn create_file(path: &Path) -> io::Result<(PathBuf, fs_err::File)> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }
-    unused(path, |temporary| fs_err::File::options().write(true).create_new(true).open(temporary))
+    unused(path, |temporary| {
+        fs_err::File::options()
+            .write(true)
+            .create_new(true)
+            .open(temporary)
+    })
 }
 
 /// A buffered file that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
@@ -144,7 +153,10 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> Result<(), AtomicError> {
         .and_then(|()| fs_err::rename(&temporary, path));
     written.map_err(|source| {
         let _ = fs_err::remove_file(&temporary);
-        AtomicError { path: path.to_path_buf(), source }
+        AtomicError {
+            path: path.to_path_buf(),
+            source,
+        }
     })
 }
 
@@ -168,7 +180,10 @@ impl AtomicFolder {
             unused(path, |temporary| fs_err::create_dir(temporary))
         };
         let (temporary, ()) = make().map_err(AtomicError::at(path))?;
-        Ok(Self { path: path.to_path_buf(), temporary: Some(temporary) })
+        Ok(Self {
+            path: path.to_path_buf(),
+            temporary: Some(temporary),
+        })
     }
 
     /// The temporary folder, to write into.
@@ -323,7 +338,10 @@ mod tests {
         fs_err::write(folder.path().join("file"), "").unwrap();
         let path = folder.path().join("file/below");
         let error = write(&path, &[b"x"]).unwrap_err();
-        assert_eq!(error.to_string(), format!("could not write `{}`", path.display()));
+        assert_eq!(
+            error.to_string(),
+            format!("could not write `{}`", path.display())
+        );
         assert_ne!(error.source.kind(), io::ErrorKind::Other);
     }
 }

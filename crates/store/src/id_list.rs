@@ -49,9 +49,13 @@ pub enum IdListError {
 /// # Errors
 /// `Read`; `NotText`; `Uneven` when lines of one field stand among lines of several.
 pub fn read_id_list(path: &Path) -> Result<Vec<String>, IdListError> {
-    let bytes =
-        fs_err::read(path).map_err(|source| IdListError::Read { path: path.to_path_buf(), source })?;
-    let text = String::from_utf8(bytes).map_err(|_| IdListError::NotText { path: path.to_path_buf() })?;
+    let bytes = fs_err::read(path).map_err(|source| IdListError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| IdListError::NotText {
+        path: path.to_path_buf(),
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
 
     let mut ids = Vec::new();
@@ -61,7 +65,9 @@ pub fn read_id_list(path: &Path) -> Result<Vec<String>, IdListError> {
         let fields: Vec<&str> = content.split_whitespace().collect();
         let is_comment = content.starts_with('#');
         if ids.is_empty() && id_field.is_none() {
-            let named = fields.iter().position(|field| field.trim_start_matches('#') == "IID");
+            let named = fields
+                .iter()
+                .position(|field| field.trim_start_matches('#') == "IID");
             let after_family = named == Some(1) && fields[0].trim_start_matches('#') == "FID";
             if named == Some(0) || after_family {
                 id_field = named;
@@ -74,9 +80,16 @@ pub fn read_id_list(path: &Path) -> Result<Vec<String>, IdListError> {
         let found = fields.len();
         let expected = *expected.get_or_insert(found.min(2));
         if found.min(2) != expected {
-            return Err(IdListError::Uneven { path: path.to_path_buf(), line: line + 1, expected, found });
+            return Err(IdListError::Uneven {
+                path: path.to_path_buf(),
+                line: line + 1,
+                expected,
+                found,
+            });
         }
-        let field = id_field.filter(|field| *field < found).unwrap_or(expected - 1);
+        let field = id_field
+            .filter(|field| *field < found)
+            .unwrap_or(expected - 1);
         ids.push(fields[field].to_owned());
     }
     Ok(ids)
@@ -109,7 +122,11 @@ mod tests {
             "# made by hand\nS1\n# more\nS2\nS1\n",
         ];
         for layout in layouts {
-            assert_eq!(read(layout.as_bytes()).unwrap(), ["S1", "S2", "S1"], "{layout:?}");
+            assert_eq!(
+                read(layout.as_bytes()).unwrap(),
+                ["S1", "S2", "S1"],
+                "{layout:?}"
+            );
         }
         assert_eq!(read(b"").unwrap(), Vec::<String>::new());
     }
@@ -118,10 +135,15 @@ mod tests {
     fn errors_name_the_file_and_line() {
         let error = read(b"S1\nF S2\n").unwrap_err().to_string();
         assert!(error.starts_with("line 2 of the id list `"), "{error}");
-        assert!(error.contains("has 2 fields, the lines before it 1; write one sample id a line"), "{error}");
+        assert!(
+            error.contains("has 2 fields, the lines before it 1; write one sample id a line"),
+            "{error}"
+        );
         let error = read(b"\xff\xfe\x00").unwrap_err().to_string();
         assert!(error.contains("is not UTF-8 text"), "{error}");
-        let error = read_id_list(Path::new("no/such/list")).unwrap_err().to_string();
+        let error = read_id_list(Path::new("no/such/list"))
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "could not read the id list `no/such/list`");
     }
 }

@@ -91,9 +91,14 @@ pub enum ResultsError {
 }
 
 impl ResultsError {
-    fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(path: &Path) -> impl FnOnce(E) -> Self {
+    fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Encode { path, source: source.into() }
+        move |source| Self::Encode {
+            path,
+            source: source.into(),
+        }
     }
 }
 
@@ -143,7 +148,9 @@ impl Column {
     fn write_field(&self, row: usize, into: &mut impl Write) -> std::io::Result<()> {
         match self {
             Self::Text(values) => write_text(&values[row], into),
-            Self::OptionalText(values) => values[row].as_ref().map_or(Ok(()), |text| write_text(text, into)),
+            Self::OptionalText(values) => values[row]
+                .as_ref()
+                .map_or(Ok(()), |text| write_text(text, into)),
             Self::Float(values) => values[row].map_or(Ok(()), |value| write_float(value, into)),
             Self::Int(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
             Self::Bool(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
@@ -175,10 +182,18 @@ fn check(path: &Path, columns: &[(String, Column)]) -> Result<usize, ResultsErro
     for (place, (name, column)) in columns.iter().enumerate() {
         if column.len() != expected {
             let (column, found) = (name.clone(), column.len());
-            return Err(ResultsError::Rows { path: path.to_path_buf(), column, expected, found });
+            return Err(ResultsError::Rows {
+                path: path.to_path_buf(),
+                column,
+                expected,
+                found,
+            });
         }
         if columns[..place].iter().any(|(before, _)| before == name) {
-            return Err(ResultsError::DuplicateColumn { path: path.to_path_buf(), column: name.clone() });
+            return Err(ResultsError::DuplicateColumn {
+                path: path.to_path_buf(),
+                column: name.clone(),
+            });
         }
     }
     Ok(expected)
@@ -202,19 +217,32 @@ pub fn write_table(path: &Path, columns: &[(String, Column)]) -> Result<(), Resu
             Field::new(name, data_type, !matches!(column, Column::Text(_)))
         })
         .collect();
-    let arrays = columns.iter().map(|(_, column)| column.to_array()).collect();
+    let arrays = columns
+        .iter()
+        .map(|(_, column)| column.to_array())
+        .collect();
     write_arrays(path, fields, arrays)
 }
 
 /// Writes `arrays` as a Parquet table (zstd).
-pub(crate) fn write_arrays(path: &Path, fields: Vec<Field>, arrays: Vec<ArrayRef>) -> Result<(), ResultsError> {
-    let batch =
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(ResultsError::encode(path))?;
-    let properties = WriterProperties::builder().set_compression(compression()).build();
-    let mut writer = ArrowWriter::try_new(AtomicFile::create(path)?, batch.schema(), Some(properties))
+pub(crate) fn write_arrays(
+    path: &Path,
+    fields: Vec<Field>,
+    arrays: Vec<ArrayRef>,
+) -> Result<(), ResultsError> {
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(ResultsError::encode(path))?;
+    let properties = WriterProperties::builder()
+        .set_compression(compression())
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(AtomicFile::create(path)?, batch.schema(), Some(properties))
+            .map_err(ResultsError::encode(path))?;
     writer.write(&batch).map_err(ResultsError::encode(path))?;
-    writer.into_inner().map_err(ResultsError::encode(path))?.commit()?;
+    writer
+        .into_inner()
+        .map_err(ResultsError::encode(path))?
+        .commit()?;
     Ok(())
 }
 
@@ -260,43 +288,68 @@ pub fn write_tsv(path: &Path, columns: &[(String, Column)]) -> Result<(), Result
 pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
     let metadata = read_metadata(path)?;
     let schema = metadata.schema().clone();
-    let decode = |source: ArrowError| TableError::Decode { path: path.to_path_buf(), source };
+    let decode = |source: ArrowError| TableError::Decode {
+        path: path.to_path_buf(),
+        source,
+    };
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let batches: Vec<RecordBatch> = read_batches(path, &metadata, &all, 0..n_rows(&metadata))?
         .collect::<Result<_, _>>()
         .map_err(decode)?;
     let batch = concat_batches(&schema, &batches).map_err(decode)?;
-    let read = |(field, array): (&Arc<Field>, &ArrayRef)| -> Result<(String, Column), ResultsError> {
-        let values = match field.data_type() {
-            DataType::Dictionary(_, values) => values.as_ref(),
-            other => other,
+    let read =
+        |(field, array): (&Arc<Field>, &ArrayRef)| -> Result<(String, Column), ResultsError> {
+            let values = match field.data_type() {
+                DataType::Dictionary(_, values) => values.as_ref(),
+                other => other,
+            };
+            let to = match values {
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+                DataType::Boolean => DataType::Boolean,
+                integer if integer.is_integer() => DataType::Int64,
+                float if float.is_floating() => DataType::Float64,
+                other => {
+                    let (column, found) = (field.name().clone(), other.to_string());
+                    return Err(ResultsError::ColumnType {
+                        path: path.to_path_buf(),
+                        column,
+                        found,
+                    });
+                }
+            };
+            let options = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            let array = cast_with_options(array, &to, &options).map_err(decode)?;
+            let column = match to {
+                DataType::Utf8 if array.null_count() == 0 => Column::Text(
+                    array
+                        .as_string::<i32>()
+                        .iter()
+                        .flatten()
+                        .map(str::to_owned)
+                        .collect(),
+                ),
+                DataType::Utf8 => Column::OptionalText(
+                    array
+                        .as_string::<i32>()
+                        .iter()
+                        .map(|text| text.map(str::to_owned))
+                        .collect(),
+                ),
+                DataType::Boolean => Column::Bool(array.as_boolean().iter().collect()),
+                DataType::Int64 => Column::Int(array.as_primitive::<Int64Type>().iter().collect()),
+                _ => Column::Float(array.as_primitive::<Float64Type>().iter().collect()),
+            };
+            Ok((field.name().clone(), column))
         };
-        let to = match values {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-            DataType::Boolean => DataType::Boolean,
-            integer if integer.is_integer() => DataType::Int64,
-            float if float.is_floating() => DataType::Float64,
-            other => {
-                let (column, found) = (field.name().clone(), other.to_string());
-                return Err(ResultsError::ColumnType { path: path.to_path_buf(), column, found });
-            }
-        };
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        let array = cast_with_options(array, &to, &options).map_err(decode)?;
-        let column = match to {
-            DataType::Utf8 if array.null_count() == 0 => {
-                Column::Text(array.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
-            }
-            DataType::Utf8 => Column::OptionalText(
-                array.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect(),
-            ),
-            DataType::Boolean => Column::Bool(array.as_boolean().iter().collect()),
-            DataType::Int64 => Column::Int(array.as_primitive::<Int64Type>().iter().collect()),
-            _ => Column::Float(array.as_primitive::<Float64Type>().iter().collect()),
-        };
-        Ok((field.name().clone(), column))
-    };
-    schema.fields().iter().zip(batch.columns()).map(read).collect()
+    schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(read)
+        .collect()
 }
 
 /// The columns of a table that was read, to be taken out by name and type.
@@ -308,7 +361,10 @@ pub(crate) struct Columns {
 impl Columns {
     /// Reads the table at `path`.
     pub(crate) fn read(path: &Path) -> Result<Self, ResultsError> {
-        Ok(Self { path: path.to_path_buf(), columns: read_table(path)? })
+        Ok(Self {
+            path: path.to_path_buf(),
+            columns: read_table(path)?,
+        })
     }
 
     fn take<T>(
@@ -318,11 +374,13 @@ impl Columns {
         typed: impl FnOnce(Column) -> Option<T>,
     ) -> Result<T, ResultsError> {
         let place = self.columns.iter().position(|(column, _)| column == name);
-        place.and_then(|place| typed(self.columns.swap_remove(place).1)).ok_or_else(|| ResultsError::Column {
-            path: self.path.clone(),
-            column: name.to_owned(),
-            expected,
-        })
+        place
+            .and_then(|place| typed(self.columns.swap_remove(place).1))
+            .ok_or_else(|| ResultsError::Column {
+                path: self.path.clone(),
+                column: name.to_owned(),
+                expected,
+            })
     }
 
     /// Takes the text column `name`, without nulls.
@@ -336,7 +394,12 @@ impl Columns {
     /// Takes the float column `name`; null becomes NaN.
     pub(crate) fn float(&mut self, name: &str) -> Result<Vec<f64>, ResultsError> {
         self.take(name, "float", |column| match column {
-            Column::Float(values) => Some(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect()),
+            Column::Float(values) => Some(
+                values
+                    .into_iter()
+                    .map(|value| value.unwrap_or(f64::NAN))
+                    .collect(),
+            ),
             _ => None,
         })
     }
@@ -344,7 +407,10 @@ impl Columns {
     /// Takes the integer column `name`, without nulls and negative values.
     pub(crate) fn unsigned(&mut self, name: &str) -> Result<Vec<u64>, ResultsError> {
         self.take(name, "integer", |column| match column {
-            Column::Int(values) => values.into_iter().map(|value| u64::try_from(value?).ok()).collect(),
+            Column::Int(values) => values
+                .into_iter()
+                .map(|value| u64::try_from(value?).ok())
+                .collect(),
             _ => None,
         })
     }
@@ -377,10 +443,17 @@ impl PredictionWriter {
     pub fn create(path: &Path, phenotypes: &[String]) -> Result<Self, ResultsError> {
         let mut seen = std::collections::HashSet::from(["sample_id"]);
         if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
-            return Err(ResultsError::DuplicateColumn { path: path.to_path_buf(), column: column.clone() });
+            return Err(ResultsError::DuplicateColumn {
+                path: path.to_path_buf(),
+                column: column.clone(),
+            });
         }
         let mut fields = vec![Field::new("sample_id", DataType::Utf8, false)];
-        fields.extend(phenotypes.iter().map(|name| Field::new(name, DataType::Float64, true)));
+        fields.extend(
+            phenotypes
+                .iter()
+                .map(|name| Field::new(name, DataType::Float64, true)),
+        );
         let schema = Arc::new(Schema::new(fields));
         let group_rows = (GROUP_BYTES / (8 * phenotypes.len().max(1))).max(1024);
         // Predictions rarely repeat, so a dictionary would only take room.
@@ -390,9 +463,15 @@ impl PredictionWriter {
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_max_row_group_row_count(Some(group_rows))
             .build();
-        let writer = ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties))
-            .map_err(ResultsError::encode(path))?;
-        Ok(Self { path: path.to_path_buf(), schema, writer, n_phenotypes: phenotypes.len() })
+        let writer =
+            ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties))
+                .map_err(ResultsError::encode(path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            schema,
+            writer,
+            n_phenotypes: phenotypes.len(),
+        })
     }
 
     /// Appends the samples `ids`; `predictions` is ids.len() x n_phenotypes, column-major, NaN for null.
@@ -403,18 +482,33 @@ impl PredictionWriter {
         let (n_samples, found) = (ids.len(), predictions.len());
         let expected = n_samples * self.n_phenotypes;
         if found != expected {
-            return Err(ResultsError::Block { path: self.path.clone(), n_samples, expected, found });
+            return Err(ResultsError::Block {
+                path: self.path.clone(),
+                n_samples,
+                expected,
+                found,
+            });
         }
         if ids.is_empty() {
             return Ok(());
         }
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
-        arrays.extend(predictions.chunks_exact(n_samples).map(|column| -> ArrayRef {
-            Arc::new(Float64Array::from_iter(column.iter().map(|value| (!value.is_nan()).then_some(*value))))
-        }));
-        let batch =
-            RecordBatch::try_new(self.schema.clone(), arrays).map_err(ResultsError::encode(&self.path))?;
-        self.writer.write(&batch).map_err(ResultsError::encode(&self.path))
+        arrays.extend(
+            predictions
+                .chunks_exact(n_samples)
+                .map(|column| -> ArrayRef {
+                    Arc::new(Float64Array::from_iter(
+                        column
+                            .iter()
+                            .map(|value| (!value.is_nan()).then_some(*value)),
+                    ))
+                }),
+        );
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays)
+            .map_err(ResultsError::encode(&self.path))?;
+        self.writer
+            .write(&batch)
+            .map_err(ResultsError::encode(&self.path))
     }
 
     /// Completes the table and gives it its name.
@@ -422,7 +516,10 @@ impl PredictionWriter {
     /// # Errors
     /// `Encode`, `Write`.
     pub fn finish(self) -> Result<(), ResultsError> {
-        self.writer.into_inner().map_err(ResultsError::encode(&self.path))?.commit()?;
+        self.writer
+            .into_inner()
+            .map_err(ResultsError::encode(&self.path))?
+            .commit()?;
         Ok(())
     }
 }
@@ -433,14 +530,31 @@ mod tests {
     use super::*;
 
     fn columns() -> Vec<(String, Column)> {
-        let texts = ["a", "b\tc", "d \"e\"", "", "é"].map(str::to_owned).to_vec();
-        let floats = vec![Some(0.1), None, Some(-1.5e-300), Some(1e22), Some(f64::INFINITY)];
+        let texts = ["a", "b\tc", "d \"e\"", "", "é"]
+            .map(str::to_owned)
+            .to_vec();
+        let floats = vec![
+            Some(0.1),
+            None,
+            Some(-1.5e-300),
+            Some(1e22),
+            Some(f64::INFINITY),
+        ];
         vec![
             ("phenotype".to_owned(), Column::Text(texts.clone())),
-            ("reason".to_owned(), Column::OptionalText(vec![None, Some("x".to_owned()), None, None, None])),
+            (
+                "reason".to_owned(),
+                Column::OptionalText(vec![None, Some("x".to_owned()), None, None, None]),
+            ),
             ("t_hat".to_owned(), Column::Float(floats)),
-            ("n".to_owned(), Column::Int(vec![Some(1), Some(i64::MIN), None, Some(3), Some(4)])),
-            ("warranted".to_owned(), Column::Bool(vec![Some(true), None, Some(false), None, None])),
+            (
+                "n".to_owned(),
+                Column::Int(vec![Some(1), Some(i64::MIN), None, Some(3), Some(4)]),
+            ),
+            (
+                "warranted".to_owned(),
+                Column::Bool(vec![Some(true), None, Some(false), None, None]),
+            ),
         ]
     }
 
@@ -473,11 +587,25 @@ mod tests {
                         \t\t1e22\t3\t\n\
                         é\t\tinf\t4\t\n";
         assert_eq!(fs_err::read_to_string(&path).unwrap(), expected);
-        for value in [0.1 + 0.2, 1e-5, 9.999e-6, 1e15 + 0.5, f64::MAX, f64::MIN_POSITIVE, 5e-324, -0.0, 123456.789] {
+        for value in [
+            0.1 + 0.2,
+            1e-5,
+            9.999e-6,
+            1e15 + 0.5,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            5e-324,
+            -0.0,
+            123456.789,
+        ] {
             let mut text = Vec::new();
             write_float(value, &mut text).unwrap();
             let text = String::from_utf8(text).unwrap();
-            assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
+            assert_eq!(
+                text.parse::<f64>().unwrap().to_bits(),
+                value.to_bits(),
+                "{text}"
+            );
             assert!(text.len() < 25, "{text}");
         }
     }
@@ -494,21 +622,30 @@ mod tests {
         let mut writer = PredictionWriter::create(&path, &phenotypes).unwrap();
         let mut start = 0;
         for rows in [0, 1, 1500, 3, 700] {
-            let ids: Vec<String> = (start..start + rows).map(|sample| format!("S{sample}")).collect();
-            let block: Vec<f64> =
-                (0..3).flat_map(|column| (start..start + rows).map(move |sample| value(sample, column))).collect();
+            let ids: Vec<String> = (start..start + rows)
+                .map(|sample| format!("S{sample}"))
+                .collect();
+            let block: Vec<f64> = (0..3)
+                .flat_map(|column| (start..start + rows).map(move |sample| value(sample, column)))
+                .collect();
             writer.write_block(&ids, &block).unwrap();
             start += rows;
         }
         assert!(!path.exists());
         writer.finish().unwrap();
         let read = read_table(&path).unwrap();
-        let Column::Text(ids) = &read[0].1 else { panic!("{read:?}") };
-        assert_eq!((read[0].0.as_str(), ids.len(), ids[2203].as_str()), ("sample_id", 2204, "S2203"));
+        let Column::Text(ids) = &read[0].1 else {
+            panic!("{read:?}")
+        };
+        assert_eq!(
+            (read[0].0.as_str(), ids.len(), ids[2203].as_str()),
+            ("sample_id", 2204, "S2203")
+        );
         for (column, (name, values)) in read[1..].iter().enumerate() {
             assert_eq!(name, &phenotypes[column]);
-            let expected: Vec<Option<f64>> =
-                (0..2204).map(|sample| Some(value(sample, column)).filter(|it| !it.is_nan())).collect();
+            let expected: Vec<Option<f64>> = (0..2204)
+                .map(|sample| Some(value(sample, column)).filter(|it| !it.is_nan()))
+                .collect();
             assert_eq!(values, &Column::Float(expected));
         }
     }
@@ -520,13 +657,22 @@ mod tests {
         let phenotypes: Vec<String> = (0..9000).map(|phenotype| format!("P{phenotype}")).collect();
         let mut writer = PredictionWriter::create(&path, &phenotypes).unwrap();
         for block in 0..3 {
-            let ids: Vec<String> = (0..500).map(|sample| format!("S{}", block * 500 + sample)).collect();
-            writer.write_block(&ids, &vec![block as f64; 500 * 9000]).unwrap();
+            let ids: Vec<String> = (0..500)
+                .map(|sample| format!("S{}", block * 500 + sample))
+                .collect();
+            writer
+                .write_block(&ids, &vec![block as f64; 500 * 9000])
+                .unwrap();
         }
         writer.finish().unwrap();
         let metadata = read_metadata(&path).unwrap();
         assert_eq!(metadata.metadata().num_row_groups(), 2);
-        let rows: Vec<i64> = metadata.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let rows: Vec<i64> = metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| group.num_rows())
+            .collect();
         assert_eq!(rows, [1024, 476]);
     }
 
@@ -538,19 +684,44 @@ mod tests {
         let floats = |n: usize| Column::Float(vec![None; n]);
         let uneven = [("a".to_owned(), floats(2)), ("b".to_owned(), floats(3))];
         let error = write_table(&path, &uneven).unwrap_err().to_string();
-        assert_eq!(error, format!("column `b` of `{name}` has 3 rows, the first column 2"));
+        assert_eq!(
+            error,
+            format!("column `b` of `{name}` has 3 rows, the first column 2")
+        );
         let twice = [("a".to_owned(), floats(2)), ("a".to_owned(), floats(2))];
         let error = write_tsv(&path, &twice).unwrap_err().to_string();
-        assert_eq!(error, format!("column `a` stands more than once in `{name}`; rename it in the input"));
-        let error = PredictionWriter::create(&path, &["sample_id".to_owned()]).err().unwrap().to_string();
-        assert!(error.starts_with("column `sample_id` stands more than once"), "{error}");
+        assert_eq!(
+            error,
+            format!("column `a` stands more than once in `{name}`; rename it in the input")
+        );
+        let error = PredictionWriter::create(&path, &["sample_id".to_owned()])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.starts_with("column `sample_id` stands more than once"),
+            "{error}"
+        );
         let mut writer = PredictionWriter::create(&path, &["a".to_owned()]).unwrap();
-        let error = writer.write_block(&["S1".to_owned()], &[1.0, 2.0]).unwrap_err().to_string();
-        assert_eq!(error, format!("`{name}` takes 1 values for 1 samples, got 2"));
+        let error = writer
+            .write_block(&["S1".to_owned()], &[1.0, 2.0])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!("`{name}` takes 1 values for 1 samples, got 2")
+        );
         drop(writer);
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
         write_table(&path, &uneven[..1]).unwrap();
-        let error = Columns::read(&path).unwrap().text("a").unwrap_err().to_string();
-        assert_eq!(error, format!("`{name}` has no text column `a`; delete it and run again to rebuild it"));
+        let error = Columns::read(&path)
+            .unwrap()
+            .text("a")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!("`{name}` has no text column `a`; delete it and run again to rebuild it")
+        );
     }
 }

@@ -33,7 +33,11 @@ impl Samples {
         let ids = StringArray::from_iter_values(&self.sample_id);
         let in_kernel = BooleanArray::from(self.in_kernel.clone());
         let row = UInt64Array::from(self.row.clone());
-        write_arrays(path, fields, vec![Arc::new(ids), Arc::new(in_kernel), Arc::new(row)])
+        write_arrays(
+            path,
+            fields,
+            vec![Arc::new(ids), Arc::new(in_kernel), Arc::new(row)],
+        )
     }
 
     /// Reads what [`write`](Self::write) wrote.
@@ -66,7 +70,10 @@ mod tests {
         };
         samples.write(&path).unwrap();
         assert_eq!(Samples::read(&path).unwrap(), samples);
-        let uneven = Samples { row: vec![1], ..samples };
+        let uneven = Samples {
+            row: vec![1],
+            ..samples
+        };
         assert!(uneven.write(&path).is_err());
     }
 }

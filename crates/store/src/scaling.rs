@@ -74,9 +74,15 @@ impl FeatureScaling {
         let (names, kept) = (columns.text("feature")?, columns.bool("kept")?);
         let (mean, sd) = (columns.float("mean")?, columns.float("sd")?);
         let mut scaling = Self::default();
-        for (place, name) in names.into_iter().enumerate().filter(|(place, _)| kept[*place]) {
+        for (place, name) in names
+            .into_iter()
+            .enumerate()
+            .filter(|(place, _)| kept[*place])
+        {
             scaling.names.push(name);
-            scaling.mean.push(if standardised { mean[place] } else { 0.0 });
+            scaling
+                .mean
+                .push(if standardised { mean[place] } else { 0.0 });
             scaling.sd.push(if standardised { sd[place] } else { 1.0 });
         }
         Ok(scaling)
@@ -102,7 +108,11 @@ impl FeatureScaling {
     /// `Results`.
     pub fn read(path: &Path) -> Result<Self, ScalingError> {
         let mut columns = Columns::read(path)?;
-        let (names, mean, sd) = (columns.text("feature")?, columns.float("mean")?, columns.float("sd")?);
+        let (names, mean, sd) = (
+            columns.text("feature")?,
+            columns.float("mean")?,
+            columns.float("sd")?,
+        );
         Ok(Self { names, mean, sd })
     }
 
@@ -122,16 +132,28 @@ impl FeatureScaling {
 
 fn missing_features(error: TableError) -> ScalingError {
     match error {
-        TableError::MissingColumns { path, n, n_wanted: n_features, names } => {
-            ScalingError::MissingFeatures { path, n, n_features, names }
-        }
+        TableError::MissingColumns {
+            path,
+            n,
+            n_wanted: n_features,
+            names,
+        } => ScalingError::MissingFeatures {
+            path,
+            n,
+            n_features,
+            names,
+        },
         other => ScalingError::Table(other),
     }
 }
 
 /// Scales one value, missing (NaN) to 0.
 pub(crate) fn scaled(value: f64, mean: f64, sd: f64) -> f64 {
-    if value.is_nan() { 0.0 } else { (value - mean) / sd }
+    if value.is_nan() {
+        0.0
+    } else {
+        (value - mean) / sd
+    }
 }
 
 /// Reads `rows` of `table`, scaled: row-major, rows.len() x n_features, in the features' training order.
@@ -165,13 +187,24 @@ fn read_scaled(
         return Ok(values);
     }
     let width = (READ_BYTES / (8 * rows.len())).max(1);
-    for (first, columns) in columns.chunks(width).enumerate().map(|(block, columns)| (block * width, columns)) {
+    for (first, columns) in columns
+        .chunks(width)
+        .enumerate()
+        .map(|(block, columns)| (block * width, columns))
+    {
         let read = table.read_columns_of(columns, rows.clone())?;
-        values.par_chunks_mut(n_features).enumerate().for_each(|(row, into)| {
-            for (place, column) in read.iter().enumerate().map(|(place, column)| (first + place, column)) {
-                into[place] = scaled(column[row], scaling.mean[place], scaling.sd[place]);
-            }
-        });
+        values
+            .par_chunks_mut(n_features)
+            .enumerate()
+            .for_each(|(row, into)| {
+                for (place, column) in read
+                    .iter()
+                    .enumerate()
+                    .map(|(place, column)| (first + place, column))
+                {
+                    into[place] = scaled(column[row], scaling.mean[place], scaling.sd[place]);
+                }
+            });
     }
     Ok(values)
 }
@@ -211,12 +244,26 @@ impl<'a> StandardisedRows<'a> {
         rows: Range<usize>,
         block_rows: usize,
     ) -> Result<Self, ScalingError> {
-        assert!(rows.start <= rows.end && rows.end <= table.n_rows(), "rows {rows:?} of {}", table.n_rows());
+        assert!(
+            rows.start <= rows.end && rows.end <= table.n_rows(),
+            "rows {rows:?} of {}",
+            table.n_rows()
+        );
         let columns = scaling.columns_in(table)?;
         let block_rows = block_rows.max(1);
         let kept_rows = (KEPT_BYTES / (8 * scaling.len().max(1)) / block_rows).max(1) * block_rows;
         let (ready, first, values) = (rows.start..rows.start, rows.start, Vec::new());
-        Ok(Self { table, scaling, columns, rows, block_rows, kept_rows, ready, first, values })
+        Ok(Self {
+            table,
+            scaling,
+            columns,
+            rows,
+            block_rows,
+            kept_rows,
+            ready,
+            first,
+            values,
+        })
     }
 }
 

@@ -213,7 +213,11 @@ impl Table {
     /// # Errors
     /// `Read`, `NotParquet`, `Decode`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`, `DuplicateIds`;
     /// `NoColumns`, `NoMatch`; `NotNumeric`, which counts all such columns.
-    pub fn open(path: &Path, id_column: Option<&str>, select: &[String]) -> Result<Self, TableError> {
+    pub fn open(
+        path: &Path,
+        id_column: Option<&str>,
+        select: &[String],
+    ) -> Result<Self, TableError> {
         Opening::new(path, id_column)?.finish(|opening| opening.select(select))
     }
 
@@ -221,10 +225,17 @@ impl Table {
     ///
     /// # Errors
     /// Those of [`open`](Self::open); `MissingColumns` counts all that are not there.
-    pub fn open_named(path: &Path, id_column: Option<&str>, names: &[String]) -> Result<Self, TableError> {
+    pub fn open_named(
+        path: &Path,
+        id_column: Option<&str>,
+        names: &[String],
+    ) -> Result<Self, TableError> {
         Opening::new(path, id_column)?.finish(|opening| {
-            let places: HashMap<&str, usize> =
-                opening.others.iter().map(|&place| (opening.names[place].as_str(), place)).collect();
+            let places: HashMap<&str, usize> = opening
+                .others
+                .iter()
+                .map(|&place| (opening.names[place].as_str(), place))
+                .collect();
             all_places(path, names, &places)
         })
     }
@@ -239,8 +250,12 @@ impl Table {
     /// # Errors
     /// `MissingColumns` counts all that are not selected.
     pub fn find_columns(&self, names: &[String]) -> Result<Vec<usize>, TableError> {
-        let places: HashMap<&str, usize> =
-            self.columns.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        let places: HashMap<&str, usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (name.as_str(), place))
+            .collect();
         all_places(&self.path, names, &places)
     }
 
@@ -267,29 +282,55 @@ impl Table {
     ///
     /// # Panics
     /// If an index is outside the field `columns`, or `rows` outside the table.
-    pub fn read_columns_of(&self, columns: &[usize], rows: Range<usize>) -> Result<Vec<Vec<f64>>, TableError> {
-        assert!(rows.start <= rows.end && rows.end <= self.n_rows(), "rows {rows:?} of {}", self.n_rows());
+    pub fn read_columns_of(
+        &self,
+        columns: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.n_rows(),
+            "rows {rows:?} of {}",
+            self.n_rows()
+        );
         if columns.is_empty() || rows.is_empty() {
             return Ok(vec![Vec::new(); columns.len()]);
         }
         // More tasks than threads, so that one with slow columns does not keep the others waiting.
-        let width = columns.len().div_ceil(4 * rayon::current_num_threads()).max(1);
-        let read: Vec<Vec<Vec<f64>>> =
-            columns.par_chunks(width).map(|columns| self.read_group(columns, &rows)).collect::<Result<_, _>>()?;
+        let width = columns
+            .len()
+            .div_ceil(4 * rayon::current_num_threads())
+            .max(1);
+        let read: Vec<Vec<Vec<f64>>> = columns
+            .par_chunks(width)
+            .map(|columns| self.read_group(columns, &rows))
+            .collect::<Result<_, _>>()?;
         let read: Vec<Vec<f64>> = read.into_iter().flatten().collect();
         self.check_finite(columns, rows.start, &read)?;
         Ok(read)
     }
 
-    fn read_group(&self, columns: &[usize], rows: &Range<usize>) -> Result<Vec<Vec<f64>>, TableError> {
-        let positions: Vec<usize> = columns.iter().map(|&column| self.positions[column]).collect();
+    fn read_group(
+        &self,
+        columns: &[usize],
+        rows: &Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
+        let positions: Vec<usize> = columns
+            .iter()
+            .map(|&column| self.positions[column])
+            .collect();
         // A batch holds each column once, in file order.
         let mut present = positions.clone();
         present.sort_unstable();
         present.dedup();
-        let places: Vec<usize> = positions.iter().map(|it| present.partition_point(|at| at < it)).collect();
+        let places: Vec<usize> = positions
+            .iter()
+            .map(|it| present.partition_point(|at| at < it))
+            .collect();
 
-        let mut values: Vec<Vec<f64>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
+        let mut values: Vec<Vec<f64>> = columns
+            .iter()
+            .map(|_| Vec::with_capacity(rows.len()))
+            .collect();
         for batch in read_batches(&self.path, &self.metadata, &present, rows.clone())? {
             let batch = batch.map_err(decode(&self.path))?;
             for (values, &place) in values.iter_mut().zip(&places) {
@@ -303,20 +344,40 @@ impl Table {
         Ok(values)
     }
 
-    fn check_finite(&self, columns: &[usize], first_row: usize, read: &[Vec<f64>]) -> Result<(), TableError> {
-        let n: usize = read.par_iter().map(|values| values.iter().filter(|value| value.is_infinite()).count()).sum();
+    fn check_finite(
+        &self,
+        columns: &[usize],
+        first_row: usize,
+        read: &[Vec<f64>],
+    ) -> Result<(), TableError> {
+        let n: usize = read
+            .par_iter()
+            .map(|values| values.iter().filter(|value| value.is_infinite()).count())
+            .sum();
         if n == 0 {
             return Ok(());
         }
         let offenders = columns.iter().zip(read).flat_map(|(&column, values)| {
-            let rows = values.iter().enumerate().filter(|(_, value)| value.is_infinite());
+            let rows = values
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| value.is_infinite());
             rows.map(move |(row, _)| (column, first_row + row))
         });
         let shown: Vec<String> = offenders
             .take(SHOWN)
-            .map(|(column, row)| format!("column `{}` of sample `{}`", self.columns[column], self.ids[row]))
+            .map(|(column, row)| {
+                format!(
+                    "column `{}` of sample `{}`",
+                    self.columns[column], self.ids[row]
+                )
+            })
             .collect();
-        Err(TableError::Infinite { path: self.path.clone(), n, shown: and_more(&shown, n) })
+        Err(TableError::Infinite {
+            path: self.path.clone(),
+            n,
+            shown: and_more(&shown, n),
+        })
     }
 }
 
@@ -333,11 +394,19 @@ struct Opening {
 impl Opening {
     fn new(path: &Path, id_column: Option<&str>) -> Result<Self, TableError> {
         let metadata = read_metadata(path)?;
-        let names: Vec<String> = metadata.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> = metadata
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         let repeated = repeated(&names);
         if !repeated.is_empty() {
             let names: Vec<&str> = repeated.iter().map(|(name, _)| *name).collect();
-            return Err(TableError::DuplicateColumns { path: path.to_path_buf(), names: first_few(&names) });
+            return Err(TableError::DuplicateColumns {
+                path: path.to_path_buf(),
+                names: first_few(&names),
+            });
         }
         let place = match id_column {
             None => (!names.is_empty()).then_some(0),
@@ -345,10 +414,22 @@ impl Opening {
         };
         let Some(id_place) = place else {
             let column = id_column.unwrap_or_default().to_owned();
-            return Err(TableError::NoIdColumn { path: path.to_path_buf(), column, names: first_few(&names) });
+            return Err(TableError::NoIdColumn {
+                path: path.to_path_buf(),
+                column,
+                names: first_few(&names),
+            });
         };
-        let others = (0..names.len()).filter(|place| *place != id_place).collect();
-        Ok(Self { path: path.to_path_buf(), metadata, names, id_place, others })
+        let others = (0..names.len())
+            .filter(|place| *place != id_place)
+            .collect();
+        Ok(Self {
+            path: path.to_path_buf(),
+            metadata,
+            names,
+            id_place,
+            others,
+        })
     }
 
     fn schema(&self) -> &SchemaRef {
@@ -357,10 +438,19 @@ impl Opening {
 
     /// Positions of the columns that `patterns` select, in file order.
     fn select(&self, patterns: &[String]) -> Result<Vec<usize>, TableError> {
-        let candidates = || self.others.iter().copied().filter(|&place| !is_pandas_index(&self.names[place]));
+        let candidates = || {
+            self.others
+                .iter()
+                .copied()
+                .filter(|&place| !is_pandas_index(&self.names[place]))
+        };
         if patterns.is_empty() {
-            let ignored: Vec<&String> =
-                self.others.iter().map(|&place| &self.names[place]).filter(|name| is_pandas_index(name)).collect();
+            let ignored: Vec<&String> = self
+                .others
+                .iter()
+                .map(|&place| &self.names[place])
+                .filter(|name| is_pandas_index(name))
+                .collect();
             if !ignored.is_empty() {
                 tracing::warn!(path = %self.path.display(), columns = ?ignored, "left out pandas index columns");
             }
@@ -369,10 +459,16 @@ impl Opening {
         let mut selected = vec![false; self.names.len()];
         let mut unmatched = Vec::new();
         for pattern in patterns {
-            let exact = self.others.iter().copied().find(|&place| self.names[place] == *pattern);
+            let exact = self
+                .others
+                .iter()
+                .copied()
+                .find(|&place| self.names[place] == *pattern);
             let matched: Vec<usize> = match exact {
                 Some(place) => vec![place],
-                None => candidates().filter(|&place| matches(pattern, &self.names[place])).collect(),
+                None => candidates()
+                    .filter(|&place| matches(pattern, &self.names[place]))
+                    .collect(),
             };
             if matched.is_empty() {
                 unmatched.push(pattern);
@@ -382,9 +478,18 @@ impl Opening {
         if !unmatched.is_empty() {
             let names: Vec<&String> = candidates().map(|place| &self.names[place]).collect();
             let (patterns, names) = (first_few(&unmatched), first_few(&names));
-            return Err(TableError::NoMatch { path: self.path.clone(), patterns, names });
+            return Err(TableError::NoMatch {
+                path: self.path.clone(),
+                patterns,
+                names,
+            });
         }
-        Ok(self.others.iter().copied().filter(|&place| selected[place]).collect())
+        Ok(self
+            .others
+            .iter()
+            .copied()
+            .filter(|&place| selected[place])
+            .collect())
     }
 
     fn finish(
@@ -394,14 +499,27 @@ impl Opening {
         let positions = select(&self)?;
         let id_column = self.names[self.id_place].clone();
         if positions.is_empty() {
-            return Err(TableError::NoColumns { path: self.path, column: id_column });
+            return Err(TableError::NoColumns {
+                path: self.path,
+                column: id_column,
+            });
         }
         // The ids first: when the wrong column is taken for them, that is the error to see.
         let ids = self.read_ids(&id_column)?;
         self.check_numeric(&positions)?;
         check_unique(&self.path, &id_column, &ids)?;
-        let columns = positions.iter().map(|&place| self.names[place].clone()).collect();
-        Ok(Table { path: self.path, id_column, ids, columns, positions, metadata: self.metadata })
+        let columns = positions
+            .iter()
+            .map(|&place| self.names[place].clone())
+            .collect();
+        Ok(Table {
+            path: self.path,
+            id_column,
+            ids,
+            columns,
+            positions,
+            metadata: self.metadata,
+        })
     }
 
     fn check_numeric(&self, positions: &[usize]) -> Result<(), TableError> {
@@ -415,13 +533,23 @@ impl Opening {
             return Ok(());
         }
         let (n, n_selected) = (wrong.len(), positions.len());
-        Err(TableError::NotNumeric { path: self.path.clone(), n, n_selected, shown: and_more(&wrong, n) })
+        Err(TableError::NotNumeric {
+            path: self.path.clone(),
+            n,
+            n_selected,
+            shown: and_more(&wrong, n),
+        })
     }
 
     fn read_ids(&self, column: &str) -> Result<Vec<String>, TableError> {
         let refuse = |found: String| {
             let is_text = |place: &&usize| is_text(self.schema().field(**place).data_type());
-            let text: Vec<&String> = self.others.iter().filter(is_text).map(|&place| &self.names[place]).collect();
+            let text: Vec<&String> = self
+                .others
+                .iter()
+                .filter(is_text)
+                .map(|&place| &self.names[place])
+                .collect();
             TableError::IdType {
                 path: self.path.clone(),
                 column: column.to_owned(),
@@ -442,15 +570,27 @@ impl Opening {
             let texts: Vec<Option<String>> = if is_float(data_type) {
                 let mut values = Vec::with_capacity(column.len());
                 append_floats(&mut values, column).map_err(decode(&self.path))?;
-                let wrong = values.iter().position(|value| !value.is_nan() && !is_whole(*value));
+                let wrong = values
+                    .iter()
+                    .position(|value| !value.is_nan() && !is_whole(*value));
                 if let Some(row) = wrong {
                     let row_of_file = ids.len() + row + 1;
-                    return Err(refuse(format!("{data_type}, {} in row {row_of_file}", values[row])));
+                    return Err(refuse(format!(
+                        "{data_type}, {} in row {row_of_file}",
+                        values[row]
+                    )));
                 }
-                values.iter().map(|value| (!value.is_nan()).then(|| format!("{}", *value as i64))).collect()
+                values
+                    .iter()
+                    .map(|value| (!value.is_nan()).then(|| format!("{}", *value as i64)))
+                    .collect()
             } else {
                 let texts = cast(column, &DataType::Utf8).map_err(decode(&self.path))?;
-                texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+                texts
+                    .as_string::<i32>()
+                    .iter()
+                    .map(|text| text.map(str::to_owned))
+                    .collect()
             };
             for text in texts {
                 let text = text.unwrap_or_default();
@@ -463,9 +603,12 @@ impl Opening {
         }
         match missing {
             None => Ok(ids),
-            Some((n, row)) => {
-                Err(TableError::MissingIds { path: self.path.clone(), column: column.to_owned(), n, row })
-            }
+            Some((n, row)) => Err(TableError::MissingIds {
+                path: self.path.clone(),
+                column: column.to_owned(),
+                n,
+                row,
+            }),
         }
     }
 }
@@ -479,13 +622,22 @@ fn check_unique(path: &Path, column: &str, ids: &[String]) -> Result<(), TableEr
         .iter()
         .take(SHOWN)
         .map(|(id, rows)| {
-            let rows: Vec<String> = rows.iter().take(3).map(|row| (row + 1).to_string()).collect();
+            let rows: Vec<String> = rows
+                .iter()
+                .take(3)
+                .map(|row| (row + 1).to_string())
+                .collect();
             format!("`{id}` (rows {})", rows.join(", "))
         })
         .collect();
     let n = repeated.len();
     let shown = and_more(&shown, n);
-    Err(TableError::DuplicateIds { path: path.to_path_buf(), column: column.to_owned(), n, shown })
+    Err(TableError::DuplicateIds {
+        path: path.to_path_buf(),
+        column: column.to_owned(),
+        n,
+        shown,
+    })
 }
 
 /// The names that stand more than once and where, in order of their first place.
@@ -494,25 +646,42 @@ fn repeated(names: &[String]) -> Vec<(&str, Vec<usize>)> {
     let mut again: HashMap<usize, Vec<usize>> = HashMap::new();
     for (place, name) in names.iter().enumerate() {
         match first.get(name.as_str()) {
-            Some(&before) => again.entry(before).or_insert_with(|| vec![before]).push(place),
+            Some(&before) => again
+                .entry(before)
+                .or_insert_with(|| vec![before])
+                .push(place),
             None => {
                 first.insert(name, place);
             }
         }
     }
-    let mut repeated: Vec<(&str, Vec<usize>)> =
-        again.into_iter().map(|(before, places)| (names[before].as_str(), places)).collect();
+    let mut repeated: Vec<(&str, Vec<usize>)> = again
+        .into_iter()
+        .map(|(before, places)| (names[before].as_str(), places))
+        .collect();
     repeated.sort_unstable_by_key(|(_, places)| places[0]);
     repeated
 }
 
-fn all_places(path: &Path, names: &[String], places: &HashMap<&str, usize>) -> Result<Vec<usize>, TableError> {
-    let missing: Vec<&String> = names.iter().filter(|name| !places.contains_key(name.as_str())).collect();
+fn all_places(
+    path: &Path,
+    names: &[String],
+    places: &HashMap<&str, usize>,
+) -> Result<Vec<usize>, TableError> {
+    let missing: Vec<&String> = names
+        .iter()
+        .filter(|name| !places.contains_key(name.as_str()))
+        .collect();
     if missing.is_empty() {
         return Ok(names.iter().map(|name| places[name.as_str()]).collect());
     }
     let (n, n_wanted, names) = (missing.len(), names.len(), first_few(&missing));
-    Err(TableError::MissingColumns { path: path.to_path_buf(), n, n_wanted, names })
+    Err(TableError::MissingColumns {
+        path: path.to_path_buf(),
+        n,
+        n_wanted,
+        names,
+    })
 }
 
 /// Joins the shown offenders and counts the rest.
@@ -544,7 +713,10 @@ fn value_type(data_type: &DataType) -> &DataType {
 }
 
 fn is_text(data_type: &DataType) -> bool {
-    matches!(value_type(data_type), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(
+        value_type(data_type),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
 }
 
 fn is_integer(data_type: &DataType) -> bool {
@@ -566,7 +738,14 @@ fn is_whole(value: f64) -> bool {
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
+    cast_with_options(
+        array,
+        to,
+        &CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        },
+    )
 }
 
 /// Appends a numeric column as float64, null as NaN.
@@ -581,11 +760,17 @@ fn append_floats(values: &mut Vec<f64>, column: &ArrayRef) -> Result<(), ArrowEr
 }
 
 fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
-    move |source| TableError::Decode { path: path.to_path_buf(), source }
+    move |source| TableError::Decode {
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 fn open(path: &Path) -> Result<File, TableError> {
-    let file = fs_err::File::open(path).map_err(|source| TableError::Read { path: path.to_path_buf(), source })?;
+    let file = fs_err::File::open(path).map_err(|source| TableError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
     Ok(file.into_parts().0)
 }
 
@@ -597,12 +782,19 @@ pub(crate) fn read_metadata(path: &Path) -> Result<ArrowReaderMetadata, TableErr
     (&file)
         .take(8)
         .read_to_end(&mut start)
-        .map_err(|source| TableError::Read { path: path.to_path_buf(), source })?;
+        .map_err(|source| TableError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
     if !start.starts_with(b"PAR1") && !start.starts_with(b"PARE") {
         let start = String::from_utf8_lossy(&start).escape_debug().to_string();
-        return Err(TableError::NotParquet { path: path.to_path_buf(), start });
+        return Err(TableError::NotParquet {
+            path: path.to_path_buf(),
+            start,
+        });
     }
-    ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| decode(path)(error.into()))
+    ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+        .map_err(|error| decode(path)(error.into()))
 }
 
 /// Rows of a Parquet file.
@@ -632,11 +824,517 @@ pub(crate) fn read_batches(
     let batch_rows = ((32 << 20) / (8 * positions.len().max(1))).clamp(1024, 1 << 16);
     // Each reader has its own file handle: handles cloned from one another share their position.
     ParquetRecordBatchReaderBuilder::new_with_metadata(open(path)?, metadata.clone())
-        .with_projection(ProjectionMask::roots(metadata.parquet_schema(), positions.iter().copied()))
+        .with_projection(ProjectionMask::roots(
+            metadata.parquet_schema(),
+            positions.iter().copied(),
+        ))
         .with_row_groups(groups)
         .with_offset(rows.start - skipped)
         .with_limit(rows.len())
         .with_batch_size(batch_rows)
         .build()
         .map_err(|error| decode(path)(error.into()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+    use arrow::array::{
+        BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
+        Int32Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
+        UInt8Array, UInt64Array,
+    };
+    use arrow::datatypes::{Field, Int8Type, Int32Type, Schema};
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+    use std::sync::Arc;
+
+    /// Writes a Parquet file of named arrays.
+    pub(crate) fn write(
+        path: &Path,
+        columns: Vec<(&str, ArrayRef)>,
+        codec: Compression,
+        group_rows: usize,
+    ) {
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+            .collect();
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
+        let properties = WriterProperties::builder()
+            .set_compression(codec)
+            .set_max_row_group_row_count(Some(group_rows))
+            .build();
+        let file = File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn array<A: Array + 'static>(array: A) -> ArrayRef {
+        Arc::new(array)
+    }
+
+    fn floats(values: &[f64]) -> ArrayRef {
+        array(Float64Array::from(values.to_vec()))
+    }
+
+    fn ids(n: usize) -> ArrayRef {
+        array(StringArray::from_iter_values(
+            (0..n).map(|row| format!("S{row}")),
+        ))
+    }
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn table(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+            let path = self.0.path().join("t.parquet");
+            write(&path, columns, Compression::SNAPPY, 3);
+            path
+        }
+    }
+
+    fn message(result: Result<Table, TableError>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    fn all(path: &Path) -> Result<Table, TableError> {
+        Table::open(path, None, &[])
+    }
+
+    fn bits(columns: &[Vec<f64>]) -> Vec<Vec<u64>> {
+        columns
+            .iter()
+            .map(|column| column.iter().map(|value| value.to_bits()).collect())
+            .collect()
+    }
+
+    #[test]
+    fn every_codec_reads_the_same() {
+        let folder = Folder::new();
+        let n = 5000;
+        let codecs = [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::ZSTD(ZstdLevel::default()),
+        ];
+        let columns: Vec<Vec<f64>> = (0..5)
+            .map(|column| {
+                (0..n)
+                    .map(|row| ((row * 7 + column) % 101) as f64 / 3.0)
+                    .collect()
+            })
+            .collect();
+        for codec in codecs {
+            for group_rows in [700, 100_000] {
+                let path = folder.0.path().join("t.parquet");
+                let named = ["a", "b", "c", "d", "e"]
+                    .into_iter()
+                    .zip(columns.iter().map(|it| floats(it)));
+                let named = std::iter::once(("id", ids(n))).chain(named).collect();
+                write(&path, named, codec, group_rows);
+                let table = all(&path).unwrap();
+                assert_eq!(
+                    (table.n_rows(), table.ids[4999].as_str()),
+                    (n, "S4999"),
+                    "{codec:?}"
+                );
+                assert_eq!(
+                    table.read_columns(&[0, 1, 2, 3, 4]).unwrap(),
+                    columns,
+                    "{codec:?}"
+                );
+                assert_eq!(
+                    table.read_columns(&[3, 0, 3]).unwrap(),
+                    [3, 0, 3].map(|it| columns[it].clone())
+                );
+                for rows in [0..0, 0..1, 699..701, 1400..2100, 4990..5000] {
+                    let read = table.read_columns_of(&[4, 2], rows.clone()).unwrap();
+                    assert_eq!(read, [&columns[4][rows.clone()], &columns[2][rows]]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_id_type_becomes_text() {
+        let folder = Folder::new();
+        let small = ["7", "1234567", "-3", "0"];
+        let big: [u64; 4] = [7, 9_007_199_254_740_993, u64::MAX, 0];
+        let text_cases: Vec<ArrayRef> = vec![
+            array(StringArray::from(small.to_vec())),
+            array(LargeStringArray::from(small.to_vec())),
+            array(StringViewArray::from(small.to_vec())),
+            array(small.into_iter().collect::<DictionaryArray<Int32Type>>()),
+            array(Int32Array::from(vec![7, 1_234_567, -3, 0])),
+            array(Int64Array::from(vec![7, 1_234_567, -3, 0])),
+            array(Float64Array::from(vec![7.0, 1_234_567.0, -3.0, 0.0])),
+            array(Float32Array::from(vec![7.0, 1_234_567.0, -3.0, -0.0])),
+            array(DictionaryArray::<Int8Type>::new(
+                vec![1_i8, 3, 0, 2].into(),
+                Arc::new(Int64Array::from(vec![-3, 7, 0, 1_234_567])),
+            )),
+        ];
+        for ids in text_cases {
+            let kind = ids.data_type().clone();
+            let path = folder.table(vec![("x", floats(&[0.0; 4])), ("id", ids)]);
+            assert_eq!(
+                Table::open(&path, Some("id"), &[]).unwrap().ids,
+                small,
+                "{kind}"
+            );
+        }
+        let path = folder.table(vec![
+            ("id", array(UInt64Array::from(big.to_vec()))),
+            ("x", floats(&[0.0; 4])),
+        ]);
+        assert_eq!(all(&path).unwrap().ids, big.map(|id| id.to_string()));
+        let text = ["007", " 7", "é", "S1"];
+        let path = folder.table(vec![
+            ("id", array(StringArray::from(text.to_vec()))),
+            ("x", floats(&[0.0; 4])),
+        ]);
+        assert_eq!(all(&path).unwrap().ids, text);
+    }
+
+    #[test]
+    fn every_numeric_type_becomes_float64() {
+        let folder = Folder::new();
+        let halves = cast(&floats(&[0.5, -2.0, 0.0]), &DataType::Float16).unwrap();
+        let decimals = Decimal128Array::from(vec![Some(12_345), None, Some(-1)])
+            .with_precision_and_scale(9, 2)
+            .unwrap();
+        let dictionary = DictionaryArray::<Int8Type>::new(
+            vec![Some(1_i8), None, Some(0)].into(),
+            Arc::new(Float64Array::from(vec![2.5, -1.0])),
+        );
+        let path = folder.table(vec![
+            ("id", ids(3)),
+            (
+                "u8",
+                array(UInt8Array::from(vec![Some(255), None, Some(0)])),
+            ),
+            ("i64", array(Int64Array::from(vec![-5, 0, 1 << 53]))),
+            (
+                "f32",
+                array(Float32Array::from(vec![Some(0.1), Some(f32::NAN), None])),
+            ),
+            ("f64", floats(&[0.1, f64::NAN, f64::MAX])),
+            ("f16", halves),
+            (
+                "bool",
+                array(BooleanArray::from(vec![Some(true), Some(false), None])),
+            ),
+            ("decimal", array(decimals)),
+            ("dictionary", array(dictionary)),
+            ("null", array(NullArray::new(3))),
+        ]);
+        let table = all(&path).unwrap();
+        let nan = f64::NAN;
+        let expected = vec![
+            vec![255.0, nan, 0.0],
+            vec![-5.0, 0.0, 9_007_199_254_740_992.0],
+            vec![f64::from(0.1_f32), nan, nan],
+            vec![0.1, nan, f64::MAX],
+            vec![0.5, -2.0, 0.0],
+            vec![1.0, 0.0, nan],
+            vec![123.45, nan, -0.01],
+            vec![-1.0, nan, 2.5],
+            vec![nan; 3],
+        ];
+        let read = table.read_columns(&(0..9).collect::<Vec<_>>()).unwrap();
+        for ((name, read), expected) in table.columns.iter().zip(&read).zip(&expected) {
+            for (read, expected) in read.iter().zip(expected) {
+                assert!(
+                    read == expected || (read.is_nan() && expected.is_nan()),
+                    "{name}: {read} {expected}"
+                );
+            }
+        }
+        assert_eq!(read.len(), expected.len());
+    }
+
+    #[test]
+    fn threads_do_not_change_what_is_read() {
+        let folder = Folder::new();
+        let names: Vec<String> = (0..37).map(|column| format!("x{column}")).collect();
+        let mut columns = vec![("id", ids(100))];
+        columns.extend(names.iter().enumerate().map(|(column, name)| {
+            let values: Vec<f64> = (0..100).map(|row| (row * column) as f64 / 7.0).collect();
+            (name.as_str(), floats(&values))
+        }));
+        let table = all(&folder.table(columns)).unwrap();
+        let read = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| {
+                bits(
+                    &table
+                        .read_columns(&(0..37).rev().collect::<Vec<_>>())
+                        .unwrap(),
+                )
+            })
+        };
+        assert_eq!(read(1), read(5));
+    }
+
+    #[test]
+    fn columns_are_selected_by_name_and_glob() {
+        let folder = Folder::new();
+        let x = || floats(&[0.0]);
+        let path = folder.table(vec![
+            ("prot_A", x()),
+            ("prot_B", x()),
+            ("id", ids(1)),
+            ("IL1/IL2", x()),
+            ("a[1]", x()),
+            ("__index_level_0__", x()),
+            ("note", ids(1)),
+        ]);
+        let select = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
+            Table::open(&path, Some("id"), &patterns).map(|table| table.columns)
+        };
+        assert_eq!(select(&["prot_*"]).unwrap(), ["prot_A", "prot_B"]);
+        assert_eq!(select(&["prot_B", "prot_?"]).unwrap(), ["prot_A", "prot_B"]);
+        assert_eq!(select(&["I*2", "a[1]"]).unwrap(), ["IL1/IL2", "a[1]"]);
+        assert_eq!(select(&["{prot_A,IL*}"]).unwrap(), ["prot_A", "IL1/IL2"]);
+        assert_eq!(
+            select(&["!note"]).unwrap(),
+            ["prot_A", "prot_B", "IL1/IL2", "a[1]"]
+        );
+        assert_eq!(
+            select(&["__index_level_0__"]).unwrap(),
+            ["__index_level_0__"]
+        );
+        assert_eq!(
+            select(&["prot_A", "gene_*", "id"]).unwrap_err().to_string(),
+            format!(
+                "no column of `{}` matches `gene_*`, `id`; its columns are `prot_A`, `prot_B`, `IL1/IL2`, `a[1]`, `note`",
+                path.display()
+            )
+        );
+
+        let names = ["prot_B", "a[1]", "prot_A"].map(str::to_owned);
+        let table = Table::open_named(&path, Some("id"), &names).unwrap();
+        assert_eq!(table.columns, names);
+        assert_eq!(table.find_columns(&names[1..]).unwrap(), [1, 2]);
+        let wanted = ["x1", "prot_A", "x2"].map(str::to_owned);
+        assert_eq!(
+            message(Table::open_named(&path, Some("id"), &wanted)),
+            format!("`{}` lacks 2 of 3 columns: `x1`, `x2`", path.display())
+        );
+    }
+
+    #[test]
+    fn wrong_id_columns_are_named_with_the_remedy() {
+        let folder = Folder::new();
+        let path = folder.table(vec![
+            ("P1", floats(&[3.0, 0.5])),
+            ("P2", floats(&[1.0, 2.0])),
+            ("eid", ids(2)),
+        ]);
+        let name = path.display();
+        assert_eq!(
+            message(all(&path)),
+            format!(
+                "column `P1` of `{name}` cannot hold sample ids (Float64, 0.5 in row 2); \
+                 name the id column with `--id-column`, its text columns are `eid`"
+            )
+        );
+        assert_eq!(
+            message(Table::open(&path, Some("iid"), &[])),
+            format!(
+                "`{name}` has no column `iid` for its sample ids; \
+                 pass one of its columns as `--id-column`: `P1`, `P2`, `eid`"
+            )
+        );
+        for (column, kind) in [
+            (array(BooleanArray::from(vec![true, false])), "Boolean"),
+            (
+                array(BinaryArray::from(vec![b"a".as_ref(), b"b"])),
+                "Binary",
+            ),
+        ] {
+            let path = folder.table(vec![("id", column), ("x", floats(&[1.0, 2.0]))]);
+            let expected = format!(
+                "column `id` of `{name}` cannot hold sample ids ({kind}); name the id column with `--id-column`"
+            );
+            assert_eq!(message(all(&path)), expected);
+        }
+    }
+
+    #[test]
+    fn missing_and_repeated_ids_are_counted() {
+        let folder = Folder::new();
+        let missing: [ArrayRef; 3] = [
+            array(StringArray::from(vec![
+                Some("a"),
+                Some("b"),
+                Some("c"),
+                None,
+                Some(""),
+            ])),
+            array(Int64Array::from(vec![
+                Some(1),
+                Some(2),
+                Some(3),
+                None,
+                None,
+            ])),
+            array(Float64Array::from(vec![
+                Some(1.0),
+                Some(2.0),
+                Some(3.0),
+                None,
+                Some(f64::NAN),
+            ])),
+        ];
+        for ids in missing {
+            let path = folder.table(vec![("id", ids), ("x", floats(&[0.0; 5]))]);
+            assert_eq!(
+                message(all(&path)),
+                format!(
+                    "2 sample ids of `{}` are missing in column `id`, the first in row 4; \
+                     remove these rows, or name another column with `--id-column`",
+                    path.display()
+                )
+            );
+        }
+        let repeated = [
+            "a", "b", "a", "c", "b", "b", "b", "d", "d", "e", "e", "f", "f", "g", "g",
+        ];
+        let ids = array(StringArray::from(repeated.to_vec()));
+        let path = folder.table(vec![("id", ids), ("x", floats(&[0.0; 15]))]);
+        assert_eq!(
+            message(all(&path)),
+            format!(
+                "6 sample ids of `{}` stand in more than one row in column `id`: `a` (rows 1, 3), \
+                 `b` (rows 2, 5, 6), `d` (rows 8, 9), `e` (rows 10, 11), `f` (rows 12, 13) and 1 more; \
+                 keep one row a sample, or name another column with `--id-column`",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn wrong_types_are_reported_at_once() {
+        let folder = Folder::new();
+        let mut columns = vec![("id", ids(2)), ("x", floats(&[0.0; 2]))];
+        columns.extend(["t1", "t2", "t3", "t4", "t5", "t6", "t7"].map(|name| (name, ids(2))));
+        let path = folder.table(columns);
+        assert_eq!(
+            message(all(&path)),
+            format!(
+                "7 of 8 columns selected from `{}` are not numeric: `t1` (Utf8), `t2` (Utf8), `t3` (Utf8), \
+                 `t4` (Utf8), `t5` (Utf8) and 2 more; \
+                 select the numeric ones by name or glob, or rewrite them as numbers",
+                path.display()
+            )
+        );
+        let path = folder.table(vec![("id", ids(2))]);
+        let expected = format!(
+            "`{}` has no column beside its sample ids `id`",
+            path.display()
+        );
+        assert_eq!(message(all(&path)), expected);
+        let path = folder.table(vec![
+            ("id", ids(1)),
+            ("x", floats(&[0.0])),
+            ("x", floats(&[0.0])),
+        ]);
+        let expected = format!(
+            "`{}` has more than one column of the name `x`; rename them",
+            path.display()
+        );
+        assert_eq!(message(all(&path)), expected);
+    }
+
+    #[test]
+    fn infinite_values_are_named() {
+        let folder = Folder::new();
+        let inf = f64::INFINITY;
+        let path = folder.table(vec![
+            ("id", ids(4)),
+            ("x", floats(&[0.0, inf, -inf, 1.0])),
+            ("y", floats(&[0.0; 4])),
+            ("z", floats(&[inf; 4])),
+        ]);
+        let table = all(&path).unwrap();
+        assert_eq!(
+            table.read_columns(&[0, 1, 2]).unwrap_err().to_string(),
+            format!(
+                "6 values of `{}` are infinite: column `x` of sample `S1`, column `x` of sample `S2`, \
+                 column `z` of sample `S0`, column `z` of sample `S1`, column `z` of sample `S2` and 1 more; \
+                 replace them by numbers, or by null where missing",
+                path.display()
+            )
+        );
+        let error = table.read_columns_of(&[0], 2..4).unwrap_err().to_string();
+        assert!(
+            error.contains("1 values") && error.contains("column `x` of sample `S2`;"),
+            "{error}"
+        );
+        assert_eq!(table.read_columns(&[1]).unwrap(), [[0.0; 4]]);
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let folder = Folder::new();
+        let path = folder.0.path().join("t.csv");
+        fs_err::write(&path, "id,x\nS1,0\n").unwrap();
+        let name = path.display();
+        let expected = r"(it starts with `id,x\nS1,`); write the table as Parquet";
+        assert_eq!(
+            message(all(&path)),
+            format!("`{name}` is not a Parquet file {expected}")
+        );
+        fs_err::write(&path, "").unwrap();
+        assert!(message(all(&path)).contains("(it starts with ``)"));
+
+        let whole =
+            fs_err::read(folder.table(vec![("id", ids(9)), ("x", floats(&[0.5; 9]))])).unwrap();
+        fs_err::write(&path, &whole[..whole.len() - 10]).unwrap();
+        let expected =
+            format!("`{name}` is damaged, incomplete, or of a Parquet kind that cannot be read");
+        assert_eq!(message(all(&path)), expected);
+
+        let error = all(&folder.0.path().join("absent.parquet")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("could not read `")
+                && error.to_string().ends_with("absent.parquet`")
+        );
+        assert!(std::error::Error::source(&error).is_some());
+        assert!(message(all(folder.0.path())).starts_with("could not read `"));
+    }
+
+    #[test]
+    fn mice_tables_open_where_they_are() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/mice");
+        if !folder.exists() {
+            eprintln!("skipped: no mice tables beside the workspace");
+            return;
+        }
+        let features = all(&folder.join("features.parquet")).unwrap();
+        let phenotypes = all(&folder.join("phenotypes.parquet")).unwrap();
+        assert!(features.n_rows() > 0 && !phenotypes.columns.is_empty());
+        let read = features
+            .read_columns(&(0..features.columns.len()).collect::<Vec<_>>())
+            .unwrap();
+        assert!(read.iter().all(|column| column.len() == features.n_rows()));
+    }
 }

@@ -30,7 +30,9 @@ mod sealed {
 }
 
 /// A number that an array holds: `f32` or `f64`, and no other.
-pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + std::fmt::Debug + sealed::Sealed {
+pub trait Element:
+    bytemuck::Pod + Send + Sync + PartialEq + std::fmt::Debug + sealed::Sealed
+{
     /// Name of the type in Zarr v3.
     const DATA_TYPE: &'static str;
 }
@@ -204,7 +206,13 @@ pub struct ArraySpec {
 impl ArraySpec {
     /// An array of `shape` in chunks of `chunk`, filled with 0, without attributes and dimension names.
     pub fn new(shape: [usize; 2], chunk: [usize; 2]) -> Self {
-        Self { shape, chunk, fill_nan: false, attributes: Attributes::new(), dimension_names: None }
+        Self {
+            shape,
+            chunk,
+            fill_nan: false,
+            attributes: Attributes::new(),
+            dimension_names: None,
+        }
     }
 
     fn to_metadata(&self, data_type: &str) -> ArrayMetadataV3 {
@@ -221,18 +229,27 @@ impl ArraySpec {
             configured("regular", json!({ "chunk_shape": self.chunk })),
             MetadataV3::new(data_type),
             fill_value,
-            vec![configured("bytes", json!({ "endian": "little" })), configured("crc32c", json!({}))],
+            vec![
+                configured("bytes", json!({ "endian": "little" })),
+                configured("crc32c", json!({})),
+            ],
         )
         .with_attributes(self.attributes.clone())
         .with_dimension_names(self.dimension_names.clone())
     }
 
-    fn from_metadata(path: &Path, metadata: &ArrayMetadataV3, data_type: &str) -> Result<Self, ZarrError> {
-        let refuse = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| ZarrError::Unsupported {
-            path: path.to_path_buf(),
-            field,
-            expected: expected.to_owned(),
-            found: found.to_string(),
+    fn from_metadata(
+        path: &Path,
+        metadata: &ArrayMetadataV3,
+        data_type: &str,
+    ) -> Result<Self, ZarrError> {
+        let refuse = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
+            ZarrError::Unsupported {
+                path: path.to_path_buf(),
+                field,
+                expected: expected.to_owned(),
+                found: found.to_string(),
+            }
         };
         if metadata.data_type.name() != data_type {
             return Err(refuse("data_type", data_type, &metadata.data_type));
@@ -246,12 +263,26 @@ impl ArraySpec {
             .and_then(|configuration| configuration.get("chunk_shape"))
             .and_then(|lengths| serde_json::from_value::<Vec<u64>>(lengths.clone()).ok())
             .and_then(|lengths| pair(&lengths))
-            .ok_or_else(|| refuse("chunk_grid", "`regular` with two lengths", &metadata.chunk_grid))?;
+            .ok_or_else(|| {
+                refuse(
+                    "chunk_grid",
+                    "`regular` with two lengths",
+                    &metadata.chunk_grid,
+                )
+            })?;
         // The default encoding's default separator is "/".
-        let separator = metadata.chunk_key_encoding.configuration().and_then(|it| it.get("separator"));
-        if metadata.chunk_key_encoding.name() != "default" || separator.is_some_and(|it| it != "/") {
+        let separator = metadata
+            .chunk_key_encoding
+            .configuration()
+            .and_then(|it| it.get("separator"));
+        if metadata.chunk_key_encoding.name() != "default" || separator.is_some_and(|it| it != "/")
+        {
             let found = &metadata.chunk_key_encoding;
-            return Err(refuse("chunk_key_encoding", "`default` with separator `/`", found));
+            return Err(refuse(
+                "chunk_key_encoding",
+                "`default` with separator `/`",
+                found,
+            ));
         }
         let is_little = |codec: &MetadataV3| {
             let endian = codec.configuration().and_then(|it| it.get("endian"));
@@ -261,11 +292,19 @@ impl ArraySpec {
             [bytes, checksum] if is_little(bytes) && checksum.name() == "crc32c" => {}
             codecs => {
                 let found: Vec<String> = codecs.iter().map(ToString::to_string).collect();
-                return Err(refuse("codecs", "`bytes` (little) and `crc32c`", &found.join(", ")));
+                return Err(refuse(
+                    "codecs",
+                    "`bytes` (little) and `crc32c`",
+                    &found.join(", "),
+                ));
             }
         }
         if !metadata.storage_transformers.is_empty() {
-            return Err(refuse("storage_transformers", "none", &metadata.storage_transformers.len()));
+            return Err(refuse(
+                "storage_transformers",
+                "none",
+                &metadata.storage_transformers.len(),
+            ));
         }
         let fill_nan = match metadata.fill_value.as_f64() {
             Some(value) if value.is_nan() => true,
@@ -277,18 +316,44 @@ impl ArraySpec {
             Some([rows, columns]) => Some([named(rows), named(columns)]),
             _ => None,
         };
-        Ok(Self { shape, chunk, fill_nan, attributes: metadata.attributes.clone(), dimension_names })
+        Ok(Self {
+            shape,
+            chunk,
+            fill_nan,
+            attributes: metadata.attributes.clone(),
+            dimension_names,
+        })
     }
 
     /// Names the first field in which `self` (asked for) and `found` (on disk) differ.
     fn difference(&self, found: &Self) -> Option<(&'static str, String, String)> {
         let shown = |value: &Attributes| serde_json::Value::Object(value.clone()).to_string();
         [
-            ("shape", format!("{:?}", self.shape), format!("{:?}", found.shape)),
-            ("chunk shape", format!("{:?}", self.chunk), format!("{:?}", found.chunk)),
-            ("fill value", fill_name(self.fill_nan), fill_name(found.fill_nan)),
-            ("dimension names", format!("{:?}", self.dimension_names), format!("{:?}", found.dimension_names)),
-            ("attributes", shown(&self.attributes), shown(&found.attributes)),
+            (
+                "shape",
+                format!("{:?}", self.shape),
+                format!("{:?}", found.shape),
+            ),
+            (
+                "chunk shape",
+                format!("{:?}", self.chunk),
+                format!("{:?}", found.chunk),
+            ),
+            (
+                "fill value",
+                fill_name(self.fill_nan),
+                fill_name(found.fill_nan),
+            ),
+            (
+                "dimension names",
+                format!("{:?}", self.dimension_names),
+                format!("{:?}", found.dimension_names),
+            ),
+            (
+                "attributes",
+                shown(&self.attributes),
+                shown(&found.attributes),
+            ),
         ]
         .into_iter()
         .find(|(_, expected, found)| expected != found)
@@ -301,7 +366,10 @@ fn fill_name(fill_nan: bool) -> String {
 
 fn pair(lengths: &[u64]) -> Option<[usize; 2]> {
     match lengths {
-        [rows, columns] => Some([usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?]),
+        [rows, columns] => Some([
+            usize::try_from(*rows).ok()?,
+            usize::try_from(*columns).ok()?,
+        ]),
         _ => None,
     }
 }
@@ -311,7 +379,9 @@ fn read_metadata(folder: &Path) -> Result<(PathBuf, ArrayMetadataV3), ZarrError>
     let text = match fs_err::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(ZarrError::NoArray { path: folder.to_path_buf() });
+            return Err(ZarrError::NoArray {
+                path: folder.to_path_buf(),
+            });
         }
         Err(error) => return Err(ZarrError::read(&path)(error)),
     };
@@ -360,7 +430,12 @@ impl<T: Element> ZarrArray<T> {
             Err(error) => return Err(error),
             Ok(found) => {
                 if let Some((field, expected, found)) = array.spec.difference(&found.spec) {
-                    return Err(ZarrError::Differs { path: array.folder, field, expected, found });
+                    return Err(ZarrError::Differs {
+                        path: array.folder,
+                        field,
+                        expected,
+                        found,
+                    });
                 }
             }
         }
@@ -380,13 +455,26 @@ impl<T: Element> ZarrArray<T> {
     }
 
     /// An array that is not, or not yet, described on disk: its chunks can be written and read all the same.
-    pub(crate) fn described(folder: impl Into<PathBuf>, spec: ArraySpec) -> Result<Self, ZarrError> {
+    pub(crate) fn described(
+        folder: impl Into<PathBuf>,
+        spec: ArraySpec,
+    ) -> Result<Self, ZarrError> {
         let folder = folder.into();
         let [rows, columns] = spec.chunk;
-        let bytes = rows.checked_mul(columns).and_then(|n| n.checked_mul(size_of::<T>()));
+        let bytes = rows
+            .checked_mul(columns)
+            .and_then(|n| n.checked_mul(size_of::<T>()));
         match bytes {
-            Some(1..=0x7fff_ffff_ffff) => Ok(Self { folder, spec, element: PhantomData }),
-            _ => Err(ZarrError::ChunkShape { path: folder, rows, columns }),
+            Some(1..=0x7fff_ffff_ffff) => Ok(Self {
+                folder,
+                spec,
+                element: PhantomData,
+            }),
+            _ => Err(ZarrError::ChunkShape {
+                path: folder,
+                rows,
+                columns,
+            }),
         }
     }
 
@@ -427,7 +515,8 @@ impl<T: Element> ZarrArray<T> {
 
     /// Whether the file of chunk (`i`, `j`) is there and has the right length. Does not read it.
     pub fn has_chunk(&self, i: usize, j: usize) -> bool {
-        std::fs::metadata(self.chunk_path(i, j)).is_ok_and(|it| it.is_file() && it.len() == self.chunk_bytes())
+        std::fs::metadata(self.chunk_path(i, j))
+            .is_ok_and(|it| it.is_file() && it.len() == self.chunk_bytes())
     }
 
     fn inside(&self, i: usize, j: usize) -> Result<(), ZarrError> {
@@ -436,7 +525,13 @@ impl<T: Element> ZarrArray<T> {
             return Ok(());
         }
         let path = self.folder.clone();
-        Err(ZarrError::OutsideGrid { path, row: i, column: j, rows, columns })
+        Err(ZarrError::OutsideGrid {
+            path,
+            row: i,
+            column: j,
+            rows,
+            columns,
+        })
     }
 
     /// Writes chunk (`i`, `j`): `values` is a full chunk, row-major, zeros beyond the edge of the array.
@@ -449,7 +544,11 @@ impl<T: Element> ZarrArray<T> {
         self.inside(i, j)?;
         let path = self.chunk_path(i, j);
         if values.len() != self.chunk_len() {
-            return Err(ZarrError::Length { path, expected: self.chunk_len(), found: values.len() });
+            return Err(ZarrError::Length {
+                path,
+                expected: self.chunk_len(),
+                found: values.len(),
+            });
         }
         let bytes: &[u8] = bytemuck::cast_slice(values);
         atomic::write(&path, &[bytes, &crc32c::crc32c(bytes).to_le_bytes()])?;
@@ -476,14 +575,22 @@ impl<T: Element> ZarrArray<T> {
         let expected = self.chunk_bytes();
         let found = file.metadata().map_err(ZarrError::read(&path))?.len();
         if found != expected {
-            return Err(ZarrError::ChunkTruncated { path, expected, found });
+            return Err(ZarrError::ChunkTruncated {
+                path,
+                expected,
+                found,
+            });
         }
         // SAFETY: the map is read-only and no longer than the file, whose length was just read from this very
         // handle. Chunk files are only ever written under a temporary name and renamed, so no one changes or
         // shortens the file behind this handle; that is the documented contract of an array's folder.
         let map = unsafe { MmapOptions::new().len(expected as usize).map(file.file()) };
         let map = map.map_err(ZarrError::read(&path))?;
-        Ok(Chunk { map, path, element: PhantomData })
+        Ok(Chunk {
+            map,
+            path,
+            element: PhantomData,
+        })
     }
 
     /// Reads chunk (`i`, `j`) and compares its checksum.
@@ -503,7 +610,11 @@ impl<T: Element> ZarrArray<T> {
         let [chunk_rows, chunk_columns] = self.spec.chunk;
         if values.len() != n_rows * n_columns {
             let path = self.folder.clone();
-            return Err(ZarrError::Length { path, expected: n_rows * n_columns, found: values.len() });
+            return Err(ZarrError::Length {
+                path,
+                expected: n_rows * n_columns,
+                found: values.len(),
+            });
         }
         let [down, across] = self.grid();
         (0..down * across).into_par_iter().try_for_each(|index| {
@@ -538,7 +649,12 @@ impl<T: Element> ZarrArray<T> {
         let [chunk_rows, chunk_columns] = self.spec.chunk;
         if rows.start > rows.end || rows.end > n_rows {
             let path = self.folder.clone();
-            return Err(ZarrError::OutsideRows { path, start: rows.start, end: rows.end, n_rows });
+            return Err(ZarrError::OutsideRows {
+                path,
+                start: rows.start,
+                end: rows.end,
+                n_rows,
+            });
         }
         let mut values = vec![T::zeroed(); rows.len() * n_columns];
         // One task for each row of chunks: the band of `values` it fills is contiguous and its own.
@@ -594,8 +710,15 @@ impl<T: Element> Chunk<T> {
         if found.to_le_bytes() == checksum {
             return Ok(());
         }
-        let expected = checksum.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        Err(ZarrError::ChunkCorrupt { path: self.path.clone(), expected, found })
+        let expected = checksum
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        Err(ZarrError::ChunkCorrupt {
+            path: self.path.clone(),
+            expected,
+            found,
+        })
     }
 
     /// Asks the system to start reading the chunk; returns at once, and a refusal does not matter.
@@ -622,13 +745,18 @@ mod tests {
     use std::io::Write;
 
     fn counted<T: From<u16>>(n: usize) -> Vec<T> {
-        (0..n).map(|value| T::from((value % 60_000) as u16 + 1)).collect()
+        (0..n)
+            .map(|value| T::from((value % 60_000) as u16 + 1))
+            .collect()
     }
 
     fn spec(shape: [usize; 2], chunk: [usize; 2]) -> ArraySpec {
         ArraySpec {
             fill_nan: true,
-            attributes: json!({ "depth": 2, "wv": 0.1 }).as_object().unwrap().clone(),
+            attributes: json!({ "depth": 2, "wv": 0.1 })
+                .as_object()
+                .unwrap()
+                .clone(),
             dimension_names: Some(["sample".to_owned(), "feature".to_owned()]),
             ..ArraySpec::new(shape, chunk)
         }
@@ -670,17 +798,25 @@ mod tests {
     #[test]
     fn chunk_file_is_values_then_checksum() {
         let folder = tempfile::tempdir().unwrap();
-        let array = ZarrArray::<f32>::create(folder.path(), ArraySpec::new([3, 2], [2, 2])).unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([3, 2], [2, 2])).unwrap();
         array.write_all(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         assert_eq!(array.chunk_path(1, 0), folder.path().join("c/1/0"));
         let bytes = fs_err::read(array.chunk_path(1, 0)).unwrap();
-        let mut expected: Vec<u8> = [5.0_f32, 6.0, 0.0, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut expected: Vec<u8> = [5.0_f32, 6.0, 0.0, 0.0]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         // Bit by bit, reflected, polynomial 0x1EDC6F41: the textbook CRC-32C.
         let mut crc = !0_u32;
         for byte in &expected {
             crc ^= u32::from(*byte);
             for _ in 0..8 {
-                crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+                crc = if crc & 1 == 1 {
+                    (crc >> 1) ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
             }
         }
         expected.extend((!crc).to_le_bytes());
@@ -729,9 +865,19 @@ mod tests {
         let mut other = spec([4, 4], [2, 2]);
         other.attributes.insert("depth".to_owned(), json!(3));
         let error = ZarrArray::<f32>::create(&path, other).unwrap_err();
-        assert!(error.to_string().contains(r#"its attributes is {"depth":2,"wv":0.1}, expected {"depth":3,"#), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(r#"its attributes is {"depth":2,"wv":0.1}, expected {"depth":3,"#),
+            "{error}"
+        );
         let error = ZarrArray::<f64>::create(&path, spec([4, 4], [2, 2])).unwrap_err();
-        assert!(error.to_string().ends_with("zarr.json` has data_type float32, expected float64"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("zarr.json` has data_type float32, expected float64"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -739,7 +885,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = ZarrArray::<f32>::open(folder.path()).unwrap_err();
         let path = folder.path().display();
-        assert_eq!(error.to_string(), format!("no array at `{path}`: its `zarr.json` is missing"));
+        assert_eq!(
+            error.to_string(),
+            format!("no array at `{path}`: its `zarr.json` is missing")
+        );
 
         ZarrArray::<f32>::create(folder.path(), ArraySpec::new([4, 4], [2, 2])).unwrap();
         let file = folder.path().join("zarr.json");
@@ -748,26 +897,45 @@ mod tests {
             ("crc32c", "gzip", "codecs"),
             ("little", "big", "codecs"),
             ("regular", "rectilinear", "chunk_grid"),
-            (r#""separator": "/""#, r#""separator": ".""#, "chunk_key_encoding"),
+            (
+                r#""separator": "/""#,
+                r#""separator": ".""#,
+                "chunk_key_encoding",
+            ),
             (r#""fill_value": 0.0"#, r#""fill_value": 1.5"#, "fill_value"),
         ];
         for (from, to, field) in altered {
             assert!(text.contains(from), "{from} in {text}");
             fs_err::write(&file, text.replace(from, to)).unwrap();
-            let error = ZarrArray::<f32>::open(folder.path()).unwrap_err().to_string();
+            let error = ZarrArray::<f32>::open(folder.path())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(&format!("has {field} ")), "{error}");
         }
         fs_err::write(&file, "{").unwrap();
         let error = ZarrArray::<f32>::open(folder.path()).unwrap_err();
-        assert!(error.to_string().ends_with("zarr.json` is not the metadata of a Zarr v3 array"), "{error}");
-        let error = ZarrArray::<f32>::create(folder.path().join("x"), ArraySpec::new([4, 4], [0, 2])).unwrap_err();
-        assert!(error.to_string().starts_with("chunks of 0 x 2 are not possible"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("zarr.json` is not the metadata of a Zarr v3 array"),
+            "{error}"
+        );
+        let error =
+            ZarrArray::<f32>::create(folder.path().join("x"), ArraySpec::new([4, 4], [0, 2]))
+                .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("chunks of 0 x 2 are not possible"),
+            "{error}"
+        );
     }
 
     #[test]
     fn damage_is_named_and_never_read() {
         let folder = tempfile::tempdir().unwrap();
-        let array = ZarrArray::<f64>::create(folder.path(), ArraySpec::new([40, 30], [16, 16])).unwrap();
+        let array =
+            ZarrArray::<f64>::create(folder.path(), ArraySpec::new([40, 30], [16, 16])).unwrap();
         array.write_all(&counted::<f64>(1200)).unwrap();
         let path = array.chunk_path(1, 1);
         let name = path.display();
@@ -781,13 +949,25 @@ mod tests {
             let error = array.verify_chunk(1, 1).unwrap_err();
             let text = error.to_string();
             assert!(matches!(error, ZarrError::ChunkCorrupt { .. }), "{text}");
-            assert!(text.starts_with(&format!("chunk file `{name}` is damaged: its checksum is ")), "{text}");
-            assert!(text.ends_with("; delete it and run again to rebuild it"), "{text}");
-            assert!(matches!(array.read_all(), Err(ZarrError::ChunkCorrupt { .. })));
+            assert!(
+                text.starts_with(&format!("chunk file `{name}` is damaged: its checksum is ")),
+                "{text}"
+            );
+            assert!(
+                text.ends_with("; delete it and run again to rebuild it"),
+                "{text}"
+            );
+            assert!(matches!(
+                array.read_all(),
+                Err(ZarrError::ChunkCorrupt { .. })
+            ));
         }
 
         for length in [0, 1, whole.len() - 1] {
-            fs_err::File::create(&path).unwrap().write_all(&whole[..length]).unwrap();
+            fs_err::File::create(&path)
+                .unwrap()
+                .write_all(&whole[..length])
+                .unwrap();
             assert!(!array.has_chunk(1, 1));
             let error = array.map_chunk(1, 1).unwrap_err();
             assert_eq!(
@@ -801,28 +981,51 @@ mod tests {
 
         fs_err::remove_file(&path).unwrap();
         let error = array.map_chunk(1, 1).unwrap_err();
-        assert_eq!(error.to_string(), format!("chunk file `{name}` is missing; run again to build it"));
-        assert!(matches!(array.read_rows(0..40), Err(ZarrError::ChunkMissing { .. })));
-        assert_eq!(array.read_rows(0..16).unwrap(), &counted::<f64>(1200)[..480]);
+        assert_eq!(
+            error.to_string(),
+            format!("chunk file `{name}` is missing; run again to build it")
+        );
+        assert!(matches!(
+            array.read_rows(0..40),
+            Err(ZarrError::ChunkMissing { .. })
+        ));
+        assert_eq!(
+            array.read_rows(0..16).unwrap(),
+            &counted::<f64>(1200)[..480]
+        );
     }
 
     #[test]
     fn misuse_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let array = ZarrArray::<f32>::create(folder.path(), ArraySpec::new([5, 5], [2, 2])).unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([5, 5], [2, 2])).unwrap();
         let path = folder.path().display();
         let error = array.write_chunk(0, 3, &[0.0; 4]).unwrap_err();
-        assert_eq!(error.to_string(), format!("chunk (0, 3) is outside the 3 x 3 chunks of `{path}`"));
+        assert_eq!(
+            error.to_string(),
+            format!("chunk (0, 3) is outside the 3 x 3 chunks of `{path}`")
+        );
         let error = array.write_chunk(0, 0, &[0.0; 3]).unwrap_err();
-        assert_eq!(error.to_string(), format!("`{}` takes 4 values, got 3", array.chunk_path(0, 0).display()));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "`{}` takes 4 values, got 3",
+                array.chunk_path(0, 0).display()
+            )
+        );
         let error = array.read_rows(3..6).unwrap_err();
-        assert_eq!(error.to_string(), format!("rows 3 to 6 are outside the 5 rows of `{path}`"));
+        assert_eq!(
+            error.to_string(),
+            format!("rows 3 to 6 are outside the 5 rows of `{path}`")
+        );
     }
 
     #[test]
     fn many_threads_write_and_map() {
         let folder = tempfile::tempdir().unwrap();
-        let array = ZarrArray::<f32>::create(folder.path(), ArraySpec::new([64, 64], [8, 8])).unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([64, 64], [8, 8])).unwrap();
         (0..256_usize).into_par_iter().for_each(|task| {
             let (i, j) = (task % 64 / 8, task % 8);
             array.write_chunk(i, j, &[(i * 8 + j) as f32; 64]).unwrap();
