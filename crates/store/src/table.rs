@@ -1323,6 +1323,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stderr)]
     fn mice_tables_open_where_they_are() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/mice");
         if !folder.exists() {
