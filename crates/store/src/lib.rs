@@ -1,2 +1,33 @@
-//! Everything ntkpipe keeps on disk.
+//! Everything ntkpipe keeps on disk: Parquet tables keyed by sample id, Zarr arrays of tiles, result tables.
+//!
+//! Files are written beside their final name and renamed ([`atomic`]), so that a file that exists is whole.
+//! All unsafe code of the program is in this crate ([`zarr`] maps its chunks) and carries a `SAFETY` comment.
+
+#[cfg(target_endian = "big")]
+compile_error!(
+    "chunk files are little-endian and are mapped as they stand: big-endian targets are not supported"
+);
+
+pub mod atomic;
+pub mod features;
+pub mod id_list;
+pub mod results;
+pub mod samples;
+pub mod scaling;
 pub mod simulate;
+pub mod table;
+pub mod zarr;
+
+/// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.
+pub(crate) fn first_few<S: AsRef<str>>(names: &[S]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,347 @@
+//! Files and folders that appear whole or not at all: written beside their final name, then renamed.
+//!
+//! A temporary name is the final name followed by `.tmp-<process id>-<counter>`; a process that is killed
+//! leaves it behind, and [`remove_leftovers`] removes it. The rename is atomic against other processes and
+//! against the death of this one. Against a loss of power only what was written with [`AtomicFile::commit`] is
+//! certain; [`write`] does not wait for the disk, and its readers check length and checksum.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const MARK: &str = ".tmp-";
+
+/// Why a file or folder could not be written, renamed or removed. The cause, as `source`, names the operation.
+#[derive(Debug, thiserror::Error)]
+#[error("could not write `{path}`", path = path.display())]
+pub struct AtomicError {
+    /// The final name of the file or folder.
+    pub path: PathBuf,
+    /// What the operating system said; its kind is kept (`StorageFull` on a full disk).
+    pub source: io::Error,
+}
+
+impl AtomicError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self { path, source }
+    }
+}
+
+/// Returns a name beside `path` that no other call of any live process on this machine returns.
+fn temporary_name(path: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(format!(
+        "{MARK}{}-{}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    ));
+    path.with_file_name(name)
+}
+
+/// Whether `name` ends as [`temporary_name`] ends it.
+fn is_temporary(name: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    name.rsplit_once(MARK)
+        .and_then(|(_, end)| end.split_once('-'))
+        .is_some_and(|(process, counter)| is_number(process) && is_number(counter))
+}
+
+/// Calls `make` on fresh temporary names until one is not taken (another machine may share the folder).
+fn unused<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
+    loop {
+        let temporary = temporary_name(path);
+        match make(&temporary) {
+            Ok(made) => return Ok((temporary, made)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn create_file(path: &Path) -> io::Result<(PathBuf, fs_err::File)> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    unused(path, |temporary| {
+        fs_err::File::options()
+            .write(true)
+            .create_new(true)
+            .open(temporary)
+    })
+}
+
+/// A buffered file that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    temporary: Option<PathBuf>,
+    writer: BufWriter<fs_err::File>,
+}
+
+impl AtomicFile {
+    /// Opens a temporary file beside `path`, whose folder is created if it is absent.
+    ///
+    /// # Errors
+    /// [`AtomicError`] when the folder or the file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, AtomicError> {
+        let (temporary, file) = create_file(path).map_err(AtomicError::at(path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            temporary: Some(temporary),
+            writer: BufWriter::with_capacity(1 << 18, file),
+        })
+    }
+
+    /// The final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the content is on disk, then gives the file its final name, replacing what was there.
+    ///
+    /// # Errors
+    /// [`AtomicError`] when the content cannot be written (a full disk) or the file not renamed; the temporary
+    /// file is then removed.
+    pub fn commit(mut self) -> Result<(), AtomicError> {
+        let finish = |this: &mut Self| -> io::Result<()> {
+            this.writer.flush()?;
+            this.writer.get_ref().sync_all()?;
+            if let Some(temporary) = &this.temporary {
+                fs_err::rename(temporary, &this.path)?;
+            }
+            Ok(())
+        };
+        finish(&mut self).map_err(AtomicError::at(&self.path))?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing to tell: the error that led here is already on its way, and leftovers are removed later.
+            let _ = fs_err::remove_file(temporary);
+        }
+    }
+}
+
+/// Writes `parts`, one after another, as the whole content of `path`, without waiting for the disk.
+///
+/// Safe to call for different paths from many threads; for one path the last rename wins.
+///
+/// # Errors
+/// [`AtomicError`] when the file cannot be created, written or renamed; nothing is left behind.
+pub fn write(path: &Path, parts: &[&[u8]]) -> Result<(), AtomicError> {
+    let (temporary, mut file) = create_file(path).map_err(AtomicError::at(path))?;
+    let written = parts
+        .iter()
+        .try_for_each(|part| file.write_all(part))
+        .and_then(|()| fs_err::rename(&temporary, path));
+    written.map_err(|source| {
+        let _ = fs_err::remove_file(&temporary);
+        AtomicError {
+            path: path.to_path_buf(),
+            source,
+        }
+    })
+}
+
+/// A folder that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
+#[derive(Debug)]
+pub struct AtomicFolder {
+    path: PathBuf,
+    temporary: Option<PathBuf>,
+}
+
+impl AtomicFolder {
+    /// Creates an empty temporary folder beside `path`.
+    ///
+    /// # Errors
+    /// [`AtomicError`] when it cannot be created.
+    pub fn create(path: &Path) -> Result<Self, AtomicError> {
+        let make = || {
+            if let Some(folder) = path.parent() {
+                fs_err::create_dir_all(folder)?;
+            }
+            unused(path, |temporary| fs_err::create_dir(temporary))
+        };
+        let (temporary, ()) = make().map_err(AtomicError::at(path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// The temporary folder, to write into.
+    pub fn folder(&self) -> &Path {
+        self.temporary.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Gives the folder its final name. A folder that was there is moved aside first and then removed.
+    ///
+    /// # Errors
+    /// [`AtomicError`] when a folder cannot be renamed or the old one not removed.
+    pub fn commit(mut self) -> Result<(), AtomicError> {
+        if let Some(temporary) = self.temporary.take() {
+            let replace = || -> io::Result<()> {
+                if self.path.exists() {
+                    let old = temporary_name(&self.path);
+                    fs_err::rename(&self.path, &old)?;
+                    fs_err::rename(&temporary, &self.path)
+                        .inspect_err(|_| drop(fs_err::rename(&old, &self.path)))?;
+                    fs_err::remove_dir_all(&old)
+                } else {
+                    fs_err::rename(&temporary, &self.path)
+                }
+            };
+            replace().map_err(AtomicError::at(&self.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AtomicFolder {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = fs_err::remove_dir_all(temporary);
+        }
+    }
+}
+
+/// Removes the temporary files and folders that killed processes left in `folder` and below; returns how many.
+///
+/// Call it only while no other process writes there: a live writer's temporary file would vanish as well. A
+/// `folder` that does not exist holds none.
+///
+/// # Errors
+/// [`AtomicError`] when a folder cannot be listed or an entry not removed.
+pub fn remove_leftovers(folder: &Path) -> Result<usize, AtomicError> {
+    fn sweep(folder: &Path) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            if is_temporary(&entry.file_name().to_string_lossy()) {
+                if is_folder {
+                    fs_err::remove_dir_all(entry.path())?;
+                } else {
+                    fs_err::remove_file(entry.path())?;
+                }
+                removed += 1;
+            } else if is_folder {
+                removed += sweep(&entry.path())?;
+            }
+        }
+        Ok(removed)
+    }
+    if !folder.exists() {
+        return Ok(0);
+    }
+    sweep(folder).map_err(AtomicError::at(folder))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs_err::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_on_commit_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/a.txt");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"one").unwrap();
+        assert!(!path.exists());
+        file.commit().unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"one");
+
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"two").unwrap();
+        drop(file);
+        assert_eq!(fs_err::read(&path).unwrap(), b"one");
+        assert_eq!(names(path.parent().unwrap()), ["a.txt"]);
+    }
+
+    #[test]
+    fn writers_of_one_path_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::thread::scope(|scope| {
+            for writer in 0..8_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write(path, &[&[writer; 1000], &[writer; 24]]).unwrap();
+                        let read = fs_err::read(path).unwrap();
+                        assert!(read.len() == 1024 && read.iter().all(|byte| *byte == read[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_replaces_the_former_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.zarr");
+        for content in ["first", "second"] {
+            let new = AtomicFolder::create(&path).unwrap();
+            fs_err::write(new.folder().join(content), content).unwrap();
+            new.commit().unwrap();
+            assert_eq!(names(&path), [content]);
+        }
+        drop(AtomicFolder::create(&path).unwrap());
+        assert_eq!(names(folder.path()), ["x.zarr"]);
+    }
+
+    #[test]
+    fn leftovers_are_removed_at_any_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(folder.path().join("c/0")).unwrap();
+        fs_err::create_dir_all(folder.path().join("y.tmp-7-0/c")).unwrap();
+        fs_err::write(folder.path().join("c/0/1.tmp-99-3"), "").unwrap();
+        fs_err::write(folder.path().join("c/0/1"), "").unwrap();
+        fs_err::write(folder.path().join("notes.tmp-old"), "").unwrap();
+        assert_eq!(remove_leftovers(folder.path()).unwrap(), 2);
+        assert_eq!(names(folder.path()), ["c", "notes.tmp-old"]);
+        assert_eq!(names(&folder.path().join("c/0")), ["1"]);
+        assert_eq!(remove_leftovers(&folder.path().join("absent")).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_keeps_the_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("file"), "").unwrap();
+        let path = folder.path().join("file/below");
+        let error = write(&path, &[b"x"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("could not write `{}`", path.display())
+        );
+        assert_ne!(error.source.kind(), io::ErrorKind::Other);
+    }
+}

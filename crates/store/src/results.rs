@@ -1,0 +1,727 @@
+//! Result tables: Parquet (zstd) and TSV, small ones at once, predictions in blocks of rows.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use crate::atomic::{AtomicError, AtomicFile};
+use crate::table::{TableError, n_rows, read_batches, read_metadata};
+
+/// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
+const GROUP_BYTES: usize = 64 << 20;
+
+/// Why a result table cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// The file could not be created or renamed.
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+    /// The content could not be encoded or written.
+    #[error("could not write `{path}`", path = path.display())]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// What the Parquet writer or the operating system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] TableError),
+    /// A column holds another number of rows than the first.
+    #[error("column `{column}` of `{path}` has {found} rows, the first column {expected}", path = path.display())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Rows of the first column.
+        expected: usize,
+        /// Rows of this one.
+        found: usize,
+    },
+    /// Two columns have the same name.
+    #[error("column `{column}` stands more than once in `{path}`; rename it in the input", path = path.display())]
+    DuplicateColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// A block of predictions has the wrong number of values.
+    #[error("`{path}` takes {expected} values for {n_samples} samples, got {found}", path = path.display())]
+    Block {
+        /// The file.
+        path: PathBuf,
+        /// Samples of the block.
+        n_samples: usize,
+        /// Values expected: samples x phenotypes.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A column that should be there is not, or holds another type.
+    #[error("`{path}` has no {expected} column `{column}`; delete it and run again to rebuild it", path = path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The type expected: `text`, `float`, `integer`, `boolean`.
+        expected: &'static str,
+    },
+    /// A column is of a type that result tables do not have.
+    #[error("column `{column}` of `{path}` is of type {found}, not text, integer, float or boolean", path = path.display())]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
+}
+
+impl ResultsError {
+    fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Encode {
+            path,
+            source: source.into(),
+        }
+    }
+}
+
+/// A column of a result table; `None` is null in Parquet and empty in TSV.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Text in every row.
+    Text(Vec<String>),
+    /// Text, null in some rows.
+    OptionalText(Vec<Option<String>>),
+    /// Float64. NaN is kept apart from null.
+    Float(Vec<Option<f64>>),
+    /// Int64.
+    Int(Vec<Option<i64>>),
+    /// Boolean.
+    Bool(Vec<Option<bool>>),
+}
+
+impl Column {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(values) => values.len(),
+            Self::OptionalText(values) => values.len(),
+            Self::Float(values) => values.len(),
+            Self::Int(values) => values.len(),
+            Self::Bool(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn to_array(&self) -> ArrayRef {
+        match self {
+            Self::Text(values) => Arc::new(StringArray::from_iter_values(values)),
+            Self::OptionalText(values) => Arc::new(StringArray::from_iter(values)),
+            Self::Float(values) => Arc::new(Float64Array::from_iter(values)),
+            Self::Int(values) => Arc::new(Int64Array::from_iter(values)),
+            Self::Bool(values) => Arc::new(BooleanArray::from_iter(values)),
+        }
+    }
+
+    /// Writes the TSV field of a row.
+    fn write_field(&self, row: usize, into: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::Text(values) => write_text(&values[row], into),
+            Self::OptionalText(values) => values[row]
+                .as_ref()
+                .map_or(Ok(()), |text| write_text(text, into)),
+            Self::Float(values) => values[row].map_or(Ok(()), |value| write_float(value, into)),
+            Self::Int(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
+            Self::Bool(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
+        }
+    }
+}
+
+/// Writes text, quoted as in CSV where it holds a tab, a line break or a quote.
+fn write_text(text: &str, into: &mut impl Write) -> std::io::Result<()> {
+    if text.contains(['\t', '\n', '\r', '"']) {
+        write!(into, "\"{}\"", text.replace('"', "\"\""))
+    } else {
+        into.write_all(text.as_bytes())
+    }
+}
+
+/// Writes the shortest digits that read back as `value`; with an exponent where plain digits grow long.
+fn write_float(value: f64, into: &mut impl Write) -> std::io::Result<()> {
+    let size = value.abs();
+    if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) {
+        write!(into, "{value}")
+    } else {
+        write!(into, "{value:e}")
+    }
+}
+
+fn check(path: &Path, columns: &[(String, Column)]) -> Result<usize, ResultsError> {
+    let expected = columns.first().map_or(0, |(_, column)| column.len());
+    for (place, (name, column)) in columns.iter().enumerate() {
+        if column.len() != expected {
+            let (column, found) = (name.clone(), column.len());
+            return Err(ResultsError::Rows {
+                path: path.to_path_buf(),
+                column,
+                expected,
+                found,
+            });
+        }
+        if columns[..place].iter().any(|(before, _)| before == name) {
+            return Err(ResultsError::DuplicateColumn {
+                path: path.to_path_buf(),
+                column: name.clone(),
+            });
+        }
+    }
+    Ok(expected)
+}
+
+/// Writes `columns`, each a name and its rows, as a Parquet table (zstd); the file appears whole or not at all.
+///
+/// # Errors
+/// `Rows`, `DuplicateColumn`; `Write`, `Encode`.
+pub fn write_table(path: &Path, columns: &[(String, Column)]) -> Result<(), ResultsError> {
+    check(path, columns)?;
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| {
+            let data_type = match column {
+                Column::Text(_) | Column::OptionalText(_) => DataType::Utf8,
+                Column::Float(_) => DataType::Float64,
+                Column::Int(_) => DataType::Int64,
+                Column::Bool(_) => DataType::Boolean,
+            };
+            Field::new(name, data_type, !matches!(column, Column::Text(_)))
+        })
+        .collect();
+    let arrays = columns
+        .iter()
+        .map(|(_, column)| column.to_array())
+        .collect();
+    write_arrays(path, fields, arrays)
+}
+
+/// Writes `arrays` as a Parquet table (zstd).
+pub(crate) fn write_arrays(
+    path: &Path,
+    fields: Vec<Field>,
+    arrays: Vec<ArrayRef>,
+) -> Result<(), ResultsError> {
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        .map_err(ResultsError::encode(path))?;
+    let properties = WriterProperties::builder()
+        .set_compression(compression())
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(AtomicFile::create(path)?, batch.schema(), Some(properties))
+            .map_err(ResultsError::encode(path))?;
+    writer.write(&batch).map_err(ResultsError::encode(path))?;
+    writer
+        .into_inner()
+        .map_err(ResultsError::encode(path))?
+        .commit()?;
+    Ok(())
+}
+
+fn compression() -> Compression {
+    Compression::ZSTD(ZstdLevel::default())
+}
+
+/// Writes `columns` as tab-separated text with a header; null is empty, floats read back exactly.
+///
+/// Text that holds a tab, a line break or a quote is quoted as in CSV. Booleans are `true` and `false`.
+///
+/// # Errors
+/// `Rows`, `DuplicateColumn`; `Write`, `Encode`.
+pub fn write_tsv(path: &Path, columns: &[(String, Column)]) -> Result<(), ResultsError> {
+    let n_rows = check(path, columns)?;
+    let mut file = AtomicFile::create(path)?;
+    let write = |file: &mut AtomicFile| -> std::io::Result<()> {
+        for (place, (name, _)) in columns.iter().enumerate() {
+            file.write_all(if place == 0 { b"" } else { b"\t" })?;
+            write_text(name, file)?;
+        }
+        file.write_all(b"\n")?;
+        for row in 0..n_rows {
+            for (place, (_, column)) in columns.iter().enumerate() {
+                file.write_all(if place == 0 { b"" } else { b"\t" })?;
+                column.write_field(row, file)?;
+            }
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    };
+    write(&mut file).map_err(ResultsError::encode(path))?;
+    file.commit()?;
+    Ok(())
+}
+
+/// Reads a Parquet table whole: text, integers (as int64), floats (as float64), booleans, in file order.
+///
+/// Text without a null is `Column::Text`, with one `Column::OptionalText`.
+///
+/// # Errors
+/// `Read`; `ColumnType`.
+pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
+    let metadata = read_metadata(path)?;
+    let schema = metadata.schema().clone();
+    let decode = |source: ArrowError| TableError::Decode {
+        path: path.to_path_buf(),
+        source,
+    };
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let batches: Vec<RecordBatch> = read_batches(path, &metadata, &all, 0..n_rows(&metadata))?
+        .collect::<Result<_, _>>()
+        .map_err(decode)?;
+    let batch = concat_batches(&schema, &batches).map_err(decode)?;
+    let read =
+        |(field, array): (&Arc<Field>, &ArrayRef)| -> Result<(String, Column), ResultsError> {
+            let values = match field.data_type() {
+                DataType::Dictionary(_, values) => values.as_ref(),
+                other => other,
+            };
+            let to = match values {
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+                DataType::Boolean => DataType::Boolean,
+                integer if integer.is_integer() => DataType::Int64,
+                float if float.is_floating() => DataType::Float64,
+                other => {
+                    let (column, found) = (field.name().clone(), other.to_string());
+                    return Err(ResultsError::ColumnType {
+                        path: path.to_path_buf(),
+                        column,
+                        found,
+                    });
+                }
+            };
+            let options = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            let array = cast_with_options(array, &to, &options).map_err(decode)?;
+            let column = match to {
+                DataType::Utf8 if array.null_count() == 0 => Column::Text(
+                    array
+                        .as_string::<i32>()
+                        .iter()
+                        .flatten()
+                        .map(str::to_owned)
+                        .collect(),
+                ),
+                DataType::Utf8 => Column::OptionalText(
+                    array
+                        .as_string::<i32>()
+                        .iter()
+                        .map(|text| text.map(str::to_owned))
+                        .collect(),
+                ),
+                DataType::Boolean => Column::Bool(array.as_boolean().iter().collect()),
+                DataType::Int64 => Column::Int(array.as_primitive::<Int64Type>().iter().collect()),
+                _ => Column::Float(array.as_primitive::<Float64Type>().iter().collect()),
+            };
+            Ok((field.name().clone(), column))
+        };
+    schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(read)
+        .collect()
+}
+
+/// The columns of a table that was read, to be taken out by name and type.
+pub(crate) struct Columns {
+    path: PathBuf,
+    columns: Vec<(String, Column)>,
+}
+
+impl Columns {
+    /// Reads the table at `path`.
+    pub(crate) fn read(path: &Path) -> Result<Self, ResultsError> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            columns: read_table(path)?,
+        })
+    }
+
+    fn take<T>(
+        &mut self,
+        name: &str,
+        expected: &'static str,
+        typed: impl FnOnce(Column) -> Option<T>,
+    ) -> Result<T, ResultsError> {
+        let place = self.columns.iter().position(|(column, _)| column == name);
+        place
+            .and_then(|place| typed(self.columns.swap_remove(place).1))
+            .ok_or_else(|| ResultsError::Column {
+                path: self.path.clone(),
+                column: name.to_owned(),
+                expected,
+            })
+    }
+
+    /// Takes the text column `name`, without nulls.
+    pub(crate) fn text(&mut self, name: &str) -> Result<Vec<String>, ResultsError> {
+        self.take(name, "text", |column| match column {
+            Column::Text(values) => Some(values),
+            _ => None,
+        })
+    }
+
+    /// Takes the float column `name`; null becomes NaN.
+    pub(crate) fn float(&mut self, name: &str) -> Result<Vec<f64>, ResultsError> {
+        self.take(name, "float", |column| match column {
+            Column::Float(values) => Some(
+                values
+                    .into_iter()
+                    .map(|value| value.unwrap_or(f64::NAN))
+                    .collect(),
+            ),
+            _ => None,
+        })
+    }
+
+    /// Takes the integer column `name`, without nulls and negative values.
+    pub(crate) fn unsigned(&mut self, name: &str) -> Result<Vec<u64>, ResultsError> {
+        self.take(name, "integer", |column| match column {
+            Column::Int(values) => values
+                .into_iter()
+                .map(|value| u64::try_from(value?).ok())
+                .collect(),
+            _ => None,
+        })
+    }
+
+    /// Takes the boolean column `name`, without nulls.
+    pub(crate) fn bool(&mut self, name: &str) -> Result<Vec<bool>, ResultsError> {
+        self.take(name, "boolean", |column| match column {
+            Column::Bool(values) => values.into_iter().collect(),
+            _ => None,
+        })
+    }
+}
+
+/// Writes a table of `sample_id` and a float64 column a phenotype, block of samples by block of samples.
+///
+/// Rows are gathered into row groups of about 64 MiB before compression (at least 1024 rows), which bounds the
+/// memory held. Dropped without [`finish`](Self::finish), it leaves no file.
+pub struct PredictionWriter {
+    path: PathBuf,
+    schema: SchemaRef,
+    writer: ArrowWriter<AtomicFile>,
+    n_phenotypes: usize,
+}
+
+impl PredictionWriter {
+    /// Starts the table at `path` with one column for each of `phenotypes`.
+    ///
+    /// # Errors
+    /// `DuplicateColumn` when a phenotype repeats or is called `sample_id`; `Write`, `Encode`.
+    pub fn create(path: &Path, phenotypes: &[String]) -> Result<Self, ResultsError> {
+        let mut seen = std::collections::HashSet::from(["sample_id"]);
+        if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
+            return Err(ResultsError::DuplicateColumn {
+                path: path.to_path_buf(),
+                column: column.clone(),
+            });
+        }
+        let mut fields = vec![Field::new("sample_id", DataType::Utf8, false)];
+        fields.extend(
+            phenotypes
+                .iter()
+                .map(|name| Field::new(name, DataType::Float64, true)),
+        );
+        let schema = Arc::new(Schema::new(fields));
+        let group_rows = (GROUP_BYTES / (8 * phenotypes.len().max(1))).max(1024);
+        // Predictions rarely repeat, so a dictionary would only take room.
+        let properties = WriterProperties::builder()
+            .set_compression(compression())
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_max_row_group_row_count(Some(group_rows))
+            .build();
+        let writer =
+            ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties))
+                .map_err(ResultsError::encode(path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            schema,
+            writer,
+            n_phenotypes: phenotypes.len(),
+        })
+    }
+
+    /// Appends the samples `ids`; `predictions` is ids.len() x n_phenotypes, column-major, NaN for null.
+    ///
+    /// # Errors
+    /// `Block` when the lengths disagree; `Encode`.
+    pub fn write_block(&mut self, ids: &[String], predictions: &[f64]) -> Result<(), ResultsError> {
+        let (n_samples, found) = (ids.len(), predictions.len());
+        let expected = n_samples * self.n_phenotypes;
+        if found != expected {
+            return Err(ResultsError::Block {
+                path: self.path.clone(),
+                n_samples,
+                expected,
+                found,
+            });
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
+        arrays.extend(
+            predictions
+                .chunks_exact(n_samples)
+                .map(|column| -> ArrayRef {
+                    Arc::new(Float64Array::from_iter(
+                        column
+                            .iter()
+                            .map(|value| (!value.is_nan()).then_some(*value)),
+                    ))
+                }),
+        );
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays)
+            .map_err(ResultsError::encode(&self.path))?;
+        self.writer
+            .write(&batch)
+            .map_err(ResultsError::encode(&self.path))
+    }
+
+    /// Completes the table and gives it its name.
+    ///
+    /// # Errors
+    /// `Encode`, `Write`.
+    pub fn finish(self) -> Result<(), ResultsError> {
+        self.writer
+            .into_inner()
+            .map_err(ResultsError::encode(&self.path))?
+            .commit()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn columns() -> Vec<(String, Column)> {
+        let texts = ["a", "b\tc", "d \"e\"", "", "é"]
+            .map(str::to_owned)
+            .to_vec();
+        let floats = vec![
+            Some(0.1),
+            None,
+            Some(-1.5e-300),
+            Some(1e22),
+            Some(f64::INFINITY),
+        ];
+        vec![
+            ("phenotype".to_owned(), Column::Text(texts.clone())),
+            (
+                "reason".to_owned(),
+                Column::OptionalText(vec![None, Some("x".to_owned()), None, None, None]),
+            ),
+            ("t_hat".to_owned(), Column::Float(floats)),
+            (
+                "n".to_owned(),
+                Column::Int(vec![Some(1), Some(i64::MIN), None, Some(3), Some(4)]),
+            ),
+            (
+                "warranted".to_owned(),
+                Column::Bool(vec![Some(true), None, Some(false), None, None]),
+            ),
+        ]
+    }
+
+    #[test]
+    fn a_table_reads_back_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phenotypes.parquet");
+        write_table(&path, &columns()).unwrap();
+        assert_eq!(read_table(&path).unwrap(), columns());
+        write_table(&path, &columns()[..1]).unwrap();
+        assert_eq!(read_table(&path).unwrap(), columns()[..1]);
+        let empty = vec![("x".to_owned(), Column::Float(vec![]))];
+        write_table(&path, &empty).unwrap();
+        assert_eq!(read_table(&path).unwrap(), empty);
+        let nulls = vec![("x".to_owned(), Column::Float(vec![None; 3]))];
+        write_table(&path, &nulls).unwrap();
+        assert_eq!(read_table(&path).unwrap(), nulls);
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn tsv_is_plain_and_floats_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phenotypes.tsv");
+        write_tsv(&path, &columns()).unwrap();
+        let expected = "phenotype\treason\tt_hat\tn\twarranted\n\
+                        a\t\t0.1\t1\ttrue\n\
+                        \"b\tc\"\tx\t\t-9223372036854775808\t\n\
+                        \"d \"\"e\"\"\"\t\t-1.5e-300\t\tfalse\n\
+                        \t\t1e22\t3\t\n\
+                        é\t\tinf\t4\t\n";
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), expected);
+        for value in [
+            0.1 + 0.2,
+            1e-5,
+            9.999e-6,
+            1e15 + 0.5,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            5e-324,
+            -0.0,
+            123456.789,
+        ] {
+            let mut text = Vec::new();
+            write_float(value, &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(
+                text.parse::<f64>().unwrap().to_bits(),
+                value.to_bits(),
+                "{text}"
+            );
+            assert!(text.len() < 25, "{text}");
+        }
+    }
+
+    #[test]
+    fn predictions_in_any_blocks_are_one_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("predictions.parquet");
+        let phenotypes = ["height", "weight", "odd/name"].map(str::to_owned);
+        let value = |sample: usize, phenotype: usize| match (sample + phenotype) % 7 {
+            0 => f64::NAN,
+            _ => sample as f64 + phenotype as f64 / 8.0,
+        };
+        let mut writer = PredictionWriter::create(&path, &phenotypes).unwrap();
+        let mut start = 0;
+        for rows in [0, 1, 1500, 3, 700] {
+            let ids: Vec<String> = (start..start + rows)
+                .map(|sample| format!("S{sample}"))
+                .collect();
+            let block: Vec<f64> = (0..3)
+                .flat_map(|column| (start..start + rows).map(move |sample| value(sample, column)))
+                .collect();
+            writer.write_block(&ids, &block).unwrap();
+            start += rows;
+        }
+        assert!(!path.exists());
+        writer.finish().unwrap();
+        let read = read_table(&path).unwrap();
+        let Column::Text(ids) = &read[0].1 else {
+            panic!("{read:?}")
+        };
+        assert_eq!(
+            (read[0].0.as_str(), ids.len(), ids[2203].as_str()),
+            ("sample_id", 2204, "S2203")
+        );
+        for (column, (name, values)) in read[1..].iter().enumerate() {
+            assert_eq!(name, &phenotypes[column]);
+            let expected: Vec<Option<f64>> = (0..2204)
+                .map(|sample| Some(value(sample, column)).filter(|it| !it.is_nan()))
+                .collect();
+            assert_eq!(values, &Column::Float(expected));
+        }
+    }
+
+    #[test]
+    fn wide_predictions_come_in_several_row_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("predictions.parquet");
+        let phenotypes: Vec<String> = (0..9000).map(|phenotype| format!("P{phenotype}")).collect();
+        let mut writer = PredictionWriter::create(&path, &phenotypes).unwrap();
+        for block in 0..3 {
+            let ids: Vec<String> = (0..500)
+                .map(|sample| format!("S{}", block * 500 + sample))
+                .collect();
+            writer
+                .write_block(&ids, &vec![block as f64; 500 * 9000])
+                .unwrap();
+        }
+        writer.finish().unwrap();
+        let metadata = read_metadata(&path).unwrap();
+        assert_eq!(metadata.metadata().num_row_groups(), 2);
+        let rows: Vec<i64> = metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| group.num_rows())
+            .collect();
+        assert_eq!(rows, [1024, 476]);
+    }
+
+    #[test]
+    fn errors_name_file_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        let name = path.display();
+        let floats = |n: usize| Column::Float(vec![None; n]);
+        let uneven = [("a".to_owned(), floats(2)), ("b".to_owned(), floats(3))];
+        let error = write_table(&path, &uneven).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("column `b` of `{name}` has 3 rows, the first column 2")
+        );
+        let twice = [("a".to_owned(), floats(2)), ("a".to_owned(), floats(2))];
+        let error = write_tsv(&path, &twice).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("column `a` stands more than once in `{name}`; rename it in the input")
+        );
+        let error = PredictionWriter::create(&path, &["sample_id".to_owned()])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.starts_with("column `sample_id` stands more than once"),
+            "{error}"
+        );
+        let mut writer = PredictionWriter::create(&path, &["a".to_owned()]).unwrap();
+        let error = writer
+            .write_block(&["S1".to_owned()], &[1.0, 2.0])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!("`{name}` takes 1 values for 1 samples, got 2")
+        );
+        drop(writer);
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
+        write_table(&path, &uneven[..1]).unwrap();
+        let error = Columns::read(&path)
+            .unwrap()
+            .text("a")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            format!("`{name}` has no text column `a`; delete it and run again to rebuild it")
+        );
+    }
+}

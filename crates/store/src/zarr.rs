@@ -1,0 +1,1039 @@
+//! Two-dimensional arrays in chunks: Zarr v3, float32 or float64, codecs `bytes` (little) and `crc32c`.
+//!
+//! The format is a fixed corner of the Zarr core specification, version 3 (zarr-specs.readthedocs.io, read
+//! 2025): regular chunk grid, chunk key encoding `default` with `/`, so chunk (i, j) is the file `c/i/j`. The
+//! file is the chunk's values, row-major, little-endian, then the CRC-32C of those bytes (RFC 3720, section
+//! 12.1) as four little-endian bytes. Chunks at the edge are full size, padded by their writer with zeros. A
+//! chunk file is thus its own memory image and is mapped as it stands; any Zarr reader opens the array.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, MmapOptions};
+use rayon::prelude::*;
+use serde_json::json;
+use zarrs_metadata::v3::{ArrayMetadataV3, FillValueMetadataV3, MetadataV3};
+use zarrs_metadata::{Configuration, DimensionName};
+
+use crate::atomic::{self, AtomicError};
+
+/// JSON object of user attributes, as Zarr keeps it.
+pub type Attributes = serde_json::Map<String, serde_json::Value>;
+
+const CHECKSUM_BYTES: usize = 4;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A number that an array holds: `f32` or `f64`, and no other.
+pub trait Element:
+    bytemuck::Pod + Send + Sync + PartialEq + std::fmt::Debug + sealed::Sealed
+{
+    /// Name of the type in Zarr v3.
+    const DATA_TYPE: &'static str;
+}
+
+impl Element for f32 {
+    const DATA_TYPE: &'static str = "float32";
+}
+
+impl Element for f64 {
+    const DATA_TYPE: &'static str = "float64";
+}
+
+/// Why an array or one of its chunks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ZarrError {
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+    /// A file could not be read; the cause names the operation.
+    #[error("could not read `{path}`", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// There is no array here.
+    #[error("no array at `{path}`: its `zarr.json` is missing", path = path.display())]
+    NoArray {
+        /// Folder of the array.
+        path: PathBuf,
+    },
+    /// `zarr.json` is not the metadata of a Zarr v3 array.
+    #[error("`{path}` is not the metadata of a Zarr v3 array", path = path.display())]
+    Metadata {
+        /// The `zarr.json`.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// `zarr.json` describes an array outside the corner of Zarr that is read here.
+    #[error("`{path}` has {field} {found}, expected {expected}", path = path.display())]
+    Unsupported {
+        /// The `zarr.json`.
+        path: PathBuf,
+        /// Name of the metadata field.
+        field: &'static str,
+        /// What would be read.
+        expected: String,
+        /// What is there, as JSON.
+        found: String,
+    },
+    /// An array of another shape, chunk, fill value, dimension names or attributes stands where one is created.
+    #[error(
+        "another array is at `{path}`: its {field} is {found}, expected {expected}; delete it and run again to rebuild it",
+        path = path.display()
+    )]
+    Differs {
+        /// Folder of the array.
+        path: PathBuf,
+        /// Name of the first field that differs.
+        field: &'static str,
+        /// The value asked for.
+        expected: String,
+        /// The value on disk.
+        found: String,
+    },
+    /// A chunk with no rows or no columns, or one too large to address.
+    #[error("chunks of {rows} x {columns} are not possible for `{path}`", path = path.display())]
+    ChunkShape {
+        /// Folder of the array.
+        path: PathBuf,
+        /// Rows of a chunk.
+        rows: usize,
+        /// Columns of a chunk.
+        columns: usize,
+    },
+    /// A chunk outside the grid was asked for.
+    #[error("chunk ({row}, {column}) is outside the {rows} x {columns} chunks of `{path}`", path = path.display())]
+    OutsideGrid {
+        /// Folder of the array.
+        path: PathBuf,
+        /// Row of the chunk in the grid.
+        row: usize,
+        /// Column of the chunk in the grid.
+        column: usize,
+        /// Rows of the grid.
+        rows: usize,
+        /// Columns of the grid.
+        columns: usize,
+    },
+    /// Rows outside the array were asked for.
+    #[error("rows {start} to {end} are outside the {n_rows} rows of `{path}`", path = path.display())]
+    OutsideRows {
+        /// Folder of the array.
+        path: PathBuf,
+        /// First row.
+        start: usize,
+        /// One past the last row.
+        end: usize,
+        /// Rows of the array.
+        n_rows: usize,
+    },
+    /// A slice of the wrong length was given to be written.
+    #[error("`{path}` takes {expected} values, got {found}", path = path.display())]
+    Length {
+        /// The chunk file or the folder of the array.
+        path: PathBuf,
+        /// Values it takes.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A chunk was never written, or was removed.
+    #[error("chunk file `{path}` is missing; run again to build it", path = path.display())]
+    ChunkMissing {
+        /// The chunk file.
+        path: PathBuf,
+    },
+    /// A chunk file has another length than its shape implies.
+    #[error(
+        "chunk file `{path}` is damaged: expected {expected} bytes, found {found}; delete it and run again to rebuild it",
+        path = path.display()
+    )]
+    ChunkTruncated {
+        /// The chunk file.
+        path: PathBuf,
+        /// Bytes it should have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
+    },
+    /// The values of a chunk do not have the checksum stored with them.
+    #[error(
+        "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}; \
+         delete it and run again to rebuild it",
+        path = path.display()
+    )]
+    ChunkCorrupt {
+        /// The chunk file.
+        path: PathBuf,
+        /// CRC-32C stored in the file.
+        expected: u32,
+        /// CRC-32C of the values in the file.
+        found: u32,
+    },
+}
+
+impl ZarrError {
+    fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Read { path, source }
+    }
+}
+
+/// What an array looks like, apart from its number type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArraySpec {
+    /// Rows and columns of the array.
+    pub shape: [usize; 2],
+    /// Rows and columns of a chunk, each at least 1.
+    pub chunk: [usize; 2],
+    /// Whether a Zarr reader shows chunks that are not there as NaN (`true`) or as 0.
+    pub fill_nan: bool,
+    /// User attributes, kept in `zarr.json`.
+    pub attributes: Attributes,
+    /// Names of the two dimensions.
+    pub dimension_names: Option<[String; 2]>,
+}
+
+impl ArraySpec {
+    /// An array of `shape` in chunks of `chunk`, filled with 0, without attributes and dimension names.
+    pub fn new(shape: [usize; 2], chunk: [usize; 2]) -> Self {
+        Self {
+            shape,
+            chunk,
+            fill_nan: false,
+            attributes: Attributes::new(),
+            dimension_names: None,
+        }
+    }
+
+    fn to_metadata(&self, data_type: &str) -> ArrayMetadataV3 {
+        let configured = |name: &str, configuration: serde_json::Value| match configuration {
+            serde_json::Value::Object(map) => MetadataV3::new_with_configuration(name, map),
+            _ => MetadataV3::new_with_configuration(name, Configuration::default()),
+        };
+        let fill_value = match self.fill_nan {
+            true => FillValueMetadataV3::from("NaN"),
+            false => FillValueMetadataV3::from(0.0),
+        };
+        ArrayMetadataV3::new(
+            self.shape.iter().map(|length| *length as u64).collect(),
+            configured("regular", json!({ "chunk_shape": self.chunk })),
+            MetadataV3::new(data_type),
+            fill_value,
+            vec![
+                configured("bytes", json!({ "endian": "little" })),
+                configured("crc32c", json!({})),
+            ],
+        )
+        .with_attributes(self.attributes.clone())
+        .with_dimension_names(self.dimension_names.clone())
+    }
+
+    fn from_metadata(
+        path: &Path,
+        metadata: &ArrayMetadataV3,
+        data_type: &str,
+    ) -> Result<Self, ZarrError> {
+        let refuse = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
+            ZarrError::Unsupported {
+                path: path.to_path_buf(),
+                field,
+                expected: expected.to_owned(),
+                found: found.to_string(),
+            }
+        };
+        if metadata.data_type.name() != data_type {
+            return Err(refuse("data_type", data_type, &metadata.data_type));
+        }
+        let shape = pair(&metadata.shape)
+            .ok_or_else(|| refuse("shape", "two lengths", &format!("{:?}", metadata.shape)))?;
+        let chunk = metadata
+            .chunk_grid
+            .configuration()
+            .filter(|_| metadata.chunk_grid.name() == "regular")
+            .and_then(|configuration| configuration.get("chunk_shape"))
+            .and_then(|lengths| serde_json::from_value::<Vec<u64>>(lengths.clone()).ok())
+            .and_then(|lengths| pair(&lengths))
+            .ok_or_else(|| {
+                refuse(
+                    "chunk_grid",
+                    "`regular` with two lengths",
+                    &metadata.chunk_grid,
+                )
+            })?;
+        // The default encoding's default separator is "/".
+        let separator = metadata
+            .chunk_key_encoding
+            .configuration()
+            .and_then(|it| it.get("separator"));
+        if metadata.chunk_key_encoding.name() != "default" || separator.is_some_and(|it| it != "/")
+        {
+            let found = &metadata.chunk_key_encoding;
+            return Err(refuse(
+                "chunk_key_encoding",
+                "`default` with separator `/`",
+                found,
+            ));
+        }
+        let is_little = |codec: &MetadataV3| {
+            let endian = codec.configuration().and_then(|it| it.get("endian"));
+            codec.name() == "bytes" && endian.is_some_and(|it| it == "little")
+        };
+        match metadata.codecs.as_slice() {
+            [bytes, checksum] if is_little(bytes) && checksum.name() == "crc32c" => {}
+            codecs => {
+                let found: Vec<String> = codecs.iter().map(ToString::to_string).collect();
+                return Err(refuse(
+                    "codecs",
+                    "`bytes` (little) and `crc32c`",
+                    &found.join(", "),
+                ));
+            }
+        }
+        if !metadata.storage_transformers.is_empty() {
+            return Err(refuse(
+                "storage_transformers",
+                "none",
+                &metadata.storage_transformers.len(),
+            ));
+        }
+        let fill_nan = match metadata.fill_value.as_f64() {
+            Some(value) if value.is_nan() => true,
+            Some(0.0) => false,
+            _ => return Err(refuse("fill_value", "0 or NaN", &metadata.fill_value)),
+        };
+        let named = |name: &DimensionName| name.clone().unwrap_or_default();
+        let dimension_names = match metadata.dimension_names.as_deref() {
+            Some([rows, columns]) => Some([named(rows), named(columns)]),
+            _ => None,
+        };
+        Ok(Self {
+            shape,
+            chunk,
+            fill_nan,
+            attributes: metadata.attributes.clone(),
+            dimension_names,
+        })
+    }
+
+    /// Names the first field in which `self` (asked for) and `found` (on disk) differ.
+    fn difference(&self, found: &Self) -> Option<(&'static str, String, String)> {
+        let shown = |value: &Attributes| serde_json::Value::Object(value.clone()).to_string();
+        [
+            (
+                "shape",
+                format!("{:?}", self.shape),
+                format!("{:?}", found.shape),
+            ),
+            (
+                "chunk shape",
+                format!("{:?}", self.chunk),
+                format!("{:?}", found.chunk),
+            ),
+            (
+                "fill value",
+                fill_name(self.fill_nan),
+                fill_name(found.fill_nan),
+            ),
+            (
+                "dimension names",
+                format!("{:?}", self.dimension_names),
+                format!("{:?}", found.dimension_names),
+            ),
+            (
+                "attributes",
+                shown(&self.attributes),
+                shown(&found.attributes),
+            ),
+        ]
+        .into_iter()
+        .find(|(_, expected, found)| expected != found)
+    }
+}
+
+fn fill_name(fill_nan: bool) -> String {
+    if fill_nan { "NaN" } else { "0" }.to_owned()
+}
+
+fn pair(lengths: &[u64]) -> Option<[usize; 2]> {
+    match lengths {
+        [rows, columns] => Some([
+            usize::try_from(*rows).ok()?,
+            usize::try_from(*columns).ok()?,
+        ]),
+        _ => None,
+    }
+}
+
+fn read_metadata(folder: &Path) -> Result<(PathBuf, ArrayMetadataV3), ZarrError> {
+    let path = folder.join("zarr.json");
+    let text = match fs_err::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ZarrError::NoArray {
+                path: folder.to_path_buf(),
+            });
+        }
+        Err(error) => return Err(ZarrError::read(&path)(error)),
+    };
+    match serde_json::from_slice(&text) {
+        Ok(metadata) => Ok((path, metadata)),
+        Err(source) => Err(ZarrError::Metadata { path, source }),
+    }
+}
+
+/// Reads the name of the number type of the array in `folder`: `float32`, `float64` or what else is there.
+///
+/// # Errors
+/// `NoArray`, `Read`, `Metadata`.
+pub fn data_type(folder: &Path) -> Result<String, ZarrError> {
+    Ok(read_metadata(folder)?.1.data_type.name().to_owned())
+}
+
+/// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file a chunk.
+///
+/// Holds no open file: it may be shared and cloned freely. Different chunks may be written from many threads
+/// and processes at once; of two writers of one chunk the last rename wins, and readers see either whole.
+#[derive(Debug, Clone)]
+pub struct ZarrArray<T> {
+    folder: PathBuf,
+    spec: ArraySpec,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T: Element> ZarrArray<T> {
+    /// Creates the array's folder and `zarr.json`, no chunk. An equal array that is there is opened as it is.
+    ///
+    /// # Errors
+    /// `ChunkShape` for an empty chunk; `Differs` when another array is there; `Unsupported`, `Metadata` when its
+    /// `zarr.json` is of a foreign kind; `Read`, `Write`.
+    pub fn create(folder: impl Into<PathBuf>, spec: ArraySpec) -> Result<Self, ZarrError> {
+        let array = Self::described(folder, spec)?;
+        let mut text = array.spec.to_metadata(T::DATA_TYPE).to_string_pretty();
+        text.push('\n');
+        let path = array.folder.join("zarr.json");
+        // Equal bytes settle it: a float among the attributes may change by a bit when parsed.
+        if fs_err::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+            return Ok(array);
+        }
+        match Self::open(&array.folder) {
+            Err(ZarrError::NoArray { .. }) => atomic::write(&path, &[text.as_bytes()])?,
+            Err(error) => return Err(error),
+            Ok(found) => {
+                if let Some((field, expected, found)) = array.spec.difference(&found.spec) {
+                    return Err(ZarrError::Differs {
+                        path: array.folder,
+                        field,
+                        expected,
+                        found,
+                    });
+                }
+            }
+        }
+        Ok(array)
+    }
+
+    /// Opens the array in `folder`; reads its `zarr.json` only.
+    ///
+    /// # Errors
+    /// `NoArray`, `Read`, `Metadata`; `Unsupported` when the array is not of this number type, two dimensions,
+    /// this chunk key encoding and these codecs.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, ZarrError> {
+        let folder = folder.into();
+        let (path, metadata) = read_metadata(&folder)?;
+        let spec = ArraySpec::from_metadata(&path, &metadata, T::DATA_TYPE)?;
+        Self::described(folder, spec)
+    }
+
+    /// An array that is not, or not yet, described on disk: its chunks can be written and read all the same.
+    pub(crate) fn described(
+        folder: impl Into<PathBuf>,
+        spec: ArraySpec,
+    ) -> Result<Self, ZarrError> {
+        let folder = folder.into();
+        let [rows, columns] = spec.chunk;
+        let bytes = rows
+            .checked_mul(columns)
+            .and_then(|n| n.checked_mul(size_of::<T>()));
+        match bytes {
+            Some(1..=0x7fff_ffff_ffff) => Ok(Self {
+                folder,
+                spec,
+                element: PhantomData,
+            }),
+            _ => Err(ZarrError::ChunkShape {
+                path: folder,
+                rows,
+                columns,
+            }),
+        }
+    }
+
+    /// The array's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Shape, chunk and the rest of the description.
+    pub fn spec(&self) -> &ArraySpec {
+        &self.spec
+    }
+
+    /// Rows and columns of the array.
+    pub fn shape(&self) -> [usize; 2] {
+        self.spec.shape
+    }
+
+    /// Number of chunks down and across; chunks at the edge may hold less than a chunk of the array.
+    pub fn grid(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.spec.shape[axis].div_ceil(self.spec.chunk[axis]))
+    }
+
+    /// Values in a chunk, padding included.
+    pub fn chunk_len(&self) -> usize {
+        self.spec.chunk[0] * self.spec.chunk[1]
+    }
+
+    /// Bytes of a chunk file, checksum included.
+    pub fn chunk_bytes(&self) -> u64 {
+        (self.chunk_len() * size_of::<T>() + CHECKSUM_BYTES) as u64
+    }
+
+    /// The file of chunk (`i`, `j`), there or not.
+    pub fn chunk_path(&self, i: usize, j: usize) -> PathBuf {
+        self.folder.join(format!("c/{i}/{j}"))
+    }
+
+    /// Whether the file of chunk (`i`, `j`) is there and has the right length. Does not read it.
+    pub fn has_chunk(&self, i: usize, j: usize) -> bool {
+        std::fs::metadata(self.chunk_path(i, j))
+            .is_ok_and(|it| it.is_file() && it.len() == self.chunk_bytes())
+    }
+
+    fn inside(&self, i: usize, j: usize) -> Result<(), ZarrError> {
+        let [rows, columns] = self.grid();
+        if i < rows && j < columns {
+            return Ok(());
+        }
+        let path = self.folder.clone();
+        Err(ZarrError::OutsideGrid {
+            path,
+            row: i,
+            column: j,
+            rows,
+            columns,
+        })
+    }
+
+    /// Writes chunk (`i`, `j`): `values` is a full chunk, row-major, zeros beyond the edge of the array.
+    ///
+    /// The file is written beside and renamed, so a chunk that exists is whole; the disk is not waited for.
+    ///
+    /// # Errors
+    /// `Length` when `values` is not a full chunk; `OutsideGrid`; `Write`.
+    pub fn write_chunk(&self, i: usize, j: usize, values: &[T]) -> Result<(), ZarrError> {
+        self.inside(i, j)?;
+        let path = self.chunk_path(i, j);
+        if values.len() != self.chunk_len() {
+            return Err(ZarrError::Length {
+                path,
+                expected: self.chunk_len(),
+                found: values.len(),
+            });
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        atomic::write(&path, &[bytes, &crc32c::crc32c(bytes).to_le_bytes()])?;
+        Ok(())
+    }
+
+    /// Maps the file of chunk (`i`, `j`) into memory, read-only. Checks its length, not its checksum.
+    ///
+    /// The pages belong to the page cache, not to this process. Files of an array must be replaced by renaming,
+    /// as everything here does, never written in place or cut short while mapped.
+    ///
+    /// # Errors
+    /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
+    pub fn map_chunk(&self, i: usize, j: usize) -> Result<Chunk<T>, ZarrError> {
+        self.inside(i, j)?;
+        let path = self.chunk_path(i, j);
+        let file = match fs_err::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ZarrError::ChunkMissing { path });
+            }
+            Err(error) => return Err(ZarrError::read(&path)(error)),
+        };
+        let expected = self.chunk_bytes();
+        let found = file.metadata().map_err(ZarrError::read(&path))?.len();
+        if found != expected {
+            return Err(ZarrError::ChunkTruncated {
+                path,
+                expected,
+                found,
+            });
+        }
+        // SAFETY: the map is read-only and no longer than the file, whose length was just read from this very
+        // handle. Chunk files are only ever written under a temporary name and renamed, so no one changes or
+        // shortens the file behind this handle; that is the documented contract of an array's folder.
+        let map = unsafe { MmapOptions::new().len(expected as usize).map(file.file()) };
+        let map = map.map_err(ZarrError::read(&path))?;
+        Ok(Chunk {
+            map,
+            path,
+            element: PhantomData,
+        })
+    }
+
+    /// Reads chunk (`i`, `j`) and compares its checksum.
+    ///
+    /// # Errors
+    /// Those of [`map_chunk`](Self::map_chunk); `ChunkCorrupt`.
+    pub fn verify_chunk(&self, i: usize, j: usize) -> Result<(), ZarrError> {
+        self.map_chunk(i, j)?.verify()
+    }
+
+    /// Writes the whole array; `values` is row-major, `shape[0]` x `shape[1]`. For small arrays.
+    ///
+    /// # Errors
+    /// `Length` when `values` does not fill the array; `Write`.
+    pub fn write_all(&self, values: &[T]) -> Result<(), ZarrError> {
+        let [n_rows, n_columns] = self.spec.shape;
+        let [chunk_rows, chunk_columns] = self.spec.chunk;
+        if values.len() != n_rows * n_columns {
+            let path = self.folder.clone();
+            return Err(ZarrError::Length {
+                path,
+                expected: n_rows * n_columns,
+                found: values.len(),
+            });
+        }
+        let [down, across] = self.grid();
+        (0..down * across).into_par_iter().try_for_each(|index| {
+            let (i, j) = (index / across, index % across);
+            let columns = j * chunk_columns..((j + 1) * chunk_columns).min(n_columns);
+            let mut chunk = vec![T::zeroed(); self.chunk_len()];
+            let rows = i * chunk_rows..((i + 1) * chunk_rows).min(n_rows);
+            for (row, into) in rows.zip(chunk.chunks_exact_mut(chunk_columns)) {
+                let from = &values[row * n_columns..][columns.clone()];
+                into[..from.len()].copy_from_slice(from);
+            }
+            self.write_chunk(i, j, &chunk)
+        })
+    }
+
+    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum.
+    ///
+    /// # Errors
+    /// Those of [`read_rows`](Self::read_rows).
+    pub fn read_all(&self) -> Result<Vec<T>, ZarrError> {
+        self.read_rows(0..self.spec.shape[0])
+    }
+
+    /// Reads `rows`, row-major, `rows.len()` x `shape[1]`, comparing the checksum of every chunk they touch.
+    ///
+    /// Chunks are read whole, so rows are best taken in multiples of the chunk's.
+    ///
+    /// # Errors
+    /// `OutsideRows`; `ChunkMissing` (the fill value does not stand in), `ChunkTruncated`, `ChunkCorrupt`, `Read`.
+    pub fn read_rows(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
+        let [n_rows, n_columns] = self.spec.shape;
+        let [chunk_rows, chunk_columns] = self.spec.chunk;
+        if rows.start > rows.end || rows.end > n_rows {
+            let path = self.folder.clone();
+            return Err(ZarrError::OutsideRows {
+                path,
+                start: rows.start,
+                end: rows.end,
+                n_rows,
+            });
+        }
+        let mut values = vec![T::zeroed(); rows.len() * n_columns];
+        // One task for each row of chunks: the band of `values` it fills is contiguous and its own.
+        let mut bands = Vec::new();
+        let mut rest = values.as_mut_slice();
+        let mut start = rows.start;
+        while start < rows.end && n_columns > 0 {
+            let i = start / chunk_rows;
+            let end = ((i + 1) * chunk_rows).min(rows.end);
+            let (band, after) = rest.split_at_mut((end - start) * n_columns);
+            bands.push((i, start - i * chunk_rows, band));
+            rest = after;
+            start = end;
+        }
+        bands.into_par_iter().try_for_each(|(i, skip, band)| {
+            for j in 0..self.grid()[1] {
+                let chunk = self.map_chunk(i, j)?;
+                chunk.verify()?;
+                let first = j * chunk_columns;
+                let width = chunk_columns.min(n_columns - first);
+                let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
+                for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
+                    into[first..first + width].copy_from_slice(&from[..width]);
+                }
+            }
+            Ok::<(), ZarrError>(())
+        })?;
+        Ok(values)
+    }
+}
+
+/// A mapped chunk: its values, row-major, padding included.
+#[derive(Debug)]
+pub struct Chunk<T> {
+    map: Mmap,
+    path: PathBuf,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T: Element> Chunk<T> {
+    /// The chunk file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the values and compares their CRC-32C with the one stored behind them.
+    ///
+    /// # Errors
+    /// `ChunkCorrupt`.
+    pub fn verify(&self) -> Result<(), ZarrError> {
+        let (values, checksum) = self.map.split_at(self.map.len() - CHECKSUM_BYTES);
+        let found = crc32c::crc32c(values);
+        if found.to_le_bytes() == checksum {
+            return Ok(());
+        }
+        let expected = checksum
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        Err(ZarrError::ChunkCorrupt {
+            path: self.path.clone(),
+            expected,
+            found,
+        })
+    }
+
+    /// Asks the system to start reading the chunk; returns at once, and a refusal does not matter.
+    pub fn advise_willneed(&self) {
+        #[cfg(unix)]
+        let _ = self.map.advise(memmap2::Advice::WillNeed);
+    }
+}
+
+impl<T: Element> Deref for Chunk<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // A map starts on a page, so its values are aligned; the length was checked when it was made.
+        bytemuck::cast_slice(&self.map[..self.map.len() - CHECKSUM_BYTES])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn counted<T: From<u16>>(n: usize) -> Vec<T> {
+        (0..n)
+            .map(|value| T::from((value % 60_000) as u16 + 1))
+            .collect()
+    }
+
+    fn spec(shape: [usize; 2], chunk: [usize; 2]) -> ArraySpec {
+        ArraySpec {
+            fill_nan: true,
+            attributes: json!({ "depth": 2, "wv": 0.1 })
+                .as_object()
+                .unwrap()
+                .clone(),
+            dimension_names: Some(["sample".to_owned(), "feature".to_owned()]),
+            ..ArraySpec::new(shape, chunk)
+        }
+    }
+
+    #[test]
+    fn array_is_shared_by_threads() {
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<ZarrArray<f32>>();
+        is_shared::<Chunk<f64>>();
+        is_shared::<ZarrError>();
+    }
+
+    #[test]
+    fn metadata_is_what_zarr_readers_expect() {
+        let folder = tempfile::tempdir().unwrap();
+        ZarrArray::<f32>::create(folder.path(), spec([5, 7], [2, 3])).unwrap();
+        let text = fs_err::read_to_string(folder.path().join("zarr.json")).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [5, 7],
+            "data_type": "float32",
+            "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": [2, 3] } },
+            "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
+            "fill_value": "NaN",
+            "codecs": [{ "name": "bytes", "configuration": { "endian": "little" } }, { "name": "crc32c" }],
+            "attributes": { "depth": 2, "wv": 0.1 },
+            "dimension_names": ["sample", "feature"]
+        });
+        assert_eq!(found, expected);
+        let array = ZarrArray::<f32>::open(folder.path()).unwrap();
+        assert_eq!(array.spec(), &spec([5, 7], [2, 3]));
+        assert_eq!(array.grid(), [3, 3]);
+        assert_eq!(data_type(folder.path()).unwrap(), "float32");
+    }
+
+    #[test]
+    fn chunk_file_is_values_then_checksum() {
+        let folder = tempfile::tempdir().unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([3, 2], [2, 2])).unwrap();
+        array.write_all(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        assert_eq!(array.chunk_path(1, 0), folder.path().join("c/1/0"));
+        let bytes = fs_err::read(array.chunk_path(1, 0)).unwrap();
+        let mut expected: Vec<u8> = [5.0_f32, 6.0, 0.0, 0.0]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        // Bit by bit, reflected, polynomial 0x1EDC6F41: the textbook CRC-32C.
+        let mut crc = !0_u32;
+        for byte in &expected {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 {
+                    (crc >> 1) ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
+            }
+        }
+        expected.extend((!crc).to_le_bytes());
+        assert_eq!(bytes, expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn rows_read_are_rows_written(n in 1..20_usize, p in 1..20_usize, r in 1..9_usize, c in 1..9_usize, cut in 0..400_usize) {
+            let folder = tempfile::tempdir().unwrap();
+            let values: Vec<f64> = counted(n * p);
+            let array = ZarrArray::<f64>::create(folder.path(), ArraySpec::new([n, p], [r, c])).unwrap();
+            array.write_all(&values).unwrap();
+            prop_assert_eq!(array.read_all().unwrap(), values.clone());
+            let (start, end) = (cut / 20 % n, cut % 20 % n);
+            let (start, end) = (start.min(end), start.max(end));
+            prop_assert_eq!(array.read_rows(start..end).unwrap(), &values[start * p..end * p]);
+            let [down, across] = array.grid();
+            let last = array.map_chunk(down - 1, across - 1).unwrap();
+            for (index, value) in last.iter().enumerate() {
+                let (row, column) = ((down - 1) * r + index / c, (across - 1) * c + index % c);
+                prop_assert_eq!(*value == 0.0, row >= n || column >= p);
+            }
+        }
+    }
+
+    #[test]
+    fn create_again_opens_an_equal_array_and_refuses_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.zarr");
+        let array = ZarrArray::<f32>::create(&path, spec([4, 4], [2, 2])).unwrap();
+        array.write_chunk(0, 0, &[1.0; 4]).unwrap();
+        let again = ZarrArray::<f32>::create(&path, spec([4, 4], [2, 2])).unwrap();
+        assert!(again.has_chunk(0, 0) && !again.has_chunk(1, 0));
+
+        let error = ZarrArray::<f32>::create(&path, spec([4, 5], [2, 2])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "another array is at `{}`: its shape is [4, 4], expected [4, 5]; \
+                 delete it and run again to rebuild it",
+                path.display()
+            )
+        );
+        let mut other = spec([4, 4], [2, 2]);
+        other.attributes.insert("depth".to_owned(), json!(3));
+        let error = ZarrArray::<f32>::create(&path, other).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(r#"its attributes is {"depth":2,"wv":0.1}, expected {"depth":3,"#),
+            "{error}"
+        );
+        let error = ZarrArray::<f64>::create(&path, spec([4, 4], [2, 2])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("zarr.json` has data_type float32, expected float64"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn foreign_arrays_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = ZarrArray::<f32>::open(folder.path()).unwrap_err();
+        let path = folder.path().display();
+        assert_eq!(
+            error.to_string(),
+            format!("no array at `{path}`: its `zarr.json` is missing")
+        );
+
+        ZarrArray::<f32>::create(folder.path(), ArraySpec::new([4, 4], [2, 2])).unwrap();
+        let file = folder.path().join("zarr.json");
+        let text = fs_err::read_to_string(&file).unwrap();
+        let altered = [
+            ("crc32c", "gzip", "codecs"),
+            ("little", "big", "codecs"),
+            ("regular", "rectilinear", "chunk_grid"),
+            (
+                r#""separator": "/""#,
+                r#""separator": ".""#,
+                "chunk_key_encoding",
+            ),
+            (r#""fill_value": 0.0"#, r#""fill_value": 1.5"#, "fill_value"),
+        ];
+        for (from, to, field) in altered {
+            assert!(text.contains(from), "{from} in {text}");
+            fs_err::write(&file, text.replace(from, to)).unwrap();
+            let error = ZarrArray::<f32>::open(folder.path())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("has {field} ")), "{error}");
+        }
+        fs_err::write(&file, "{").unwrap();
+        let error = ZarrArray::<f32>::open(folder.path()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("zarr.json` is not the metadata of a Zarr v3 array"),
+            "{error}"
+        );
+        let error =
+            ZarrArray::<f32>::create(folder.path().join("x"), ArraySpec::new([4, 4], [0, 2]))
+                .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("chunks of 0 x 2 are not possible"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn damage_is_named_and_never_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let array =
+            ZarrArray::<f64>::create(folder.path(), ArraySpec::new([40, 30], [16, 16])).unwrap();
+        array.write_all(&counted::<f64>(1200)).unwrap();
+        let path = array.chunk_path(1, 1);
+        let name = path.display();
+        array.verify_chunk(1, 1).unwrap();
+        let whole = fs_err::read(&path).unwrap();
+
+        for damaged in [0, 7, 900, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[damaged] ^= 1;
+            fs_err::write(&path, &bytes).unwrap();
+            let error = array.verify_chunk(1, 1).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, ZarrError::ChunkCorrupt { .. }), "{text}");
+            assert!(
+                text.starts_with(&format!("chunk file `{name}` is damaged: its checksum is ")),
+                "{text}"
+            );
+            assert!(
+                text.ends_with("; delete it and run again to rebuild it"),
+                "{text}"
+            );
+            assert!(matches!(
+                array.read_all(),
+                Err(ZarrError::ChunkCorrupt { .. })
+            ));
+        }
+
+        for length in [0, 1, whole.len() - 1] {
+            fs_err::File::create(&path)
+                .unwrap()
+                .write_all(&whole[..length])
+                .unwrap();
+            assert!(!array.has_chunk(1, 1));
+            let error = array.map_chunk(1, 1).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "chunk file `{name}` is damaged: expected 2052 bytes, found {length}; \
+                     delete it and run again to rebuild it"
+                )
+            );
+        }
+
+        fs_err::remove_file(&path).unwrap();
+        let error = array.map_chunk(1, 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("chunk file `{name}` is missing; run again to build it")
+        );
+        assert!(matches!(
+            array.read_rows(0..40),
+            Err(ZarrError::ChunkMissing { .. })
+        ));
+        assert_eq!(
+            array.read_rows(0..16).unwrap(),
+            &counted::<f64>(1200)[..480]
+        );
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([5, 5], [2, 2])).unwrap();
+        let path = folder.path().display();
+        let error = array.write_chunk(0, 3, &[0.0; 4]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("chunk (0, 3) is outside the 3 x 3 chunks of `{path}`")
+        );
+        let error = array.write_chunk(0, 0, &[0.0; 3]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "`{}` takes 4 values, got 3",
+                array.chunk_path(0, 0).display()
+            )
+        );
+        let error = array.read_rows(3..6).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("rows 3 to 6 are outside the 5 rows of `{path}`")
+        );
+    }
+
+    #[test]
+    fn many_threads_write_and_map() {
+        let folder = tempfile::tempdir().unwrap();
+        let array =
+            ZarrArray::<f32>::create(folder.path(), ArraySpec::new([64, 64], [8, 8])).unwrap();
+        (0..256_usize).into_par_iter().for_each(|task| {
+            let (i, j) = (task % 64 / 8, task % 8);
+            array.write_chunk(i, j, &[(i * 8 + j) as f32; 64]).unwrap();
+            let chunk = array.map_chunk(i, j).unwrap();
+            chunk.advise_willneed();
+            chunk.verify().unwrap();
+            assert!(chunk.iter().all(|value| *value == (i * 8 + j) as f32));
+        });
+        assert_eq!(atomic::remove_leftovers(folder.path()).unwrap(), 0);
+    }
+}
