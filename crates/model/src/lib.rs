@@ -1,2 +1,26 @@
-//! Statistics and linear algebra of ntkpipe.
+//! Statistics and linear algebra of ntkpipe: from a neural tangent kernel to stopping times.
+//!
+//! Wide networks trained by gradient flow follow their neural tangent kernel; the network at time t is
+//! the BLUP of a random-effects model in which t is a variance component (Yao et al. 2026,
+//! arXiv:2605.27991). The rooms in the order data walks through them:
+//!
+//! [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
+//! probes' block space, each phenotype's own vectors) → [`measure`] (the two discrete measures) →
+//! [`score_test`] with [`quadratic_form`], and [`stopping_time`]. [`analysis`] walks a batch of
+//! phenotypes through them, all sharing every pass over the kernel.
+//!
+//! No files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
+//! a fixed order, so that no result depends on the number of threads or on what else is in the batch.
 #![forbid(unsafe_code)]
+
+pub mod analysis;
+pub mod block;
+pub mod covariates;
+pub mod eigen;
+pub mod kernel;
+pub mod krylov;
+pub mod measure;
+pub mod operator;
+pub mod quadratic_form;
+pub mod score_test;
+pub mod stopping_time;

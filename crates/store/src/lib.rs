@@ -11,11 +11,13 @@ compile_error!(
 pub mod atomic;
 pub mod features;
 pub mod id_list;
+pub mod kernel_tiles;
 pub mod results;
 pub mod samples;
 pub mod scaling;
 pub mod simulate;
 pub mod table;
+pub mod tiled_kernel;
 pub mod zarr;
 
 /// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.

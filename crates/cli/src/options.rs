@@ -1,0 +1,231 @@
+//! The words of the command line and of `ntkpipe.toml`: one struct for both, nothing decided yet.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// Activation of the network's hidden layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// erf(x)
+    Erf,
+}
+
+/// What to do about missing phenotype values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// Every phenotype on its own observed samples
+    Exact,
+    /// Only samples observed for every phenotype
+    Complete,
+    /// Missing values replaced by what the covariates predict
+    Impute,
+}
+
+/// Form of `run.log` and of the log on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Plain lines
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// A number of bytes: plain, or with KB, MB, GB (10³) or KiB, MiB, GiB (2¹⁰).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Bytes(pub u64);
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let scale = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "tb" => 1e12,
+            "kib" | "k" => 1024.0,
+            "mib" | "m" => 1_048_576.0,
+            "gib" | "g" => 1_073_741_824.0,
+            "tib" | "t" => 1_099_511_627_776.0,
+            _ => return Err(format!("`{unit}` is not a unit of bytes; write for example 2GiB or 500MB")),
+        };
+        match number.parse::<f64>() {
+            Ok(value) if value > 0.0 => Ok(Self((value * scale) as u64)),
+            _ => Err("expected a number of bytes such as 2GiB or 500MB".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> Self {
+        bytes.0.to_string()
+    }
+}
+
+/// Every option of a run; a key of `ntkpipe.toml` is a flag's name without the dashes before it.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Features: Parquet, a row a sample
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<PathBuf>,
+    /// Phenotypes: Parquet, a row a sample, a numeric column a phenotype
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phenotypes: Option<PathBuf>,
+    /// Covariates: Parquet, a row a sample, numeric columns
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covariates: Option<PathBuf>,
+    /// Sample id column of every table [default: the first column]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_column: Option<String>,
+    /// Feature columns to use: names and globs [default: all]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_columns: Option<Vec<String>>,
+    /// Phenotype columns to use: names and globs [default: all]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phenotype_columns: Option<Vec<String>>,
+    /// Covariate columns to use: names and globs [default: all]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covariate_columns: Option<Vec<String>>,
+    /// Keep only these samples: ids, one a line (or `FID IID`)
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<PathBuf>,
+    /// Remove these samples
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove: Option<PathBuf>,
+
+    /// Run directory
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+    /// Where the kernel's tiles go [default: the run directory]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
+
+    /// Activation of the hidden layers [default: relu]
+    #[arg(long, help_heading = "Network")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Hidden layers [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
+    /// Variance of the weights [default: 2]
+    #[arg(long, value_name = "V", help_heading = "Network")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_variance: Option<f64>,
+    /// Variance of the biases [default: 0]
+    #[arg(long, value_name = "V", help_heading = "Network")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias_variance: Option<f64>,
+
+    /// Do not add an intercept to the covariates
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_intercept: Option<bool>,
+    /// Do not standardise the features (missing values become 0)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_features: Option<bool>,
+    /// Do not standardise the phenotypes
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_phenotypes: Option<bool>,
+    /// Level of the score test that decides whether a phenotype is trained [default: 0.05]
+    #[arg(long, value_name = "P", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Fit every phenotype, whatever the test says
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_gate: Option<bool>,
+    /// Missing phenotype values [default: exact]
+    #[arg(long, help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    /// Learning rate of the training that is planned; also reports stopping times in epochs
+    #[arg(long, value_name = "RATE", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Seed of the random probes [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Bound on anonymous memory, such as 2GiB [default: 80 % of what is free]
+    #[arg(long, value_name = "BYTES", help_heading = "Resources")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Side of a kernel tile [default: from the number of samples]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile: Option<usize>,
+}
+
+macro_rules! or_else {
+    ($self:ident, $other:ident; $($field:ident),* $(,)?) => {
+        Self { $($field: $self.$field.or($other.$field)),* }
+    };
+}
+
+impl Options {
+    /// What is set here, and where nothing is, what is set in `other`.
+    pub fn or(self, other: Self) -> Self {
+        or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
+            covariate_columns, keep, remove, out, scratch, activation, depth, weight_variance, bias_variance,
+            no_intercept, raw_features, raw_phenotypes, alpha, no_gate, missing, learning_rate, seed, threads,
+            memory, tile)
+    }
+
+    /// Paths of a configuration file are relative to the file.
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        for path in [
+            &mut self.features,
+            &mut self.phenotypes,
+            &mut self.covariates,
+            &mut self.keep,
+            &mut self.remove,
+            &mut self.out,
+            &mut self.scratch,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *path = folder.join(&path);
+        }
+        self
+    }
+}

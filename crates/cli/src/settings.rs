@@ -1,0 +1,122 @@
+//! Options with every default filled in and every value checked.
+
+use std::path::PathBuf;
+
+use ntkpipe_model::analysis::AnalysisOptions;
+use ntkpipe_model::kernel::infinite;
+use serde::Serialize;
+
+use crate::failure::input;
+use crate::options::{Activation, Missing, Options};
+
+/// Probes of the mask of all samples.
+pub const FULL_PROBES: usize = 64;
+
+/// Passes over the kernel that the spectrum takes.
+pub const SPECTRUM_PASSES: usize = 5;
+
+/// A network of infinite width.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Network {
+    /// Activation of the hidden layers.
+    pub activation: Activation,
+    /// Hidden layers.
+    pub depth: usize,
+    /// Variance of the weights.
+    pub weight_variance: f64,
+    /// Variance of the biases.
+    pub bias_variance: f64,
+}
+
+impl Network {
+    /// Its kernel.
+    pub fn kernel(&self) -> anyhow::Result<infinite::InfiniteKernel> {
+        let activation = match self.activation {
+            Activation::Relu => infinite::Activation::Relu,
+            Activation::Erf => infinite::Activation::Erf,
+        };
+        Ok(infinite::InfiniteKernel::new(activation, self.depth, self.weight_variance, self.bias_variance)?)
+    }
+}
+
+/// What a run does, decided.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Run directory.
+    pub out: PathBuf,
+    /// Where `kernel.zarr` is kept, if not in the run directory.
+    pub scratch: Option<PathBuf>,
+    /// The kernel's network.
+    pub network: Network,
+    /// Whether an intercept joins the covariates.
+    pub intercept: bool,
+    /// Whether features are standardised.
+    pub standardise_features: bool,
+    /// Whether phenotypes are standardised.
+    pub standardise_phenotypes: bool,
+    /// What is done about missing phenotype values.
+    pub missing: Missing,
+    /// Learning rate of the training that is planned.
+    pub learning_rate: Option<f64>,
+    /// Test and fit.
+    pub analysis: AnalysisOptions,
+    /// Bound on anonymous memory in bytes.
+    pub memory: u64,
+    /// Side of a tile, if the user chose one.
+    pub tile: Option<usize>,
+}
+
+impl Settings {
+    /// Fills in defaults and checks every value.
+    pub fn new(options: &Options) -> anyhow::Result<Self> {
+        let out = options.out.clone().ok_or_else(|| {
+            input("no run directory given", "pass `--out DIR`, or set `out` in ntkpipe.toml")
+        })?;
+        let network = Network {
+            activation: options.activation.unwrap_or(Activation::Relu),
+            depth: options.depth.unwrap_or(2),
+            weight_variance: options.weight_variance.unwrap_or(2.0),
+            bias_variance: options.bias_variance.unwrap_or(0.0),
+        };
+        network.kernel().map_err(|e| input(e.to_string(), "see `--depth`, `--weight-variance`, `--bias-variance`"))?;
+        let alpha = options.alpha.unwrap_or(0.05);
+        if !(alpha > 0.0 && alpha <= 1.0) {
+            return Err(input(format!("alpha is {alpha}, expected a level above 0 and at most 1"), "pass for example `--alpha 0.05`"));
+        }
+        if let Some(rate) = options.learning_rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
+            return Err(input(format!("learning rate is {rate}, expected a positive number"), "pass for example `--learning-rate 0.01`"));
+        }
+        if let Some(tile) = options.tile.filter(|t| !(16..=16384).contains(t)) {
+            return Err(input(format!("tile is {tile}, expected a side from 16 to 16384"), "leave `--tile` out to let ntkpipe choose"));
+        }
+        let defaults = AnalysisOptions::default();
+        Ok(Self {
+            out,
+            scratch: options.scratch.clone(),
+            network,
+            intercept: !options.no_intercept.unwrap_or(false),
+            standardise_features: !options.raw_features.unwrap_or(false),
+            standardise_phenotypes: !options.raw_phenotypes.unwrap_or(false),
+            missing: options.missing.unwrap_or(Missing::Exact),
+            learning_rate: options.learning_rate,
+            analysis: AnalysisOptions {
+                alpha,
+                gate: !options.no_gate.unwrap_or(false),
+                seed: options.seed.unwrap_or(0),
+                ..defaults
+            },
+            memory: options.memory.map_or_else(free_memory, |b| b.0),
+            tile: options.tile,
+        })
+    }
+}
+
+/// 80 % of the memory that is free, within the control group's limit.
+fn free_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let free = system
+        .cgroup_limits()
+        .map_or(system.available_memory(), |c| c.free_memory.min(system.available_memory()));
+    free / 5 * 4
+}

@@ -1,0 +1,159 @@
+//! Tall blocks of vectors: n × b, column-major, n large and b small.
+//!
+//! Stored in f32, reduced in f64 over row chunks of fixed length, the chunks' sums added in order: the bits
+//! of a result depend on its operands alone, not on the number of threads.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+/// Rows of one chunk of a reduction.
+const CHUNK_ROWS: usize = 1024;
+
+/// What a block may be stored as; widened to f64 before any arithmetic.
+pub trait Stored: Copy + Into<f64> + Send + Sync {}
+impl Stored for f32 {}
+impl Stored for f64 {}
+
+fn chunks(n: usize) -> impl IndexedParallelIterator<Item = (usize, usize)> {
+    (0..n.div_ceil(CHUNK_ROWS))
+        .into_par_iter()
+        .map(move |c| (c * CHUNK_ROWS, CHUNK_ROWS.min(n - c * CHUNK_ROWS)))
+}
+
+/// Rows `start .. start + len` of `a`, widened to f64.
+fn widen<E: Stored>(a: MatRef<'_, E>, start: usize, len: usize) -> Mat<f64> {
+    let mut wide = Mat::<f64>::zeros(len, a.ncols());
+    for j in 0..a.ncols() {
+        let source = a.col(j).subrows(start, len);
+        let target = wide.col_as_slice_mut(j);
+        match source.try_as_col_major() {
+            Some(source) => {
+                for (t, s) in target.iter_mut().zip(source.as_slice()) {
+                    *t = (*s).into();
+                }
+            }
+            None => {
+                for (i, t) in target.iter_mut().enumerate() {
+                    *t = (*source.get(i)).into();
+                }
+            }
+        }
+    }
+    wide
+}
+
+/// A'B for `a` n × a and `b` n × b, accumulated in f64.
+///
+/// Cost: 2 n a b flops, one read of each block.
+pub fn inner<A: Stored, B: Stored>(a: MatRef<'_, A>, b: MatRef<'_, B>) -> Mat<f64> {
+    assert_eq!(a.nrows(), b.nrows());
+    let mut sum = Mat::<f64>::zeros(a.ncols(), b.ncols());
+    if a.ncols() == 0 || b.ncols() == 0 {
+        return sum;
+    }
+    let partial: Vec<Mat<f64>> = chunks(a.nrows())
+        .map(|(start, len)| {
+            let (wide_a, wide_b) = (widen(a, start, len), widen(b, start, len));
+            let mut product = Mat::<f64>::zeros(a.ncols(), b.ncols());
+            matmul(
+                product.as_mut(),
+                Accum::Replace,
+                wide_a.transpose(),
+                wide_b.as_ref(),
+                1.0,
+                Par::Seq,
+            );
+            product
+        })
+        .collect();
+    for p in &partial {
+        sum += p;
+    }
+    sum
+}
+
+/// Y ← Y + scale · A C for `y` n × b, `a` n × a, `c` a × b.
+///
+/// Cost: 2 n a b flops, one read of A, one read and write of Y.
+pub fn add_product<A: Stored>(
+    y: MatMut<'_, f64>,
+    a: MatRef<'_, A>,
+    c: MatRef<'_, f64>,
+    scale: f64,
+) {
+    assert_eq!(y.nrows(), a.nrows());
+    assert_eq!(a.ncols(), c.nrows());
+    let n = y.nrows();
+    if n == 0 || a.ncols() == 0 || c.ncols() == 0 {
+        return;
+    }
+    let mut parts = Vec::with_capacity(n.div_ceil(CHUNK_ROWS));
+    let mut rest = y;
+    let mut start = 0;
+    while start < n {
+        let len = CHUNK_ROWS.min(n - start);
+        let (head, tail) = rest.split_at_row_mut(len);
+        parts.push((start, len, head));
+        rest = tail;
+        start += len;
+    }
+    parts.into_par_iter().for_each(|(start, len, head)| {
+        let wide = widen(a, start, len);
+        matmul(head, Accum::Add, wide.as_ref(), c, scale, Par::Seq);
+    });
+}
+
+/// Σ aᵢ bᵢ in f64, in a fixed order.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    inner(
+        MatRef::from_column_major_slice(a, a.len(), 1),
+        MatRef::from_column_major_slice(b, b.len(), 1),
+    )[(0, 0)]
+}
+
+/// Rounds a block to f32.
+pub fn narrow(y: MatRef<'_, f64>) -> Mat<f32> {
+    Mat::from_fn(y.nrows(), y.ncols(), |i, j| y[(i, j)] as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_and_add_product_match_the_definition() {
+        let n = 2 * CHUNK_ROWS + 37;
+        let a = Mat::from_fn(n, 5, |i, j| ((i + 3 * j) as f32 * 0.37).sin());
+        let mut y = Mat::from_fn(n, 3, |i, j| ((i * (j + 1)) as f64 * 0.11).cos());
+        let product = inner(a.as_ref(), y.as_ref());
+        for i in 0..5 {
+            for j in 0..3 {
+                let slow: f64 = (0..n).map(|r| f64::from(a[(r, i)]) * y[(r, j)]).sum();
+                assert!((product[(i, j)] - slow).abs() < 1e-10);
+            }
+        }
+        let before = y.clone();
+        add_product(y.as_mut(), a.as_ref(), product.as_ref(), -0.5);
+        for r in [0, 1023, 1024, n - 1] {
+            let slow: f64 = (0..5).map(|k| f64::from(a[(r, k)]) * product[(k, 1)]).sum();
+            assert!((y[(r, 1)] - before[(r, 1)] + 0.5 * slow).abs() < 1e-10);
+        }
+    }
+
+    #[test]
+    fn a_column_has_the_same_bits_alone_and_among_others_and_at_any_thread_count() {
+        let n = 3 * CHUNK_ROWS + 5;
+        let a = Mat::from_fn(n, 17, |i, j| ((i * 31 + j * 17) as f32 * 0.013).sin());
+        let y = Mat::from_fn(n, 1, |i, _| ((i * i) as f64 * 0.001).cos());
+        let pool = |threads| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("pool")
+        };
+        let one = pool(1).install(|| inner(a.as_ref(), y.as_ref()));
+        let four = pool(4).install(|| inner(a.as_ref(), y.as_ref()));
+        assert_eq!(one, four);
+    }
+}

@@ -1,0 +1,72 @@
+//! Kernels between samples, a tile at a time.
+
+mod arc_cosine;
+pub mod infinite;
+pub mod row_block;
+pub mod tile;
+
+pub use infinite::{Activation, InfiniteKernel};
+pub use row_block::{Feature, RowBlock};
+pub use tile::TileScratch;
+
+/// Why a kernel could not be set up or evaluated.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// More hidden layers than the recursion is meant for.
+    #[error("depth is {depth}, expected at most {most}; pass a smaller `--depth`")]
+    Depth {
+        /// Number of hidden layers asked for.
+        depth: usize,
+        /// Largest number accepted.
+        most: usize,
+    },
+    /// The weight variance is not a positive finite number.
+    #[error(
+        "weight variance is {value}, expected a positive finite number; pass `--weight-variance`"
+    )]
+    WeightVariance {
+        /// Value asked for.
+        value: f64,
+    },
+    /// The bias variance is negative or not finite.
+    #[error(
+        "bias variance is {value}, expected zero or a positive finite number; pass `--bias-variance`"
+    )]
+    BiasVariance {
+        /// Value asked for.
+        value: f64,
+    },
+    /// A feature matrix without columns has no kernel.
+    #[error("feature matrix has no columns; keep at least one feature")]
+    NoFeatures,
+    /// The values do not fill whole rows.
+    #[error(
+        "feature block holds {n_values} values, expected a multiple of its {n_features} features"
+    )]
+    RaggedRows {
+        /// Number of values in the block.
+        n_values: usize,
+        /// Number of features a row.
+        n_features: usize,
+    },
+    /// A sample has a feature that is missing or infinite.
+    #[error(
+        "sample in row {row} of the feature block has a feature that is not finite; impute it first"
+    )]
+    NotFinite {
+        /// Row within the block.
+        row: usize,
+    },
+    /// A sample's kernel value does not fit in single precision.
+    #[error(
+        "kernel of the sample in row {row} of the feature block with itself is {value:e}, \
+         beyond single precision; standardise the features or lower the variances"
+    )]
+    Overflow {
+        /// Row within the block.
+        row: usize,
+        /// Kernel value of the sample with itself.
+        value: f64,
+    },
+}

@@ -1,0 +1,198 @@
+//! A block of samples, with what the kernel recursion needs to know of each.
+
+use super::{InfiniteKernel, KernelError};
+
+/// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
+pub(crate) const CHUNK: usize = 32;
+
+/// A feature's storage type: `f32` or `f64`.
+pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
+    /// The values as `f64`, converted into `buffer` where they are not.
+    #[doc(hidden)]
+    fn widen<'a>(x: &'a [Self], buffer: &'a mut Vec<f64>) -> &'a [f64];
+
+    /// The values as `f32`, where they are.
+    #[doc(hidden)]
+    fn narrow(x: &[Self]) -> Option<&[f32]>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+impl Feature for f32 {
+    fn widen<'a>(x: &'a [f32], buffer: &'a mut Vec<f64>) -> &'a [f64] {
+        buffer.clear();
+        buffer.extend(x.iter().map(|&v| f64::from(v)));
+        buffer
+    }
+
+    fn narrow(x: &[f32]) -> Option<&[f32]> {
+        Some(x)
+    }
+}
+
+impl Feature for f64 {
+    fn widen<'a>(x: &'a [f64], _: &'a mut Vec<f64>) -> &'a [f64] {
+        x
+    }
+
+    fn narrow(_: &[f64]) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// A block of samples prepared for one kernel.
+///
+/// Holds, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
+/// [`InfiniteKernel::row_block`].
+#[derive(Debug, Clone)]
+pub struct RowBlock<'a, T> {
+    pub(crate) x: &'a [T],
+    pub(crate) n_features: usize,
+    pub(crate) n_rows: usize,
+    squared_norms: Vec<f64>,
+    diagonal: Vec<f64>,
+    /// Row length of the two below: `n_rows`, rounded up to whole chunks.
+    padded: usize,
+    /// `√k11` of each layer but the last, depth x padded. Not used by erf.
+    scale: Vec<f64>,
+    /// ReLU `1/√k11` (0 where `k11` is), erf `1/√(1 + 2 k11)`; depth x padded.
+    inverse: Vec<f64>,
+    /// The product of two samples' values is the `1 − cos²` under which a single-precision product has lost the angle.
+    pub(crate) parallel: Vec<f64>,
+    /// Whether single precision can hold the products of these rows.
+    pub(crate) single_precision: bool,
+}
+
+impl<'a, T: Feature> RowBlock<'a, T> {
+    pub(crate) fn new(
+        kernel: &InfiniteKernel,
+        x: &'a [T],
+        n_features: usize,
+    ) -> Result<Self, KernelError> {
+        if n_features == 0 {
+            return Err(KernelError::NoFeatures);
+        }
+        if !x.len().is_multiple_of(n_features) {
+            return Err(KernelError::RaggedRows {
+                n_values: x.len(),
+                n_features,
+            });
+        }
+        let n_rows = x.len() / n_features;
+        let padded = n_rows.next_multiple_of(CHUNK);
+        let depth = kernel.depth();
+        let mut block = RowBlock {
+            x,
+            n_features,
+            n_rows,
+            squared_norms: Vec::with_capacity(n_rows),
+            diagonal: Vec::with_capacity(n_rows),
+            padded,
+            scale: vec![0.0; depth * padded],
+            inverse: vec![0.0; depth * padded],
+            parallel: vec![0.0; padded],
+            single_precision: true,
+        };
+        for (row, values) in x.chunks_exact(n_features).enumerate() {
+            let squared_norm = dot(values, values);
+            if !squared_norm.is_finite() {
+                return Err(KernelError::NotFinite { row });
+            }
+            let mean_square = squared_norm / n_features as f64;
+            let diagonal = kernel.diagonal(mean_square);
+            if diagonal.is_nan() || diagonal > f64::from(f32::MAX) {
+                return Err(KernelError::Overflow {
+                    row,
+                    value: diagonal,
+                });
+            }
+            let variances = kernel.layer_variances(mean_square);
+            for (layer, &variance) in variances[..depth].iter().enumerate() {
+                let (scale, inverse) = kernel.factors(variance);
+                block.scale[layer * padded + row] = scale;
+                block.inverse[layer * padded + row] = inverse;
+            }
+            block.parallel[row] = kernel.parallel(mean_square);
+            block.single_precision &= squared_norm == 0.0 || (1e-25..=1e35).contains(&squared_norm);
+            block.squared_norms.push(squared_norm);
+            block.diagonal.push(diagonal);
+        }
+        Ok(block)
+    }
+
+    /// Number of samples.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Number of features.
+    pub fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    /// `x·x` of each sample, `n_rows` long.
+    pub fn squared_norms(&self) -> &[f64] {
+        &self.squared_norms
+    }
+
+    /// The kernel of each sample with itself, from its closed form; `n_rows` long.
+    pub fn diagonal(&self) -> &[f64] {
+        &self.diagonal
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        &self.x[row * self.n_features..][..self.n_features]
+    }
+
+    /// Factors of `W` samples from `start` at a layer: `(scale, inverse)`.
+    #[inline(always)]
+    pub(crate) fn factors<const W: usize>(
+        &self,
+        layer: usize,
+        start: usize,
+    ) -> (&[f64; W], &[f64; W]) {
+        let (scale, inverse) = self.factors_from(layer, start);
+        match (scale.first_chunk(), inverse.first_chunk()) {
+            (Some(scale), Some(inverse)) => (scale, inverse),
+            _ => unreachable!("{W} samples from {start} of {}", self.padded),
+        }
+    }
+
+    /// Factors of the samples from `start` on at a layer, padding included: `(scale, inverse)`.
+    #[inline(always)]
+    pub(crate) fn factors_from(&self, layer: usize, start: usize) -> (&[f64], &[f64]) {
+        let at = layer * self.padded + start;
+        let end = (layer + 1) * self.padded;
+        (&self.scale[at..end], &self.inverse[at..end])
+    }
+}
+
+/// `a·b` in double precision, in an order that depends on the length alone.
+pub(crate) fn dot<T: Feature>(a: &[T], b: &[T]) -> f64 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f64; LANES];
+    let (mut left, mut right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (x, y) in (&mut left).zip(&mut right) {
+        for (lane, (&u, &v)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += u.into() * v.into();
+        }
+    }
+    for (lane, (&u, &v)) in lanes
+        .iter_mut()
+        .zip(left.remainder().iter().zip(right.remainder()))
+    {
+        *lane += u.into() * v.into();
+    }
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+    }
+    lanes[0]
+}

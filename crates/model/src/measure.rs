@@ -1,0 +1,316 @@
+//! The two discrete measures everything is an integral against.
+//!
+//! The operator's: Σᵢ f(λᵢ), for the test's null law, the trace and the effective degrees of freedom. The
+//! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
+
+use crate::eigen::SymmetricEigen;
+use crate::krylov::ProbeSpace;
+use crate::operator::Moments;
+
+/// At most so many leading eigenvalues are taken one by one.
+const MAX_LEADING: usize = 50;
+
+/// A Ritz value counts as an eigenvalue when its residual norm is below this share of it (its error is of second order).
+const CONVERGED_RESIDUAL: f64 = 1e-2;
+
+/// The spectrum of one masked operator: leading eigenvalues, exact moments, and quadrature nodes for the rest.
+#[derive(Clone, Debug)]
+pub struct OperatorMeasure {
+    dof: usize,
+    moments: Moments,
+    /// Leading eigenvalues, descending.
+    leading: Vec<f64>,
+    /// Nodes below the leading ones with their estimated multiplicities; empty when `leading` is the whole spectrum.
+    tail: Vec<(f64, f64)>,
+}
+
+impl OperatorMeasure {
+    /// Reads the measure off the probes' space: Ritz values e with weights ω = |rows of G₀|², so that
+    /// Σᵢ f(λᵢ) ≈ dof / b · Σ ω f(e).
+    ///
+    /// Where the space is the whole range of P, the Ritz values are the spectrum and nothing is estimated.
+    pub fn new(dof: usize, moments: Moments, probes: &ProbeSpace) -> Self {
+        let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
+            return Self {
+                dof,
+                moments,
+                leading: Vec::new(),
+                tail: Vec::new(),
+            };
+        };
+        if values.len() >= dof {
+            return Self {
+                dof,
+                moments,
+                leading: values.clone(),
+                tail: Vec::new(),
+            };
+        }
+        let residuals = probes.residuals();
+        let b = probes.n_probes();
+        let n_leading = values
+            .iter()
+            .zip(&residuals)
+            .take(MAX_LEADING.min(values.len().saturating_sub(2)))
+            .take_while(|&(&e, &r)| e > 0.0 && r <= CONVERGED_RESIDUAL * e)
+            .count();
+        let per_probe = dof as f64 / b as f64;
+        let tail = (n_leading..values.len())
+            .map(|j| {
+                let weight: f64 = vectors.col_as_slice(j)[..b].iter().map(|s| s * s).sum();
+                (values[j], weight * per_probe)
+            })
+            .collect();
+        Self {
+            dof,
+            moments,
+            leading: values[..n_leading].to_vec(),
+            tail,
+        }
+    }
+
+    /// Dimension the operator acts on.
+    pub fn dof(&self) -> usize {
+        self.dof
+    }
+
+    /// Σ λᵢ, exact.
+    pub fn trace(&self) -> f64 {
+        self.moments.trace
+    }
+
+    /// Leading eigenvalues, descending.
+    pub fn leading(&self) -> &[f64] {
+        &self.leading
+    }
+
+    /// Number, sum and sum of squares of the eigenvalues below the leading ones.
+    fn remainder(&self) -> (f64, f64, f64) {
+        let count = self.dof.saturating_sub(self.leading.len()) as f64;
+        let sum = self.moments.trace - self.leading.iter().sum::<f64>();
+        let squares =
+            self.moments.frobenius_squared - self.leading.iter().map(|l| l * l).sum::<f64>();
+        (count, sum, squares)
+    }
+
+    /// The spectrum as few atoms (eigenvalue, multiplicity): the leading ones as they are, the rest as two atoms with
+    /// the exact count, mean and variance, and the skewness of the probes' quadrature.
+    ///
+    /// With mean m, standard deviation s and skewness g the atoms are m + s √(p₂/p₁) and m − s √(p₁/p₂), where
+    /// p₁ = (1 − h / √(1 + h²)) / 2, h = g / 2, is the upper one's share.
+    pub fn atoms(&self) -> Vec<(f64, f64)> {
+        let mut atoms: Vec<(f64, f64)> = self.leading.iter().map(|&l| (l, 1.0)).collect();
+        let (count, sum, squares) = self.remainder();
+        if count > 0.0 && !self.tail.is_empty() {
+            let mean = sum / count;
+            let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+            let half = 0.5 * self.tail_skewness();
+            let upper = 0.5 * (1.0 - half / half.hypot(1.0));
+            let lower = 1.0 - upper;
+            atoms.push((mean + deviation * (lower / upper).sqrt(), count * upper));
+            atoms.push((mean - deviation * (upper / lower).sqrt(), count * lower));
+        } else if count > 0.0 {
+            let mean = sum / count;
+            atoms.push((mean, count));
+        }
+        atoms
+    }
+
+    fn tail_skewness(&self) -> f64 {
+        let moment = |centre: f64, power: i32| {
+            self.tail
+                .iter()
+                .map(|(e, w)| w * (e - centre).powi(power))
+                .sum::<f64>()
+        };
+        let total = moment(0.0, 0);
+        let mean = moment(0.0, 1) / total;
+        let variance = moment(mean, 2) / total;
+        let skewness = moment(mean, 3) / total / variance.powf(1.5);
+        if skewness.is_finite() {
+            skewness.clamp(-30.0, 30.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// Effective degrees of freedom Σ (1 − exp(−t λᵢ)).
+    ///
+    /// Leading eigenvalues exactly; over the rest, a quadratic in λ fitted to the summand on the probes' nodes, summed
+    /// exactly through the trace and the Frobenius norm, and the small remainder by the probes' quadrature.
+    pub fn effective_dof(&self, t: f64) -> f64 {
+        let shrink = |l: f64| {
+            if t.is_infinite() {
+                f64::from(l > 0.0)
+            } else {
+                -(-t * l.max(0.0)).exp_m1()
+            }
+        };
+        let leading: f64 = self.leading.iter().map(|&l| shrink(l)).sum();
+        let (count, sum, squares) = self.remainder();
+        if count <= 0.0 {
+            return leading;
+        }
+        if self.tail.is_empty() {
+            return leading + count * shrink(sum / count);
+        }
+        let scale = self.tail[0].0.abs().max(f64::MIN_POSITIVE);
+        let quadratic = fit_quadratic(&self.tail, |l| shrink(l), scale);
+        let value = |l: f64| {
+            let x = l / scale;
+            quadratic[0] + x * (quadratic[1] + x * quadratic[2])
+        };
+        let exact = quadratic[0] * count
+            + quadratic[1] * sum / scale
+            + quadratic[2] * squares / (scale * scale);
+        let remainder: f64 = self
+            .tail
+            .iter()
+            .map(|&(l, w)| w * (shrink(l) - value(l)))
+            .sum();
+        (leading + exact + remainder).clamp(0.0, self.dof as f64)
+    }
+}
+
+/// Weighted least-squares quadratic of f on the nodes, coefficients of 1, l/scale, (l/scale)².
+fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
+    // Orthogonal polynomials on the weighted nodes, then back to monomials: stable where normal equations are not.
+    let x: Vec<f64> = nodes.iter().map(|(l, _)| l / scale).collect();
+    let w: Vec<f64> = nodes.iter().map(|(_, w)| *w).collect();
+    let inner = |a: &dyn Fn(f64) -> f64, b: &dyn Fn(f64) -> f64| -> f64 {
+        x.iter().zip(&w).map(|(&x, w)| w * a(x) * b(x)).sum()
+    };
+    let one = |_: f64| 1.0;
+    let n0 = inner(&one, &one);
+    if n0 <= 0.0 {
+        return [0.0; 3];
+    }
+    let a0 = inner(&|x| x, &one) / n0;
+    let p1 = |x: f64| x - a0;
+    let n1 = inner(&p1, &p1);
+    let target = |x: f64| f(x * scale);
+    let c0 = inner(&target, &one) / n0;
+    if n1 <= 1e-28 * n0 {
+        return [c0, 0.0, 0.0];
+    }
+    let a1 = inner(&|x| x * p1(x), &p1) / n1;
+    let b1 = n1 / n0;
+    let p2 = |x: f64| (x - a1) * p1(x) - b1;
+    let n2 = inner(&p2, &p2);
+    let c1 = inner(&target, &p1) / n1;
+    let c2 = if n2 <= 1e-28 * n0 {
+        0.0
+    } else {
+        inner(&target, &p2) / n2
+    };
+    [c0 - c1 * a0 + c2 * (a0 * a1 - b1), c1 - c2 * (a0 + a1), c2]
+}
+
+/// The phenotype's measure: nodes λᵢ with weights cᵢ² > 0, and the exact dof and Σ λ of its operator.
+#[derive(Clone, Debug)]
+pub struct PhenotypeMeasure {
+    nodes: Vec<f64>,
+    weights: Vec<f64>,
+    dof: f64,
+    trace: f64,
+}
+
+impl PhenotypeMeasure {
+    /// Weights below 1e-14 of the total are the rounding of f32 vectors and are dropped; nodes are clamped at 0, as A is
+    /// positive semidefinite.
+    pub fn new(nodes: &[f64], coefficients: &[f64], dof: usize, trace: f64) -> Self {
+        let total: f64 = coefficients.iter().map(|c| c * c).sum();
+        let (nodes, weights) = nodes
+            .iter()
+            .zip(coefficients)
+            .map(|(&l, c)| (l.max(0.0), c * c))
+            .filter(|&(_, w)| w > 1e-14 * total)
+            .unzip();
+        Self {
+            nodes,
+            weights,
+            dof: dof as f64,
+            trace,
+        }
+    }
+
+    /// Nodes and weights.
+    pub fn atoms(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.nodes.iter().copied().zip(self.weights.iter().copied())
+    }
+
+    /// Dimension of the operator.
+    pub fn dof(&self) -> f64 {
+        self.dof
+    }
+
+    /// Σ λ of the operator.
+    pub fn trace(&self) -> f64 {
+        self.trace
+    }
+
+    /// Σ cᵢ² = |r|².
+    pub fn total(&self) -> f64 {
+        self.weights.iter().sum()
+    }
+
+    /// The score ratio q = r'Ar / r'r = Σ cᵢ² λᵢ / Σ cᵢ².
+    pub fn mean(&self) -> f64 {
+        self.atoms().map(|(l, w)| l * w).sum::<f64>() / self.total()
+    }
+
+    /// Σ cᵢ² exp(−2 t λᵢ): the squared residual of the fit at time t. `t` may be infinite.
+    pub fn residual_squared(&self, t: f64) -> f64 {
+        self.atoms().map(|(l, w)| w * decay(2.0 * t, l)).sum()
+    }
+
+    /// Σ cᵢ² exp(−t λᵢ) / dof: the noise variance at time t. `t` may be infinite.
+    pub fn noise_variance(&self, t: f64) -> f64 {
+        self.atoms().map(|(l, w)| w * decay(t, l)).sum::<f64>() / self.dof
+    }
+}
+
+/// exp(−t λ), also at t = ∞.
+fn decay(t: f64, l: f64) -> f64 {
+    if l == 0.0 { 1.0 } else { (-t * l).exp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quadratic_fit_recovers_a_quadratic() {
+        let nodes: Vec<(f64, f64)> = (0..20)
+            .map(|i| (0.01 * f64::from(i), 1.0 + f64::from(i % 3)))
+            .collect();
+        let f = |l: f64| 2.0 - 3.0 * l + 40.0 * l * l;
+        let q = fit_quadratic(&nodes, f, 0.19);
+        for l in [0.0, 0.05, 0.19] {
+            let x: f64 = l / 0.19;
+            assert!((q[0] + q[1] * x + q[2] * x * x - f(l)).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn atoms_keep_count_trace_and_frobenius_norm() {
+        let tail: Vec<(f64, f64)> = (1..30).map(|i| (0.3 / f64::from(i), 2.0)).collect();
+        let (sum, squares): (f64, f64) = tail
+            .iter()
+            .fold((0.0, 0.0), |(s, q), (l, w)| (s + w * l, q + w * l * l));
+        let measure = OperatorMeasure {
+            dof: 2 + 58,
+            moments: Moments {
+                trace: 3.0 + sum,
+                frobenius_squared: 5.0 + squares,
+            },
+            leading: vec![2.0, 1.0],
+            tail,
+        };
+        let atoms = measure.atoms();
+        let total = |p: i32| atoms.iter().map(|(l, m)| m * l.powi(p)).sum::<f64>();
+        assert!((total(0) - 60.0).abs() < 1e-9);
+        assert!((total(1) - measure.moments.trace).abs() < 1e-9);
+        assert!((total(2) - measure.moments.frobenius_squared).abs() < 1e-9);
+    }
+}

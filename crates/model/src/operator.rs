@@ -1,0 +1,119 @@
+//! The operator A = P K[S,S] P / n_S of one sample mask, reached through products with the whole kernel.
+
+use crate::block;
+use crate::covariates::{Covariates, Projection};
+use faer::{Mat, MatRef};
+
+/// A symmetric kernel on n samples that multiplies blocks of vectors, perhaps out of core.
+pub trait Kernel: Sync {
+    /// Why a product may fail (an unreadable tile, say).
+    type Error;
+
+    /// Number of samples n.
+    fn n_samples(&self) -> usize;
+
+    /// The diagonal of K, n values.
+    fn diagonal(&self) -> &[f64];
+
+    /// One pass over the kernel: (K X, (K∘K) S) for blocks X (n × b) and S (n × s), column-major.
+    ///
+    /// Each column's bits depend on that column alone. Cost: 2 n² (b + s) flops, one read of the kernel.
+    ///
+    /// # Errors
+    /// When a part of the kernel cannot be read.
+    fn multiply(
+        &self,
+        x: MatRef<'_, f32>,
+        squared: MatRef<'_, f32>,
+    ) -> Result<(Mat<f32>, Mat<f32>), Self::Error>;
+}
+
+/// A = P K[S,S] P / n_S for one mask S.
+#[derive(Clone, Debug)]
+pub struct MaskedOperator<'a> {
+    projection: Projection<'a>,
+    n_observed: usize,
+}
+
+/// Exact trace and squared Frobenius norm of A.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moments {
+    /// tr A = tr H − tr Q'HQ.
+    pub trace: f64,
+    /// |A|²_F = |H|²_F − 2 |HQ|²_F + |Q'HQ|²_F.
+    pub frobenius_squared: f64,
+}
+
+impl<'a> MaskedOperator<'a> {
+    /// The operator on the samples in `mask`, each of which must have complete covariates.
+    pub fn new(covariates: &'a Covariates, mask: &[bool]) -> Self {
+        Self {
+            projection: covariates.on(mask),
+            n_observed: mask.iter().filter(|&&m| m).count(),
+        }
+    }
+
+    /// Number of samples in S.
+    pub fn n_observed(&self) -> usize {
+        self.n_observed
+    }
+
+    /// Rank of the covariates on S.
+    pub fn rank(&self) -> usize {
+        self.projection.rank()
+    }
+
+    /// n_S − rank Z: the dimension A acts on.
+    pub fn dof(&self) -> usize {
+        self.n_observed.saturating_sub(self.rank())
+    }
+
+    /// The projection off the covariates.
+    pub fn projection(&self) -> &Projection<'a> {
+        &self.projection
+    }
+
+    /// A V from the kernel's raw product K V, for V in the range of P: P D_S (K V) / n_S, n × b.
+    pub fn image(&self, product: MatRef<'_, f32>) -> Mat<f64> {
+        let scale = 1.0 / self.n_observed as f64;
+        let mut y = Mat::from_fn(product.nrows(), product.ncols(), |i, j| {
+            f64::from(product[(i, j)]) * scale
+        });
+        self.projection.apply(y.as_mut());
+        y
+    }
+
+    /// The indicator of S as one f32 column, for the pass that yields [`Moments`].
+    pub fn indicator(&self) -> Mat<f32> {
+        let mask = self.projection.mask();
+        Mat::from_fn(mask.len(), 1, |i, _| f32::from(u8::from(mask[i])))
+    }
+
+    /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
+    /// `row_squares` = (K∘K) 1_S (n values).
+    pub fn moments(&self, diagonal: &[f64], kq: MatRef<'_, f32>, row_squares: &[f32]) -> Moments {
+        let n = self.n_observed as f64;
+        let mask = self.projection.mask();
+        let observed = || (0..mask.len()).filter(|&i| mask[i]);
+        let trace_h = observed().map(|i| diagonal[i]).sum::<f64>() / n;
+        let frobenius_h = observed().map(|i| f64::from(row_squares[i])).sum::<f64>() / (n * n);
+        let q = self.projection.orthonormal();
+        let hq = Mat::from_fn(kq.nrows(), kq.ncols(), |i, j| {
+            if mask[i] {
+                f64::from(kq[(i, j)]) / n
+            } else {
+                0.0
+            }
+        });
+        let qhq = block::inner(q.as_ref(), hq.as_ref());
+        let trace_q: f64 = (0..qhq.nrows()).map(|i| qhq[(i, i)]).sum();
+        let hq_squared: f64 = {
+            let gram = block::inner(hq.as_ref(), hq.as_ref());
+            (0..gram.nrows()).map(|i| gram[(i, i)]).sum()
+        };
+        Moments {
+            trace: trace_h - trace_q,
+            frobenius_squared: frobenius_h - 2.0 * hq_squared + qhq.squared_norm_l2(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From features on disk to kernel tiles on disk, and to products with the kernel of samples outside it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use ntkpipe_model::kernel::tile::TileScratch;
+use ntkpipe_model::kernel::{Feature, InfiniteKernel, KernelError, RowBlock};
+use rayon::prelude::*;
+
+use crate::tiled_kernel::lower_triangle;
+use crate::zarr::{Element, ZarrArray, ZarrError};
+
+/// Why tiles could not be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelTilesError {
+    /// Features could not be read, or a tile not written.
+    #[error(transparent)]
+    Zarr(#[from] ZarrError),
+    /// The kernel refuses the features.
+    #[error("the kernel refuses features of rows {start} to {end} of the feature array")]
+    Kernel {
+        /// First row of the block.
+        start: usize,
+        /// One past its last row.
+        end: usize,
+        /// Why.
+        source: KernelError,
+    },
+}
+
+/// Blocks of feature rows, each read once while any tile still uses it.
+struct RowCache<'a, T> {
+    features: &'a ZarrArray<T>,
+    n: usize,
+    side: usize,
+    blocks: Vec<Mutex<Weak<Vec<T>>>>,
+}
+
+impl<'a, T: Element> RowCache<'a, T> {
+    fn new(features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
+        let blocks = (0..n.div_ceil(side))
+            .map(|_| Mutex::new(Weak::new()))
+            .collect();
+        Self {
+            features,
+            n,
+            side,
+            blocks,
+        }
+    }
+
+    fn range(&self, block: usize) -> (usize, usize) {
+        (block * self.side, ((block + 1) * self.side).min(self.n))
+    }
+
+    fn get(&self, block: usize) -> Result<Arc<Vec<T>>, ZarrError> {
+        let mut slot = self.blocks[block]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = slot.upgrade() {
+            return Ok(rows);
+        }
+        let (start, end) = self.range(block);
+        let rows = Arc::new(self.features.read_rows(start..end)?);
+        *slot = Arc::downgrade(&rows);
+        Ok(rows)
+    }
+}
+
+fn row_block<'x, T: Feature>(
+    kernel: &InfiniteKernel,
+    rows: &'x [T],
+    n_features: usize,
+    (start, end): (usize, usize),
+) -> Result<RowBlock<'x, T>, KernelTilesError> {
+    kernel
+        .row_block(rows, n_features)
+        .map_err(|source| KernelTilesError::Kernel { start, end, source })
+}
+
+/// Computes the tiles of K on the first `n` rows of `features` that are not yet in `tiles`.
+///
+/// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
+/// beside and renamed, so that an interruption costs the tiles under way and no other. Cost: n² p / 2 multiply-adds;
+/// memory per thread: one tile and two blocks of feature rows.
+///
+/// # Errors
+/// When features cannot be read, a tile cannot be written, or the kernel overflows.
+pub fn compute<T: Element + Feature>(
+    kernel: &InfiniteKernel,
+    features: &ZarrArray<T>,
+    n: usize,
+    tiles: &ZarrArray<f32>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(), KernelTilesError> {
+    let (side, n_features) = (tiles.spec().chunk[0], features.shape()[1]);
+    let cache = RowCache::new(features, n, side);
+    let all = lower_triangle(n.div_ceil(side));
+    let missing: Vec<(usize, usize)> = all
+        .iter()
+        .copied()
+        .filter(|&(i, j)| !tiles.has_chunk(i, j))
+        .collect();
+    let done = AtomicUsize::new(all.len() - missing.len());
+    progress(done.load(Ordering::Relaxed), all.len());
+    missing.into_par_iter().with_max_len(1).try_for_each_init(
+        || (TileScratch::default(), Vec::new()),
+        |(scratch, tile), (i, j)| {
+            let rows = cache.get(i)?;
+            let cols = if i == j { rows.clone() } else { cache.get(j)? };
+            let rows = row_block(kernel, &rows, n_features, cache.range(i))?;
+            let cols = row_block(kernel, &cols, n_features, cache.range(j))?;
+            tile.clear();
+            tile.resize(side * side, 0.0_f32);
+            kernel.tile(&rows, &cols, i == j, tile, side, scratch);
+            tiles.write_chunk(i, j, tile)?;
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, all.len());
+            Ok(())
+        },
+    )
+}
+
+/// K(x, S) α for new samples: `rows` holds their features (row-major, scaled as the training features), `alpha` the dual
+/// weights (n × m) of the training samples, the first n rows of `features`.
+///
+/// The cross-kernel is formed block by block and never kept. Sums run over blocks of training samples in order. Cost: one
+/// kernel entry for each pair of a new and a training sample, 2 m flops each.
+///
+/// # Errors
+/// When training features cannot be read or the kernel refuses a row.
+pub fn cross_product<T: Element + Feature>(
+    kernel: &InfiniteKernel,
+    features: &ZarrArray<T>,
+    rows: &[T],
+    alpha: MatRef<'_, f32>,
+) -> Result<Mat<f32>, KernelTilesError> {
+    const SIDE: usize = 1024;
+    let (n, n_features) = (alpha.nrows(), features.shape()[1]);
+    let cache = RowCache::new(features, n, SIDE);
+    let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
+    let mut sums: Vec<Mat<f32>> = new_blocks
+        .iter()
+        .map(|b| Mat::zeros(b.len() / n_features, alpha.ncols()))
+        .collect();
+    for block in 0..n.div_ceil(SIDE) {
+        let (start, end) = cache.range(block);
+        let training = cache.get(block)?;
+        let training = row_block(kernel, &training, n_features, (start, end))?;
+        sums.par_iter_mut().zip(&new_blocks).try_for_each_init(
+            || (TileScratch::default(), Vec::new()),
+            |(scratch, tile), (sum, new)| {
+                let new = row_block(kernel, new, n_features, (0, 0))?;
+                tile.clear();
+                tile.resize(new.n_rows() * (end - start), 0.0_f32);
+                kernel.tile(&new, &training, false, tile, end - start, scratch);
+                let k = MatRef::from_row_major_slice(tile, new.n_rows(), end - start);
+                matmul(
+                    sum.as_mut(),
+                    Accum::Add,
+                    k,
+                    alpha.subrows(start, end - start),
+                    1.0,
+                    Par::Seq,
+                );
+                Ok::<(), KernelTilesError>(())
+            },
+        )?;
+    }
+    let mut product = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut start = 0;
+    for sum in &sums {
+        product.subrows_mut(start, sum.nrows()).copy_from(sum);
+        start += sum.nrows();
+    }
+    Ok(product)
+}

@@ -1,0 +1,403 @@
+//! The kernel in square tiles on disk: computed once, multiplied from memory maps ever after.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use ntkpipe_model::operator::Kernel;
+use rayon::prelude::*;
+
+use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
+
+/// Fewest columns of a product: a single column would take another path through the matrix product, with other bits.
+const MIN_COLUMNS: usize = 4;
+
+/// Side of a tile for `n` samples: a power of two between 256 and 2048, at least 8 tiles a side where n allows.
+///
+/// Rounding depends on it, so it is a function of n alone.
+pub fn default_tile(n: usize) -> usize {
+    (n / 8).next_power_of_two().clamp(256, 2048)
+}
+
+/// The lower triangle of a symmetric kernel in square tiles, `n` × `n` in all.
+#[derive(Debug)]
+pub struct TiledKernel {
+    array: ZarrArray<f32>,
+    diagonal: Vec<f64>,
+    verified: Vec<AtomicBool>,
+    traffic: Traffic,
+}
+
+/// Passes made and bytes of tiles read since the kernel was opened.
+#[derive(Debug, Default)]
+struct Traffic {
+    passes: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The array that a kernel of `n` samples is kept in; `fingerprint` says what it was computed from.
+pub fn spec(n: usize, tile: usize, attributes: Attributes) -> ArraySpec {
+    ArraySpec {
+        shape: [n, n],
+        chunk: [tile, tile],
+        fill_nan: true,
+        attributes,
+        dimension_names: Some(["sample".into(), "sample".into()]),
+    }
+}
+
+/// Tiles (i, j), j ≤ i, of the lower triangle, row by row.
+pub fn lower_triangle(side: usize) -> Vec<(usize, usize)> {
+    (0..side)
+        .flat_map(|i| (0..=i).map(move |j| (i, j)))
+        .collect()
+}
+
+/// Rounds in which every tile of the lower triangle comes once and no row of tiles twice in a round: the diagonal,
+/// then the circle method of a round-robin tournament.
+///
+/// Tiles of one round touch different parts of the product, so they run in parallel, and each part is summed in the
+/// order of the rounds: the same bits for any number of threads.
+pub fn rounds(side: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut rounds = vec![(0..side).map(|i| (i, i)).collect::<Vec<_>>()];
+    let players = side + side % 2;
+    for round in 0..players.saturating_sub(1) {
+        let seat = |k: usize| {
+            if k == 0 {
+                0
+            } else {
+                1 + (round + k - 1) % (players - 1)
+            }
+        };
+        let pairs: Vec<(usize, usize)> = (0..players / 2)
+            .map(|k| (seat(k), seat(players - 1 - k)))
+            .map(|(a, b)| (a.max(b), a.min(b)))
+            .filter(|&(i, _)| i < side)
+            .collect();
+        if !pairs.is_empty() {
+            rounds.push(pairs);
+        }
+    }
+    rounds
+}
+
+impl TiledKernel {
+    /// Opens a kernel whose tiles are all there, and reads its diagonal.
+    ///
+    /// # Errors
+    /// A tile that is missing, cut short or whose checksum disagrees, by name.
+    pub fn open(folder: &Path) -> Result<Self, ZarrError> {
+        let array = ZarrArray::<f32>::open(folder)?;
+        let (side, tile, n) = (array.grid()[0], array.spec().chunk[0], array.shape()[0]);
+        for (i, j) in lower_triangle(side) {
+            drop(array.map_chunk(i, j)?);
+        }
+        let mut kernel = Self {
+            verified: (0..side * side).map(|_| AtomicBool::new(false)).collect(),
+            array,
+            diagonal: Vec::with_capacity(n),
+            traffic: Traffic::default(),
+        };
+        for i in 0..side {
+            let chunk = kernel.tile(i, i)?;
+            let rows = tile.min(n - i * tile);
+            kernel
+                .diagonal
+                .extend((0..rows).map(|r| f64::from(chunk[r * tile + r])));
+        }
+        kernel.traffic = Traffic::default();
+        Ok(kernel)
+    }
+
+    /// Side of a tile.
+    pub fn tile_side(&self) -> usize {
+        self.array.spec().chunk[0]
+    }
+
+    /// Passes over the kernel since it was opened, and bytes of tiles read in them.
+    pub fn traffic(&self) -> (u64, u64) {
+        (
+            self.traffic.passes.load(Ordering::Relaxed),
+            self.traffic.bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Maps a tile; its checksum is compared the first time.
+    fn tile(&self, i: usize, j: usize) -> Result<Chunk<f32>, ZarrError> {
+        let chunk = self.array.map_chunk(i, j)?;
+        let verified = &self.verified[i * self.array.grid()[1] + j];
+        if !verified.load(Ordering::Relaxed) {
+            chunk.verify()?;
+            verified.store(true, Ordering::Relaxed);
+        }
+        self.traffic
+            .bytes
+            .fetch_add(self.array.chunk_bytes(), Ordering::Relaxed);
+        Ok(chunk)
+    }
+}
+
+/// A block of vectors cut into the rows of each tile, zeros beyond the last sample.
+fn cut(x: MatRef<'_, f32>, side: usize, tile: usize) -> Vec<Mat<f32>> {
+    let columns = if x.ncols() == 0 {
+        0
+    } else {
+        x.ncols().max(MIN_COLUMNS)
+    };
+    (0..side)
+        .into_par_iter()
+        .map(|i| {
+            let mut part = Mat::zeros(tile, columns);
+            let rows = tile.min(x.nrows() - i * tile);
+            part.submatrix_mut(0, 0, rows, x.ncols())
+                .copy_from(x.subrows(i * tile, rows));
+            part
+        })
+        .collect()
+}
+
+fn join(parts: &[Mat<f32>], n: usize, columns: usize) -> Mat<f32> {
+    let mut whole = Mat::zeros(n, columns);
+    let mut start = 0;
+    for part in parts {
+        let rows = part.nrows().min(n - start);
+        whole
+            .subrows_mut(start, rows)
+            .copy_from(part.submatrix(0, 0, rows, columns));
+        start += rows;
+    }
+    whole
+}
+
+/// What one row of tiles has summed up so far: K X and (K∘K) S on its samples.
+struct RowSum {
+    products: Mat<f32>,
+    squares: Mat<f32>,
+}
+
+impl RowSum {
+    fn add(
+        &mut self,
+        tile: MatRef<'_, f32>,
+        squared: Option<MatRef<'_, f32>>,
+        x: &Mat<f32>,
+        s: &Mat<f32>,
+    ) {
+        if x.ncols() > 0 {
+            matmul(
+                self.products.as_mut(),
+                Accum::Add,
+                tile,
+                x.as_ref(),
+                1.0,
+                Par::Seq,
+            );
+        }
+        if let Some(squared) = squared {
+            matmul(
+                self.squares.as_mut(),
+                Accum::Add,
+                squared,
+                s.as_ref(),
+                1.0,
+                Par::Seq,
+            );
+        }
+    }
+}
+
+impl Kernel for TiledKernel {
+    type Error = ZarrError;
+
+    fn n_samples(&self) -> usize {
+        self.array.shape()[0]
+    }
+
+    fn diagonal(&self) -> &[f64] {
+        &self.diagonal
+    }
+
+    /// Each tile is mapped once and serves both triangles, on one thread; the next round's tiles are asked for ahead.
+    fn multiply(
+        &self,
+        x: MatRef<'_, f32>,
+        squared: MatRef<'_, f32>,
+    ) -> Result<(Mat<f32>, Mat<f32>), ZarrError> {
+        let (side, tile, n) = (self.array.grid()[0], self.tile_side(), self.n_samples());
+        let (x_parts, s_parts) = (cut(x, side, tile), cut(squared, side, tile));
+        let mut sums: Vec<Option<RowSum>> = x_parts
+            .iter()
+            .zip(&s_parts)
+            .map(|(x, s)| {
+                Some(RowSum {
+                    products: Mat::zeros(tile, x.ncols()),
+                    squares: Mat::zeros(tile, s.ncols()),
+                })
+            })
+            .collect();
+        let rounds = rounds(side);
+        for (r, round) in rounds.iter().enumerate() {
+            let mut tasks: Vec<(usize, usize, Option<RowSum>, Option<RowSum>)> =
+                Vec::with_capacity(round.len());
+            for &(i, j) in round {
+                let low = sums[i].take();
+                let high = if i == j { None } else { sums[j].take() };
+                tasks.push((i, j, low, high));
+            }
+            let next = rounds.get(r + 1).map_or(&[][..], Vec::as_slice);
+            let done: Result<Vec<_>, ZarrError> = tasks
+                .into_par_iter()
+                .enumerate()
+                .map(|(at, (i, j, mut low, mut high))| {
+                    if let Some(&(ahead_i, ahead_j)) = next.get(at) {
+                        self.array.map_chunk(ahead_i, ahead_j)?.advise_willneed();
+                    }
+                    let chunk = self.tile(i, j)?;
+                    let k = MatRef::from_row_major_slice(&chunk, tile, tile);
+                    let squares: Vec<f32> = match squared.ncols() {
+                        0 => Vec::new(),
+                        _ => chunk.iter().map(|v| v * v).collect(),
+                    };
+                    let k2 = (!squares.is_empty())
+                        .then(|| MatRef::from_row_major_slice(&squares, tile, tile));
+                    if let Some(low) = &mut low {
+                        low.add(k, k2, &x_parts[j], &s_parts[j]);
+                    }
+                    if let Some(high) = &mut high {
+                        high.add(
+                            k.transpose(),
+                            k2.map(MatRef::transpose),
+                            &x_parts[i],
+                            &s_parts[i],
+                        );
+                    }
+                    Ok((i, j, low, high))
+                })
+                .collect();
+            for (i, j, low, high) in done? {
+                sums[i] = low;
+                if i != j {
+                    sums[j] = high;
+                }
+            }
+        }
+        self.traffic.passes.fetch_add(1, Ordering::Relaxed);
+        let (products, squares): (Vec<Mat<f32>>, Vec<Mat<f32>>) = sums
+            .into_iter()
+            .flatten()
+            .map(|s| (s.products, s.squares))
+            .unzip();
+        Ok((
+            join(&products, n, x.ncols()),
+            join(&squares, n, squared.ncols()),
+        ))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_visit_each_tile_once_and_no_row_twice_at_a_time() {
+        for side in 1..12 {
+            let rounds = rounds(side);
+            let mut seen: Vec<(usize, usize)> = rounds.concat();
+            seen.sort_unstable();
+            assert_eq!(seen, lower_triangle(side));
+            for round in &rounds {
+                let mut rows: Vec<usize> = round
+                    .iter()
+                    .flat_map(|&(i, j)| if i == j { vec![i] } else { vec![i, j] })
+                    .collect();
+                rows.sort_unstable();
+                assert!(rows.windows(2).all(|w| w[0] != w[1]), "{side}: {round:?}");
+            }
+        }
+    }
+
+    fn kernel(n: usize, tile: usize, folder: &Path) -> (TiledKernel, Mat<f32>) {
+        let k = Mat::from_fn(n, n, |i, j| {
+            1.0 / (1.0 + (i as f32 - j as f32).abs()) + ((i * j) as f32 * 0.1).sin()
+        });
+        let array = ZarrArray::<f32>::create(folder, spec(n, tile, Attributes::new())).unwrap();
+        for (i, j) in lower_triangle(n.div_ceil(tile)) {
+            let mut chunk = vec![0.0; tile * tile];
+            for r in 0..tile.min(n - i * tile) {
+                for c in 0..tile.min(n - j * tile) {
+                    chunk[r * tile + c] = k[(i * tile + r, j * tile + c)];
+                }
+            }
+            array.write_chunk(i, j, &chunk).unwrap();
+        }
+        (TiledKernel::open(folder).unwrap(), k)
+    }
+
+    #[test]
+    fn products_match_the_dense_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tiled, k) = kernel(75, 16, &folder.path().join("k.zarr"));
+        let x = Mat::from_fn(75, 6, |i, j| ((i + j * 3) as f32 * 0.3).cos());
+        let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
+        let (products, squares) = tiled.multiply(x.as_ref(), s.as_ref()).unwrap();
+        let k2 = Mat::from_fn(75, 75, |i, j| k[(i, j)] * k[(i, j)]);
+        assert!((products - &k * &x).norm_max() < 1e-4);
+        assert!((squares - k2 * &s).norm_max() < 1e-4);
+        assert_eq!(tiled.traffic().0, 1);
+        assert_eq!(tiled.traffic().1, 15 * (16 * 16 * 4 + 4));
+    }
+
+    #[test]
+    fn a_columns_bits_depend_on_neither_its_neighbours_nor_the_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tiled, _) = kernel(700, 256, &folder.path().join("k.zarr"));
+        let x = Mat::from_fn(700, 83, |i, j| ((i * 7 + j * 31) as f32 * 0.013).cos());
+        let none = Mat::<f32>::zeros(700, 0);
+        let pool = |threads| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap()
+        };
+        let all = pool(2)
+            .install(|| tiled.multiply(x.as_ref(), none.as_ref()))
+            .unwrap()
+            .0;
+        for column in [0, 17, 82] {
+            for width in [1, 3, 5, 40] {
+                let first = column.min(83 - width);
+                let some = pool(1)
+                    .install(|| tiled.multiply(x.subcols(first, width), none.as_ref()))
+                    .unwrap()
+                    .0;
+                let (want, got) = (all.col_as_slice(column), some.col_as_slice(column - first));
+                assert!(
+                    want.iter()
+                        .zip(got)
+                        .all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{column} {width}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_tile_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.zarr");
+        let (tiled, _) = kernel(75, 16, &path);
+        let victim = path.join("c/2/1");
+        let mut bytes = std::fs::read(&victim).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&victim, bytes).unwrap();
+        let x = Mat::<f32>::zeros(75, 1);
+        let error = TiledKernel::open(&path)
+            .unwrap()
+            .multiply(x.as_ref(), x.as_ref())
+            .unwrap_err();
+        assert!(error.to_string().contains("c/2/1"), "{error}");
+        drop(tiled);
+    }
+}
