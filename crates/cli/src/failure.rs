@@ -79,3 +79,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         .any(|io| short(io.kind()));
     if is_short { 3 } else { 1 }
 }
+
+/// Says that a panic is a bug of ours.
+#[allow(clippy::print_stderr)]
+pub fn report_bug() -> ExitCode {
+    eprintln!("error: internal error; this is a bug in ntkpipe, not in your data");
+    eprintln!("hint: please report it with the message above and run.log; finished kernel tiles are kept");
+    ExitCode::from(4)
+}

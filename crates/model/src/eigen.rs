@@ -20,6 +20,13 @@ pub struct SymmetricEigen {
 /// Cost: O(m³). A matrix with a non-finite entry gives NaN eigenvalues.
 pub fn symmetric_eigen(a: MatRef<'_, f64>) -> SymmetricEigen {
     let m = a.nrows();
+    if m == 0 {
+        // faer's scratch size underflows on an empty matrix.
+        return SymmetricEigen {
+            values: Vec::new(),
+            vectors: Mat::zeros(0, 0),
+        };
+    }
     let mut values = Diag::<f64>::zeros(m);
     let mut vectors = Mat::<f64>::zeros(m, m);
     let params = Spec::default();

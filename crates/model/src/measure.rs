@@ -10,8 +10,9 @@ use crate::operator::Moments;
 /// At most so many leading eigenvalues are taken one by one.
 const MAX_LEADING: usize = 50;
 
-/// A Ritz value counts as an eigenvalue when its residual norm is below this share of it (its error is of second order).
-const CONVERGED_RESIDUAL: f64 = 1e-2;
+/// A Ritz value counts as an eigenvalue when its residual norm is below this share of it: its error is of second order,
+/// and what it lacks stays in the tail through the exact moments.
+const CONVERGED_RESIDUAL: f64 = 0.2;
 
 /// The spectrum of one masked operator: leading eigenvalues, exact moments, and quadrature nodes for the rest.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ pub mod results;
 pub mod samples;
 pub mod scaling;
 pub mod simulate;
+pub mod spectrum;
 pub mod table;
 pub mod tiled_kernel;
 pub mod zarr;

@@ -1,0 +1,105 @@
+//! The command line as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::options::{LogFormat, Options};
+
+/// Stopping times of wide networks by REML on their neural tangent kernel.
+///
+/// For every phenotype: should a deep network be trained at all, and for how long?
+#[derive(Parser, Debug)]
+#[command(name = "ntkpipe", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// No progress and no log on stderr (run.log is still written)
+    #[arg(long, global = true, help_heading = "Log")]
+    pub quiet: bool,
+    /// Form of the log [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Log")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Everything: ingest, kernel, spectrum, test, fit, predict; resumes where it stopped
+    Run(RunArgs),
+    /// Tables to standardised features
+    Ingest(RunArgs),
+    /// Features to kernel tiles
+    Kernel(RunArgs),
+    /// Kernel to leading spectrum
+    Spectrum(RunArgs),
+    /// Score test of every phenotype
+    Test(RunArgs),
+    /// Stopping time of every phenotype that the test warrants
+    Fit(RunArgs),
+    /// Predictions of a run, or with --model of new samples
+    Predict(PredictArgs),
+    /// Write a cohort like the UK Biobank's proteomics, with the truth beside it
+    Simulate(SimulateArgs),
+}
+
+/// Arguments of a run and of its stages.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Options
+    #[command(flatten)]
+    pub options: Options,
+    /// Options file [default: ntkpipe.toml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Run again even what is current (kernel tiles included)
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `predict`.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// Predict the samples of --features with this model; --out is then the table to write
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `simulate`.
+#[derive(Args, Debug)]
+pub struct SimulateArgs {
+    /// Folder for proteins.parquet, phenotypes.parquet, covariates.parquet, truth.parquet, cohort.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// People in the feature table
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub samples: usize,
+    /// Proteins
+    #[arg(long, value_name = "P", default_value_t = 500)]
+    pub features: usize,
+    /// Phenotypes
+    #[arg(long, value_name = "M", default_value_t = 20)]
+    pub phenotypes: usize,
+    /// Phenotypes that are pure noise [default: a quarter]
+    #[arg(long, value_name = "M")]
+    pub noise_phenotypes: Option<usize>,
+    /// Share of the phenotypes with missing values of their own
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub masked_share: f64,
+    /// Largest share of a phenotype's values that is missing
+    #[arg(long, value_name = "SHARE", default_value_t = 0.4)]
+    pub max_missing: f64,
+    /// Seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}

@@ -1,0 +1,45 @@
+//! Tables to standardised features: `features.zarr`, `features.parquet`, `samples.parquet`.
+
+use std::time::Instant;
+
+use ntkpipe_store::features;
+use serde_json::json;
+
+use super::Context;
+use crate::progress::Progress;
+use crate::run_directory::Stage;
+
+/// Runs the stage.
+pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    context.directory.begin(Stage::Ingest)?;
+    let inputs = &context.inputs;
+    let bar = Progress::new("ingest", "features");
+    let n_rows = inputs.samples.sample_id.len();
+    let ingested = features::ingest(
+        &inputs.features,
+        &inputs.destination,
+        n_rows,
+        context.settings.standardise_features,
+        context.directory.root(),
+        &|done, total| bar.set(done, total),
+    )?;
+    drop(bar);
+    inputs.samples.write(&context.directory.path("samples.parquet"))?;
+    let dropped: Vec<(&str, String)> = ingested.dropped().map(|(name, why)| (name, why.to_string())).collect();
+    tracing::info!("ingest: {} samples x {} features ({} dropped)", n_rows, ingested.n_features(), dropped.len());
+    for (name, why) in dropped.iter().take(20) {
+        tracing::warn!("ingest: feature `{name}` dropped: {why}");
+    }
+    if dropped.len() > 20 {
+        tracing::warn!("ingest: {} more features dropped; all are listed in features.parquet", dropped.len() - 20);
+    }
+    let figures = json!({
+        "samples": n_rows,
+        "features": ingested.n_features(),
+        "features_dropped": dropped.len(),
+        "missing_values": ingested.features.iter().map(|f| f.n_missing).sum::<usize>(),
+        "data_type": ingested.data_type,
+    });
+    context.finish(Stage::Ingest, fingerprint, started, figures)
+}

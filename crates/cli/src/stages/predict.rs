@@ -1,0 +1,314 @@
+//! Predictions: `predictions.parquet` and the rest of `model/`; and predictions of a stored model for new samples.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use faer::{Mat, MatRef};
+use ntkpipe_model::kernel::InfiniteKernel;
+use ntkpipe_model::operator::Kernel;
+use ntkpipe_store::atomic;
+use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
+use ntkpipe_store::kernel_tiles::cross_product;
+use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
+use ntkpipe_store::table::Table;
+use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::zarr::ZarrArray;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Context;
+use crate::failure::input;
+use crate::inputs::{INTERCEPT, aligned_covariates, prepare_block};
+use crate::options::Activation;
+use crate::phenotype_row;
+use crate::progress::Progress;
+use crate::run_directory::Stage;
+use crate::settings::Network;
+
+/// Rows predicted at a time.
+const BLOCK_ROWS: usize = 1024;
+
+/// `model/model.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ModelRecord {
+    version: String,
+    activation: Activation,
+    depth: usize,
+    weight_variance: f64,
+    bias_variance: f64,
+    /// Training samples: the first rows of `features.zarr`.
+    n_samples: usize,
+    /// Covariates, intercept first, as in `effects.parquet`.
+    covariates: Vec<String>,
+    phenotypes: Vec<ModelPhenotype>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ModelPhenotype {
+    name: String,
+    /// Added back after multiplying by `sd`.
+    mean: f64,
+    sd: f64,
+    /// Whether the phenotype has dual weights; others are predicted from the covariates alone.
+    trained: bool,
+    /// Whether it can be predicted at all.
+    predicted: bool,
+}
+
+/// Runs the stage of a run.
+pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    context.directory.begin(Stage::Predict)?;
+    let figures = predict_all(context)?;
+    context.finish(Stage::Predict, fingerprint, started, figures)
+}
+
+fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
+    let (inputs, settings) = (&context.inputs, &context.settings);
+    let names = &inputs.phenotypes.columns;
+    let (n, n_all) = (inputs.n_kernel, inputs.samples.sample_id.len());
+    let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
+    let model = context.directory.path("model");
+    let dual = ZarrArray::<f32>::open(model.join("dual.zarr"))?;
+    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let network = settings.network.kernel()?;
+    let features = FeatureArray::open(context.directory.root())?;
+    // Predictions, alpha, K alpha and its copies: about 8 + 5 × 4 bytes a sample and phenotype of a block.
+    let fits = settings.memory as usize / (40 * n_all.max(1));
+    let block_len = fits.clamp(1, names.len().max(1));
+    let mut predictions = vec![f64::NAN; n_all * names.len()];
+    let mut effects: Vec<Vec<f64>> = Vec::new();
+    let mut records = Vec::new();
+    let bar = Progress::new("predict", "phenotypes");
+    let all: Vec<usize> = (0..names.len()).collect();
+    for block in all.chunks(block_len) {
+        let trained: Vec<usize> = block.iter().copied().filter(|&i| dual.has_chunk(i, 0)).collect();
+        let mut alpha = Mat::<f32>::zeros(n, trained.len());
+        for (at, &i) in trained.iter().enumerate() {
+            alpha.col_as_slice_mut(at).copy_from_slice(&dual.read_rows(i..i + 1)?);
+        }
+        let none = Mat::<f32>::zeros(n, 0);
+        let on_kernel = match trained.len() {
+            0 => Mat::zeros(n, 0),
+            _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
+        };
+        let on_others = match (trained.len(), n_all - n) {
+            (0, _) | (_, 0) => Mat::zeros(n_all - n, trained.len()),
+            _ => others_product(&network, &features, n..n_all, alpha.as_ref())?,
+        };
+        let prepared = prepare_block(inputs, block, &context.base, &context.covariates, &context.covariate_columns, settings)?;
+        for (&i, prepared) in block.iter().zip(prepared) {
+            let column = trained.iter().position(|&t| t == i);
+            let increment = |row: usize| match column {
+                None => 0.0,
+                Some(c) if row < n => f64::from(on_kernel[(row, c)]),
+                Some(c) => f64::from(on_others[(row - n, c)]),
+            };
+            let mask = &prepared.phenotype.mask;
+            let rest: Vec<f64> = (0..n)
+                .map(|row| if mask[row] { prepared.phenotype.values[row] - increment(row) } else { 0.0 })
+                .collect();
+            let beta = context.covariates.on(mask).effects(MatRef::from_column_major_slice(&rest, n, 1));
+            let predicted = rows.get(i).is_some_and(|r| r.status != "too_few_samples");
+            if predicted {
+                for row in 0..n_all {
+                    let fixed: f64 = context.covariate_columns.iter().enumerate().map(|(j, c)| c[row] * beta[(j, 0)]).sum();
+                    predictions[i * n_all + row] = (increment(row) + fixed) * prepared.sd + prepared.mean;
+                }
+            }
+            effects.push(beta.col_as_slice(0).to_vec());
+            records.push(ModelPhenotype {
+                name: names[i].clone(),
+                mean: prepared.mean,
+                sd: prepared.sd,
+                trained: column.is_some(),
+                predicted,
+            });
+            bar.set(records.len(), names.len());
+        }
+    }
+    drop(bar);
+    let n_trained = records.iter().filter(|r| r.trained).count();
+    write_predictions(context, &predictions)?;
+    write_model(context, &model, records, &effects)?;
+    let (passes, bytes) = kernel.traffic();
+    tracing::info!("predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted; {passes} passes over the kernel, {bytes} bytes read", names.len());
+    Ok(json!({ "passes": passes, "bytes_read": bytes, "trained": n_trained, "samples": n_all }))
+}
+
+/// K(x, S) α for samples of the feature array that are not in the kernel.
+fn others_product(
+    kernel: &InfiniteKernel,
+    features: &FeatureArray,
+    rows: std::ops::Range<usize>,
+    alpha: MatRef<'_, f32>,
+) -> anyhow::Result<Mat<f32>> {
+    let mut product = Mat::zeros(rows.len(), alpha.ncols());
+    let mut start = rows.start;
+    while start < rows.end {
+        let end = (start + BLOCK_ROWS).min(rows.end);
+        let part = match features {
+            FeatureArray::F32(array) => cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?,
+            FeatureArray::F64(array) => cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?,
+        };
+        product.subrows_mut(start - rows.start, end - start).copy_from(&part);
+        start = end;
+    }
+    Ok(product)
+}
+
+/// `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.
+fn write_predictions(context: &Context, predictions: &[f64]) -> anyhow::Result<()> {
+    let samples = &context.inputs.samples;
+    let names = &context.inputs.phenotypes.columns;
+    let n_all = samples.sample_id.len();
+    let mut order: Vec<usize> = (0..n_all).collect();
+    order.sort_by_key(|&i| samples.row[i]);
+    let mut writer = PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
+    for part in order.chunks(BLOCK_ROWS) {
+        let ids: Vec<String> = part.iter().map(|&i| samples.sample_id[i].clone()).collect();
+        let values: Vec<f64> =
+            (0..names.len()).flat_map(|j| part.iter().map(move |&i| predictions[j * n_all + i])).collect();
+        writer.write_block(&ids, &values)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+fn write_model(context: &Context, model: &Path, phenotypes: Vec<ModelPhenotype>, effects: &[Vec<f64>]) -> anyhow::Result<()> {
+    let Network { activation, depth, weight_variance, bias_variance } = context.settings.network;
+    let mut columns = vec![("phenotype".to_owned(), Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()))];
+    for (j, name) in context.covariate_names.iter().enumerate() {
+        columns.push((name.clone(), Column::Float(effects.iter().map(|e| Some(e[j])).collect())));
+    }
+    write_table(&model.join("effects.parquet"), &columns)?;
+    let scaling = FeatureScaling::from_features(&context.directory.path("features.parquet"), context.settings.standardise_features)?;
+    scaling.write(&model.join("scaling.parquet"))?;
+    link_folder(&context.directory.path("features.zarr"), &model.join("features.zarr"))?;
+    let record = ModelRecord {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        activation,
+        depth,
+        weight_variance,
+        bias_variance,
+        n_samples: context.inputs.n_kernel,
+        covariates: context.covariate_names.clone(),
+        phenotypes,
+    };
+    atomic::write(&model.join("model.json"), &[&serde_json::to_vec_pretty(&record)?])?;
+    Ok(())
+}
+
+/// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
+fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
+    std::fs::create_dir_all(to).with_context(describe)?;
+    for entry in std::fs::read_dir(from).with_context(describe)? {
+        let entry = entry.with_context(describe)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().with_context(describe)?.is_dir() {
+            link_folder(&entry.path(), &target)?;
+        } else if std::fs::hard_link(entry.path(), &target).is_err() {
+            std::fs::copy(entry.path(), &target).with_context(describe)?;
+        }
+    }
+    Ok(())
+}
+
+/// What `ntkpipe predict --model` is asked.
+#[derive(Debug)]
+pub struct NewSamples {
+    /// Folder of the model.
+    pub model: PathBuf,
+    /// Features of the new samples.
+    pub features: PathBuf,
+    /// Their covariates, where the model has any besides the intercept.
+    pub covariates: Option<PathBuf>,
+    /// Sample id column.
+    pub id_column: Option<String>,
+    /// Table to write.
+    pub out: PathBuf,
+}
+
+/// Predicts new samples, streaming their features and cross-kernel.
+pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let path = asked.model.join("model.json");
+    let text = std::fs::read(&path).with_context(|| format!("`{}` is not a model folder: could not read `{}`", asked.model.display(), path.display()))?;
+    let record: ModelRecord = serde_json::from_slice(&text)
+        .map_err(|e| input(format!("`{}` is damaged: {e}", path.display()), "run the `predict` stage of the run again to rebuild it"))?;
+    let kernel = Network {
+        activation: record.activation,
+        depth: record.depth,
+        weight_variance: record.weight_variance,
+        bias_variance: record.bias_variance,
+    }
+    .kernel()?;
+    let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
+    let table = scaling.open_table(&asked.features, asked.id_column.as_deref())?;
+    let covariates = new_covariates(asked, &record, &table)?;
+    let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
+        .into_iter()
+        .filter_map(|(_, column)| match column {
+            Column::Float(values) => Some(values.into_iter().map(|v| v.unwrap_or(0.0)).collect()),
+            _ => None,
+        })
+        .collect();
+    let dual = ZarrArray::<f32>::open(asked.model.join("dual.zarr"))?;
+    let trained: Vec<usize> = (0..record.phenotypes.len()).filter(|&i| record.phenotypes[i].trained).collect();
+    let mut alpha = Mat::<f32>::zeros(record.n_samples, trained.len());
+    for (at, &i) in trained.iter().enumerate() {
+        alpha.col_as_slice_mut(at).copy_from_slice(&dual.read_rows(i..i + 1)?);
+    }
+    let features = FeatureArray::open(&asked.model)?;
+    let names: Vec<String> = record.phenotypes.iter().map(|p| p.name.clone()).collect();
+    let mut writer = PredictionWriter::create(&asked.out, &names)?;
+    let bar = Progress::new("predict", "samples");
+    for block in StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)? {
+        let (rows, values) = block?;
+        let increments = match &features {
+            FeatureArray::F32(array) => {
+                let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+                cross_product(&kernel, array, &narrow, alpha.as_ref())?
+            }
+            FeatureArray::F64(array) => cross_product(&kernel, array, &values, alpha.as_ref())?,
+        };
+        let mut predictions = vec![f64::NAN; rows.len() * names.len()];
+        for (i, phenotype) in record.phenotypes.iter().enumerate().filter(|(_, p)| p.predicted) {
+            let column = trained.iter().position(|&t| t == i);
+            for (at, row) in rows.clone().enumerate() {
+                let fixed: f64 = covariates.iter().zip(&effects).map(|(z, b)| z[row] * b[i]).sum();
+                let increment = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
+                predictions[i * rows.len() + at] = (increment + fixed) * phenotype.sd + phenotype.mean;
+            }
+        }
+        writer.write_block(&table.ids[rows.clone()], &predictions)?;
+        bar.set(rows.end, table.n_rows());
+    }
+    writer.finish()?;
+    drop(bar);
+    tracing::info!("predict: {} samples x {} phenotypes in {:.1} s: `{}`", table.n_rows(), names.len(), started.elapsed().as_secs_f64(), asked.out.display());
+    Ok(())
+}
+
+/// The model's covariates for the rows of `table`, in the model's order; NaN is missing.
+fn new_covariates(asked: &NewSamples, record: &ModelRecord, table: &Table) -> anyhow::Result<Vec<Vec<f64>>> {
+    let wanted: Vec<String> = record.covariates.iter().filter(|n| *n != INTERCEPT).cloned().collect();
+    let mut columns = Vec::new();
+    if record.covariates.iter().any(|n| n == INTERCEPT) {
+        columns.push(vec![1.0; table.n_rows()]);
+    }
+    if wanted.is_empty() {
+        return Ok(columns);
+    }
+    let Some(path) = &asked.covariates else {
+        return Err(input(
+            format!("the model has covariates ({}) and none are given for the new samples", wanted.join(", ")),
+            "pass `--covariates FILE.parquet` with these columns",
+        ));
+    };
+    let covariates = Table::open_named(path, asked.id_column.as_deref(), &wanted)?;
+    columns.extend(aligned_covariates(&covariates, &table.ids)?.1);
+    Ok(columns)
+}

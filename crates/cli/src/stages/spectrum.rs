@@ -1,0 +1,44 @@
+//! Kernel to leading spectrum and the probes' space: `spectrum/`.
+
+use std::time::Instant;
+
+use ntkpipe_model::analysis::{Survey, survey};
+use ntkpipe_model::operator::MaskedOperator;
+use ntkpipe_store::spectrum;
+use ntkpipe_store::tiled_kernel::TiledKernel;
+use serde_json::json;
+
+use super::Context;
+use crate::progress::Progress;
+use crate::run_directory::Stage;
+use crate::settings::{FULL_PROBES, SPECTRUM_PASSES};
+
+/// Runs the stage.
+pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    context.directory.begin(Stage::Spectrum)?;
+    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let bar = Progress::new("spectrum", "passes");
+    bar.set(0, SPECTRUM_PASSES);
+    let seed = context.settings.analysis.seed;
+    let surveyed = survey(&kernel, &context.covariates, &context.base, FULL_PROBES, SPECTRUM_PASSES, seed, |done| {
+        bar.set(done, SPECTRUM_PASSES);
+    })?;
+    drop(bar);
+    let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
+    let (passes, bytes) = kernel.traffic();
+    tracing::info!(
+        "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}; {passes} passes over the kernel, {bytes} bytes read",
+        record.eigenvalues.len(),
+        record.eigenvalues.first().copied().unwrap_or(0.0),
+        record.trace,
+    );
+    let figures = json!({ "passes": passes, "bytes_read": bytes, "leading": record.eigenvalues.len() });
+    context.finish(Stage::Spectrum, fingerprint, started, figures)
+}
+
+/// The survey that the stage left.
+pub fn load<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
+    let operator = MaskedOperator::new(&context.covariates, &context.base);
+    Ok(spectrum::read(&context.directory.path("spectrum"), operator)?.0)
+}

@@ -1,0 +1,239 @@
+//! The `spectrum/` folder: the probes' space that every phenotype uses, and the leading eigenpairs.
+
+use std::path::{Path, PathBuf};
+
+use faer::{Mat, MatRef};
+use ntkpipe_model::analysis::Survey;
+use ntkpipe_model::krylov::ProbeSpace;
+use ntkpipe_model::operator::{MaskedOperator, Moments};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, AtomicError, AtomicFolder};
+use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
+
+/// Rows of a chunk of the tall arrays.
+const CHUNK_ROWS: usize = 4096;
+
+/// Why the folder could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SpectrumError {
+    /// An array could not be written or read.
+    #[error(transparent)]
+    Zarr(#[from] ZarrError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+    /// `spectrum.json` could not be read.
+    #[error("could not read `{path}`", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// `spectrum.json` is not what this version writes, or does not fit the arrays beside it.
+    #[error("`{path}` is damaged or of another version; delete the folder and run again to rebuild it", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// `spectrum.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpectrumRecord {
+    /// Samples in the operator's mask.
+    pub n_samples: usize,
+    /// Rank of the covariates.
+    pub n_covariates: usize,
+    /// Dimension the operator acts on.
+    pub dof: usize,
+    /// Exact Σ λ.
+    pub trace: f64,
+    /// Exact Σ λ².
+    pub frobenius_squared: f64,
+    /// Columns of each block of the probes' space.
+    pub block_widths: Vec<usize>,
+    /// Rows of the coupling out of the space; 0 when the space is invariant.
+    pub coupling_rows: usize,
+    /// Leading eigenvalues of A = P K P / n, descending.
+    pub eigenvalues: Vec<f64>,
+    /// |A v − λ v| of each.
+    pub residual_norms: Vec<f64>,
+}
+
+fn write_matrix<T: Element>(
+    folder: &Path,
+    matrix: MatRef<'_, T>,
+    names: [&str; 2],
+) -> Result<(), ZarrError> {
+    let (rows, columns) = (matrix.nrows(), matrix.ncols());
+    let mut spec = ArraySpec::new(
+        [rows, columns],
+        [CHUNK_ROWS.min(rows.max(1)), columns.max(1)],
+    );
+    spec.dimension_names = Some(names.map(str::to_owned));
+    let mut values = Vec::with_capacity(rows * columns);
+    for i in 0..rows {
+        values.extend((0..columns).map(|j| *matrix.get(i, j)));
+    }
+    ZarrArray::<T>::create(folder, spec)?.write_all(&values)
+}
+
+fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
+    let array = ZarrArray::<T>::open(folder)?;
+    let [rows, columns] = array.shape();
+    let values = array.read_all()?;
+    Ok(Mat::from_fn(rows, columns, |i, j| values[i * columns + j]))
+}
+
+/// Writes a survey: `probes.zarr`, `projected.zarr`, `coupling.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
+///
+/// The folder is replaced whole. Cost: n × (probe columns + leading) floats written.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, SpectrumError> {
+    let fresh = AtomicFolder::create(folder)?;
+    let root = fresh.folder().to_path_buf();
+    let probes = survey.probes();
+    let n = survey.operator().projection().mask().len();
+    let widths: Vec<usize> = probes.blocks().iter().map(Mat::ncols).collect();
+    let mut all = Mat::<f32>::zeros(n, widths.iter().sum());
+    let mut at = 0;
+    for block in probes.blocks() {
+        all.subcols_mut(at, block.ncols()).copy_from(block);
+        at += block.ncols();
+    }
+    write_matrix(&root.join("probes.zarr"), all.as_ref(), ["sample", "probe"])?;
+    write_matrix(
+        &root.join("projected.zarr"),
+        probes.projected().as_ref(),
+        ["probe", "probe"],
+    )?;
+    if probes.coupling().nrows() > 0 {
+        write_matrix(
+            &root.join("coupling.zarr"),
+            probes.coupling().as_ref(),
+            ["next", "probe"],
+        )?;
+    }
+    let leading = survey.measure().leading().len().min(50);
+    let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading).as_ref());
+    write_matrix(
+        &root.join("eigenvectors.zarr"),
+        vectors.as_ref(),
+        ["sample", "eigenvalue"],
+    )?;
+    let record = SpectrumRecord {
+        n_samples: survey.operator().n_observed(),
+        n_covariates: survey.operator().rank(),
+        dof: survey.operator().dof(),
+        trace: survey.moments().trace,
+        frobenius_squared: survey.moments().frobenius_squared,
+        block_widths: widths,
+        coupling_rows: probes.coupling().nrows(),
+        eigenvalues: survey.measure().leading()[..leading].to_vec(),
+        residual_norms: probes.residuals().into_iter().take(leading).collect(),
+    };
+    let path = root.join("spectrum.json");
+    let text = serde_json::to_vec_pretty(&record)
+        .map_err(|_| SpectrumError::Damaged { path: path.clone() })?;
+    atomic::write(&path, &[&text])?;
+    fresh.commit()?;
+    Ok(record)
+}
+
+/// Reads what [`write`] wrote, for the same operator.
+///
+/// # Errors
+/// When a file is missing, damaged, or belongs to another operator.
+pub fn read<'a>(
+    folder: &Path,
+    operator: MaskedOperator<'a>,
+) -> Result<(Survey<'a>, SpectrumRecord), SpectrumError> {
+    let path = folder.join("spectrum.json");
+    let damaged = || SpectrumError::Damaged { path: path.clone() };
+    let text = std::fs::read(&path).map_err(|source| SpectrumError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let record: SpectrumRecord = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    let all: Mat<f32> = read_matrix(&folder.join("probes.zarr"))?;
+    let projected: Mat<f64> = read_matrix(&folder.join("projected.zarr"))?;
+    let coupling: Mat<f64> = match record.coupling_rows {
+        0 => Mat::zeros(0, record.block_widths.last().copied().unwrap_or(0)),
+        _ => read_matrix(&folder.join("coupling.zarr"))?,
+    };
+    let fits = record.block_widths.iter().sum::<usize>() == all.ncols()
+        && projected.ncols() == all.ncols()
+        && all.nrows() == operator.projection().mask().len()
+        && record.dof == operator.dof();
+    if !fits {
+        return Err(damaged());
+    }
+    let mut blocks = Vec::new();
+    let mut at = 0;
+    for &width in &record.block_widths {
+        blocks.push(all.subcols(at, width).to_owned());
+        at += width;
+    }
+    let moments = Moments {
+        trace: record.trace,
+        frobenius_squared: record.frobenius_squared,
+    };
+    let probes = ProbeSpace::from_parts(blocks, projected.as_ref(), coupling);
+    Ok((Survey::from_parts(operator, moments, probes), record))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ntkpipe_model::analysis::survey;
+    use ntkpipe_model::covariates::Covariates;
+    use ntkpipe_model::operator::Kernel;
+
+    struct Dense(Mat<f32>, Vec<f64>);
+
+    impl Kernel for Dense {
+        type Error = std::convert::Infallible;
+
+        fn n_samples(&self) -> usize {
+            self.0.nrows()
+        }
+
+        fn diagonal(&self) -> &[f64] {
+            &self.1
+        }
+
+        fn multiply(
+            &self,
+            x: MatRef<'_, f32>,
+            s: MatRef<'_, f32>,
+        ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
+            let squared = Mat::from_fn(self.0.nrows(), self.0.ncols(), |i, j| self.0[(i, j)].powi(2));
+            Ok((&self.0 * x, squared * s))
+        }
+    }
+
+    #[test]
+    fn a_survey_comes_back_bit_for_bit() {
+        let n = 90;
+        let k = Mat::from_fn(n, n, |i, j| (-(i as f32 - j as f32).powi(2) * 0.01).exp());
+        let kernel = Dense(k, vec![1.0; n]);
+        let covariates = Covariates::new(n, &[vec![1.0; n]]);
+        let mask = vec![true; n];
+        for probes in [4, 64] {
+            let made = survey(&kernel, &covariates, &mask, probes, 3, 1, |_| {}).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("spectrum");
+            let record = write(&path, &made).unwrap();
+            let (back, again) = read(&path, made.operator().clone()).unwrap();
+            assert_eq!(record, again);
+            assert_eq!(made.probes().blocks(), back.probes().blocks());
+            assert_eq!(made.probes().projected(), back.probes().projected());
+            assert_eq!(made.probes().residuals(), back.probes().residuals());
+        }
+    }
+}
