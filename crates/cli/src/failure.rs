@@ -25,12 +25,20 @@ pub enum Failure {
 
 /// An input failure with a hint.
 pub fn input(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Failure::Input { message: message.into(), hint: Some(hint.into()) }.into()
+    Failure::Input {
+        message: message.into(),
+        hint: Some(hint.into()),
+    }
+    .into()
 }
 
 /// A shortage with a hint.
 pub fn resources(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Failure::Resources { message: message.into(), hint: Some(hint.into()) }.into()
+    Failure::Resources {
+        message: message.into(),
+        hint: Some(hint.into()),
+    }
+    .into()
 }
 
 /// Prints the error with its causes and hint on stderr; gives the exit code.
@@ -70,7 +78,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let short = |kind: std::io::ErrorKind| {
         matches!(
             kind,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::QuotaExceeded
+            std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::OutOfMemory
+                | std::io::ErrorKind::QuotaExceeded
         )
     };
     let is_short = error
@@ -84,6 +94,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 #[allow(clippy::print_stderr)]
 pub fn report_bug() -> ExitCode {
     eprintln!("error: internal error; this is a bug in ntkpipe, not in your data");
-    eprintln!("hint: please report it with the message above and run.log; finished kernel tiles are kept");
+    eprintln!(
+        "hint: please report it with the message above and run.log; finished kernel tiles are kept"
+    );
     ExitCode::from(4)
 }

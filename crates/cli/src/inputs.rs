@@ -54,21 +54,39 @@ impl Inputs {
         let id = options.id_column.as_deref();
         let none = Vec::new();
         let globs = |g: &Option<Vec<String>>| g.clone().unwrap_or(none.clone());
-        let features = Table::open(&need(&options.features, "features")?, id, &globs(&options.feature_columns))?;
-        let phenotypes = Table::open(&need(&options.phenotypes, "phenotypes")?, id, &globs(&options.phenotype_columns))?;
+        let features = Table::open(
+            &need(&options.features, "features")?,
+            id,
+            &globs(&options.feature_columns),
+        )?;
+        let phenotypes = Table::open(
+            &need(&options.phenotypes, "phenotypes")?,
+            id,
+            &globs(&options.phenotype_columns),
+        )?;
         let covariates = options
             .covariates
             .as_deref()
             .map(|path| Table::open(path, id, &globs(&options.covariate_columns)))
             .transpose()?;
-        if let Some(name) = covariates.as_ref().and_then(|c| c.columns.iter().find(|n| *n == INTERCEPT)) {
+        if let Some(name) = covariates
+            .as_ref()
+            .and_then(|c| c.columns.iter().find(|n| *n == INTERCEPT))
+        {
             return Err(input(
-                format!("covariate column `{name}` has the name of the intercept that is added: `{}`", display(options.covariates.as_deref())),
+                format!(
+                    "covariate column `{name}` has the name of the intercept that is added: `{}`",
+                    display(options.covariates.as_deref())
+                ),
                 "rename the column, or leave it out with `--covariate-columns`",
             ));
         }
         let lists = |path: &Option<std::path::PathBuf>| -> anyhow::Result<Option<HashSet<String>>> {
-            Ok(path.as_deref().map(read_id_list).transpose()?.map(HashSet::from_iter))
+            Ok(path
+                .as_deref()
+                .map(read_id_list)
+                .transpose()?
+                .map(HashSet::from_iter))
         };
         let (keep, remove) = (lists(&options.keep)?, lists(&options.remove)?);
         Self::join(features, phenotypes, covariates, keep, remove)
@@ -82,17 +100,32 @@ impl Inputs {
         remove: Option<HashSet<String>>,
     ) -> anyhow::Result<Self> {
         let kept = |id: &String| {
-            keep.as_ref().is_none_or(|k| k.contains(id)) && remove.as_ref().is_none_or(|r| !r.contains(id))
+            keep.as_ref().is_none_or(|k| k.contains(id))
+                && remove.as_ref().is_none_or(|r| !r.contains(id))
         };
-        let phenotype_row: HashMap<&String, usize> = phenotypes.ids.iter().enumerate().map(|(r, id)| (id, r)).collect();
-        let covariate_ids: Option<HashSet<&String>> = covariates.as_ref().map(|c| c.ids.iter().collect());
+        let phenotype_row: HashMap<&String, usize> = phenotypes
+            .ids
+            .iter()
+            .enumerate()
+            .map(|(r, id)| (id, r))
+            .collect();
+        let covariate_ids: Option<HashSet<&String>> =
+            covariates.as_ref().map(|c| c.ids.iter().collect());
         let in_kernel = |id: &String| {
             phenotype_row.contains_key(id) && covariate_ids.as_ref().is_none_or(|c| c.contains(id))
         };
-        let rows: Vec<usize> = (0..features.n_rows()).filter(|&r| kept(&features.ids[r])).collect();
-        let (kernel, others): (Vec<usize>, Vec<usize>) = rows.iter().partition(|&&r| in_kernel(&features.ids[r]));
+        let rows: Vec<usize> = (0..features.n_rows())
+            .filter(|&r| kept(&features.ids[r]))
+            .collect();
+        let (kernel, others): (Vec<usize>, Vec<usize>) =
+            rows.iter().partition(|&&r| in_kernel(&features.ids[r]));
         if kernel.is_empty() {
-            return Err(no_shared_ids(&features, &phenotypes, covariates.as_ref(), rows.len()));
+            return Err(no_shared_ids(
+                &features,
+                &phenotypes,
+                covariates.as_ref(),
+                rows.len(),
+            ));
         }
         let mut destination = vec![None; features.n_rows()];
         let ordered: Vec<usize> = kernel.iter().chain(&others).copied().collect();
@@ -117,7 +150,10 @@ impl Inputs {
                 row: ordered.iter().map(|&r| r as u64).collect(),
             },
             n_kernel: kernel.len(),
-            phenotype_rows: kernel.iter().map(|&r| phenotype_row[&features.ids[r]]).collect(),
+            phenotype_rows: kernel
+                .iter()
+                .map(|&r| phenotype_row[&features.ids[r]])
+                .collect(),
             destination,
             accounting,
             features,
@@ -142,7 +178,10 @@ impl Inputs {
     }
 
     /// Names and values of the covariates for every row of the feature array, intercept first; NaN is missing or absent.
-    pub fn covariate_columns(&self, intercept: bool) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
+    pub fn covariate_columns(
+        &self,
+        intercept: bool,
+    ) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
         let (mut names, mut columns) = (Vec::new(), Vec::new());
         if intercept {
             names.push(INTERCEPT.to_owned());
@@ -168,13 +207,25 @@ impl Inputs {
 }
 
 /// All columns of a covariate table in the order of `ids`; NaN where an id is not in the table.
-pub fn aligned_covariates(table: &Table, ids: &[String]) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
-    let row: HashMap<&String, usize> = table.ids.iter().enumerate().map(|(r, id)| (id, r)).collect();
+pub fn aligned_covariates(
+    table: &Table,
+    ids: &[String],
+) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
+    let row: HashMap<&String, usize> = table
+        .ids
+        .iter()
+        .enumerate()
+        .map(|(r, id)| (id, r))
+        .collect();
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let columns = table
         .read_columns(&all)?
         .into_iter()
-        .map(|values| ids.iter().map(|id| row.get(id).map_or(f64::NAN, |&r| values[r])).collect())
+        .map(|values| {
+            ids.iter()
+                .map(|id| row.get(id).map_or(f64::NAN, |&r| values[r]))
+                .collect()
+        })
         .collect();
     Ok((table.columns.clone(), columns))
 }
@@ -183,16 +234,39 @@ fn display(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |p| p.display().to_string())
 }
 
-fn no_shared_ids(features: &Table, phenotypes: &Table, covariates: Option<&Table>, kept: usize) -> anyhow::Error {
+fn no_shared_ids(
+    features: &Table,
+    phenotypes: &Table,
+    covariates: Option<&Table>,
+    kept: usize,
+) -> anyhow::Error {
     let some = |table: &Table| {
-        let ids: Vec<String> = table.ids.iter().take(5).map(|id| format!("`{id}`")).collect();
-        format!("`{}` ({} rows, column `{}`): {}", table.path.display(), table.n_rows(), table.id_column, ids.join(", "))
+        let ids: Vec<String> = table
+            .ids
+            .iter()
+            .take(5)
+            .map(|id| format!("`{id}`"))
+            .collect();
+        format!(
+            "`{}` ({} rows, column `{}`): {}",
+            table.path.display(),
+            table.n_rows(),
+            table.id_column,
+            ids.join(", ")
+        )
     };
-    let mut message = format!("no sample is in all tables ({kept} feature rows kept)\n  first ids of {}\n  first ids of {}", some(features), some(phenotypes));
+    let mut message = format!(
+        "no sample is in all tables ({kept} feature rows kept)\n  first ids of {}\n  first ids of {}",
+        some(features),
+        some(phenotypes)
+    );
     if let Some(covariates) = covariates {
         message.push_str(&format!("\n  first ids of {}", some(covariates)));
     }
-    input(message, "ids are compared as text; write them alike in every table, or name the id column with `--id-column`")
+    input(
+        message,
+        "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
+    )
 }
 
 /// A phenotype made ready for the analysis, with the way back to its own units.
@@ -209,7 +283,11 @@ pub struct Prepared {
 }
 
 /// Samples that any phenotype may use: complete covariates, and with `--missing complete` a value of every phenotype.
-pub fn base_mask(inputs: &Inputs, covariates: &Covariates, missing: Missing) -> anyhow::Result<Vec<bool>> {
+pub fn base_mask(
+    inputs: &Inputs,
+    covariates: &Covariates,
+    missing: Missing,
+) -> anyhow::Result<Vec<bool>> {
     let mut mask = covariates.complete().to_vec();
     if missing == Missing::Complete {
         let columns: Vec<usize> = (0..inputs.phenotypes.columns.len()).collect();
@@ -222,7 +300,10 @@ pub fn base_mask(inputs: &Inputs, covariates: &Covariates, missing: Missing) -> 
         }
         if !mask.contains(&true) {
             return Err(input(
-                format!("no sample has a value of each of the {} phenotypes and of every covariate", columns.len()),
+                format!(
+                    "no sample has a value of each of the {} phenotypes and of every covariate",
+                    columns.len()
+                ),
                 "use `--missing exact` (the default), or fewer phenotypes with `--phenotype-columns`",
             ));
         }
@@ -238,10 +319,20 @@ pub fn prepare(
     columns: &[Vec<f64>],
     settings: &Settings,
 ) -> anyhow::Result<Prepared> {
-    let observed: Vec<bool> = values.iter().zip(base).map(|(v, &b)| b && v.is_finite()).collect();
+    let observed: Vec<bool> = values
+        .iter()
+        .zip(base)
+        .map(|(v, &b)| b && v.is_finite())
+        .collect();
     let n_missing = values.iter().filter(|v| !v.is_finite()).count();
     let count = observed.iter().filter(|&&o| o).count().max(1) as f64;
-    let seen = || values.iter().zip(&observed).filter(|(_, o)| **o).map(|(v, _)| *v);
+    let seen = || {
+        values
+            .iter()
+            .zip(&observed)
+            .filter(|(_, o)| **o)
+            .map(|(v, _)| *v)
+    };
     let (mut mean, mut sd) = (0.0, 1.0);
     if settings.standardise_phenotypes {
         // Scaled by the largest value so that squares of huge ones do not overflow.
@@ -265,12 +356,28 @@ pub fn prepare(
         let n = scaled.len();
         let y = faer::MatRef::from_column_major_slice(&scaled, n, 1);
         let effects = covariates.on(&mask).effects(y);
-        for (i, value) in scaled.iter_mut().enumerate().filter(|(i, _)| base[*i] && !mask[*i]) {
-            *value = columns.iter().enumerate().map(|(j, c)| c[i] * effects[(j, 0)]).sum();
+        for (i, value) in scaled
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, _)| base[*i] && !mask[*i])
+        {
+            *value = columns
+                .iter()
+                .enumerate()
+                .map(|(j, c)| c[i] * effects[(j, 0)])
+                .sum();
         }
         mask = base.to_vec();
     }
-    Ok(Prepared { phenotype: Phenotype { mask, values: scaled }, mean, sd, n_missing })
+    Ok(Prepared {
+        phenotype: Phenotype {
+            mask,
+            values: scaled,
+        },
+        mean,
+        sd,
+        n_missing,
+    })
 }
 
 /// Reads and prepares a block of phenotypes.

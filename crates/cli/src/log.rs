@@ -44,23 +44,46 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
     let file: Option<File> = folder
         .map(|f| {
             std::fs::create_dir_all(f)?;
-            OpenOptions::new().create(true).append(true).open(f.join("run.log"))
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(f.join("run.log"))
         })
         .transpose()?;
     let person = match (quiet, format) {
         (true, _) => None,
-        (false, LogFormat::Text) => {
-            Some(tracing_subscriber::fmt::layer().with_target(false).without_time().with_writer(BesideBars).boxed())
-        }
-        (false, LogFormat::Json) => Some(tracing_subscriber::fmt::layer().json().with_writer(BesideBars).boxed()),
+        (false, LogFormat::Text) => Some(
+            tracing_subscriber::fmt::layer()
+                .with_target(false)
+                .without_time()
+                .with_writer(BesideBars)
+                .boxed(),
+        ),
+        (false, LogFormat::Json) => Some(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(BesideBars)
+                .boxed(),
+        ),
     };
     let record = file.map(|f| {
         let f = std::sync::Mutex::new(f);
         match format {
-            LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(f).boxed(),
-            LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(f).boxed(),
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_target(false)
+                .with_writer(f)
+                .boxed(),
+            LogFormat::Json => tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(f)
+                .boxed(),
         }
     });
-    tracing_subscriber::registry().with(LevelFilter::INFO).with(person).with(record).try_init()?;
+    tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(person)
+        .with(record)
+        .try_init()?;
     Ok(())
 }

@@ -46,7 +46,9 @@ impl std::str::FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1.0,
@@ -58,7 +60,11 @@ impl std::str::FromStr for Bytes {
             "mib" | "m" => 1_048_576.0,
             "gib" | "g" => 1_073_741_824.0,
             "tib" | "t" => 1_099_511_627_776.0,
-            _ => return Err(format!("`{unit}` is not a unit of bytes; write for example 2GiB or 500MB")),
+            _ => {
+                return Err(format!(
+                    "`{unit}` is not a unit of bytes; write for example 2GiB or 500MB"
+                ));
+            }
         };
         match number.parse::<f64>() {
             Ok(value) if value > 0.0 => Ok(Self((value * scale) as u64)),
@@ -102,15 +108,30 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
     /// Feature columns to use: names and globs [default: all]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_columns: Option<Vec<String>>,
     /// Phenotype columns to use: names and globs [default: all]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phenotype_columns: Option<Vec<String>>,
     /// Covariate columns to use: names and globs [default: all]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covariate_columns: Option<Vec<String>>,
     /// Keep only these samples: ids, one a line (or `FID IID`)

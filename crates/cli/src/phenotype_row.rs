@@ -58,7 +58,13 @@ pub struct PhenotypeRow {
 
 impl PhenotypeRow {
     /// From an analysis; `sd` brings sigma2 back to the phenotype's units.
-    pub fn new(phenotype: &str, analysis: &Analysis, n_missing: usize, sd: f64, learning_rate: Option<f64>) -> Self {
+    pub fn new(
+        phenotype: &str,
+        analysis: &Analysis,
+        n_missing: usize,
+        sd: f64,
+        learning_rate: Option<f64>,
+    ) -> Self {
         let finite = |v: f64| v.is_finite().then_some(v);
         let mut row = Self {
             phenotype: phenotype.to_owned(),
@@ -113,8 +119,11 @@ impl PhenotypeRow {
 
 /// Fills in the q-values over all rows that were tested.
 pub fn adjust(rows: &mut [PhenotypeRow]) {
-    let log_p: Vec<f64> =
-        rows.iter().filter_map(|r| r.neg_log10_p).map(|v| -v * std::f64::consts::LN_10).collect();
+    let log_p: Vec<f64> = rows
+        .iter()
+        .filter_map(|r| r.neg_log10_p)
+        .map(|v| -v * std::f64::consts::LN_10)
+        .collect();
     let q = benjamini_hochberg(&log_p);
     for (row, q) in rows.iter_mut().filter(|r| r.is_tested()).zip(q) {
         row.q_value = Some(q);
@@ -169,7 +178,10 @@ columns! {
 
 fn damaged(path: &Path, column: &str) -> anyhow::Error {
     input(
-        format!("`{}` lacks column `{column}` as this version writes it", path.display()),
+        format!(
+            "`{}` lacks column `{column}` as this version writes it",
+            path.display()
+        ),
         "delete the file and run again to rebuild it",
     )
 }

@@ -30,17 +30,28 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Spectrum(args) => run(args, Some(Stage::Spectrum), speech),
         Command::Test(args) => run(args, Some(Stage::Test), speech),
         Command::Fit(args) => run(args, Some(Stage::Fit), speech),
-        Command::Predict(PredictArgs { model: None, run: args }) => run(args, Some(Stage::Predict), speech),
-        Command::Predict(PredictArgs { model: Some(model), run: args }) => predict_with(model, args.options, speech),
+        Command::Predict(PredictArgs {
+            model: None,
+            run: args,
+        }) => run(args, Some(Stage::Predict), speech),
+        Command::Predict(PredictArgs {
+            model: Some(model),
+            run: args,
+        }) => predict_with(model, args.options, speech),
         Command::Simulate(args) => simulate_cohort(&args, speech),
     }
 }
 
 fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     if threads == Some(0) {
-        return Err(input("threads is 0, expected at least 1", "leave `--threads` out to use every core"));
+        return Err(input(
+            "threads is 0, expected at least 1",
+            "leave `--threads` out to use every core",
+        ));
     }
-    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .build_global()?;
     Ok(())
 }
 
@@ -50,15 +61,23 @@ fn read_config(path: Option<&Path>) -> anyhow::Result<Options> {
         None if Path::new(DEFAULT_CONFIG).exists() => Path::new(DEFAULT_CONFIG),
         None => return Ok(Options::default()),
     };
-    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the options file `{}`", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("could not read the options file `{}`", path.display()))?;
     let options: Options = toml::from_str(&text).map_err(|e| {
-        input(format!("`{}`: {}", path.display(), e.message()), "keys are the flags' names without dashes before them; see `ntkpipe run --help`")
+        input(
+            format!("`{}`: {}", path.display(), e.message()),
+            "keys are the flags' names without dashes before them; see `ntkpipe run --help`",
+        )
     })?;
     Ok(options.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
 /// Runs everything that is not current, or one stage.
-fn run(args: RunArgs, only: Option<Stage>, (quiet, format): (bool, LogFormat)) -> anyhow::Result<()> {
+fn run(
+    args: RunArgs,
+    only: Option<Stage>,
+    (quiet, format): (bool, LogFormat),
+) -> anyhow::Result<()> {
     let mut options = args.options.or(read_config(args.config.as_deref())?);
     if let (Some(_), Some(out)) = (only, &options.out) {
         // A stage by itself goes on with the options its run was started with.
@@ -71,7 +90,10 @@ fn run(args: RunArgs, only: Option<Stage>, (quiet, format): (bool, LogFormat)) -
     if args.dry_run {
         let inputs = Inputs::open(&options)?;
         let (_, columns) = inputs.covariate_columns(settings.intercept)?;
-        let on_kernel: Vec<Vec<f64>> = columns.iter().map(|c| c[..inputs.n_kernel].to_vec()).collect();
+        let on_kernel: Vec<Vec<f64>> = columns
+            .iter()
+            .map(|c| c[..inputs.n_kernel].to_vec())
+            .collect();
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
         let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
         let text = crate::plan::describe(&inputs, &settings, &base, covariates.rank())?;
@@ -81,7 +103,11 @@ fn run(args: RunArgs, only: Option<Stage>, (quiet, format): (bool, LogFormat)) -
     let inputs = Inputs::open(&options)?;
     let mut directory = RunDirectory::open(&settings.out)?;
     log::start(Some(&settings.out), quiet, format)?;
-    tracing::info!("ntkpipe {} with {}", env!("CARGO_PKG_VERSION"), serde_json::to_string(&options)?);
+    tracing::info!(
+        "ntkpipe {} with {}",
+        env!("CARGO_PKG_VERSION"),
+        serde_json::to_string(&options)?
+    );
     tracing::info!("samples: {}", inputs.accounting);
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(&options)?;
@@ -91,10 +117,17 @@ fn run(args: RunArgs, only: Option<Stage>, (quiet, format): (bool, LogFormat)) -
     let mut context = Context::new(settings, inputs, directory)?;
     let used = context.base.iter().filter(|&&b| b).count();
     if used == 0 {
-        return Err(input("no sample has all its covariates", "leave out covariates with `--covariate-columns`"));
+        return Err(input(
+            "no sample has all its covariates",
+            "leave out covariates with `--covariate-columns`",
+        ));
     }
     if used < context.base.len() {
-        tracing::warn!("samples: {} of {} kernel samples are in no phenotype's analysis (a covariate is missing, or with `--missing complete` a phenotype)", context.base.len() - used, context.base.len());
+        tracing::warn!(
+            "samples: {} of {} kernel samples are in no phenotype's analysis (a covariate is missing, or with `--missing complete` a phenotype)",
+            context.base.len() - used,
+            context.base.len()
+        );
     }
     let prints = Fingerprints::new(&options, &context);
     match only {
@@ -120,29 +153,45 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
         context.directory.begin(Stage::Ingest)?;
         let tiles = context.kernel_path();
         if tiles.exists() {
-            std::fs::remove_dir_all(&tiles).with_context(|| format!("could not remove `{}`", tiles.display()))?;
+            std::fs::remove_dir_all(&tiles)
+                .with_context(|| format!("could not remove `{}`", tiles.display()))?;
         }
     }
-    for (stage, print, output) in outputs(prints).into_iter().filter(|(stage, ..)| *stage != Stage::Test) {
+    for (stage, print, output) in outputs(prints)
+        .into_iter()
+        .filter(|(stage, ..)| *stage != Stage::Test)
+    {
         if context.directory.is_current(stage, print, output) {
             tracing::info!("{}: current", stage.name());
         } else {
             perform(context, prints, stage)?;
         }
     }
-    tracing::info!("results in `{}`", context.directory.path("phenotypes.parquet").display());
+    tracing::info!(
+        "results in `{}`",
+        context.directory.path("phenotypes.parquet").display()
+    );
     Ok(())
 }
 
 /// Runs one stage; those it builds on must be current.
 fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
-    let needed = outputs(prints).into_iter().filter(|(s, ..)| *s < stage && !(stage == Stage::Fit && *s == Stage::Test));
+    let needed = outputs(prints)
+        .into_iter()
+        .filter(|(s, ..)| *s < stage && !(stage == Stage::Fit && *s == Stage::Test));
     for (earlier, print, output) in needed {
         if !context.directory.is_current(earlier, print, output) {
             let out = context.directory.root().display().to_string();
             return Err(input(
-                format!("stage `{}` needs `{}`, which was not done with these inputs and options in `{out}`", stage.name(), earlier.name()),
-                format!("run `ntkpipe {} --out {out}` first, or `ntkpipe run`", earlier.name()),
+                format!(
+                    "stage `{}` needs `{}`, which was not done with these inputs and options in `{out}`",
+                    stage.name(),
+                    earlier.name()
+                ),
+                format!(
+                    "run `ntkpipe {} --out {out}` first, or `ntkpipe run`",
+                    earlier.name()
+                ),
             ));
         }
     }
@@ -160,15 +209,28 @@ fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow
     }
 }
 
-fn predict_with(model: PathBuf, options: Options, (quiet, format): (bool, LogFormat)) -> anyhow::Result<()> {
+fn predict_with(
+    model: PathBuf,
+    options: Options,
+    (quiet, format): (bool, LogFormat),
+) -> anyhow::Result<()> {
     set_threads(options.threads)?;
     log::start(None, quiet, format)?;
     let need = |value: Option<PathBuf>, flag: &str, what: &str| {
-        value.ok_or_else(|| input(format!("no {what} given"), format!("pass `{flag} FILE.parquet`")))
+        value.ok_or_else(|| {
+            input(
+                format!("no {what} given"),
+                format!("pass `{flag} FILE.parquet`"),
+            )
+        })
     };
     predict_new(&NewSamples {
         model,
-        features: need(options.features, "--features", "features of the new samples")?,
+        features: need(
+            options.features,
+            "--features",
+            "features of the new samples",
+        )?,
         covariates: options.covariates,
         id_column: options.id_column,
         out: need(options.out, "--out", "table to write")?,
@@ -189,8 +251,16 @@ fn simulate_cohort(args: &SimulateArgs, (quiet, format): (bool, LogFormat)) -> a
         ..SimulateOptions::default()
     };
     let bar = Progress::new("simulate", "people");
-    let summary = simulate(&options, &args.out, &|done, total| bar.set(done as usize, total as usize))?;
+    let summary = simulate(&options, &args.out, &|done, total| {
+        bar.set(done as usize, total as usize)
+    })?;
     drop(bar);
-    tracing::info!("simulate: {} people x {} proteins, {} phenotypes in `{}`", summary.feature_rows, options.features, options.phenotypes, args.out.display());
+    tracing::info!(
+        "simulate: {} people x {} proteins, {} phenotypes in `{}`",
+        summary.feature_rows,
+        options.features,
+        options.phenotypes,
+        args.out.display()
+    );
     Ok(())
 }

@@ -16,8 +16,17 @@ const ENTRIES_PER_CORE: f64 = 400e6;
 const USUAL_PASSES: [usize; 2] = [4, 8];
 
 /// The plan as text: samples, phenotypes, tiles, bytes, multiply-adds, passes, memory, time.
-pub fn describe(inputs: &Inputs, settings: &Settings, base: &[bool], rank: usize) -> anyhow::Result<String> {
-    let (n, p, m) = (inputs.n_kernel, inputs.features.columns.len(), inputs.phenotypes.columns.len());
+pub fn describe(
+    inputs: &Inputs,
+    settings: &Settings,
+    base: &[bool],
+    rank: usize,
+) -> anyhow::Result<String> {
+    let (n, p, m) = (
+        inputs.n_kernel,
+        inputs.features.columns.len(),
+        inputs.phenotypes.columns.len(),
+    );
     let tile = kernel::tile_side(settings, n);
     let side = n.div_ceil(tile);
     let mut own_masks = 0;
@@ -42,16 +51,39 @@ pub fn describe(inputs: &Inputs, settings: &Settings, base: &[bool], rank: usize
     let mut text = String::new();
     let mut line = |name: &str, value: String| writeln!(text, "{name:<28}{value}");
     line("samples in the kernel", format!("{n}"))?;
-    line("samples predicted besides", format!("{}", inputs.samples.sample_id.len() - n))?;
+    line(
+        "samples predicted besides",
+        format!("{}", inputs.samples.sample_id.len() - n),
+    )?;
     line("features", format!("{p}"))?;
-    line("phenotypes", format!("{m} ({own_masks} with missing values)"))?;
+    line(
+        "phenotypes",
+        format!("{m} ({own_masks} with missing values)"),
+    )?;
     line("covariates", format!("{rank} (rank)"))?;
-    line("tiles", format!("{} of {tile} x {tile}", side * (side + 1) / 2))?;
+    line(
+        "tiles",
+        format!("{} of {tile} x {tile}", side * (side + 1) / 2),
+    )?;
     line("bytes of tiles", format!("{}", kernel::bytes(n, tile)))?;
-    line("bytes of features", format!("{}", inputs.samples.sample_id.len() * p * 4))?;
+    line(
+        "bytes of features",
+        format!("{}", inputs.samples.sample_id.len() * p * 4),
+    )?;
     line("multiply-adds, kernel", format!("{kernel_work:.3e}"))?;
     line("multiply-adds, passes", format!("{pass_work:.3e}"))?;
-    line("passes over the kernel", format!("{} + about {} for the phenotypes + 1", SPECTRUM_PASSES, if own_masks > 0 { USUAL_PASSES[1] } else { USUAL_PASSES[0] }))?;
+    line(
+        "passes over the kernel",
+        format!(
+            "{} + about {} for the phenotypes + 1",
+            SPECTRUM_PASSES,
+            if own_masks > 0 {
+                USUAL_PASSES[1]
+            } else {
+                USUAL_PASSES[0]
+            }
+        ),
+    )?;
     line("memory bound", format!("{} bytes", settings.memory))?;
     line("threads", format!("{cores}"))?;
     line("estimated time", format!("{seconds:.0} s"))?;

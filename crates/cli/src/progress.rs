@@ -36,7 +36,12 @@ impl Progress {
             bar.set_prefix(what);
             bar
         });
-        Self { what, unit, bar, last: Mutex::new((Instant::now(), 0)) }
+        Self {
+            what,
+            unit,
+            bar,
+            last: Mutex::new((Instant::now(), 0)),
+        }
     }
 
     /// Says that `done` of `total` are done.

@@ -98,18 +98,29 @@ pub struct RunDirectory {
 impl RunDirectory {
     /// Creates or opens the directory and locks it.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(root).with_context(|| format!("could not create the run directory `{}`", root.display()))?;
+        std::fs::create_dir_all(root)
+            .with_context(|| format!("could not create the run directory `{}`", root.display()))?;
         let lock_path = root.join(".lock");
-        let lock = File::create(&lock_path).with_context(|| format!("could not write in the run directory `{}`", root.display()))?;
+        let lock = File::create(&lock_path).with_context(|| {
+            format!("could not write in the run directory `{}`", root.display())
+        })?;
         if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
             return Err(input(
-                format!("another ntkpipe is at work in `{}` (it holds `{}`)", root.display(), lock_path.display()),
+                format!(
+                    "another ntkpipe is at work in `{}` (it holds `{}`)",
+                    root.display(),
+                    lock_path.display()
+                ),
                 "wait for it to end, or give this run another `--out`",
             ));
         }
         atomic::remove_leftovers(root)?;
         let record = read_record(root)?.unwrap_or_default();
-        Ok(Self { root: root.to_path_buf(), record, _lock: lock })
+        Ok(Self {
+            root: root.to_path_buf(),
+            record,
+            _lock: lock,
+        })
     }
 
     /// The directory itself.
@@ -124,12 +135,22 @@ impl RunDirectory {
 
     /// Whether the stage was done with just this fingerprint and its output is still there.
     pub fn is_current(&self, stage: Stage, fingerprint: &str, output: &str) -> bool {
-        self.record.stages.get(&stage).is_some_and(|r| r.fingerprint == fingerprint) && self.path(output).exists()
+        self.record
+            .stages
+            .get(&stage)
+            .is_some_and(|r| r.fingerprint == fingerprint)
+            && self.path(output).exists()
     }
 
     /// Forgets a stage and those after it before its output is replaced.
     pub fn begin(&mut self, stage: Stage) -> anyhow::Result<()> {
-        let later: Vec<Stage> = self.record.stages.keys().copied().filter(|s| *s >= stage).collect();
+        let later: Vec<Stage> = self
+            .record
+            .stages
+            .keys()
+            .copied()
+            .filter(|s| *s >= stage)
+            .collect();
         if later.is_empty() {
             return Ok(());
         }
@@ -160,7 +181,10 @@ pub fn read_record(root: &Path) -> anyhow::Result<Option<RunRecord>> {
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
             input(
-                format!("`{}` is damaged or not of this version: {e}", path.display()),
+                format!(
+                    "`{}` is damaged or not of this version: {e}",
+                    path.display()
+                ),
                 "delete it to start the run afresh; finished kernel tiles are kept",
             )
         }),
@@ -171,14 +195,18 @@ pub fn read_record(root: &Path) -> anyhow::Result<Option<RunRecord>> {
 
 /// BLAKE3 of a JSON value, for fingerprints.
 pub fn fingerprint(value: &Value) -> String {
-    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+    blake3::hash(value.to_string().as_bytes())
+        .to_hex()
+        .to_string()
 }
 
 /// Digest of a file's content.
 pub fn digest(path: &Path) -> anyhow::Result<InputRecord> {
     let unreadable = || format!("could not read `{}`", path.display());
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path).with_context(unreadable)?).with_context(unreadable)?;
+    hasher
+        .update_reader(File::open(path).with_context(unreadable)?)
+        .with_context(unreadable)?;
     Ok(InputRecord {
         path: path.to_path_buf(),
         bytes: std::fs::metadata(path).with_context(unreadable)?.len(),

@@ -35,7 +35,12 @@ impl Network {
             Activation::Relu => infinite::Activation::Relu,
             Activation::Erf => infinite::Activation::Erf,
         };
-        Ok(infinite::InfiniteKernel::new(activation, self.depth, self.weight_variance, self.bias_variance)?)
+        Ok(infinite::InfiniteKernel::new(
+            activation,
+            self.depth,
+            self.weight_variance,
+            self.bias_variance,
+        )?)
     }
 }
 
@@ -70,7 +75,10 @@ impl Settings {
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let out = options.out.clone().ok_or_else(|| {
-            input("no run directory given", "pass `--out DIR`, or set `out` in ntkpipe.toml")
+            input(
+                "no run directory given",
+                "pass `--out DIR`, or set `out` in ntkpipe.toml",
+            )
         })?;
         let network = Network {
             activation: options.activation.unwrap_or(Activation::Relu),
@@ -78,16 +86,33 @@ impl Settings {
             weight_variance: options.weight_variance.unwrap_or(2.0),
             bias_variance: options.bias_variance.unwrap_or(0.0),
         };
-        network.kernel().map_err(|e| input(e.to_string(), "see `--depth`, `--weight-variance`, `--bias-variance`"))?;
+        network.kernel().map_err(|e| {
+            input(
+                e.to_string(),
+                "see `--depth`, `--weight-variance`, `--bias-variance`",
+            )
+        })?;
         let alpha = options.alpha.unwrap_or(0.05);
         if !(alpha > 0.0 && alpha <= 1.0) {
-            return Err(input(format!("alpha is {alpha}, expected a level above 0 and at most 1"), "pass for example `--alpha 0.05`"));
+            return Err(input(
+                format!("alpha is {alpha}, expected a level above 0 and at most 1"),
+                "pass for example `--alpha 0.05`",
+            ));
         }
-        if let Some(rate) = options.learning_rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
-            return Err(input(format!("learning rate is {rate}, expected a positive number"), "pass for example `--learning-rate 0.01`"));
+        if let Some(rate) = options
+            .learning_rate
+            .filter(|r| !(r.is_finite() && *r > 0.0))
+        {
+            return Err(input(
+                format!("learning rate is {rate}, expected a positive number"),
+                "pass for example `--learning-rate 0.01`",
+            ));
         }
         if let Some(tile) = options.tile.filter(|t| !(16..=16384).contains(t)) {
-            return Err(input(format!("tile is {tile}, expected a side from 16 to 16384"), "leave `--tile` out to let ntkpipe choose"));
+            return Err(input(
+                format!("tile is {tile}, expected a side from 16 to 16384"),
+                "leave `--tile` out to let ntkpipe choose",
+            ));
         }
         let defaults = AnalysisOptions::default();
         Ok(Self {
@@ -117,6 +142,8 @@ fn free_memory() -> u64 {
     system.refresh_memory();
     let free = system
         .cgroup_limits()
-        .map_or(system.available_memory(), |c| c.free_memory.min(system.available_memory()));
+        .map_or(system.available_memory(), |c| {
+            c.free_memory.min(system.available_memory())
+        });
     free / 5 * 4
 }

@@ -40,14 +40,17 @@ impl Default for AnalysisOptions {
             test_only: false,
             mask_probes: 4,
             max_passes: 12,
-            tolerance: 1e-4,
+            tolerance: 3e-5,
             seed: 0,
         }
     }
 }
 
 /// Change of −log10 p over a pass, relative above 1 and absolute below, at which p counts as settled.
-const P_VALUE_TOLERANCE: f64 = 3e-4;
+const P_VALUE_TOLERANCE: f64 = 2e-4;
+
+/// Passes before which the null law of a mask with few probes holds too few eigenvalues to be judged by its change.
+const FIRST_PASS_OF_LAW: usize = 5;
 
 /// The operator of one mask with what all its phenotypes share: its exact moments and its probes' space.
 #[derive(Clone, Debug)]
@@ -387,7 +390,7 @@ fn start(group: &Group<'_, '_>, index: usize, values: &[f64]) -> Result<Member, 
     }
     Ok(Member {
         index,
-        own: OwnSpace::new(operator, group.probes(), &r),
+        own: OwnSpace::new(group.probes(), &r),
         variation,
         history: None,
         log_p: None,
@@ -550,7 +553,10 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
             .log_p
             .map_or(f64::INFINITY, |before| (size(log_p) - size(before)).abs());
         member.log_p = Some(log_p);
-        if now.law_is_final || last || change <= P_VALUE_TOLERANCE * size(log_p).max(1.0) {
+        let is_settled = now.pass > FIRST_PASS_OF_LAW
+            && log_p.is_finite()
+            && change <= P_VALUE_TOLERANCE * size(log_p).max(1.0);
+        if now.law_is_final || last || is_settled {
             member.settled_p = Some(TestResult {
                 score: dof as f64 * ratio,
                 log_p,

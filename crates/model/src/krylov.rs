@@ -2,7 +2,8 @@
 //!
 //! Together they span the block Krylov space of A from \[G₀, r\]: G is orthogonalised only against G, each v
 //! against the G blocks of no higher degree and its own past, so that G serves every phenotype of a mask and
-//! no phenotype's vectors depend on another's. Coefficients of each step are kept instead of images: with
+//! no phenotype's vectors depend on another's. (Later G blocks are not orthogonal to earlier v's, so the v's are
+//! orthonormalised beside all of G at the end, through their inner products.) Coefficients of each step are kept instead of images: with
 //!
 //! ```text
 //!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q          A v_q = G_{≤q+1} g_q + V_{≤q} h_q + β_{q+1} v_{q+1}
@@ -272,6 +273,8 @@ pub struct OwnSpace {
     vectors: Vec<Mat<f32>>,
     /// For each vector, its inner products with every probe column known when either was made.
     overlaps: Vec<Vec<f64>>,
+    /// For each vector, its inner products with itself and those before it.
+    products: Vec<Vec<f64>>,
     /// For each image: coefficients on the probe columns, and on the own vectors up to β of the next.
     probe_coefficients: Vec<Vec<f64>>,
     own_coefficients: Vec<Vec<f64>>,
@@ -282,38 +285,48 @@ pub struct OwnSpace {
 
 impl OwnSpace {
     /// Starts from the projected residual `r` (n values): v₀ is r less its part in G₀.
-    pub fn new(operator: &MaskedOperator<'_>, probes: &ProbeSpace, r: &[f64]) -> Self {
+    pub fn new(probes: &ProbeSpace, r: &[f64]) -> Self {
         let n = r.len();
         let mut y = MatRef::from_column_major_slice(r, n, 1).to_owned();
         let scale = column_scale(&y);
         let g0 = probes.blocks[..1].iter();
         let mut start = remove(&mut y, g0.clone());
-        start += remove(&mut y, g0.clone());
-        let (first, coupling) = orthonormalise(operator, y, g0, scale);
+        start += remove(&mut y, g0);
         let mut space = Self {
             vectors: Vec::new(),
             overlaps: Vec::new(),
+            products: Vec::new(),
             probe_coefficients: Vec::new(),
             own_coefficients: Vec::new(),
             start_probes: start.col_as_slice(0).to_vec(),
             start_norm: 0.0,
         };
-        if first.ncols() > 0 {
-            space.start_norm = coupling[(0, 0)];
-            space.push(probes, first);
-        }
+        space.start_norm = space.push(probes, &y, scale).unwrap_or(0.0);
         space
     }
 
-    /// Adds a vector that is orthogonal to the first `len` probe blocks, with its overlaps to all of them.
-    fn push(&mut self, probes: &ProbeSpace, vector: Mat<f32>) {
-        let mut overlap = Vec::new();
-        for block in &probes.blocks {
-            overlap
-                .extend_from_slice(block::inner(block.as_ref(), vector.as_ref()).col_as_slice(0));
+    /// Adds `y` divided by its norm, which it returns; or nothing, when `y` is what rounding left of a vector of norm `scale`.
+    ///
+    /// An own vector is orthogonal to the others only nearly, as it must not be made so to later probe blocks; its inner
+    /// products with all that is there say how nearly.
+    fn push(&mut self, probes: &ProbeSpace, y: &Mat<f64>, scale: f64) -> Option<f64> {
+        let norm = column_scale(y);
+        if norm <= BREAKDOWN * scale {
+            return None;
         }
+        let vector = Mat::from_fn(y.nrows(), 1, |i, _| (y[(i, 0)] / norm) as f32);
+        let with = |other: &Mat<f32>| block::inner(other.as_ref(), vector.as_ref());
+        let overlap = probes
+            .blocks
+            .iter()
+            .flat_map(|b| with(b).col_as_slice(0).to_vec())
+            .collect();
+        let mut products: Vec<f64> = self.vectors.iter().map(|v| with(v)[(0, 0)]).collect();
+        products.push(with(&vector)[(0, 0)]);
         self.vectors.push(vector);
         self.overlaps.push(overlap);
+        self.products.push(products);
+        Some(norm)
     }
 
     /// The vector to multiply next, or `None` when the joint space holds all that r reaches.
@@ -342,15 +355,10 @@ impl OwnSpace {
             on_probes += remove(&mut y, lower.iter());
             on_own += remove(&mut y, self.vectors.iter());
         }
-        let basis = lower.iter().chain(&self.vectors);
-        let (next, coupling) = orthonormalise(operator, y, basis, scale);
         self.probe_coefficients
             .push(on_probes.col_as_slice(0).to_vec());
         let mut own = on_own.col_as_slice(0).to_vec();
-        if next.ncols() > 0 {
-            own.push(coupling[(0, 0)]);
-            self.push(probes, next);
-        }
+        own.extend(self.push(probes, &y, scale));
         self.own_coefficients.push(own);
     }
 
@@ -386,11 +394,12 @@ impl OwnSpace {
         let on_own = Mat::from_fn(s_all, s, |i, j| {
             self.own_coefficients[j].get(i).copied().unwrap_or(0.0)
         });
-        // G'AV = g + C h, V'AV = C'g + h, as V is orthonormal.
+        let gram = Mat::from_fn(s_all, s_all, |i, j| self.products[i.max(j)][i.min(j)]);
+        // G'AV = g + C h, V'AV = C'g + V'V h, as G is orthonormal.
         let gav_all = &on_probes + &overlap * &on_own;
         let gav = gav_all.subrows(0, m);
         let c_s = overlap.subcols(0, s);
-        let vav = c_s.transpose() * &on_probes + on_own.subrows(0, s);
+        let vav = c_s.transpose() * &on_probes + gram.subrows(0, s) * &on_own;
         let c = c_s.subrows(0, m);
         let eigen = probes.eigen();
         let values: Vec<f64> = eigen.map_or_else(Vec::new, |e| e.values.clone());
@@ -399,8 +408,8 @@ impl OwnSpace {
         // Into the probes' Ritz basis: T becomes diag(e).
         let c = ritz.transpose() * c;
         let gav = ritz.transpose() * gav;
-        // V ← (V − G C) X with X'(I − C'C)X = I; directions inside G's span are dropped.
-        let schur = Mat::<f64>::identity(s, s) - c.transpose() * &c;
+        // V ← (V − G C) X with X'(V'V − C'C)X = I; directions inside G's span are dropped.
+        let schur = gram.submatrix(0, 0, s, s) - c.transpose() * &c;
         let schur = symmetric_eigen(schur.as_ref());
         let kept = schur
             .values
@@ -415,19 +424,24 @@ impl OwnSpace {
         let cg = c.transpose() * &gav;
         let own = x.transpose() * (&vav - &cg - cg.transpose() + c.transpose() * &ec) * &x;
         let own = Mat::from_fn(kept, kept, |i, j| 0.5 * (own[(i, j)] + own[(j, i)]));
-        // G'r: G₀'r known, and C₀ β₀ on later blocks; V'r = β₀ e₀.
-        let mut g_r = Mat::<f64>::zeros(m, 1);
-        for i in 0..m {
-            g_r[(i, 0)] = match self.start_probes.get(i) {
-                Some(&g0) => g0,
-                None => self
-                    .overlaps
-                    .first()
-                    .map_or(0.0, |o| o[i] * self.start_norm),
-            };
-        }
+        // r = G₀ g₀ + β₀ v₀ gives G'r and V'r.
+        let from_probes = |i: usize| self.start_probes.get(i).copied().unwrap_or(0.0);
+        let from_own = |i: usize| {
+            self.overlaps
+                .first()
+                .map_or(0.0, |o| o[i] * self.start_norm)
+        };
+        let g_r = Mat::from_fn(m, 1, |i, _| from_probes(i) + from_own(i));
         let g_r = ritz.transpose() * g_r;
-        let v_r = Mat::from_fn(s, 1, |i, _| if i == 0 { self.start_norm } else { 0.0 });
+        let v_r = Mat::from_fn(s, 1, |j, _| {
+            let on_first: f64 = self
+                .start_probes
+                .iter()
+                .zip(&self.overlaps[j])
+                .map(|(g, c)| g * c)
+                .sum();
+            on_first + gram[(0, j)] * self.start_norm
+        });
         let v_r = x.transpose() * (v_r - c.transpose() * &g_r);
         JointProjection {
             ritz_values: values,

@@ -212,7 +212,9 @@ mod tests {
             x: MatRef<'_, f32>,
             s: MatRef<'_, f32>,
         ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
-            let squared = Mat::from_fn(self.0.nrows(), self.0.ncols(), |i, j| self.0[(i, j)].powi(2));
+            let squared = Mat::from_fn(self.0.nrows(), self.0.ncols(), |i, j| {
+                self.0[(i, j)].powi(2)
+            });
             Ok((&self.0 * x, squared * s))
         }
     }

@@ -41,7 +41,10 @@ impl Walk<'_> {
             (1, PLANNED_PASSES)
         } else {
             let probes = 1 + self.options.mask_probes;
-            (columns_of_first_pass(&self.options, &self.context.covariates), probes * PLANNED_PASSES)
+            (
+                columns_of_first_pass(&self.options, &self.context.covariates),
+                probes * PLANNED_PASSES,
+            )
         };
         WAITING_COLUMNS + PASS_COPIES * widest + kept
     }
@@ -53,31 +56,40 @@ impl Walk<'_> {
         mut take: impl FnMut(usize, &Prepared, Analysis) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let n = self.context.inputs.n_kernel;
-        let spaces: usize = self.survey.probes().blocks().iter().map(|b| b.ncols()).sum();
+        let spaces: usize = self
+            .survey
+            .probes()
+            .blocks()
+            .iter()
+            .map(|b| b.ncols())
+            .sum();
         let held = spaces + 4 * self.context.covariates.rank();
-        let budget = (self.context.settings.memory as usize / (4 * n)).saturating_sub(held).max(1);
+        let budget = (self.context.settings.memory as usize / (4 * n))
+            .saturating_sub(held)
+            .max(1);
         let bar = Progress::new("fit", "phenotypes");
         let mut done = 0;
         let mut batch: Vec<(usize, Prepared)> = Vec::new();
         let mut load = 0;
-        let mut flush = |batch: &mut Vec<(usize, Prepared)>, done: &mut usize| -> anyhow::Result<()> {
-            let phenotypes: Vec<_> = batch.iter().map(|b| b.1.phenotype.clone()).collect();
-            let before = *done;
-            let analyses = analyse(
-                self.kernel,
-                &self.context.covariates,
-                self.survey,
-                &phenotypes,
-                &self.options,
-                |_, finished| bar.set(before + finished, columns.len()),
-            )?;
-            drop(phenotypes);
-            *done += batch.len();
-            for ((column, prepared), analysis) in batch.drain(..).zip(analyses) {
-                take(column, &prepared, analysis)?;
-            }
-            Ok(())
-        };
+        let mut flush =
+            |batch: &mut Vec<(usize, Prepared)>, done: &mut usize| -> anyhow::Result<()> {
+                let phenotypes: Vec<_> = batch.iter().map(|b| b.1.phenotype.clone()).collect();
+                let before = *done;
+                let analyses = analyse(
+                    self.kernel,
+                    &self.context.covariates,
+                    self.survey,
+                    &phenotypes,
+                    &self.options,
+                    |_, finished| bar.set(before + finished, columns.len()),
+                )?;
+                drop(phenotypes);
+                *done += batch.len();
+                for ((column, prepared), analysis) in batch.drain(..).zip(analyses) {
+                    take(column, &prepared, analysis)?;
+                }
+                Ok(())
+            };
         for block in columns.chunks(32) {
             let context = self.context;
             let prepared = prepare_block(
@@ -112,15 +124,38 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
     let (rows, figures) = {
         let survey = super::spectrum::load(context)?;
         let kernel = TiledKernel::open(&context.kernel_path())?;
-        let options = AnalysisOptions { test_only: true, ..context.settings.analysis.clone() };
-        let walk = Walk { context, kernel: &kernel, survey: &survey, options };
+        let options = AnalysisOptions {
+            test_only: true,
+            ..context.settings.analysis.clone()
+        };
+        let walk = Walk {
+            context,
+            kernel: &kernel,
+            survey: &survey,
+            options,
+        };
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
-        walk.run(&(0..names.len()).collect::<Vec<_>>(), |column, prepared, analysis| {
-            rows.insert(column, PhenotypeRow::new(&names[column], &analysis, prepared.n_missing, prepared.sd, None));
-            Ok(())
-        })?;
-        (rows.into_values().collect::<Vec<_>>(), traffic("test", &kernel))
+        walk.run(
+            &(0..names.len()).collect::<Vec<_>>(),
+            |column, prepared, analysis| {
+                rows.insert(
+                    column,
+                    PhenotypeRow::new(
+                        &names[column],
+                        &analysis,
+                        prepared.n_missing,
+                        prepared.sd,
+                        None,
+                    ),
+                );
+                Ok(())
+            },
+        )?;
+        (
+            rows.into_values().collect::<Vec<_>>(),
+            traffic("test", &kernel),
+        )
     };
     write_tests(context, rows)?;
     context.finish(Stage::Test, &prints.test, started, figures)
@@ -129,7 +164,10 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
 /// `test.parquet`: the rows as the test alone leaves them.
 fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result<()> {
     phenotype_row::adjust(&mut rows);
-    write_table(&context.directory.path("test.parquet"), &phenotype_row::to_columns(&rows))?;
+    write_table(
+        &context.directory.path("test.parquet"),
+        &phenotype_row::to_columns(&rows),
+    )?;
     Ok(())
 }
 
@@ -143,12 +181,19 @@ fn traffic(stage: &str, kernel: &TiledKernel) -> serde_json::Value {
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
 pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    let is_tested = context.directory.is_current(Stage::Test, &prints.test, "test.parquet");
-    let tested = is_tested.then(|| phenotype_row::read(&context.directory.path("test.parquet"))).transpose()?;
-    context.directory.begin(if is_tested { Stage::Fit } else { Stage::Test })?;
+    let is_tested = context
+        .directory
+        .is_current(Stage::Test, &prints.test, "test.parquet");
+    let tested = is_tested
+        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
+        .transpose()?;
+    context
+        .directory
+        .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
     let model = context.directory.path("model");
     if model.exists() {
-        std::fs::remove_dir_all(&model).with_context(|| format!("could not remove the former `{}`", model.display()))?;
+        std::fs::remove_dir_all(&model)
+            .with_context(|| format!("could not remove the former `{}`", model.display()))?;
     }
     let (rows, tests, curves, figures) = fit_all(context, tested)?;
     if let Some(tests) = tests {
@@ -164,7 +209,12 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     context.finish(Stage::Fit, &prints.fit, started, figures)
 }
 
-type Fitted = (Vec<PhenotypeRow>, Option<Vec<PhenotypeRow>>, Curves, serde_json::Value);
+type Fitted = (
+    Vec<PhenotypeRow>,
+    Option<Vec<PhenotypeRow>>,
+    Curves,
+    serde_json::Value,
+);
 
 fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Result<Fitted> {
     let survey = super::spectrum::load(context)?;
@@ -173,7 +223,8 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
     let names = &context.inputs.phenotypes.columns;
     let n = context.inputs.n_kernel;
     let gate = options.gate;
-    let waits = |row: &PhenotypeRow| row.is_tested() && (!gate || row.training_warranted == Some(true));
+    let waits =
+        |row: &PhenotypeRow| row.is_tested() && (!gate || row.training_warranted == Some(true));
     let columns: Vec<usize> = match &tested {
         Some(rows) => (0..names.len()).filter(|&i| waits(&rows[i])).collect(),
         None => (0..names.len()).collect(),
@@ -191,18 +242,43 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
         rows.insert(i, row.clone());
     }
     let mut curves = Curves::default();
-    let walk = Walk { context, kernel: &kernel, survey: &survey, options };
+    let walk = Walk {
+        context,
+        kernel: &kernel,
+        survey: &survey,
+        options,
+    };
     walk.run(&columns, |column, prepared, analysis| {
         let rate = context.settings.learning_rate;
-        let row = PhenotypeRow::new(&names[column], &analysis, prepared.n_missing, prepared.sd, rate);
+        let row = PhenotypeRow::new(
+            &names[column],
+            &analysis,
+            prepared.n_missing,
+            prepared.sd,
+            rate,
+        );
         if let Some(fit) = &analysis.fit {
             if fit.dual.iter().any(|a| *a != 0.0) {
                 dual.write_chunk(column, 0, &fit.dual)?;
             }
             curves.add(&names[column], &fit.curve);
         }
-        let test_alone = Analysis { fit: None, in_sample_r2: None, passes: 0, ..analysis };
-        tests.insert(column, PhenotypeRow::new(&names[column], &test_alone, prepared.n_missing, prepared.sd, None));
+        let test_alone = Analysis {
+            fit: None,
+            in_sample_r2: None,
+            passes: 0,
+            ..analysis
+        };
+        tests.insert(
+            column,
+            PhenotypeRow::new(
+                &names[column],
+                &test_alone,
+                prepared.n_missing,
+                prepared.sd,
+                None,
+            ),
+        );
         rows.insert(column, row);
         Ok(())
     })?;
@@ -245,12 +321,19 @@ impl Curves {
 fn summarise(rows: &[PhenotypeRow]) {
     let mut by_status: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in rows {
-        by_status.entry(&row.status).or_default().push(&row.phenotype);
+        by_status
+            .entry(&row.status)
+            .or_default()
+            .push(&row.phenotype);
     }
     for (status, names) in by_status {
         match status {
             "ok" => tracing::info!("fit: {} phenotypes ok", names.len()),
-            _ => tracing::info!("fit: {} phenotypes {status}: {}", names.len(), names.join(", ")),
+            _ => tracing::info!(
+                "fit: {} phenotypes {status}: {}",
+                names.len(),
+                names.join(", ")
+            ),
         }
     }
 }

@@ -25,14 +25,27 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         &|done, total| bar.set(done, total),
     )?;
     drop(bar);
-    inputs.samples.write(&context.directory.path("samples.parquet"))?;
-    let dropped: Vec<(&str, String)> = ingested.dropped().map(|(name, why)| (name, why.to_string())).collect();
-    tracing::info!("ingest: {} samples x {} features ({} dropped)", n_rows, ingested.n_features(), dropped.len());
+    inputs
+        .samples
+        .write(&context.directory.path("samples.parquet"))?;
+    let dropped: Vec<(&str, String)> = ingested
+        .dropped()
+        .map(|(name, why)| (name, why.to_string()))
+        .collect();
+    tracing::info!(
+        "ingest: {} samples x {} features ({} dropped)",
+        n_rows,
+        ingested.n_features(),
+        dropped.len()
+    );
     for (name, why) in dropped.iter().take(20) {
         tracing::warn!("ingest: feature `{name}` dropped: {why}");
     }
     if dropped.len() > 20 {
-        tracing::warn!("ingest: {} more features dropped; all are listed in features.parquet", dropped.len() - 20);
+        tracing::warn!(
+            "ingest: {} more features dropped; all are listed in features.parquet",
+            dropped.len() - 20
+        );
     }
     let figures = json!({
         "samples": n_rows,

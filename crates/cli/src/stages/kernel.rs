@@ -15,7 +15,9 @@ use crate::settings::Settings;
 
 /// Side of a tile: the user's choice, or from the number of samples.
 pub fn tile_side(settings: &Settings, n: usize) -> usize {
-    settings.tile.unwrap_or_else(|| tiled_kernel::default_tile(n))
+    settings
+        .tile
+        .unwrap_or_else(|| tiled_kernel::default_tile(n))
 }
 
 /// Bytes of all tiles of `n` samples.
@@ -38,17 +40,26 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     if path.exists() {
         let is_ours = ZarrArray::<f32>::open(&path).is_ok_and(|array| *array.spec() == spec);
         if !is_ours {
-            tracing::info!("kernel: tiles of another kernel in `{}` are removed", path.display());
+            tracing::info!(
+                "kernel: tiles of another kernel in `{}` are removed",
+                path.display()
+            );
             std::fs::remove_dir_all(&path)?;
         }
     }
     let array = ZarrArray::<f32>::create(&path, spec)?;
-    let present = tiled_kernel::lower_triangle(n.div_ceil(tile)).iter().filter(|&&(i, j)| array.has_chunk(i, j)).count() as u64;
+    let present = tiled_kernel::lower_triangle(n.div_ceil(tile))
+        .iter()
+        .filter(|&&(i, j)| array.has_chunk(i, j))
+        .count() as u64;
     let wanted = bytes(n, tile).saturating_sub(present * array.chunk_bytes());
     let free = fs4::available_space(&path)?;
     if wanted > free {
         return Err(resources(
-            format!("the kernel's tiles need {wanted} bytes and `{}` has {free} free", path.display()),
+            format!(
+                "the kernel's tiles need {wanted} bytes and `{}` has {free} free",
+                path.display()
+            ),
             "free some space, or put the tiles on another disk with `--scratch DIR`",
         ));
     }
@@ -56,14 +67,22 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let bar = Progress::new("kernel", "tiles");
     let progress = |done, total| bar.set(done, total);
     match FeatureArray::open(context.directory.root())? {
-        FeatureArray::F32(features) => kernel_tiles::compute(&kernel, &features, n, &array, &progress)?,
-        FeatureArray::F64(features) => kernel_tiles::compute(&kernel, &features, n, &array, &progress)?,
+        FeatureArray::F32(features) => {
+            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
+        }
+        FeatureArray::F64(features) => {
+            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
+        }
     }
     drop(bar);
     link_from_run_directory(context)?;
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!("kernel: {n} samples, tiles of {tile}, {} found, {wanted} bytes written in {seconds:.1} s", present);
-    let figures = json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
+    tracing::info!(
+        "kernel: {n} samples, tiles of {tile}, {} found, {wanted} bytes written in {seconds:.1} s",
+        present
+    );
+    let figures =
+        json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
     context.finish(Stage::Kernel, fingerprint, started, figures)
 }
 

@@ -37,13 +37,25 @@ pub struct Context {
 
 impl Context {
     /// Reads covariates and forms the mask that every phenotype starts from.
-    pub fn new(settings: Settings, inputs: Inputs, directory: RunDirectory) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: Settings,
+        inputs: Inputs,
+        directory: RunDirectory,
+    ) -> anyhow::Result<Self> {
         let (covariate_names, covariate_columns) = inputs.covariate_columns(settings.intercept)?;
         let n = inputs.n_kernel;
         let on_kernel: Vec<Vec<f64>> = covariate_columns.iter().map(|c| c[..n].to_vec()).collect();
         let covariates = Covariates::new(n, &on_kernel);
         let base = base_mask(&inputs, &covariates, settings.missing)?;
-        Ok(Self { settings, inputs, directory, covariate_names, covariate_columns, covariates, base })
+        Ok(Self {
+            settings,
+            inputs,
+            directory,
+            covariate_names,
+            covariate_columns,
+            covariates,
+            base,
+        })
     }
 
     /// The kernel's tiles.
@@ -52,16 +64,33 @@ impl Context {
     }
 
     /// Records the finished stage and says so.
-    pub fn finish(&mut self, stage: Stage, fingerprint: &str, started: Instant, figures: Value) -> anyhow::Result<()> {
+    pub fn finish(
+        &mut self,
+        stage: Stage,
+        fingerprint: &str,
+        started: Instant,
+        figures: Value,
+    ) -> anyhow::Result<()> {
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!("{}: done in {seconds:.1} s", stage.name());
-        self.directory.finish(stage, StageRecord { fingerprint: fingerprint.to_owned(), seconds, figures })
+        self.directory.finish(
+            stage,
+            StageRecord {
+                fingerprint: fingerprint.to_owned(),
+                seconds,
+                figures,
+            },
+        )
     }
 }
 
 /// Where `kernel.zarr` is: in the scratch folder where one is given, else in the run directory.
 fn kernel_path(settings: &Settings, directory: &RunDirectory) -> PathBuf {
-    settings.scratch.as_ref().unwrap_or(&directory.root().to_path_buf()).join("kernel.zarr")
+    settings
+        .scratch
+        .as_ref()
+        .unwrap_or(&directory.root().to_path_buf())
+        .join("kernel.zarr")
 }
 
 /// What each stage's output depends on, as digests; a stage is current when its digest is the one recorded.
@@ -84,29 +113,83 @@ pub struct Fingerprints {
 impl Fingerprints {
     /// Forms them from inputs and options.
     pub fn new(options: &Options, context: &Context) -> Self {
-        let (settings, inputs, digests) = (&context.settings, &context.inputs, &context.directory.record.inputs);
+        let (settings, inputs, digests) = (
+            &context.settings,
+            &context.inputs,
+            &context.directory.record.inputs,
+        );
         let blake3 = |name: &str| digests.get(name).map(|d: &InputRecord| d.blake3.clone());
-        let ids = blake3::hash(inputs.samples.sample_id.join("\n").as_bytes()).to_hex().to_string();
+        let ids = blake3::hash(inputs.samples.sample_id.join("\n").as_bytes())
+            .to_hex()
+            .to_string();
         let step = |stage: Stage, upstream: &str, what: Value| {
-            fingerprint(&json!({ "stage": stage.name(), "version": stage.version(), "upstream": upstream, "what": what }))
+            fingerprint(
+                &json!({ "stage": stage.name(), "version": stage.version(), "upstream": upstream, "what": what }),
+            )
         };
-        let ingest = step(Stage::Ingest, "", json!([blake3("features"), inputs.features.columns, ids, inputs.n_kernel, settings.standardise_features]));
-        let kernel = step(Stage::Kernel, &ingest, json!([settings.network, kernel::tile_side(settings, inputs.n_kernel)]));
+        let ingest = step(
+            Stage::Ingest,
+            "",
+            json!([
+                blake3("features"),
+                inputs.features.columns,
+                ids,
+                inputs.n_kernel,
+                settings.standardise_features
+            ]),
+        );
+        let kernel = step(
+            Stage::Kernel,
+            &ingest,
+            json!([
+                settings.network,
+                kernel::tile_side(settings, inputs.n_kernel)
+            ]),
+        );
         let complete_of = match settings.missing {
             Missing::Complete => json!([blake3("phenotypes"), inputs.phenotypes.columns]),
             _ => Value::Null,
         };
-        let spectrum = step(Stage::Spectrum, &kernel, json!([
-            blake3("covariates"), context.covariate_names, settings.analysis.seed, FULL_PROBES, SPECTRUM_PASSES, complete_of
-        ]));
+        let spectrum = step(
+            Stage::Spectrum,
+            &kernel,
+            json!([
+                blake3("covariates"),
+                context.covariate_names,
+                settings.analysis.seed,
+                FULL_PROBES,
+                SPECTRUM_PASSES,
+                complete_of
+            ]),
+        );
         let a = &settings.analysis;
-        let test = step(Stage::Test, &spectrum, json!([
-            blake3("phenotypes"), inputs.phenotypes.columns, settings.missing, settings.standardise_phenotypes,
-            a.alpha, a.mask_probes, a.max_passes
-        ]));
-        let fit = step(Stage::Fit, &test, json!([a.gate, a.tolerance, settings.learning_rate]));
+        let test = step(
+            Stage::Test,
+            &spectrum,
+            json!([
+                blake3("phenotypes"),
+                inputs.phenotypes.columns,
+                settings.missing,
+                settings.standardise_phenotypes,
+                a.alpha,
+                a.mask_probes,
+                a.max_passes
+            ]),
+        );
+        let fit = step(
+            Stage::Fit,
+            &test,
+            json!([a.gate, a.tolerance, settings.learning_rate]),
+        );
         let predict = step(Stage::Predict, &fit, json!([options.id_column]));
-        Self { ingest, kernel, spectrum, test, fit, predict }
+        Self {
+            ingest,
+            kernel,
+            spectrum,
+            test,
+            fit,
+            predict,
+        }
     }
 }
 

@@ -83,10 +83,16 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let bar = Progress::new("predict", "phenotypes");
     let all: Vec<usize> = (0..names.len()).collect();
     for block in all.chunks(block_len) {
-        let trained: Vec<usize> = block.iter().copied().filter(|&i| dual.has_chunk(i, 0)).collect();
+        let trained: Vec<usize> = block
+            .iter()
+            .copied()
+            .filter(|&i| dual.has_chunk(i, 0))
+            .collect();
         let mut alpha = Mat::<f32>::zeros(n, trained.len());
         for (at, &i) in trained.iter().enumerate() {
-            alpha.col_as_slice_mut(at).copy_from_slice(&dual.read_rows(i..i + 1)?);
+            alpha
+                .col_as_slice_mut(at)
+                .copy_from_slice(&dual.read_rows(i..i + 1)?);
         }
         let none = Mat::<f32>::zeros(n, 0);
         let on_kernel = match trained.len() {
@@ -97,7 +103,14 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
             (0, _) | (_, 0) => Mat::zeros(n_all - n, trained.len()),
             _ => others_product(&network, &features, n..n_all, alpha.as_ref())?,
         };
-        let prepared = prepare_block(inputs, block, &context.base, &context.covariates, &context.covariate_columns, settings)?;
+        let prepared = prepare_block(
+            inputs,
+            block,
+            &context.base,
+            &context.covariates,
+            &context.covariate_columns,
+            settings,
+        )?;
         for (&i, prepared) in block.iter().zip(prepared) {
             let column = trained.iter().position(|&t| t == i);
             let increment = |row: usize| match column {
@@ -107,14 +120,29 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
             };
             let mask = &prepared.phenotype.mask;
             let rest: Vec<f64> = (0..n)
-                .map(|row| if mask[row] { prepared.phenotype.values[row] - increment(row) } else { 0.0 })
+                .map(|row| {
+                    if mask[row] {
+                        prepared.phenotype.values[row] - increment(row)
+                    } else {
+                        0.0
+                    }
+                })
                 .collect();
-            let beta = context.covariates.on(mask).effects(MatRef::from_column_major_slice(&rest, n, 1));
+            let beta = context
+                .covariates
+                .on(mask)
+                .effects(MatRef::from_column_major_slice(&rest, n, 1));
             let predicted = rows.get(i).is_some_and(|r| r.status != "too_few_samples");
             if predicted {
                 for row in 0..n_all {
-                    let fixed: f64 = context.covariate_columns.iter().enumerate().map(|(j, c)| c[row] * beta[(j, 0)]).sum();
-                    predictions[i * n_all + row] = (increment(row) + fixed) * prepared.sd + prepared.mean;
+                    let fixed: f64 = context
+                        .covariate_columns
+                        .iter()
+                        .enumerate()
+                        .map(|(j, c)| c[row] * beta[(j, 0)])
+                        .sum();
+                    predictions[i * n_all + row] =
+                        (increment(row) + fixed) * prepared.sd + prepared.mean;
                 }
             }
             effects.push(beta.col_as_slice(0).to_vec());
@@ -133,7 +161,10 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     write_predictions(context, &predictions)?;
     write_model(context, &model, records, &effects)?;
     let (passes, bytes) = kernel.traffic();
-    tracing::info!("predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted; {passes} passes over the kernel, {bytes} bytes read", names.len());
+    tracing::info!(
+        "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted; {passes} passes over the kernel, {bytes} bytes read",
+        names.len()
+    );
     Ok(json!({ "passes": passes, "bytes_read": bytes, "trained": n_trained, "samples": n_all }))
 }
 
@@ -149,10 +180,16 @@ fn others_product(
     while start < rows.end {
         let end = (start + BLOCK_ROWS).min(rows.end);
         let part = match features {
-            FeatureArray::F32(array) => cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?,
-            FeatureArray::F64(array) => cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?,
+            FeatureArray::F32(array) => {
+                cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?
+            }
+            FeatureArray::F64(array) => {
+                cross_product(kernel, array, &array.read_rows(start..end)?, alpha)?
+            }
         };
-        product.subrows_mut(start - rows.start, end - start).copy_from(&part);
+        product
+            .subrows_mut(start - rows.start, end - start)
+            .copy_from(&part);
         start = end;
     }
     Ok(product)
@@ -165,27 +202,51 @@ fn write_predictions(context: &Context, predictions: &[f64]) -> anyhow::Result<(
     let n_all = samples.sample_id.len();
     let mut order: Vec<usize> = (0..n_all).collect();
     order.sort_by_key(|&i| samples.row[i]);
-    let mut writer = PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
+    let mut writer =
+        PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
     for part in order.chunks(BLOCK_ROWS) {
         let ids: Vec<String> = part.iter().map(|&i| samples.sample_id[i].clone()).collect();
-        let values: Vec<f64> =
-            (0..names.len()).flat_map(|j| part.iter().map(move |&i| predictions[j * n_all + i])).collect();
+        let values: Vec<f64> = (0..names.len())
+            .flat_map(|j| part.iter().map(move |&i| predictions[j * n_all + i]))
+            .collect();
         writer.write_block(&ids, &values)?;
     }
     writer.finish()?;
     Ok(())
 }
 
-fn write_model(context: &Context, model: &Path, phenotypes: Vec<ModelPhenotype>, effects: &[Vec<f64>]) -> anyhow::Result<()> {
-    let Network { activation, depth, weight_variance, bias_variance } = context.settings.network;
-    let mut columns = vec![("phenotype".to_owned(), Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()))];
+fn write_model(
+    context: &Context,
+    model: &Path,
+    phenotypes: Vec<ModelPhenotype>,
+    effects: &[Vec<f64>],
+) -> anyhow::Result<()> {
+    let Network {
+        activation,
+        depth,
+        weight_variance,
+        bias_variance,
+    } = context.settings.network;
+    let mut columns = vec![(
+        "phenotype".to_owned(),
+        Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()),
+    )];
     for (j, name) in context.covariate_names.iter().enumerate() {
-        columns.push((name.clone(), Column::Float(effects.iter().map(|e| Some(e[j])).collect())));
+        columns.push((
+            name.clone(),
+            Column::Float(effects.iter().map(|e| Some(e[j])).collect()),
+        ));
     }
     write_table(&model.join("effects.parquet"), &columns)?;
-    let scaling = FeatureScaling::from_features(&context.directory.path("features.parquet"), context.settings.standardise_features)?;
+    let scaling = FeatureScaling::from_features(
+        &context.directory.path("features.parquet"),
+        context.settings.standardise_features,
+    )?;
     scaling.write(&model.join("scaling.parquet"))?;
-    link_folder(&context.directory.path("features.zarr"), &model.join("features.zarr"))?;
+    link_folder(
+        &context.directory.path("features.zarr"),
+        &model.join("features.zarr"),
+    )?;
     let record = ModelRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         activation,
@@ -196,7 +257,10 @@ fn write_model(context: &Context, model: &Path, phenotypes: Vec<ModelPhenotype>,
         covariates: context.covariate_names.clone(),
         phenotypes,
     };
-    atomic::write(&model.join("model.json"), &[&serde_json::to_vec_pretty(&record)?])?;
+    atomic::write(
+        &model.join("model.json"),
+        &[&serde_json::to_vec_pretty(&record)?],
+    )?;
     Ok(())
 }
 
@@ -235,9 +299,19 @@ pub struct NewSamples {
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     let started = Instant::now();
     let path = asked.model.join("model.json");
-    let text = std::fs::read(&path).with_context(|| format!("`{}` is not a model folder: could not read `{}`", asked.model.display(), path.display()))?;
-    let record: ModelRecord = serde_json::from_slice(&text)
-        .map_err(|e| input(format!("`{}` is damaged: {e}", path.display()), "run the `predict` stage of the run again to rebuild it"))?;
+    let text = std::fs::read(&path).with_context(|| {
+        format!(
+            "`{}` is not a model folder: could not read `{}`",
+            asked.model.display(),
+            path.display()
+        )
+    })?;
+    let record: ModelRecord = serde_json::from_slice(&text).map_err(|e| {
+        input(
+            format!("`{}` is damaged: {e}", path.display()),
+            "run the `predict` stage of the run again to rebuild it",
+        )
+    })?;
     let kernel = Network {
         activation: record.activation,
         depth: record.depth,
@@ -256,10 +330,14 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         })
         .collect();
     let dual = ZarrArray::<f32>::open(asked.model.join("dual.zarr"))?;
-    let trained: Vec<usize> = (0..record.phenotypes.len()).filter(|&i| record.phenotypes[i].trained).collect();
+    let trained: Vec<usize> = (0..record.phenotypes.len())
+        .filter(|&i| record.phenotypes[i].trained)
+        .collect();
     let mut alpha = Mat::<f32>::zeros(record.n_samples, trained.len());
     for (at, &i) in trained.iter().enumerate() {
-        alpha.col_as_slice_mut(at).copy_from_slice(&dual.read_rows(i..i + 1)?);
+        alpha
+            .col_as_slice_mut(at)
+            .copy_from_slice(&dual.read_rows(i..i + 1)?);
     }
     let features = FeatureArray::open(&asked.model)?;
     let names: Vec<String> = record.phenotypes.iter().map(|p| p.name.clone()).collect();
@@ -275,12 +353,22 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             FeatureArray::F64(array) => cross_product(&kernel, array, &values, alpha.as_ref())?,
         };
         let mut predictions = vec![f64::NAN; rows.len() * names.len()];
-        for (i, phenotype) in record.phenotypes.iter().enumerate().filter(|(_, p)| p.predicted) {
+        for (i, phenotype) in record
+            .phenotypes
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.predicted)
+        {
             let column = trained.iter().position(|&t| t == i);
             for (at, row) in rows.clone().enumerate() {
-                let fixed: f64 = covariates.iter().zip(&effects).map(|(z, b)| z[row] * b[i]).sum();
+                let fixed: f64 = covariates
+                    .iter()
+                    .zip(&effects)
+                    .map(|(z, b)| z[row] * b[i])
+                    .sum();
                 let increment = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
-                predictions[i * rows.len() + at] = (increment + fixed) * phenotype.sd + phenotype.mean;
+                predictions[i * rows.len() + at] =
+                    (increment + fixed) * phenotype.sd + phenotype.mean;
             }
         }
         writer.write_block(&table.ids[rows.clone()], &predictions)?;
@@ -288,13 +376,28 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     }
     writer.finish()?;
     drop(bar);
-    tracing::info!("predict: {} samples x {} phenotypes in {:.1} s: `{}`", table.n_rows(), names.len(), started.elapsed().as_secs_f64(), asked.out.display());
+    tracing::info!(
+        "predict: {} samples x {} phenotypes in {:.1} s: `{}`",
+        table.n_rows(),
+        names.len(),
+        started.elapsed().as_secs_f64(),
+        asked.out.display()
+    );
     Ok(())
 }
 
 /// The model's covariates for the rows of `table`, in the model's order; NaN is missing.
-fn new_covariates(asked: &NewSamples, record: &ModelRecord, table: &Table) -> anyhow::Result<Vec<Vec<f64>>> {
-    let wanted: Vec<String> = record.covariates.iter().filter(|n| *n != INTERCEPT).cloned().collect();
+fn new_covariates(
+    asked: &NewSamples,
+    record: &ModelRecord,
+    table: &Table,
+) -> anyhow::Result<Vec<Vec<f64>>> {
+    let wanted: Vec<String> = record
+        .covariates
+        .iter()
+        .filter(|n| *n != INTERCEPT)
+        .cloned()
+        .collect();
     let mut columns = Vec::new();
     if record.covariates.iter().any(|n| n == INTERCEPT) {
         columns.push(vec![1.0; table.n_rows()]);
@@ -304,7 +407,10 @@ fn new_covariates(asked: &NewSamples, record: &ModelRecord, table: &Table) -> an
     }
     let Some(path) = &asked.covariates else {
         return Err(input(
-            format!("the model has covariates ({}) and none are given for the new samples", wanted.join(", ")),
+            format!(
+                "the model has covariates ({}) and none are given for the new samples",
+                wanted.join(", ")
+            ),
             "pass `--covariates FILE.parquet` with these columns",
         ));
     };

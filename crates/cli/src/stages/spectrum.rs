@@ -21,9 +21,17 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let bar = Progress::new("spectrum", "passes");
     bar.set(0, SPECTRUM_PASSES);
     let seed = context.settings.analysis.seed;
-    let surveyed = survey(&kernel, &context.covariates, &context.base, FULL_PROBES, SPECTRUM_PASSES, seed, |done| {
-        bar.set(done, SPECTRUM_PASSES);
-    })?;
+    let surveyed = survey(
+        &kernel,
+        &context.covariates,
+        &context.base,
+        FULL_PROBES,
+        SPECTRUM_PASSES,
+        seed,
+        |done| {
+            bar.set(done, SPECTRUM_PASSES);
+        },
+    )?;
     drop(bar);
     let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
     let (passes, bytes) = kernel.traffic();
@@ -33,7 +41,8 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         record.eigenvalues.first().copied().unwrap_or(0.0),
         record.trace,
     );
-    let figures = json!({ "passes": passes, "bytes_read": bytes, "leading": record.eigenvalues.len() });
+    let figures =
+        json!({ "passes": passes, "bytes_read": bytes, "leading": record.eigenvalues.len() });
     context.finish(Stage::Spectrum, fingerprint, started, figures)
 }
 

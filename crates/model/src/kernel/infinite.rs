@@ -1,7 +1,7 @@
 //! The neural tangent kernel of an infinitely wide network, in closed form.
 
 use super::KernelError;
-use super::arc_cosine::ArcCosine;
+use super::arc_sine::ArcSine;
 use super::row_block::{Feature, RowBlock};
 use std::f64::consts::{FRAC_1_PI, FRAC_2_PI};
 
@@ -35,7 +35,7 @@ pub struct InfiniteKernel {
     depth: usize,
     weight_variance: f64,
     bias_variance: f64,
-    pub(super) arc_cosine: ArcCosine,
+    pub(super) arc_sine: ArcSine,
 }
 
 impl InfiniteKernel {
@@ -71,7 +71,7 @@ impl InfiniteKernel {
             depth,
             weight_variance,
             bias_variance,
-            arc_cosine: ArcCosine::new(),
+            arc_sine: ArcSine::new(),
         })
     }
 
@@ -183,5 +183,62 @@ impl InfiniteKernel {
             Activation::Relu => 0.5 * FRAC_1_PI * self.weight_variance,
             Activation::Erf => FRAC_2_PI * self.weight_variance,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::PI;
+
+    #[test]
+    fn refuses_what_has_no_kernel() {
+        let new = |depth, w, b| InfiniteKernel::new(Activation::Relu, depth, w, b);
+        assert_eq!(
+            new(65, 2.0, 0.0),
+            Err(KernelError::Depth {
+                depth: 65,
+                most: 64
+            })
+        );
+        assert!(new(64, 2.0, 0.0).is_ok());
+        for w in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                new(2, w, 0.0),
+                Err(KernelError::WeightVariance { .. })
+            ));
+        }
+        for b in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                new(2, 2.0, b),
+                Err(KernelError::BiasVariance { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn diagonal_of_relu_at_weight_variance_two() {
+        // k11 is kept from layer to layer and each adds k11 once more.
+        for depth in 0..=4 {
+            let kernel = InfiniteKernel::new(Activation::Relu, depth, 2.0, 0.0).expect("valid");
+            let expected = 2.0 * 0.7 * (depth + 1) as f64;
+            assert!((kernel.diagonal(0.7) - expected).abs() < 1e-14 * expected);
+            assert_eq!(kernel.layer_variances(0.7), vec![1.4; depth + 1]);
+        }
+    }
+
+    #[test]
+    fn diagonal_of_erf_follows_the_definition() {
+        let (w, b, k) = (1.3, 0.2, 1.3 * 0.7 + 0.2);
+        let kernel = InfiniteKernel::new(Activation::Erf, 1, w, b).expect("valid");
+        let next = w * 2.0 / PI * (2.0 * k / (1.0f64 + 2.0 * k)).asin() + b;
+        let slope = 4.0 / PI / ((1.0f64 + 2.0 * k).powi(2) - 4.0 * k * k).sqrt();
+        assert!((kernel.diagonal(0.7) - (next + w * slope * k)).abs() < 1e-14);
+    }
+
+    #[test]
+    fn erf_saturates_without_loss() {
+        let kernel = InfiniteKernel::new(Activation::Erf, 2, 1.0, 0.0).expect("valid");
+        assert!(kernel.diagonal(1e18).is_finite());
     }
 }

@@ -1,6 +1,6 @@
 //! Kernels between samples, a tile at a time.
 
-mod arc_cosine;
+mod arc_sine;
 pub mod infinite;
 pub mod row_block;
 pub mod tile;
