@@ -476,13 +476,16 @@ fn step<K: Kernel>(
                 ));
             }
             at += q.ncols();
-            if group.shared.is_none() {
-                if let Some(width) = group.probes.next().map(Mat::ncols) {
-                    group
-                        .probes
-                        .extend(&group.operator, products.subcols(at, width));
-                    at += width;
-                }
+            let width = group
+                .probes
+                .next()
+                .map(Mat::ncols)
+                .filter(|_| group.shared.is_none());
+            if let Some(width) = width {
+                group
+                    .probes
+                    .extend(&group.operator, products.subcols(at, width));
+                at += width;
             }
             let Some(moments) = group.moments else { return };
             let probes = group.shared.map_or(&group.probes, |s| &s.probes);
@@ -564,11 +567,11 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
             });
         }
     }
-    if let Some(test) = member.settled_p {
-        if options.test_only || (options.gate && !test.warranted) {
-            member.done = Some((None, r2(0.0)));
-            return;
-        }
+    if let Some(test) = member.settled_p
+        && (options.test_only || (options.gate && !test.warranted))
+    {
+        member.done = Some((None, r2(0.0)));
+        return;
     }
     if options.test_only {
         return;

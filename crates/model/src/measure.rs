@@ -156,7 +156,7 @@ impl OperatorMeasure {
             return leading + count * shrink(sum / count);
         }
         let scale = self.tail[0].0.abs().max(f64::MIN_POSITIVE);
-        let quadratic = fit_quadratic(&self.tail, |l| shrink(l), scale);
+        let quadratic = fit_quadratic(&self.tail, shrink, scale);
         let value = |l: f64| {
             let x = l / scale;
             quadratic[0] + x * (quadratic[1] + x * quadratic[2])
