@@ -49,6 +49,8 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
             "leave `--threads` out to use every core",
         ));
     }
+    // faer's own operators would split by the number of threads, and round by it; ours split by rows and tiles.
+    faer::set_global_parallelism(faer::Par::Seq);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
         .build_global()?;

@@ -162,9 +162,9 @@ impl InfiniteKernel {
     /// The factor whose product for two samples is the `1 − c²` below which single precision has lost the angle.
     ///
     /// An error `ε |x||x'|` of the product `x·x'` moves the cosine `c` (erf: the argument of asin) by `ε r r'`, with `r²` the
-    /// part of the sample's variance that comes from the features; the angle moves by `ε r r' / √(1 − c²)`, the
-    /// derivative of asin by the share `ε r r' / (1 − c²)`. Both are held to seven times `ε`: without a bias, ReLU pairs
-    /// beyond `|c| = 0.99`.
+    /// part of the sample's variance that comes from the features; the angle moves by `ε r r' / √(1 − c²)`, which is
+    /// held to `7 ε` (without a bias, ReLU pairs beyond `|c| = 0.99` are over it), and the derivative of asin by the
+    /// share `ε r r' / (1 − c²)`, held to `1.2 ε`.
     pub(super) fn parallel(&self, mean_square: f64) -> f64 {
         let from_features = self.weight_variance * mean_square;
         let variance = from_features + self.bias_variance;
@@ -173,7 +173,7 @@ impl InfiniteKernel {
         }
         match self.activation {
             Activation::Relu => 0.02f64.sqrt() * from_features / variance,
-            Activation::Erf => (0.14 * 2.0 * from_features / (1.0 + 2.0 * variance)).sqrt(),
+            Activation::Erf => (0.85 * 2.0 * from_features / (1.0 + 2.0 * variance)).sqrt(),
         }
     }
 
