@@ -214,17 +214,11 @@ struct Member {
     index: usize,
     own: OwnSpace,
     variation: f64,
-    history: Option<Snapshot>,
+    previous: Option<RemlFit>,
     log_p: Option<f64>,
     settled_p: Option<TestResult>,
     done: Option<(Option<FitResult>, f64)>,
     passes: usize,
-}
-
-/// A fit as it stood after one pass.
-#[derive(Clone, Copy)]
-struct Snapshot {
-    reml: RemlFit,
 }
 
 /// One mask with its phenotypes.
@@ -392,7 +386,7 @@ fn start(group: &Group<'_, '_>, index: usize, values: &[f64]) -> Result<Member, 
         index,
         own: OwnSpace::new(group.probes(), &r),
         variation,
-        history: None,
+        previous: None,
         log_p: None,
         settled_p: None,
         done: None,
@@ -581,10 +575,10 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
         0.0
     } else {
         member
-            .history
-            .map_or(f64::INFINITY, |before| change(&before.reml, &reml))
+            .previous
+            .map_or(f64::INFINITY, |before| change(&before, &reml))
     };
-    member.history = Some(Snapshot { reml });
+    member.previous = Some(reml);
     let converged = error <= options.tolerance;
     if member.settled_p.is_some() && (converged || last) {
         let fit = finish(
