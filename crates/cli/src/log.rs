@@ -1,7 +1,7 @@
 //! The log: stderr for people, `run.log` for the record.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
 use tracing_subscriber::Layer;
@@ -55,6 +55,7 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
         (false, LogFormat::Text) => Some(
             tracing_subscriber::fmt::layer()
                 .with_target(false)
+                .with_ansi(io::stderr().is_terminal())
                 .without_time()
                 .with_writer(BesideBars)
                 .boxed(),

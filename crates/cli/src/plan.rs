@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ntkpipe_model::analysis::mask_probes;
+
 use crate::inputs::Inputs;
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stages::kernel;
@@ -39,7 +41,7 @@ pub fn describe(
     let shared = m - own_masks;
     let square = (n as f64).powi(2);
     let kernel_work = square * p as f64 / 2.0;
-    let probes = settings.analysis.mask_probes;
+    let probes = mask_probes(n);
     let pass_columns = SPECTRUM_PASSES * FULL_PROBES
         + shared * USUAL_PASSES[0]
         + own_masks * (USUAL_PASSES[1] * (1 + probes) + rank + 1)

@@ -22,8 +22,6 @@ pub struct AnalysisOptions {
     pub gate: bool,
     /// Whether to stop after the test.
     pub test_only: bool,
-    /// Probes of every mask but the one of all samples.
-    pub mask_probes: usize,
     /// Most passes over the kernel that one phenotype may take.
     pub max_passes: usize,
     /// Relative change over a pass below which t̂ and its interval count as settled.
@@ -38,7 +36,6 @@ impl Default for AnalysisOptions {
             alpha: 0.05,
             gate: true,
             test_only: false,
-            mask_probes: 4,
             max_passes: 12,
             tolerance: 3e-5,
             seed: 0,
@@ -47,10 +44,24 @@ impl Default for AnalysisOptions {
 }
 
 /// Change of −log10 p over a pass, relative above 1 and absolute below, at which p counts as settled.
-const P_VALUE_TOLERANCE: f64 = 2e-4;
+const P_VALUE_TOLERANCE: f64 = 1e-4;
 
-/// Passes before which the null law of a mask with few probes holds too few eigenvalues to be judged by its change.
+/// Change of a fitted value over a pass, in standard deviations of the phenotype, at which predictions count as settled.
+const PREDICTION_TOLERANCE: f64 = 1e-3;
+
+/// Relative change of t̂ over a pass below which fitted values are watched.
+const INCREMENT_WATCH: f64 = 0.1;
+
+/// Pass before which the null law of a mask with few probes holds too few eigenvalues to be judged by its change.
 const FIRST_PASS_OF_LAW: usize = 5;
+
+/// Number of probes for a mask of `n_observed` samples other than the mask of all samples: 4, and more where the mask is small.
+///
+/// The probes' estimate of the spectrum's tail has a relative error ∝ 1 / √(n_observed · probes), so their product is kept
+/// at 16,000 or above. It depends on the mask alone, never on what else is run.
+pub fn mask_probes(n_observed: usize) -> usize {
+    16_000_usize.div_ceil(n_observed.max(1)).clamp(4, 64)
+}
 
 /// The operator of one mask with what all its phenotypes share: its exact moments and its probes' space.
 #[derive(Clone, Debug)]
@@ -169,7 +180,7 @@ pub struct FitResult {
     pub reml: RemlFit,
     /// Largest relative change of t̂ or an end of its interval over the last pass; 0 where the space is complete.
     pub error: f64,
-    /// Whether that met the tolerance within the allowed passes.
+    /// Whether that met the tolerance, and the fitted values theirs, within the allowed passes.
     pub converged: bool,
     /// Σ (1 − exp(−t̂ λ)).
     pub effective_dof: f64,
@@ -215,6 +226,8 @@ struct Member {
     own: OwnSpace,
     variation: f64,
     previous: Option<RemlFit>,
+    /// The fitted increment (I − exp(−t̂A)) r after the last pass, once t̂ is near.
+    increment: Option<Vec<f32>>,
     log_p: Option<f64>,
     settled_p: Option<TestResult>,
     done: Option<(Option<FitResult>, f64)>,
@@ -256,7 +269,7 @@ pub fn analyse<K: Kernel>(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Analysis>, K::Error> {
     let mut results: Vec<Option<Analysis>> = vec![None; phenotypes.len()];
-    let mut groups = group(covariates, full, phenotypes, options, &mut results);
+    let mut groups = group(covariates, full, phenotypes, options.seed, &mut results);
     let mut pass = 0;
     while pass < options.max_passes && groups.iter().any(Group::is_active) {
         pass += 1;
@@ -285,10 +298,10 @@ pub fn analyse<K: Kernel>(
     Ok(results.into_iter().flatten().collect())
 }
 
-/// Columns that a phenotype alone on a mask of its own adds to the first pass, the widest: its vector, its mask's probes and
-/// the covariates on its mask (their products give the exact trace).
-pub fn columns_of_first_pass(options: &AnalysisOptions, covariates: &Covariates) -> usize {
-    1 + options.mask_probes + covariates.rank()
+/// Columns that a phenotype alone on a mask of `n_observed` samples adds to the first pass, the widest: its vector, its mask's
+/// probes and the covariates on its mask (their products give the exact trace).
+pub fn columns_of_first_pass(n_observed: usize, covariates: &Covariates) -> usize {
+    1 + mask_probes(n_observed) + covariates.rank()
 }
 
 /// Sorts phenotypes by mask, in order of first appearance, and starts their spaces.
@@ -296,7 +309,7 @@ fn group<'s, 'a>(
     covariates: &'a Covariates,
     full: &'s Survey<'a>,
     phenotypes: &[Phenotype],
-    options: &AnalysisOptions,
+    seed: u64,
     results: &mut [Option<Analysis>],
 ) -> Vec<Group<'s, 'a>> {
     let mut masks: std::collections::HashMap<&[bool], usize> = std::collections::HashMap::new();
@@ -318,11 +331,15 @@ fn group<'s, 'a>(
             } else {
                 MaskedOperator::new(covariates, mask)
             };
-            let own_probes = if is_full { 0 } else { options.mask_probes };
+            let own_probes = if is_full {
+                0
+            } else {
+                mask_probes(operator.n_observed())
+            };
             let mut group = Group {
                 shared: is_full.then_some(full),
                 moments: is_full.then_some(full.moments),
-                probes: ProbeSpace::new(&operator, own_probes, options.seed),
+                probes: ProbeSpace::new(&operator, own_probes, seed),
                 operator,
                 members: Vec::new(),
             };
@@ -387,6 +404,7 @@ fn start(group: &Group<'_, '_>, index: usize, values: &[f64]) -> Result<Member, 
         own: OwnSpace::new(group.probes(), &r),
         variation,
         previous: None,
+        increment: None,
         log_p: None,
         settled_p: None,
         done: None,
@@ -540,7 +558,8 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
     );
     let complete = member.own.next().is_none() && (now.law_is_final || now.probes.is_exhausted());
     let last = complete || now.pass >= options.max_passes;
-    let r2 = |t: f64| 1.0 - measure.residual_squared(t) / member.variation;
+    let variation = member.variation;
+    let r2 = |t: f64| 1.0 - measure.residual_squared(t) / variation;
 
     if member.settled_p.is_none() {
         let ratio = measure.mean();
@@ -550,7 +569,7 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
             .log_p
             .map_or(f64::INFINITY, |before| (size(log_p) - size(before)).abs());
         member.log_p = Some(log_p);
-        let is_settled = now.pass > FIRST_PASS_OF_LAW
+        let is_settled = now.pass >= FIRST_PASS_OF_LAW
             && log_p.is_finite()
             && change <= P_VALUE_TOLERANCE * size(log_p).max(1.0);
         if now.law_is_final || last || is_settled {
@@ -579,7 +598,14 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
             .map_or(f64::INFINITY, |before| change(&before, &reml))
     };
     member.previous = Some(reml);
-    let converged = error <= options.tolerance;
+    let moved = if complete {
+        0.0
+    } else if error <= INCREMENT_WATCH {
+        increment_change(member, now, &projection, &quadrature, reml.time.time())
+    } else {
+        f64::INFINITY
+    };
+    let converged = error <= options.tolerance && moved <= PREDICTION_TOLERANCE;
     if member.settled_p.is_some() && (converged || last) {
         let fit = finish(
             member,
@@ -593,6 +619,34 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
         );
         member.done = Some((Some(fit), r2(reml.time.time())));
     }
+}
+/// Largest change of a fitted increment (I − exp(−tA)) r over the last pass, in standard deviations of the phenotype; infinite when
+/// there is none from the pass before.
+fn increment_change(
+    member: &mut Member,
+    now: &Situation<'_, '_>,
+    projection: &JointProjection,
+    quadrature: &Quadrature,
+    t: f64,
+) -> f64 {
+    let joint = quadrature.apply(|l| -(-t * l.max(0.0)).exp_m1());
+    let increment: Vec<f32> = member
+        .own
+        .combine(now.probes, projection, &joint)
+        .into_iter()
+        .map(|v| v as f32)
+        .collect();
+    let sd = (member.variation / now.operator.n_observed() as f64).sqrt();
+    let change = member.increment.as_ref().map_or(f64::INFINITY, |before| {
+        before
+            .iter()
+            .zip(&increment)
+            .map(|(a, b)| f64::from((a - b).abs()))
+            .fold(0.0, f64::max)
+            / sd
+    });
+    member.increment = Some(increment);
+    change
 }
 
 /// Largest relative change between two fits of the time and its interval; infinite when the kind of answer changed.

@@ -12,7 +12,7 @@ const MAX_LEADING: usize = 50;
 
 /// A Ritz value counts as an eigenvalue when its residual norm is below this share of it: its error is of second order,
 /// and what it lacks stays in the tail through the exact moments.
-const CONVERGED_RESIDUAL: f64 = 0.2;
+const CONVERGED_RESIDUAL: f64 = 0.05;
 
 /// The spectrum of one masked operator: leading eigenvalues, exact moments, and quadrature nodes for the rest.
 #[derive(Clone, Debug)]
@@ -94,45 +94,36 @@ impl OperatorMeasure {
         (count, sum, squares)
     }
 
-    /// The spectrum as few atoms (eigenvalue, multiplicity): the leading ones as they are, the rest as two atoms with
-    /// the exact count, mean and variance, and the skewness of the probes' quadrature.
-    ///
-    /// With mean m, standard deviation s and skewness g the atoms are m + s √(p₂/p₁) and m − s √(p₁/p₂), where
-    /// p₁ = (1 − h / √(1 + h²)) / 2, h = g / 2, is the upper one's share.
+    /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the nodes of the probes' quadrature,
+    /// their multiplicities scaled and their values shifted and stretched to the exact count, mean and variance of the rest.
     pub fn atoms(&self) -> Vec<(f64, f64)> {
         let mut atoms: Vec<(f64, f64)> = self.leading.iter().map(|&l| (l, 1.0)).collect();
         let (count, sum, squares) = self.remainder();
-        if count > 0.0 && !self.tail.is_empty() {
-            let mean = sum / count;
-            let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-            let half = 0.5 * self.tail_skewness();
-            let upper = 0.5 * (1.0 - half / half.hypot(1.0));
-            let lower = 1.0 - upper;
-            atoms.push((mean + deviation * (lower / upper).sqrt(), count * upper));
-            atoms.push((mean - deviation * (upper / lower).sqrt(), count * lower));
-        } else if count > 0.0 {
-            let mean = sum / count;
+        if count <= 0.0 {
+            return atoms;
+        }
+        let mean = sum / count;
+        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+        let total: f64 = self.tail.iter().map(|(_, w)| w).sum();
+        let centre = self.tail.iter().map(|(e, w)| w * e).sum::<f64>() / total;
+        let spread = (self
+            .tail
+            .iter()
+            .map(|(e, w)| w * (e - centre).powi(2))
+            .sum::<f64>()
+            / total)
+            .sqrt();
+        if spread > 0.0 && spread.is_finite() {
+            let stretch = deviation / spread;
+            atoms.extend(
+                self.tail
+                    .iter()
+                    .map(|(e, w)| (mean + stretch * (e - centre), w * count / total)),
+            );
+        } else {
             atoms.push((mean, count));
         }
         atoms
-    }
-
-    fn tail_skewness(&self) -> f64 {
-        let moment = |centre: f64, power: i32| {
-            self.tail
-                .iter()
-                .map(|(e, w)| w * (e - centre).powi(power))
-                .sum::<f64>()
-        };
-        let total = moment(0.0, 0);
-        let mean = moment(0.0, 1) / total;
-        let variance = moment(mean, 2) / total;
-        let skewness = moment(mean, 3) / total / variance.powf(1.5);
-        if skewness.is_finite() {
-            skewness.clamp(-30.0, 30.0)
-        } else {
-            0.0
-        }
     }
 
     /// Effective degrees of freedom Σ (1 − exp(−t λᵢ)).

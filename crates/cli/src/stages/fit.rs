@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass};
+use ntkpipe_model::analysis::{
+    Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass, mask_probes,
+};
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
@@ -40,10 +42,10 @@ impl Walk<'_> {
         let (widest, kept) = if shares_full_space {
             (1, PLANNED_PASSES)
         } else {
-            let probes = 1 + self.options.mask_probes;
+            let observed = prepared.phenotype.mask.iter().filter(|&&m| m).count();
             (
-                columns_of_first_pass(&self.options, &self.context.covariates),
-                probes * PLANNED_PASSES,
+                columns_of_first_pass(observed, &self.context.covariates),
+                (1 + mask_probes(observed)) * PLANNED_PASSES,
             )
         };
         WAITING_COLUMNS + PASS_COPIES * widest + kept

@@ -172,7 +172,6 @@ impl Fingerprints {
                 settings.missing,
                 settings.standardise_phenotypes,
                 a.alpha,
-                a.mask_probes,
                 a.max_passes
             ]),
         );
