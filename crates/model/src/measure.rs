@@ -14,6 +14,9 @@ const MAX_LEADING: usize = 50;
 /// and what it lacks stays in the tail through the exact moments.
 const CONVERGED_RESIDUAL: f64 = 0.05;
 
+/// Share of the trace outside an invariant space that float32 vectors may have lost: eigenvalues at their rounding.
+const NEGLIGIBLE_TRACE: f64 = 1e-3;
+
 /// The spectrum of one masked operator: leading eigenvalues, exact moments, and quadrature nodes for the rest.
 #[derive(Clone, Debug)]
 pub struct OperatorMeasure {
@@ -29,7 +32,8 @@ impl OperatorMeasure {
     /// Reads the measure off the probes' space: Ritz values e with weights ω = |rows of G₀|², so that
     /// Σᵢ f(λᵢ) ≈ dof / b · Σ ω f(e).
     ///
-    /// Where the space is the whole range of P, the Ritz values are the spectrum and nothing is estimated.
+    /// Where the space is the whole range of P, or invariant with next to nothing of the trace outside, the Ritz values are
+    /// the spectrum and nothing is estimated.
     pub fn new(dof: usize, moments: Moments, probes: &ProbeSpace) -> Self {
         let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
             return Self {
@@ -39,7 +43,9 @@ impl OperatorMeasure {
                 tail: Vec::new(),
             };
         };
-        if values.len() >= dof {
+        let beyond = moments.trace - values.iter().sum::<f64>();
+        let is_whole = probes.is_exhausted() && beyond.abs() <= NEGLIGIBLE_TRACE * moments.trace;
+        if values.len() >= dof || is_whole {
             return Self {
                 dof,
                 moments,
