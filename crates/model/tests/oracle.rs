@@ -153,15 +153,16 @@ const SLOPE_ERROR: f64 = 1e-6;
 /// All disagreements between the two, in words.
 fn disagreements(
     operator: &DenseOperator,
-    want: &DenseAnalysis,
-    got: &Analysis,
-    kernel: &DenseKernel,
+    (want, got): (&DenseAnalysis, &Analysis),
+    cohort: &Cohort,
     covariates: &Covariates,
-    columns: &[Vec<f64>],
     phenotype: &Phenotype,
     options: &AnalysisOptions,
     tolerance: &Tolerance,
 ) -> Vec<String> {
+    let Cohort {
+        kernel, columns, ..
+    } = cohort;
     let mut found = Vec::new();
     let mut check = |name: &str, got: f64, want: f64, allowed: f64| {
         if !((got - want).abs() <= allowed || got == want) {
@@ -458,11 +459,9 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
         let (tolerance, most) = if at == 0 { (FULL, 6) } else { (MASKED, 12) };
         for line in disagreements(
             &operators[at],
-            &want,
-            got,
-            &cohort.kernel,
+            (&want, got),
+            &cohort,
             &covariates,
-            &cohort.columns,
             phenotype,
             &options,
             &tolerance,
@@ -781,7 +780,7 @@ proptest! {
             let want = operator.analyse(&phenotype.values, options.alpha, options.gate);
             let tolerance = if observed == n { FULL } else { MASKED };
             for line in disagreements(
-                operator, &want, got, &cohort.kernel, &covariates, &cohort.columns, phenotype, &options, &tolerance,
+                operator, (&want, got), &cohort, &covariates, phenotype, &options, &tolerance,
             ) {
                 let error = got.fit.as_ref().map(|f| f.error);
                 wrong.push(format!(
