@@ -1,16 +1,17 @@
 //! A batch of phenotypes, walked through the test and the fit, all sharing each pass over the kernel.
 //!
-//! Every phenotype keeps its own mask. Phenotypes with the same mask share that mask's probes; the mask of all
-//! samples has its probe space ready beforehand ([`survey`]), any other grows a small one in lockstep with its
-//! phenotypes. A phenotype's digits depend on its own values and mask alone.
+//! Every phenotype keeps its own mask. The mask of all samples has its probes' space ready beforehand ([`survey`]) and
+//! its phenotypes join it; on any other mask each phenotype grows a small space of its own, from a few probes and
+//! itself. A phenotype's digits depend on its own values and mask alone.
 
+use crate::block;
 use crate::covariates::Covariates;
-use crate::krylov::{JointProjection, OwnSpace, ProbeSpace, Quadrature};
+use crate::krylov::{JointProjection, KrylovSpace, OwnSpace, Quadrature};
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
-use faer::{Mat, MatMut};
+use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
 /// How the phenotypes are tested and fitted.
@@ -68,12 +69,12 @@ pub fn mask_probes(n_observed: usize) -> usize {
 pub struct Survey<'a> {
     operator: MaskedOperator<'a>,
     moments: Moments,
-    probes: ProbeSpace,
+    probes: KrylovSpace,
 }
 
 impl<'a> Survey<'a> {
     /// Puts a survey together again from its stored parts.
-    pub fn from_parts(operator: MaskedOperator<'a>, moments: Moments, probes: ProbeSpace) -> Self {
+    pub fn from_parts(operator: MaskedOperator<'a>, moments: Moments, probes: KrylovSpace) -> Self {
         Self {
             operator,
             moments,
@@ -92,7 +93,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Its probes' space.
-    pub fn probes(&self) -> &ProbeSpace {
+    pub fn probes(&self) -> &KrylovSpace {
         &self.probes
     }
 
@@ -119,14 +120,14 @@ pub fn survey<'a, K: Kernel>(
     mut progress: impl FnMut(usize),
 ) -> Result<Survey<'a>, K::Error> {
     let operator = MaskedOperator::new(covariates, mask);
-    let mut probes = ProbeSpace::new(&operator, n_probes, seed);
-    let q = crate::block::narrow(operator.projection().orthonormal().as_ref());
+    let mut probes = KrylovSpace::new(&operator, n_probes, seed);
+    let q = block::narrow(operator.projection().orthonormal().as_ref());
     let first = probes
         .next()
         .cloned()
         .unwrap_or_else(|| Mat::zeros(mask.len(), 0));
     let (products, squares) = kernel.multiply(
-        hstack(&[&first, &q]).as_ref(),
+        block::hstack(&[&first, &q]).as_ref(),
         operator.indicator().as_ref(),
     )?;
     let moments = operator.moments(
@@ -222,8 +223,18 @@ pub enum Degenerate {
 
 /// A phenotype on its way.
 struct Member {
+    /// Its place in the batch.
     index: usize,
+    /// Its own block space; none where it joins the survey's.
+    space: Option<KrylovSpace>,
     own: OwnSpace,
+    state: State,
+}
+
+/// How far a phenotype has come.
+#[derive(Default)]
+struct State {
+    /// Σ (y − ȳ)² on its mask.
     variation: f64,
     previous: Option<RemlFit>,
     /// The fitted increment (I − exp(−t̂A)) r after the last pass, once t̂ is near.
@@ -234,22 +245,36 @@ struct Member {
     passes: usize,
 }
 
+impl Member {
+    /// Columns to be multiplied next, if any.
+    fn next(&self) -> Option<&Mat<f32>> {
+        match &self.space {
+            Some(space) => space.next(),
+            None => self.own.next(),
+        }
+    }
+}
+
 /// One mask with its phenotypes.
 struct Group<'s, 'a> {
-    shared: Option<&'s Survey<'a>>,
+    survey: Option<&'s Survey<'a>>,
     operator: MaskedOperator<'a>,
     moments: Option<Moments>,
-    probes: ProbeSpace,
     members: Vec<Member>,
 }
 
 impl Group<'_, '_> {
-    fn probes(&self) -> &ProbeSpace {
-        self.shared.map_or(&self.probes, |s| &s.probes)
+    fn waiting(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|m| m.state.done.is_none())
     }
 
-    fn is_active(&self) -> bool {
-        self.members.iter().any(|m| m.done.is_none())
+    /// Columns of the covariates on the mask, whose products give the exact moments; none where they are known.
+    fn covariates(&self) -> Mat<f32> {
+        let q = self.operator.projection().orthonormal();
+        match self.moments {
+            None => block::narrow(q.as_ref()),
+            Some(_) => Mat::zeros(q.nrows(), 0),
+        }
     }
 }
 
@@ -271,34 +296,31 @@ pub fn analyse<K: Kernel>(
     let mut results: Vec<Option<Analysis>> = vec![None; phenotypes.len()];
     let mut groups = group(covariates, full, phenotypes, options.seed, &mut results);
     let mut pass = 0;
-    while pass < options.max_passes && groups.iter().any(Group::is_active) {
+    while pass < options.max_passes && groups.iter().any(|g| g.waiting().next().is_some()) {
         pass += 1;
         step(kernel, &mut groups, pass, options)?;
-        let waiting: usize = groups
-            .iter()
-            .map(|g| g.members.iter().filter(|m| m.done.is_none()).count())
-            .sum();
+        let waiting: usize = groups.iter().map(|g| g.waiting().count()).sum();
         progress(pass, phenotypes.len() - waiting);
     }
     for group in groups {
         let (n_samples, n_covariates) = (group.operator.n_observed(), group.operator.rank());
         for member in group.members {
-            let (fit, r2) = member.done.unwrap_or((None, f64::NAN));
+            let (fit, r2) = member.state.done.unwrap_or((None, f64::NAN));
             results[member.index] = Some(Analysis {
                 n_samples,
                 n_covariates,
                 degenerate: None,
-                test: member.settled_p,
+                test: member.state.settled_p,
                 fit,
                 in_sample_r2: r2.is_finite().then_some(r2),
-                passes: member.passes,
+                passes: member.state.passes,
             });
         }
     }
     Ok(results.into_iter().flatten().collect())
 }
 
-/// Columns that a phenotype alone on a mask of `n_observed` samples adds to the first pass, the widest: its vector, its mask's
+/// Columns that a phenotype alone on a mask of `n_observed` samples adds to the first pass, the widest: its vector, its
 /// probes and the covariates on its mask (their products give the exact trace).
 pub fn columns_of_first_pass(n_observed: usize, covariates: &Covariates) -> usize {
     1 + mask_probes(n_observed) + covariates.rank()
@@ -331,21 +353,15 @@ fn group<'s, 'a>(
             } else {
                 MaskedOperator::new(covariates, mask)
             };
-            let own_probes = if is_full {
-                0
-            } else {
-                mask_probes(operator.n_observed())
-            };
             let mut group = Group {
-                shared: is_full.then_some(full),
+                survey: is_full.then_some(full),
                 moments: is_full.then_some(full.moments),
-                probes: ProbeSpace::new(&operator, own_probes, seed),
                 operator,
                 members: Vec::new(),
             };
             let starts: Vec<Result<Member, Degenerate>> = indices
                 .par_iter()
-                .map(|&i| start(&group, i, &phenotypes[i].values))
+                .map(|&i| start(&group, i, &phenotypes[i].values, seed))
                 .collect();
             let mut failed = Vec::new();
             for (i, started) in indices.into_iter().zip(starts) {
@@ -379,7 +395,12 @@ fn group<'s, 'a>(
 }
 
 /// Projects a phenotype and starts its own space.
-fn start(group: &Group<'_, '_>, index: usize, values: &[f64]) -> Result<Member, Degenerate> {
+fn start(
+    group: &Group<'_, '_>,
+    index: usize,
+    values: &[f64],
+    seed: u64,
+) -> Result<Member, Degenerate> {
     let operator = &group.operator;
     let mask = operator.projection().mask();
     if operator.dof() < 2 {
@@ -399,16 +420,22 @@ fn start(group: &Group<'_, '_>, index: usize, values: &[f64]) -> Result<Member, 
     if variation <= 1e-24 * size || left <= 1e-20 * variation {
         return Err(Degenerate::Constant);
     }
+    let (space, own) = match group.survey {
+        Some(survey) => (None, OwnSpace::new(&survey.probes, &r)),
+        None => {
+            let probes = mask_probes(operator.n_observed());
+            let (space, start) = KrylovSpace::with_residual(operator, probes, seed, &r);
+            (Some(space), OwnSpace::within(start))
+        }
+    };
     Ok(Member {
         index,
-        own: OwnSpace::new(group.probes(), &r),
-        variation,
-        previous: None,
-        increment: None,
-        log_p: None,
-        settled_p: None,
-        done: None,
-        passes: 0,
+        space,
+        own,
+        state: State {
+            variation,
+            ..State::default()
+        },
     })
 }
 
@@ -419,171 +446,167 @@ fn step<K: Kernel>(
     pass: usize,
     options: &AnalysisOptions,
 ) -> Result<(), K::Error> {
-    let n = kernel.n_samples();
-    let active: Vec<&mut Group<'_, '_>> = groups.iter_mut().filter(|g| g.is_active()).collect();
-    // Columns of the pass, group by group: covariates (for the moments, once), probes, own vectors.
-    let covariates: Vec<Mat<f32>> = active
-        .iter()
-        .map(|g| match g.moments {
-            None => crate::block::narrow(g.operator.projection().orthonormal().as_ref()),
-            Some(_) => Mat::zeros(n, 0),
-        })
+    let active: Vec<&mut Group<'_, '_>> = groups
+        .iter_mut()
+        .filter(|g| g.waiting().next().is_some())
         .collect();
+    // Columns of the pass, group by group: covariates (for the moments, once), then each phenotype's.
+    let covariates: Vec<Mat<f32>> = active.iter().map(|g| g.covariates()).collect();
     let indicators: Vec<Mat<f32>> = active
         .iter()
         .filter(|g| g.moments.is_none())
         .map(|g| g.operator.indicator())
         .collect();
     let mut columns: Vec<&Mat<f32>> = Vec::new();
+    // Where each group's share of the products begins.
+    let mut shares = Vec::new();
+    let (mut at, mut at_square) = (0, 0);
     for (group, q) in active.iter().zip(&covariates) {
+        shares.push((at, at_square));
+        let first = columns.len();
         columns.push(q);
-        columns.extend(group.probes.next().filter(|_| group.shared.is_none()));
-        columns.extend(
-            group
-                .members
-                .iter()
-                .filter(|m| m.done.is_none())
-                .filter_map(|m| m.own.next()),
-        );
+        columns.extend(group.waiting().filter_map(Member::next));
+        at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
+        at_square += usize::from(group.moments.is_none());
     }
-    let x = hstack(&columns);
+    let x = block::hstack(&columns);
     drop(columns);
-    let squared = hstack(&indicators.iter().collect::<Vec<_>>());
-    let squared = if squared.ncols() == 0 {
-        Mat::zeros(n, 0)
-    } else {
-        squared
-    };
+    let none = Mat::zeros(kernel.n_samples(), 0);
+    let squared = block::hstack(
+        &std::iter::once(&none)
+            .chain(&indicators)
+            .collect::<Vec<_>>(),
+    );
     let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
     drop(x);
-    // Where each group's share of the products begins.
-    let (mut at, mut at_square) = (0, 0);
-    let shares: Vec<(usize, usize)> = active
-        .iter()
-        .zip(&covariates)
-        .map(|(g, q)| {
-            let share = (at, at_square);
-            let own_probes = if g.shared.is_none() {
-                g.probes.next().map_or(0, Mat::ncols)
-            } else {
-                0
-            };
-            at += q.ncols()
-                + own_probes
-                + g.members
-                    .iter()
-                    .filter(|m| m.done.is_none() && m.own.next().is_some())
-                    .count();
-            at_square += usize::from(g.moments.is_none());
-            share
-        })
-        .collect();
     active.into_par_iter().zip(covariates).zip(shares).for_each(
         |((group, q), (mut at, at_square))| {
-            if group.moments.is_none() {
-                group.moments = Some(group.operator.moments(
+            let operator = &group.operator;
+            let moments = *group.moments.get_or_insert_with(|| {
+                operator.moments(
                     kernel.diagonal(),
                     products.subcols(at, q.ncols()),
                     squares.col_as_slice(at_square),
-                ));
-            }
+                )
+            });
             at += q.ncols();
-            let width = group
-                .probes
-                .next()
-                .map(Mat::ncols)
-                .filter(|_| group.shared.is_none());
-            if let Some(width) = width {
-                group
-                    .probes
-                    .extend(&group.operator, products.subcols(at, width));
+            let of_survey = group.survey.map(Survey::measure).map(Spectrum::new);
+            let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
+            for member in group.members.iter_mut().filter(|m| m.state.done.is_none()) {
+                let width = member.next().map_or(0, Mat::ncols);
+                waiting.push((member, products.subcols(at, width)));
                 at += width;
             }
-            let Some(moments) = group.moments else { return };
-            let probes = group.shared.map_or(&group.probes, |s| &s.probes);
-            let spectrum = OperatorMeasure::new(group.operator.dof(), moments, probes);
-            let law = NullLaw::new(&spectrum);
-            let (operator, law_is_final) = (
-                &group.operator,
-                group.shared.is_some() || probes.is_exhausted(),
-            );
-            let mut waiting: Vec<(&mut Member, Option<usize>)> = Vec::new();
-            for member in group.members.iter_mut().filter(|m| m.done.is_none()) {
-                let column = member.own.next().map(|_| at);
-                at += usize::from(column.is_some());
-                waiting.push((member, column));
-            }
-            waiting.into_par_iter().for_each(|(member, column)| {
-                if let Some(column) = column {
-                    member
-                        .own
-                        .extend(operator, probes, products.subcols(column, 1));
-                }
-                member.passes = pass;
-                let situation = Situation {
-                    operator,
-                    probes,
-                    spectrum: &spectrum,
-                    law: &law,
-                    law_is_final,
-                    pass,
+            waiting.into_par_iter().for_each(|(member, product)| {
+                member.state.passes = pass;
+                let Member {
+                    space, own, state, ..
+                } = member;
+                let of_own;
+                let situation = match (space, group.survey.zip(of_survey.as_ref())) {
+                    (Some(space), _) => {
+                        if product.ncols() > 0 {
+                            space.extend(operator, product);
+                        }
+                        let measure = OperatorMeasure::new(operator.dof(), moments, space);
+                        of_own = Spectrum::new(measure);
+                        Situation {
+                            operator,
+                            space,
+                            own,
+                            spectrum: &of_own,
+                            law_is_final: space.is_exhausted(),
+                            complete: space.is_exhausted(),
+                        }
+                    }
+                    (None, Some((survey, spectrum))) => {
+                        if product.ncols() > 0 {
+                            own.extend(operator, &survey.probes, product);
+                        }
+                        Situation {
+                            operator,
+                            space: &survey.probes,
+                            own,
+                            spectrum,
+                            law_is_final: true,
+                            complete: own.next().is_none(),
+                        }
+                    }
+                    (None, None) => unreachable!("a phenotype without a space joins the survey's"),
                 };
-                assess(member, &situation, options);
+                assess(state, &situation, options);
             });
         },
     );
     Ok(())
 }
 
-/// What a member is assessed against after a pass.
-struct Situation<'x, 'a> {
-    operator: &'x MaskedOperator<'a>,
-    probes: &'x ProbeSpace,
-    spectrum: &'x OperatorMeasure,
-    law: &'x NullLaw,
-    law_is_final: bool,
-    pass: usize,
+/// An operator's spectrum and what the test makes of it.
+struct Spectrum {
+    measure: OperatorMeasure,
+    law: NullLaw,
 }
 
-/// Settles the test, then the fit, of one member after a pass.
-fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOptions) {
+impl Spectrum {
+    fn new(measure: OperatorMeasure) -> Self {
+        Self {
+            law: NullLaw::new(&measure),
+            measure,
+        }
+    }
+}
+
+/// What a phenotype is assessed on after a pass.
+struct Situation<'x, 'a> {
+    operator: &'x MaskedOperator<'a>,
+    space: &'x KrylovSpace,
+    own: &'x OwnSpace,
+    spectrum: &'x Spectrum,
+    /// Whether no further pass will change the null law.
+    law_is_final: bool,
+    /// Whether no further pass will change anything.
+    complete: bool,
+}
+
+/// Settles the test, then the fit, of one phenotype after a pass.
+fn assess(state: &mut State, now: &Situation<'_, '_>, options: &AnalysisOptions) {
     let dof = now.operator.dof();
-    let projection = member.own.project(now.probes);
+    let projection = now.own.project(now.space);
     let quadrature = projection.quadrature();
     let measure = PhenotypeMeasure::new(
         &quadrature.nodes,
         &quadrature.coefficients,
         dof,
-        now.spectrum.trace(),
+        now.spectrum.measure.trace(),
     );
-    let complete = member.own.next().is_none() && (now.law_is_final || now.probes.is_exhausted());
-    let last = complete || now.pass >= options.max_passes;
-    let variation = member.variation;
+    let complete = now.complete;
+    let last = complete || state.passes >= options.max_passes;
+    let variation = state.variation;
     let r2 = |t: f64| 1.0 - measure.residual_squared(t) / variation;
 
-    if member.settled_p.is_none() {
+    if state.settled_p.is_none() {
         let ratio = measure.mean();
-        let log_p = now.law.log_p(ratio);
+        let log_p = now.spectrum.law.log_p(ratio);
         let size = |l: f64| -l / std::f64::consts::LN_10;
-        let change = member
+        let change = state
             .log_p
             .map_or(f64::INFINITY, |before| (size(log_p) - size(before)).abs());
-        member.log_p = Some(log_p);
-        let is_settled = now.pass >= FIRST_PASS_OF_LAW
+        state.log_p = Some(log_p);
+        let is_settled = state.passes >= FIRST_PASS_OF_LAW
             && log_p.is_finite()
             && change <= P_VALUE_TOLERANCE * size(log_p).max(1.0);
         if now.law_is_final || last || is_settled {
-            member.settled_p = Some(TestResult {
+            state.settled_p = Some(TestResult {
                 score: dof as f64 * ratio,
                 log_p,
                 warranted: log_p < options.alpha.ln(),
             });
         }
     }
-    if let Some(test) = member.settled_p
+    if let Some(test) = state.settled_p
         && (options.test_only || (options.gate && !test.warranted))
     {
-        member.done = Some((None, r2(0.0)));
+        state.done = Some((None, r2(0.0)));
         return;
     }
     if options.test_only {
@@ -593,22 +616,21 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
     let error = if complete {
         0.0
     } else {
-        member
+        state
             .previous
             .map_or(f64::INFINITY, |before| change(&before, &reml))
     };
-    member.previous = Some(reml);
+    state.previous = Some(reml);
     let moved = if complete {
         0.0
     } else if error <= INCREMENT_WATCH {
-        increment_change(member, now, &projection, &quadrature, reml.time.time())
+        increment_change(state, now, &projection, &quadrature, reml.time.time())
     } else {
         f64::INFINITY
     };
     let converged = error <= options.tolerance && moved <= PREDICTION_TOLERANCE;
-    if member.settled_p.is_some() && (converged || last) {
+    if state.settled_p.is_some() && (converged || last) {
         let fit = finish(
-            member,
             now,
             &projection,
             &quadrature,
@@ -617,27 +639,28 @@ fn assess(member: &mut Member, now: &Situation<'_, '_>, options: &AnalysisOption
             error,
             converged,
         );
-        member.done = Some((Some(fit), r2(reml.time.time())));
+        state.done = Some((Some(fit), r2(reml.time.time())));
     }
 }
+
 /// Largest change of a fitted increment (I − exp(−tA)) r over the last pass, in standard deviations of the phenotype; infinite when
 /// there is none from the pass before.
 fn increment_change(
-    member: &mut Member,
+    state: &mut State,
     now: &Situation<'_, '_>,
     projection: &JointProjection,
     quadrature: &Quadrature,
     t: f64,
 ) -> f64 {
     let joint = quadrature.apply(|l| -(-t * l.max(0.0)).exp_m1());
-    let increment: Vec<f32> = member
+    let increment: Vec<f32> = now
         .own
-        .combine(now.probes, projection, &joint)
+        .combine(now.space, projection, &joint)
         .into_iter()
         .map(|v| v as f32)
         .collect();
-    let sd = (member.variation / now.operator.n_observed() as f64).sqrt();
-    let change = member.increment.as_ref().map_or(f64::INFINITY, |before| {
+    let sd = (state.variation / now.operator.n_observed() as f64).sqrt();
+    let change = state.increment.as_ref().map_or(f64::INFINITY, |before| {
         before
             .iter()
             .zip(&increment)
@@ -645,7 +668,7 @@ fn increment_change(
             .fold(0.0, f64::max)
             / sd
     });
-    member.increment = Some(increment);
+    state.increment = Some(increment);
     change
 }
 
@@ -669,9 +692,7 @@ fn change(before: &RemlFit, after: &RemlFit) -> f64 {
         .max(relative(before.upper, after.upper))
 }
 
-#[allow(clippy::too_many_arguments)]
 fn finish(
-    member: &Member,
     now: &Situation<'_, '_>,
     projection: &JointProjection,
     quadrature: &Quadrature,
@@ -694,17 +715,17 @@ fn finish(
             -(-t * l).exp_m1() / l
         }
     };
-    let dual = member
+    let dual = now
         .own
-        .combine(now.probes, projection, &quadrature.apply(phi));
+        .combine(now.space, projection, &quadrature.apply(phi));
     FitResult {
         reml,
         error,
         converged,
-        effective_dof: now.spectrum.effective_dof(t),
+        effective_dof: now.spectrum.measure.effective_dof(t),
         noise_variance: measure.noise_variance(t),
         dual: dual.iter().map(|a| (a / n) as f32).collect(),
-        curve: curve(measure, now.spectrum, &reml),
+        curve: curve(measure, &now.spectrum.measure, &reml),
     }
 }
 
@@ -734,16 +755,4 @@ fn curve(
             )
         })
         .collect()
-}
-
-/// Blocks side by side, n × Σ columns.
-fn hstack(blocks: &[&Mat<f32>]) -> Mat<f32> {
-    let n = blocks.first().map_or(0, |b| b.nrows());
-    let mut stacked = Mat::zeros(n, blocks.iter().map(|b| b.ncols()).sum());
-    let mut at = 0;
-    for block in blocks {
-        stacked.subcols_mut(at, block.ncols()).copy_from(block);
-        at += block.ncols();
-    }
-    stacked
 }

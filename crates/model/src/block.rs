@@ -117,6 +117,18 @@ pub fn narrow(y: MatRef<'_, f64>) -> Mat<f32> {
     Mat::from_fn(y.nrows(), y.ncols(), |i, j| y[(i, j)] as f32)
 }
 
+/// Blocks side by side, n × Σ columns.
+pub fn hstack(blocks: &[&Mat<f32>]) -> Mat<f32> {
+    let n = blocks.first().map_or(0, |b| b.nrows());
+    let mut stacked = Mat::zeros(n, blocks.iter().map(|b| b.ncols()).sum());
+    let mut at = 0;
+    for block in blocks {
+        stacked.subcols_mut(at, block.ncols()).copy_from(block);
+        at += block.ncols();
+    }
+    stacked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

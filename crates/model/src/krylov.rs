@@ -1,9 +1,10 @@
-//! Krylov spaces of one masked operator A: the probes' block space, and each phenotype's own vectors.
+//! Block Krylov spaces of one masked operator A, from random probes G₀ and a phenotype's residual r.
 //!
-//! Together they span the block Krylov space of A from \[G₀, r\]: G is orthogonalised only against G, each v
-//! against the G blocks of no higher degree and its own past, so that G serves every phenotype of a mask and
-//! no phenotype's vectors depend on another's. (Later G blocks are not orthogonal to earlier v's, so the v's are
-//! orthonormalised beside all of G at the end, through their inner products.) Coefficients of each step are kept instead of images: with
+//! On a mask of its own, a phenotype has a space of its own, from \[G₀, r\]. On the mask of all samples the probes' space
+//! is made once; a phenotype joins it with own vectors v, each orthogonal to the G blocks of no higher degree
+//! and to its own past, so that together they span the block Krylov space from \[G₀, r\] and no phenotype's
+//! vectors depend on another's. (Later G blocks are not orthogonal to earlier v's, so the v's are orthonormalised beside all of G
+//! at the end, through their inner products.) Coefficients of each step are kept instead of images: with
 //!
 //! ```text
 //!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q          A v_q = G_{≤q+1} g_q + V_{≤q} h_q + β_{q+1} v_{q+1}
@@ -32,9 +33,10 @@ const JOINT_RANK_TOLERANCE: f64 = 1e-6;
 /// Steps of the small Lanczos process that turns a projected operator into a measure.
 const MAX_QUADRATURE_NODES: usize = 128;
 
-/// The block Krylov space of A from random probes: blocks G₀, G₁, …; the last may still lack its image.
+/// A block Krylov space of A: blocks G₀, G₁, …; the last may still lack its image. G₀ begins with the probes.
 #[derive(Clone, Debug)]
-pub struct ProbeSpace {
+pub struct KrylovSpace {
+    n_probes: usize,
     blocks: Vec<Mat<f32>>,
     /// Upper block triangle of G'AG, a column block per image, rows down to the diagonal block.
     columns: Vec<Mat<f64>>,
@@ -43,7 +45,7 @@ pub struct ProbeSpace {
     eigen: Option<SymmetricEigen>,
 }
 
-impl ProbeSpace {
+impl KrylovSpace {
     /// G₀: `b` seeded Gaussian columns, projected and orthonormalised.
     ///
     /// Column j is a stream of its own, so that it does not depend on `b`. Cost: O(n b²).
@@ -61,6 +63,7 @@ impl ProbeSpace {
         let scale = column_scale(&start);
         let (first, _) = orthonormalise(operator, start, [].iter(), scale);
         Self {
+            n_probes: first.ncols(),
             blocks: vec![first],
             columns: Vec::new(),
             coupling: Mat::zeros(0, 0),
@@ -68,7 +71,27 @@ impl ProbeSpace {
         }
     }
 
-    /// Rebuilds a space from its stored parts; see [`ProbeSpace::blocks`], [`ProbeSpace::projected`], [`ProbeSpace::coupling`].
+    /// G₀: `b` probes as in [`KrylovSpace::new`], and the projected residual `r` (n values) less its part in them. Also returns G₀'r.
+    pub fn with_residual(
+        operator: &MaskedOperator<'_>,
+        b: usize,
+        seed: u64,
+        r: &[f64],
+    ) -> (Self, Vec<f64>) {
+        let mut space = Self::new(operator, b, seed);
+        let mut y = MatRef::from_column_major_slice(r, r.len(), 1).to_owned();
+        let scale = column_scale(&y);
+        let mut start = remove(&mut y, space.blocks.iter());
+        start += remove(&mut y, space.blocks.iter());
+        let mut coordinates = start.col_as_slice(0).to_vec();
+        if let Some((vector, norm)) = normalise(&y, scale) {
+            space.blocks = vec![block::hstack(&[&space.blocks[0], &vector])];
+            coordinates.push(norm);
+        }
+        (space, coordinates)
+    }
+
+    /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::coupling`].
     ///
     /// `blocks` must all have their images.
     pub fn from_parts(
@@ -84,6 +107,7 @@ impl ProbeSpace {
             columns.push(projected.submatrix(0, start, end, end - start).to_owned());
         }
         let mut space = Self {
+            n_probes: blocks.first().map_or(0, Mat::ncols),
             blocks,
             columns,
             coupling,
@@ -93,7 +117,7 @@ impl ProbeSpace {
         space
     }
 
-    /// All blocks, n × b each, orthonormal.
+    /// All blocks, orthonormal.
     pub fn blocks(&self) -> &[Mat<f32>] {
         &self.blocks
     }
@@ -115,9 +139,9 @@ impl ProbeSpace {
         self.columns.iter().map(Mat::ncols).sum()
     }
 
-    /// Number of orthonormal probes, the columns of G₀.
+    /// Number of orthonormal probes, the first columns of G₀.
     pub fn n_probes(&self) -> usize {
-        self.blocks[0].ncols()
+        self.n_probes
     }
 
     /// R of the last image: what A leads out of the space.
@@ -163,7 +187,7 @@ impl ProbeSpace {
         (0..m).map(|j| out.col(j).norm_l2()).collect()
     }
 
-    /// Takes the kernel's product with [`ProbeSpace::next`] and finds the block after it.
+    /// Takes the kernel's product with [`KrylovSpace::next`] and finds the block after it.
     ///
     /// Cost: 8 n b m flops with m the space's dimension.
     pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
@@ -201,6 +225,17 @@ impl ProbeSpace {
         }
         vectors
     }
+}
+
+/// The column `y` divided by its norm, and the norm; or nothing, when `y` is what rounding left of a vector of norm `scale`.
+fn normalise(y: &Mat<f64>, scale: f64) -> Option<(Mat<f32>, f64)> {
+    let norm = column_scale(y);
+    (norm > BREAKDOWN * scale).then(|| {
+        (
+            Mat::from_fn(y.nrows(), 1, |i, _| (y[(i, 0)] / norm) as f32),
+            norm,
+        )
+    })
 }
 
 /// Largest column norm.
@@ -267,15 +302,15 @@ fn orthonormalise<'a>(
     (block::narrow(q.as_ref()), r)
 }
 
-/// One phenotype's own Krylov vectors beside the probes of its mask.
+/// One phenotype's own Krylov vectors beside a space; none where the space starts from the phenotype's residual.
 #[derive(Clone, Debug)]
 pub struct OwnSpace {
     vectors: Vec<Mat<f32>>,
-    /// For each vector, its inner products with every probe column known when either was made.
+    /// For each vector, its inner products with every column of the space.
     overlaps: Vec<Vec<f64>>,
     /// For each vector, its inner products with itself and those before it.
     products: Vec<Vec<f64>>,
-    /// For each image: coefficients on the probe columns, and on the own vectors up to β of the next.
+    /// For each image: coefficients on the columns of the space, and on the own vectors up to β of the next.
     probe_coefficients: Vec<Vec<f64>>,
     own_coefficients: Vec<Vec<f64>>,
     /// G₀'r, and the norm of what of r lies outside G₀.
@@ -284,37 +319,38 @@ pub struct OwnSpace {
 }
 
 impl OwnSpace {
-    /// Starts from the projected residual `r` (n values): v₀ is r less its part in G₀.
-    pub fn new(probes: &ProbeSpace, r: &[f64]) -> Self {
+    /// No vectors: r lies in G₀, with coordinates G₀'r.
+    pub fn within(coordinates: Vec<f64>) -> Self {
+        Self {
+            vectors: Vec::new(),
+            overlaps: Vec::new(),
+            products: Vec::new(),
+            probe_coefficients: Vec::new(),
+            own_coefficients: Vec::new(),
+            start_probes: coordinates,
+            start_norm: 0.0,
+        }
+    }
+
+    /// Starts from the projected residual `r` (n values): v₀ is r less its part in G₀. The space must be complete.
+    pub fn new(probes: &KrylovSpace, r: &[f64]) -> Self {
         let n = r.len();
         let mut y = MatRef::from_column_major_slice(r, n, 1).to_owned();
         let scale = column_scale(&y);
         let g0 = probes.blocks[..1].iter();
         let mut start = remove(&mut y, g0.clone());
         start += remove(&mut y, g0);
-        let mut space = Self {
-            vectors: Vec::new(),
-            overlaps: Vec::new(),
-            products: Vec::new(),
-            probe_coefficients: Vec::new(),
-            own_coefficients: Vec::new(),
-            start_probes: start.col_as_slice(0).to_vec(),
-            start_norm: 0.0,
-        };
+        let mut space = Self::within(start.col_as_slice(0).to_vec());
         space.start_norm = space.push(probes, &y, scale).unwrap_or(0.0);
         space
     }
 
-    /// Adds `y` divided by its norm, which it returns; or nothing, when `y` is what rounding left of a vector of norm `scale`.
+    /// Adds `y` divided by its norm, which it returns; or nothing, as [`normalise`].
     ///
     /// An own vector is orthogonal to the others only nearly, as it must not be made so to later probe blocks; its inner
     /// products with all that is there say how nearly.
-    fn push(&mut self, probes: &ProbeSpace, y: &Mat<f64>, scale: f64) -> Option<f64> {
-        let norm = column_scale(y);
-        if norm <= BREAKDOWN * scale {
-            return None;
-        }
-        let vector = Mat::from_fn(y.nrows(), 1, |i, _| (y[(i, 0)] / norm) as f32);
+    fn push(&mut self, probes: &KrylovSpace, y: &Mat<f64>, scale: f64) -> Option<f64> {
+        let (vector, norm) = normalise(y, scale)?;
         let with = |other: &Mat<f32>| block::inner(other.as_ref(), vector.as_ref());
         let overlap = probes
             .blocks
@@ -336,14 +372,13 @@ impl OwnSpace {
 
     /// Takes the kernel's product with [`OwnSpace::next`] and finds the vector after it.
     ///
-    /// In lockstep with probes that still grow, extend the probes first. Cost: 8 n (probe columns + own vectors) flops.
+    /// Cost: 8 n (probe columns + own vectors) flops.
     pub fn extend(
         &mut self,
         operator: &MaskedOperator<'_>,
-        probes: &ProbeSpace,
+        probes: &KrylovSpace,
         product: MatRef<'_, f32>,
     ) {
-        self.learn_probes(probes);
         let q = self.probe_coefficients.len();
         let lower = &probes.blocks[..(q + 2).min(probes.blocks.len())];
         let n_lower: usize = lower.iter().map(Mat::ncols).sum();
@@ -362,26 +397,10 @@ impl OwnSpace {
         self.own_coefficients.push(own);
     }
 
-    /// Overlaps with probe blocks that came after a vector was made.
-    fn learn_probes(&mut self, probes: &ProbeSpace) {
-        for (vector, overlap) in self.vectors.iter().zip(&mut self.overlaps) {
-            let mut end = 0;
-            for block in &probes.blocks {
-                end += block.ncols();
-                if end > overlap.len() {
-                    overlap.extend_from_slice(
-                        block::inner(block.as_ref(), vector.as_ref()).col_as_slice(0),
-                    );
-                }
-            }
-        }
-    }
-
     /// Projects A and r onto the joint space of the probes and the own vectors that have images.
     ///
-    /// Cost: O(m² s) for m probe and s own dimensions; no vector of length n is touched unless a probe block is new.
-    pub fn project(&mut self, probes: &ProbeSpace) -> JointProjection {
-        self.learn_probes(probes);
+    /// Cost: O(m² s) for m probe and s own dimensions; no vector of length n is touched.
+    pub fn project(&self, probes: &KrylovSpace) -> JointProjection {
         let m = probes.dimension();
         let s = self.probe_coefficients.len();
         let s_all = self.vectors.len();
@@ -463,7 +482,7 @@ impl OwnSpace {
     /// Cost: 2 n (m + s) flops.
     pub fn combine(
         &self,
-        probes: &ProbeSpace,
+        probes: &KrylovSpace,
         projection: &JointProjection,
         joint: &[f64],
     ) -> Vec<f64> {

@@ -4,7 +4,7 @@
 //! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
 
 use crate::eigen::SymmetricEigen;
-use crate::krylov::ProbeSpace;
+use crate::krylov::KrylovSpace;
 use crate::operator::Moments;
 
 /// At most so many leading eigenvalues are taken one by one.
@@ -34,7 +34,7 @@ impl OperatorMeasure {
     ///
     /// Where the space is the whole range of P, or invariant with next to nothing of the trace outside, the Ritz values are
     /// the spectrum and nothing is estimated.
-    pub fn new(dof: usize, moments: Moments, probes: &ProbeSpace) -> Self {
+    pub fn new(dof: usize, moments: Moments, probes: &KrylovSpace) -> Self {
         let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
             return Self {
                 dof,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::Survey;
-use ntkpipe_model::krylov::ProbeSpace;
+use ntkpipe_model::krylov::KrylovSpace;
 use ntkpipe_model::operator::{MaskedOperator, Moments};
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +182,7 @@ pub fn read<'a>(
         trace: record.trace,
         frobenius_squared: record.frobenius_squared,
     };
-    let probes = ProbeSpace::from_parts(blocks, projected.as_ref(), coupling);
+    let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling);
     Ok((Survey::from_parts(operator, moments, probes), record))
 }
 
