@@ -6,7 +6,7 @@
 
 use crate::block;
 use crate::covariates::Covariates;
-use crate::krylov::{JointProjection, KrylovSpace, OwnSpace, Quadrature};
+use crate::krylov::{KrylovSpace, OwnSpace, Quadrature};
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments};
 use crate::score_test::NullLaw;
@@ -146,7 +146,6 @@ pub fn survey<'a, K: Kernel>(
         probes.extend(&operator, products.as_ref());
         progress(pass + 1);
     }
-    probes.truncate();
     Ok(Survey {
         operator,
         moments,
@@ -425,7 +424,7 @@ fn start(
         None => {
             let probes = mask_probes(operator.n_observed());
             let (space, start) = KrylovSpace::with_residual(operator, probes, seed, &r);
-            (Some(space), OwnSpace::within(start))
+            (Some(space), OwnSpace::within(&start))
         }
     };
     Ok(Member {
@@ -624,21 +623,13 @@ fn assess(state: &mut State, now: &Situation<'_, '_>, options: &AnalysisOptions)
     let moved = if complete {
         0.0
     } else if error <= INCREMENT_WATCH {
-        increment_change(state, now, &projection, &quadrature, reml.time.time())
+        increment_change(state, now, &quadrature, reml.time.time())
     } else {
         f64::INFINITY
     };
     let converged = error <= options.tolerance && moved <= PREDICTION_TOLERANCE;
     if state.settled_p.is_some() && (converged || last) {
-        let fit = finish(
-            now,
-            &projection,
-            &quadrature,
-            &measure,
-            reml,
-            error,
-            converged,
-        );
+        let fit = finish(now, &quadrature, &measure, reml, error, converged);
         state.done = Some((Some(fit), r2(reml.time.time())));
     }
 }
@@ -648,14 +639,13 @@ fn assess(state: &mut State, now: &Situation<'_, '_>, options: &AnalysisOptions)
 fn increment_change(
     state: &mut State,
     now: &Situation<'_, '_>,
-    projection: &JointProjection,
     quadrature: &Quadrature,
     t: f64,
 ) -> f64 {
     let joint = quadrature.apply(|l| -(-t * l.max(0.0)).exp_m1());
     let increment: Vec<f32> = now
         .own
-        .combine(now.space, projection, &joint)
+        .combine(now.space, &joint)
         .into_iter()
         .map(|v| v as f32)
         .collect();
@@ -694,7 +684,6 @@ fn change(before: &RemlFit, after: &RemlFit) -> f64 {
 
 fn finish(
     now: &Situation<'_, '_>,
-    projection: &JointProjection,
     quadrature: &Quadrature,
     measure: &PhenotypeMeasure,
     reml: RemlFit,
@@ -715,9 +704,7 @@ fn finish(
             -(-t * l).exp_m1() / l
         }
     };
-    let dual = now
-        .own
-        .combine(now.space, projection, &quadrature.apply(phi));
+    let dual = now.own.combine(now.space, &quadrature.apply(phi));
     FitResult {
         reml,
         error,

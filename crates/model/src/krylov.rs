@@ -1,16 +1,14 @@
 //! Block Krylov spaces of one masked operator A, from random probes G₀ and a phenotype's residual r.
 //!
 //! On a mask of its own, a phenotype has a space of its own, from \[G₀, r\]. On the mask of all samples the probes' space
-//! is made once; a phenotype joins it with own vectors v, each orthogonal to the G blocks of no higher degree
-//! and to its own past, so that together they span the block Krylov space from \[G₀, r\] and no phenotype's
-//! vectors depend on another's. (Later G blocks are not orthogonal to earlier v's, so the v's are orthonormalised beside all of G
-//! at the end, through their inner products.) Coefficients of each step are kept instead of images: with
+//! G is made once, and a phenotype joins it with own vectors W, orthonormal beside it, so that \[G, W\] holds r, A r, A² r, …
 //!
 //! ```text
-//!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q          A v_q = G_{≤q+1} g_q + V_{≤q} h_q + β_{q+1} v_{q+1}
+//!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q          A w_q = G g_q + W_{≤q} h_q + ℓ_q
 //! ```
 //!
-//! every projection of A onto the joint space is small dense algebra.
+//! Coefficients and what leads out (the block G_{q+1}, the leaks ℓ) are kept instead of images. Each vector is orthonormal to
+//! all there is before A is applied to it, so that no image is ever divided by a small number.
 
 use crate::block;
 use crate::eigen::{SymmetricEigen, symmetric_eigen};
@@ -27,8 +25,8 @@ const BREAKDOWN: f64 = 1e-6;
 /// rounding (Kahan's "twice is enough").
 const REORTHOGONALISATION_LOSS: f64 = 0.5;
 
-/// Squared sine between an own vector and the probes' later blocks below which the vector adds nothing but rounding.
-const JOINT_RANK_TOLERANCE: f64 = 1e-6;
+/// Powers of A on r in a row that may stay inside the joint space before it counts as invariant.
+const MAX_POWERS_INSIDE: usize = 16;
 
 /// Steps of the small Lanczos process that turns a projected operator into a measure.
 const MAX_QUADRATURE_NODES: usize = 128;
@@ -93,7 +91,7 @@ impl KrylovSpace {
 
     /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::coupling`].
     ///
-    /// `blocks` must all have their images.
+    /// The blocks have images as far as `projected` reaches.
     pub fn from_parts(
         blocks: Vec<Mat<f32>>,
         projected: MatRef<'_, f64>,
@@ -104,6 +102,9 @@ impl KrylovSpace {
         for block in &blocks {
             let start = end;
             end += block.ncols();
+            if end > projected.ncols() {
+                break;
+            }
             columns.push(projected.submatrix(0, start, end, end - start).to_owned());
         }
         let mut space = Self {
@@ -131,7 +132,12 @@ impl KrylovSpace {
 
     /// Whether A maps the space into itself: nothing further is to be learned from it.
     pub fn is_exhausted(&self) -> bool {
-        self.next().is_none() && self.coupling.nrows() == 0
+        self.next().is_none()
+    }
+
+    /// G: the blocks that have images.
+    fn basis(&self) -> &[Mat<f32>] {
+        &self.blocks[..self.columns.len()]
     }
 
     /// Dimension of the blocks that have images.
@@ -204,11 +210,6 @@ impl KrylovSpace {
         self.eigen = Some(symmetric_eigen(self.projected().as_ref()));
     }
 
-    /// Forgets the block that still lacks its image, when no further pass will be made.
-    pub fn truncate(&mut self) {
-        self.blocks.truncate(self.columns.len());
-    }
-
     /// The leading `k` Ritz vectors, n × k. Cost: 2 n m k flops.
     pub fn ritz_vectors(&self, k: usize) -> Mat<f64> {
         let n = self.blocks[0].nrows();
@@ -218,7 +219,7 @@ impl KrylovSpace {
         let k = k.min(eigen.values.len());
         let mut vectors = Mat::zeros(n, k);
         let mut start = 0;
-        for block in &self.blocks[..self.columns.len()] {
+        for block in self.basis() {
             let rows = eigen.vectors.submatrix(start, 0, block.ncols(), k);
             block::add_product(vectors.as_mut(), block.as_ref(), rows, 1.0);
             start += block.ncols();
@@ -243,6 +244,11 @@ fn column_scale(y: &Mat<f64>) -> f64 {
     (0..y.ncols())
         .map(|j| block::dot(y.col_as_slice(j), y.col_as_slice(j)).sqrt())
         .fold(0.0, f64::max)
+}
+
+/// |x|₂.
+fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// Y ← Y − B B'Y over the blocks; returns B'Y stacked.
@@ -302,226 +308,227 @@ fn orthonormalise<'a>(
     (block::narrow(q.as_ref()), r)
 }
 
-/// One phenotype's own Krylov vectors beside a space; none where the space starts from the phenotype's residual.
+/// One phenotype's own vectors W beside a space G; none where the space starts from the phenotype's residual.
 #[derive(Clone, Debug)]
 pub struct OwnSpace {
+    /// W, orthonormal to G and to each other.
     vectors: Vec<Mat<f32>>,
-    /// For each vector, its inner products with every column of the space.
-    overlaps: Vec<Vec<f64>>,
-    /// For each vector, its inner products with itself and those before it.
-    products: Vec<Vec<f64>>,
-    /// For each image: coefficients on the columns of the space, and on the own vectors up to β of the next.
-    probe_coefficients: Vec<Vec<f64>>,
-    own_coefficients: Vec<Vec<f64>>,
-    /// G₀'r, and the norm of what of r lies outside G₀.
-    start_probes: Vec<f64>,
-    start_norm: f64,
+    /// For each image: its inner products with G, with W up to the vector itself, and what is left of it.
+    on_space: Vec<Vec<f64>>,
+    on_own: Vec<Vec<f64>>,
+    leaks: Vec<Mat<f32>>,
+    /// Orthonormal coordinates in \[G, W\] of r, A r, A² r, …; the first times `norm` is r.
+    powers: Vec<Vec<f64>>,
+    norm: f64,
 }
 
 impl OwnSpace {
-    /// No vectors: r lies in G₀, with coordinates G₀'r.
-    pub fn within(coordinates: Vec<f64>) -> Self {
+    /// No vectors: r lies in the first block, with coordinates G₀'r.
+    pub fn within(coordinates: &[f64]) -> Self {
+        let norm = norm(coordinates);
         Self {
             vectors: Vec::new(),
-            overlaps: Vec::new(),
-            products: Vec::new(),
-            probe_coefficients: Vec::new(),
-            own_coefficients: Vec::new(),
-            start_probes: coordinates,
-            start_norm: 0.0,
+            on_space: Vec::new(),
+            on_own: Vec::new(),
+            leaks: Vec::new(),
+            powers: vec![coordinates.iter().map(|c| c / norm).collect()],
+            norm,
         }
     }
 
-    /// Starts from the projected residual `r` (n values): v₀ is r less its part in G₀. The space must be complete.
-    pub fn new(probes: &KrylovSpace, r: &[f64]) -> Self {
-        let n = r.len();
-        let mut y = MatRef::from_column_major_slice(r, n, 1).to_owned();
-        let scale = column_scale(&y);
-        let g0 = probes.blocks[..1].iter();
-        let mut start = remove(&mut y, g0.clone());
-        start += remove(&mut y, g0);
-        let mut space = Self::within(start.col_as_slice(0).to_vec());
-        space.start_norm = space.push(probes, &y, scale).unwrap_or(0.0);
-        space
-    }
-
-    /// Adds `y` divided by its norm, which it returns; or nothing, as [`normalise`].
+    /// Starts from the projected residual `r` (n values), beside a space that is to grow no further.
     ///
-    /// An own vector is orthogonal to the others only nearly, as it must not be made so to later probe blocks; its inner
-    /// products with all that is there say how nearly.
-    fn push(&mut self, probes: &KrylovSpace, y: &Mat<f64>, scale: f64) -> Option<f64> {
-        let (vector, norm) = normalise(y, scale)?;
-        let with = |other: &Mat<f32>| block::inner(other.as_ref(), vector.as_ref());
-        let overlap = probes
-            .blocks
-            .iter()
-            .flat_map(|b| with(b).col_as_slice(0).to_vec())
-            .collect();
-        let mut products: Vec<f64> = self.vectors.iter().map(|v| with(v)[(0, 0)]).collect();
-        products.push(with(&vector)[(0, 0)]);
-        self.vectors.push(vector);
-        self.overlaps.push(overlap);
-        self.products.push(products);
-        Some(norm)
+    /// Cost: 8 n m flops for a space of dimension m.
+    pub fn new(space: &KrylovSpace, r: &[f64]) -> Self {
+        let mut y = MatRef::from_column_major_slice(r, r.len(), 1).to_owned();
+        let scale = column_scale(&y);
+        let mut start = remove(&mut y, space.basis().iter());
+        start += remove(&mut y, space.basis().iter());
+        let mut coordinates = start.col_as_slice(0).to_vec();
+        let first = normalise(&y, scale);
+        coordinates.extend(first.iter().map(|(_, norm)| *norm));
+        let mut own = Self::within(&coordinates);
+        match first {
+            Some((vector, _)) => own.vectors.push(vector),
+            None => own.find_next(space),
+        }
+        own
     }
 
     /// The vector to multiply next, or `None` when the joint space holds all that r reaches.
     pub fn next(&self) -> Option<&Mat<f32>> {
-        self.vectors.get(self.probe_coefficients.len())
+        self.vectors.get(self.leaks.len())
     }
 
     /// Takes the kernel's product with [`OwnSpace::next`] and finds the vector after it.
     ///
-    /// Cost: 8 n (probe columns + own vectors) flops.
+    /// Cost: 16 n (space + own dimensions) flops.
     pub fn extend(
         &mut self,
         operator: &MaskedOperator<'_>,
-        probes: &KrylovSpace,
+        space: &KrylovSpace,
         product: MatRef<'_, f32>,
     ) {
-        let q = self.probe_coefficients.len();
-        let lower = &probes.blocks[..(q + 2).min(probes.blocks.len())];
-        let n_lower: usize = lower.iter().map(Mat::ncols).sum();
         let mut y = operator.image(product);
-        let scale = column_scale(&y);
-        let mut on_probes = Mat::zeros(n_lower, 1);
-        let mut on_own = Mat::zeros(self.vectors.len(), 1);
-        for _ in 0..2 {
-            on_probes += remove(&mut y, lower.iter());
-            on_own += remove(&mut y, self.vectors.iter());
-        }
-        self.probe_coefficients
-            .push(on_probes.col_as_slice(0).to_vec());
-        let mut own = on_own.col_as_slice(0).to_vec();
-        own.extend(self.push(probes, &y, scale));
-        self.own_coefficients.push(own);
+        let (on_space, on_own) = self.remove_from(space, &mut y);
+        self.on_space.push(on_space);
+        self.on_own.push(on_own);
+        self.leaks.push(block::narrow(y.as_ref()));
+        self.find_next(space);
     }
 
-    /// Projects A and r onto the joint space of the probes and the own vectors that have images.
-    ///
-    /// Cost: O(m² s) for m probe and s own dimensions; no vector of length n is touched.
-    pub fn project(&self, probes: &KrylovSpace) -> JointProjection {
-        let m = probes.dimension();
-        let s = self.probe_coefficients.len();
-        let s_all = self.vectors.len();
-        let m_all: usize = probes.blocks.iter().map(Mat::ncols).sum();
-        // C = G'V over all probe columns and own vectors, those without images included.
-        let overlap = Mat::from_fn(m_all, s_all, |i, j| self.overlaps[j][i]);
-        let on_probes = Mat::from_fn(m_all, s, |i, j| {
-            self.probe_coefficients[j].get(i).copied().unwrap_or(0.0)
-        });
-        let on_own = Mat::from_fn(s_all, s, |i, j| {
-            self.own_coefficients[j].get(i).copied().unwrap_or(0.0)
-        });
-        let gram = Mat::from_fn(s_all, s_all, |i, j| self.products[i.max(j)][i.min(j)]);
-        // G'AV = g + C h, V'AV = C'g + V'V h, as G is orthonormal.
-        let gav_all = &on_probes + &overlap * &on_own;
-        let gav = gav_all.subrows(0, m);
-        let c_s = overlap.subcols(0, s);
-        let vav = c_s.transpose() * &on_probes + gram.subrows(0, s) * &on_own;
-        let c = c_s.subrows(0, m);
-        let eigen = probes.eigen();
-        let values: Vec<f64> = eigen.map_or_else(Vec::new, |e| e.values.clone());
-        let empty = Mat::zeros(0, 0);
-        let ritz = eigen.map_or(empty.as_ref(), |e| e.vectors.as_ref());
-        // Into the probes' Ritz basis: T becomes diag(e).
-        let c = ritz.transpose() * c;
-        let gav = ritz.transpose() * gav;
-        // V ← (V − G C) X with X'(V'V − C'C)X = I; directions inside G's span are dropped.
-        let schur = gram.submatrix(0, 0, s, s) - c.transpose() * &c;
-        let schur = symmetric_eigen(schur.as_ref());
-        let kept = schur
-            .values
-            .iter()
-            .take_while(|&&d| d > JOINT_RANK_TOLERANCE)
-            .count();
-        let x = Mat::from_fn(s, kept, |i, k| {
-            schur.vectors[(i, k)] / schur.values[k].sqrt()
-        });
-        let ec = Mat::from_fn(m, s, |i, j| values[i] * c[(i, j)]);
-        let cross = (&gav - &ec) * &x;
-        let cg = c.transpose() * &gav;
-        let own = x.transpose() * (&vav - &cg - cg.transpose() + c.transpose() * &ec) * &x;
-        let own = Mat::from_fn(kept, kept, |i, j| 0.5 * (own[(i, j)] + own[(j, i)]));
-        // r = G₀ g₀ + β₀ v₀ gives G'r and V'r.
-        let from_probes = |i: usize| self.start_probes.get(i).copied().unwrap_or(0.0);
-        let from_own = |i: usize| {
-            self.overlaps
-                .first()
-                .map_or(0.0, |o| o[i] * self.start_norm)
+    /// Y ← (I − GG' − WW') Y, twice; returns G'Y and W'Y.
+    fn remove_from(&self, space: &KrylovSpace, y: &mut Mat<f64>) -> (Vec<f64>, Vec<f64>) {
+        let mut on_space = remove(y, space.basis().iter());
+        let mut on_own = remove(y, self.vectors.iter());
+        on_space += remove(y, space.basis().iter());
+        on_own += remove(y, self.vectors.iter());
+        (
+            on_space.col_as_slice(0).to_vec(),
+            on_own.col_as_slice(0).to_vec(),
+        )
+    }
+
+    /// Applies A to the last power of r until that leads out of \[G, W\], and adds the direction it leads to.
+    fn find_next(&mut self, space: &KrylovSpace) {
+        for _ in 0..MAX_POWERS_INSIDE {
+            let Some(last) = self.powers.last() else {
+                return;
+            };
+            let mut image = self.apply(space, last);
+            let mut outside = self.lead_out(space, last);
+            self.remove_from(space, &mut outside);
+            let leaves = column_scale(&outside);
+            let scale = norm(&image).hypot(leaves);
+            let found = normalise(&outside, scale);
+            if found.is_some() {
+                image.push(leaves);
+            }
+            for _ in 0..2 {
+                for power in &self.powers {
+                    let c: f64 = power.iter().zip(&image).map(|(p, v)| p * v).sum();
+                    for (v, p) in image.iter_mut().zip(power) {
+                        *v -= c * p;
+                    }
+                }
+            }
+            let left = norm(&image);
+            if left <= BREAKDOWN * scale {
+                return;
+            }
+            self.powers.push(image.iter().map(|v| v / left).collect());
+            if let Some((vector, _)) = found {
+                self.vectors.push(vector);
+                return;
+            }
+        }
+    }
+
+    /// \[G, W\]'A x for x in \[G, W\], by coordinates; every w in x must have its image.
+    fn apply(&self, space: &KrylovSpace, x: &[f64]) -> Vec<f64> {
+        let m = space.dimension();
+        let Some(SymmetricEigen { values, vectors }) = space.eigen() else {
+            return vec![0.0; x.len()];
         };
-        let g_r = Mat::from_fn(m, 1, |i, _| from_probes(i) + from_own(i));
-        let g_r = ritz.transpose() * g_r;
-        let v_r = Mat::from_fn(s, 1, |j, _| {
-            let on_first: f64 = self
-                .start_probes
+        let on_space = Mat::from_fn(m, 1, |i, _| x.get(i).copied().unwrap_or(0.0));
+        let mut ritz = vectors.transpose() * on_space;
+        for (i, value) in values.iter().enumerate() {
+            ritz[(i, 0)] *= value;
+        }
+        let mut y = (vectors * ritz).col_as_slice(0).to_vec();
+        let own = x.get(m..).unwrap_or_default();
+        for (g, d) in self.on_space.iter().zip(own) {
+            for (yi, gi) in y.iter_mut().zip(g) {
+                *yi += gi * d;
+            }
+        }
+        for (i, g) in self.on_space.iter().enumerate() {
+            let from_space: f64 = g.iter().zip(x).map(|(g, x)| g * x).sum();
+            let from_own: f64 = own
                 .iter()
-                .zip(&self.overlaps[j])
-                .map(|(g, c)| g * c)
+                .enumerate()
+                .map(|(j, d)| self.own_entry(i, j) * d)
                 .sum();
-            on_first + gram[(0, j)] * self.start_norm
-        });
-        let v_r = x.transpose() * (v_r - c.transpose() * &g_r);
+            y.push(from_space + from_own);
+        }
+        y
+    }
+
+    /// wᵢ'A wⱼ.
+    fn own_entry(&self, i: usize, j: usize) -> f64 {
+        self.on_own[i.max(j)][i.min(j)]
+    }
+
+    /// What A x has outside \[G, W\]: G_next R c + Σ dᵢ ℓᵢ for x = G c + W d, with c's last block.
+    fn lead_out(&self, space: &KrylovSpace, x: &[f64]) -> Mat<f64> {
+        let m = space.dimension();
+        let mut outside = Mat::zeros(space.blocks[0].nrows(), 1);
+        if let Some(next) = space.next() {
+            let last = space.coupling.ncols();
+            let c = Mat::from_fn(last, 1, |i, _| x.get(m - last + i).copied().unwrap_or(0.0));
+            let rows = &space.coupling * c;
+            block::add_product(outside.as_mut(), next.as_ref(), rows.as_ref(), 1.0);
+        }
+        for (leak, &d) in self.leaks.iter().zip(x.get(m..).unwrap_or_default()) {
+            let d = Mat::from_fn(1, 1, |_, _| d);
+            block::add_product(outside.as_mut(), leak.as_ref(), d.as_ref(), 1.0);
+        }
+        outside
+    }
+
+    /// Projects A and r onto the joint space of G and the own vectors that have images.
+    ///
+    /// Cost: O(m² s) for m dimensions of G and s own; no vector of length n is touched.
+    pub fn project(&self, space: &KrylovSpace) -> JointProjection {
+        let (m, s) = (space.dimension(), self.leaks.len());
+        let (ritz_values, ritz) = match space.eigen() {
+            Some(SymmetricEigen { values, vectors }) => (values.clone(), vectors.as_ref()),
+            None => (Vec::new(), MatRef::from_column_major_slice(&[], 0, 0)),
+        };
+        let on_space = Mat::from_fn(m, s, |i, j| self.on_space[j][i]);
+        let r = |i: usize| self.norm * self.powers[0].get(i).copied().unwrap_or(0.0);
+        let start = ritz.transpose() * Mat::from_fn(m, 1, |i, _| r(i));
         JointProjection {
-            ritz_values: values,
-            cross,
-            own,
-            start: g_r
-                .col_as_slice(0)
-                .iter()
-                .chain(v_r.col_as_slice(0))
-                .copied()
+            ritz_values,
+            cross: ritz.transpose() * on_space,
+            own: Mat::from_fn(s, s, |i, j| self.own_entry(i, j)),
+            start: (0..m)
+                .map(|i| start[(i, 0)])
+                .chain((m..m + s).map(r))
                 .collect(),
-            overlap: c,
-            whitening: x,
         }
     }
 
-    /// The n-vector with coordinates `joint` in the orthonormal joint basis of `projection`.
+    /// The n-vector with coordinates `joint` in the orthonormal joint basis of [`OwnSpace::project`].
     ///
     /// Cost: 2 n (m + s) flops.
-    pub fn combine(
-        &self,
-        probes: &KrylovSpace,
-        projection: &JointProjection,
-        joint: &[f64],
-    ) -> Vec<f64> {
-        let m = projection.ritz_values.len();
-        let n = probes.blocks[0].nrows();
-        let y_g = MatRef::from_column_major_slice(&joint[..m], m, 1);
-        let y_v = MatRef::from_column_major_slice(&joint[m..], joint.len() - m, 1);
-        let own = &projection.whitening * y_v;
-        let mut sum = Mat::zeros(n, 1);
-        if let Some(eigen) = probes.eigen() {
-            let on_probes = &eigen.vectors * (y_g - &projection.overlap * &own);
+    pub fn combine(&self, space: &KrylovSpace, joint: &[f64]) -> Vec<f64> {
+        let m = space.dimension();
+        let mut sum = Mat::zeros(space.blocks[0].nrows(), 1);
+        if let Some(eigen) = space.eigen() {
+            let on_space = &eigen.vectors * MatRef::from_column_major_slice(&joint[..m], m, 1);
             let mut start = 0;
-            for block in &probes.blocks[..probes.columns.len()] {
-                let rows = on_probes.subrows(start, block.ncols());
+            for block in space.basis() {
+                let rows = on_space.subrows(start, block.ncols());
                 block::add_product(sum.as_mut(), block.as_ref(), rows, 1.0);
                 start += block.ncols();
             }
         }
-        for (i, vector) in self.vectors[..own.nrows()].iter().enumerate() {
-            block::add_product(
-                sum.as_mut(),
-                vector.as_ref(),
-                own.submatrix(i, 0, 1, 1),
-                1.0,
-            );
+        for (vector, &d) in self.vectors.iter().zip(&joint[m..]) {
+            let d = Mat::from_fn(1, 1, |_, _| d);
+            block::add_product(sum.as_mut(), vector.as_ref(), d.as_ref(), 1.0);
         }
         sum.col_as_slice(0).to_vec()
     }
 }
 
-/// A and r in an orthonormal basis of the joint space: T = \[diag(e), B; B', D\] and ρ.
+/// A and r in an orthonormal basis of the joint space, G's Ritz vectors and W: T = \[diag(e), B; B', D\] and ρ.
 #[derive(Clone, Debug)]
 pub struct JointProjection {
     ritz_values: Vec<f64>,
     cross: Mat<f64>,
     own: Mat<f64>,
     start: Vec<f64>,
-    overlap: Mat<f64>,
-    whitening: Mat<f64>,
 }
 
 /// Quadrature of the phenotype's measure: nodes θ, coefficients cᵢ with weights cᵢ², and the way back.

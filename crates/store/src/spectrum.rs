@@ -52,7 +52,7 @@ pub struct SpectrumRecord {
     pub trace: f64,
     /// Exact Σ λ².
     pub frobenius_squared: f64,
-    /// Columns of each block of the probes' space.
+    /// Columns of each block of the probes' space, the block after the last pass included.
     pub block_widths: Vec<usize>,
     /// Rows of the coupling out of the space; 0 when the space is invariant.
     pub coupling_rows: usize,
@@ -162,11 +162,11 @@ pub fn read<'a>(
     let all: Mat<f32> = read_matrix(&folder.join("probes.zarr"))?;
     let projected: Mat<f64> = read_matrix(&folder.join("projected.zarr"))?;
     let coupling: Mat<f64> = match record.coupling_rows {
-        0 => Mat::zeros(0, record.block_widths.last().copied().unwrap_or(0)),
+        0 => Mat::zeros(0, 0),
         _ => read_matrix(&folder.join("coupling.zarr"))?,
     };
     let fits = record.block_widths.iter().sum::<usize>() == all.ncols()
-        && projected.ncols() == all.ncols()
+        && projected.ncols() + coupling.nrows() == all.ncols()
         && all.nrows() == operator.projection().mask().len()
         && record.dof == operator.dof();
     if !fits {
