@@ -37,7 +37,7 @@ impl Default for AnalysisOptions {
             alpha: 0.05,
             gate: true,
             test_only: false,
-            max_passes: 12,
+            max_passes: 24,
             tolerance: 3e-5,
             seed: 0,
         }
@@ -502,7 +502,7 @@ fn step<K: Kernel>(
                     space, own, state, ..
                 } = member;
                 let of_own;
-                let situation = match (space, group.survey.zip(of_survey.as_ref())) {
+                let situation = match (&mut *space, group.survey.zip(of_survey.as_ref())) {
                     (Some(space), _) => {
                         if product.ncols() > 0 {
                             space.extend(operator, product);
@@ -534,6 +534,11 @@ fn step<K: Kernel>(
                     (None, None) => unreachable!("a phenotype without a space joins the survey's"),
                 };
                 assess(state, &situation, options);
+                if state.done.is_some() {
+                    state.increment = None;
+                    *space = None;
+                    *own = OwnSpace::default();
+                }
             });
         },
     );

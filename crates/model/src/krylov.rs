@@ -309,7 +309,7 @@ fn orthonormalise<'a>(
 }
 
 /// One phenotype's own vectors W beside a space G; none where the space starts from the phenotype's residual.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OwnSpace {
     /// W, orthonormal to G and to each other.
     vectors: Vec<Mat<f32>>,

@@ -10,7 +10,8 @@
 //! phenotypes through them, all sharing every pass over the kernel.
 //!
 //! No files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
-//! a fixed order, so that no result depends on the number of threads or on what else is in the batch.
+//! a fixed order, so that no result depends on the number of threads or on what else is in the batch. For that the process
+//! must call `faer::set_global_parallelism(Par::Seq)`: faer's own operators split by the number of threads.
 #![forbid(unsafe_code)]
 
 pub mod analysis;

@@ -393,7 +393,7 @@ fn seeded_cohort(n: usize, p: usize, seed: u64) -> Cohort {
                 .collect()
         })
         .collect();
-    let shares = [0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9];
+    let shares = [0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.99, 0.999];
     let phenotypes = masks
         .iter()
         .flat_map(|mask| shares.map(|share| (mask, share)))
@@ -484,6 +484,8 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
 
 #[test]
 fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_threads() {
+    // As the program does: faer's operators split by the number of threads otherwise.
+    faer::set_global_parallelism(Par::Seq);
     let mut cohort = seeded_cohort(1200, 60, 2);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for i in 0..7 {
@@ -511,10 +513,10 @@ fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_thread
         })
     };
     let together = all(2);
-    assert_eq!(together.len(), 31);
+    assert_eq!(together.len(), 37);
     assert!(together == all(1), "bits depend on the number of threads");
     let full = full_survey(&cohort, &covariates, 64);
-    for i in [0, 5, 9, 20, 26, 30] {
+    for i in [0, 5, 9, 12, 26, 29, 30, 36] {
         let alone = run(
             &cohort,
             &covariates,
@@ -755,9 +757,7 @@ proptest! {
         let n = recipe.n;
         let covariates = Covariates::new(n, &cohort.columns);
         let full = full_survey(&cohort, &covariates, 64);
-        // The rule of when to stop speaks of t̂; the error of a fitted vector is of the order of the root of t̂'s.
-        let options =
-            AnalysisOptions { gate: recipe.gate, max_passes: 60, tolerance: 1e-6, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { gate: recipe.gate, ..AnalysisOptions::default() };
         let found = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
         prop_assert_eq!(found.len(), cohort.phenotypes.len());
         let mut operators: Vec<(&Vec<bool>, DenseOperator)> = Vec::new();

@@ -24,8 +24,8 @@ const WAITING_COLUMNS: usize = 3;
 /// Copies of a pass's block that exist at once: as assembled, cut into tiles' rows, summed, and joined.
 const PASS_COPIES: usize = 4;
 
-/// Passes that memory is planned for.
-const PLANNED_PASSES: usize = 10;
+/// Passes whose vectors memory is planned for; few phenotypes take more, and those that are done give theirs back.
+const PLANNED_PASSES: usize = 12;
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -40,7 +40,8 @@ impl Walk<'_> {
     fn columns_of(&self, prepared: &Prepared) -> usize {
         let shares_full_space = prepared.phenotype.mask == self.context.base;
         let (widest, kept) = if shares_full_space {
-            (1, PLANNED_PASSES)
+            // A vector and its leak a pass.
+            (1, 2 * PLANNED_PASSES)
         } else {
             let observed = prepared.phenotype.mask.iter().filter(|&&m| m).count();
             (
