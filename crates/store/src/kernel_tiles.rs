@@ -125,8 +125,9 @@ pub fn compute<T: Element + Feature>(
 /// K(x, S) α for new samples: `rows` holds their features (row-major, scaled as the training features), `alpha` the dual
 /// weights (n × m) of the training samples, the first n rows of `features`.
 ///
-/// The cross-kernel is formed block by block and never kept. Sums run over blocks of training samples in order. Cost: one
-/// kernel entry for each pair of a new and a training sample, 2 m flops each.
+/// The cross-kernel is formed block by block and never kept. Sums run over blocks of training samples in order, columns in
+/// panels of 32: a column's bits do not depend on its neighbours. Cost: one kernel entry for each pair of a new and a
+/// training sample, 2 m flops each with m rounded up to whole panels.
 ///
 /// # Errors
 /// When training features cannot be read or the kernel refuses a row.
@@ -137,12 +138,16 @@ pub fn cross_product<T: Element + Feature>(
     alpha: MatRef<'_, f32>,
 ) -> Result<Mat<f32>, KernelTilesError> {
     const SIDE: usize = 1024;
+    const PANEL: usize = 32;
+    let width = alpha.ncols().next_multiple_of(PANEL);
+    let mut padded = Mat::<f32>::zeros(alpha.nrows(), width);
+    padded.subcols_mut(0, alpha.ncols()).copy_from(alpha);
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
     let cache = RowCache::new(features, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
     let mut sums: Vec<Mat<f32>> = new_blocks
         .iter()
-        .map(|b| Mat::zeros(b.len() / n_features, alpha.ncols()))
+        .map(|b| Mat::zeros(b.len() / n_features, width))
         .collect();
     for block in 0..n.div_ceil(SIDE) {
         let (start, end) = cache.range(block);
@@ -156,14 +161,18 @@ pub fn cross_product<T: Element + Feature>(
                 tile.resize(new.n_rows() * (end - start), 0.0_f32);
                 kernel.tile(&new, &training, false, tile, end - start, scratch);
                 let k = MatRef::from_row_major_slice(tile, new.n_rows(), end - start);
-                matmul(
-                    sum.as_mut(),
-                    Accum::Add,
-                    k,
-                    alpha.subrows(start, end - start),
-                    1.0,
-                    Par::Seq,
-                );
+                let part = padded.subrows(start, end - start);
+                for first in (0..width).step_by(PANEL) {
+                    let panel = sum.subcols_mut(first, PANEL);
+                    matmul(
+                        panel,
+                        Accum::Add,
+                        k,
+                        part.subcols(first, PANEL),
+                        1.0,
+                        Par::Seq,
+                    );
+                }
                 Ok::<(), KernelTilesError>(())
             },
         )?;
@@ -171,7 +180,9 @@ pub fn cross_product<T: Element + Feature>(
     let mut product = Mat::zeros(rows.len() / n_features, alpha.ncols());
     let mut start = 0;
     for sum in &sums {
-        product.subrows_mut(start, sum.nrows()).copy_from(sum);
+        product
+            .subrows_mut(start, sum.nrows())
+            .copy_from(sum.subcols(0, alpha.ncols()));
         start += sum.nrows();
     }
     Ok(product)

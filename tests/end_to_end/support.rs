@@ -48,7 +48,7 @@ pub struct Cohort {
     pub features: String,
     pub phenotypes: String,
     pub covariates: String,
-    _folder: tempfile::TempDir,
+    pub _folder: tempfile::TempDir,
 }
 
 /// Simulates a cohort.

@@ -1,0 +1,6 @@
+//! End to end: tables in, stopping times and predictions out.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod options;
+mod run;
+mod support;
