@@ -37,7 +37,7 @@ impl Default for AnalysisOptions {
             alpha: 0.05,
             gate: true,
             test_only: false,
-            max_passes: 24,
+            max_passes: 40,
             tolerance: 3e-5,
             seed: 0,
         }
