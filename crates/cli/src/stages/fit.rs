@@ -21,8 +21,9 @@ use crate::run_directory::Stage;
 /// Columns of a tall f32 block that a phenotype's values and mask are worth while they wait in a batch.
 const WAITING_COLUMNS: usize = 3;
 
-/// Copies of a pass's block that exist at once: as assembled, cut into tiles' rows, summed, and joined.
-const PASS_COPIES: usize = 4;
+/// Copies of a pass's block that exist at once: as assembled, with it cut into tiles' rows and their sums, or the sums and
+/// the product joined from them.
+const PASS_COPIES: usize = 3;
 
 /// Passes whose vectors memory is planned for; few phenotypes take more, and those that are done give theirs back.
 const PLANNED_PASSES: usize = 12;
@@ -36,20 +37,22 @@ struct Walk<'c> {
 }
 
 impl Walk<'_> {
-    /// Columns of n f32 values that a phenotype needs.
+    /// Columns of n f32 values that a phenotype needs at most: in its first pass, the widest, or in its last, when it keeps most.
     fn columns_of(&self, prepared: &Prepared) -> usize {
         let shares_full_space = prepared.phenotype.mask == self.context.base;
-        let (widest, kept) = if shares_full_space {
-            // A vector and its leak a pass.
-            (1, 2 * PLANNED_PASSES)
+        // Columns of the first pass, of a later one, and kept from each.
+        let (first, later, kept) = if shares_full_space {
+            // A vector and its leak.
+            (1, 1, 2)
         } else {
             let observed = prepared.phenotype.mask.iter().filter(|&&m| m).count();
-            (
-                columns_of_first_pass(observed, &self.context.covariates),
-                (1 + mask_probes(observed)) * PLANNED_PASSES,
-            )
+            let block = 1 + mask_probes(observed);
+            let first = columns_of_first_pass(observed, &self.context.covariates);
+            (first, block, block)
         };
-        WAITING_COLUMNS + PASS_COPIES * widest + kept
+        let first_pass = PASS_COPIES * first + kept;
+        let last_pass = PASS_COPIES * later + kept * PLANNED_PASSES;
+        WAITING_COLUMNS + first_pass.max(last_pass)
     }
 
     /// Analyses the phenotype columns in batches that fit the memory; hands each result on as it comes.
