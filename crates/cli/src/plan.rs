@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use ntkpipe_model::analysis::mask_probes;
-
 use crate::inputs::Inputs;
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stages::kernel;
@@ -14,8 +12,9 @@ const MULTIPLY_ADDS_PER_CORE: f64 = 45e9;
 /// Kernel entries a second of one core through the recursion, per hidden layer.
 const ENTRIES_PER_CORE: f64 = 400e6;
 
-/// Passes that a phenotype on all samples, and one on a mask of its own, usually takes.
-const USUAL_PASSES: [usize; 2] = [4, 8];
+/// Passes and vectors that a phenotype usually takes.
+const USUAL_PASSES: usize = 4;
+const USUAL_VECTORS: usize = 10;
 
 /// The plan as text: samples, phenotypes, tiles, bytes, multiply-adds, passes, memory, time.
 pub fn describe(
@@ -38,13 +37,11 @@ pub fn describe(
             own_masks += usize::from(values.iter().zip(base).any(|(v, &b)| b && !v.is_finite()));
         }
     }
-    let shared = m - own_masks;
     let square = (n as f64).powi(2);
     let kernel_work = square * p as f64 / 2.0;
-    let probes = mask_probes(n);
     let pass_columns = SPECTRUM_PASSES * FULL_PROBES
-        + shared * USUAL_PASSES[0]
-        + own_masks * (USUAL_PASSES[1] * (1 + probes) + rank + 1)
+        + m * USUAL_VECTORS
+        + own_masks * (rank + 1)
         + m;
     let pass_work = square * pass_columns as f64;
     let cores = rayon::current_num_threads() as f64;
@@ -78,12 +75,7 @@ pub fn describe(
         "passes over the kernel",
         format!(
             "{} + about {} for the phenotypes + 1",
-            SPECTRUM_PASSES,
-            if own_masks > 0 {
-                USUAL_PASSES[1]
-            } else {
-                USUAL_PASSES[0]
-            }
+            SPECTRUM_PASSES, USUAL_PASSES
         ),
     )?;
     line("memory bound", format!("{} bytes", settings.memory))?;

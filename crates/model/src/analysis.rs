@@ -1,12 +1,15 @@
 //! A batch of phenotypes, walked through the test and the fit, all sharing each pass over the kernel.
 //!
-//! Every phenotype keeps its own mask. The mask of all samples has its probes' space ready beforehand ([`survey`]) and
-//! its phenotypes join it; on any other mask each phenotype grows a small space of its own, from a few probes and
-//! itself. A phenotype's digits depend on its own values and mask alone.
+//! Every phenotype keeps its own mask. The probes' space of all samples is made once ([`survey`]) and tells each mask what its operator
+//! looks like; a phenotype then grows a small space of its own ([`Flow`]). On few samples the operator is
+//! decomposed as it stands. A phenotype's digits depend on its own values and mask alone.
 
 use crate::block;
 use crate::covariates::Covariates;
-use crate::krylov::{KrylovSpace, OwnSpace, Quadrature};
+use crate::eigen::symmetric_eigen;
+use crate::flow::{Flow, MOST_NEW_VECTORS, integrated_decay};
+use crate::krylov::{KrylovSpace, orthonormalise};
+use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments};
 use crate::score_test::NullLaw;
@@ -25,8 +28,10 @@ pub struct AnalysisOptions {
     pub test_only: bool,
     /// Most passes over the kernel that one phenotype may take.
     pub max_passes: usize,
-    /// Relative change over a pass below which t̂ and its interval count as settled.
+    /// Estimated relative error below which t̂ and its interval count as settled.
     pub tolerance: f64,
+    /// Masks of at most so many samples are decomposed as they stand.
+    pub direct: usize,
     /// Seed of the probes.
     pub seed: u64,
 }
@@ -38,30 +43,34 @@ impl Default for AnalysisOptions {
             gate: true,
             test_only: false,
             max_passes: 40,
-            tolerance: 3e-5,
+            tolerance: 5e-5,
+            direct: 512,
             seed: 0,
         }
     }
 }
 
-/// Change of −log10 p over a pass, relative above 1 and absolute below, at which p counts as settled.
-const P_VALUE_TOLERANCE: f64 = 1e-4;
+/// Size of the correction at t̂, in standard deviations of the phenotype, at which predictions count as settled: what is left
+/// after it is applied was a tenth of it or less wherever we could compare.
+const CORRECTION_TOLERANCE: f64 = 3e-3;
 
-/// Change of a fitted value over a pass, in standard deviations of the phenotype, at which predictions count as settled.
-const PREDICTION_TOLERANCE: f64 = 1e-3;
+/// Share of missing samples up to which the low-rank approximation's leading eigenvalues are near enough for the null law; beyond,
+/// some are computed.
+const FEW_MISSING: f64 = 0.25;
 
-/// Relative change of t̂ over a pass below which fitted values are watched.
-const INCREMENT_WATCH: f64 = 0.1;
+/// Leading eigenvalues computed for the null law of a mask with more missing, for up to half and beyond.
+const COMPUTED_LEADING: [usize; 2] = [8, 16];
 
-/// Pass before which the null law of a mask with few probes holds too few eigenvalues to be judged by its change.
-const FIRST_PASS_OF_LAW: usize = 5;
-
-/// Number of probes for a mask of `n_observed` samples other than the mask of all samples: 4, and more where the mask is small.
+/// Leading eigenvalues of the operator that the first pass computes on a mask that holds `n_observed` of `n` samples.
 ///
-/// The probes' estimate of the spectrum's tail has a relative error ∝ 1 / √(n_observed · probes), so their product is kept
-/// at 16,000 or above. It depends on the mask alone, never on what else is run.
-pub fn mask_probes(n_observed: usize) -> usize {
-    16_000_usize.div_ceil(n_observed.max(1)).clamp(4, 64)
+/// It depends on the mask alone, never on what else is run.
+fn computed_leading(n_observed: usize, n: usize) -> usize {
+    let missing = 1.0 - n_observed as f64 / n as f64;
+    match missing {
+        m if m <= FEW_MISSING => 0,
+        m if m <= 0.5 => COMPUTED_LEADING[0],
+        _ => COMPUTED_LEADING[1],
+    }
 }
 
 /// The operator of one mask with what all its phenotypes share: its exact moments and its probes' space.
@@ -224,55 +233,56 @@ pub enum Degenerate {
 struct Member {
     /// Its place in the batch.
     index: usize,
-    /// Its own block space; none where it joins the survey's.
-    space: Option<KrylovSpace>,
-    own: OwnSpace,
-    state: State,
-}
-
-/// How far a phenotype has come.
-#[derive(Default)]
-struct State {
     /// Σ (y − ȳ)² on its mask.
     variation: f64,
-    previous: Option<RemlFit>,
-    /// The fitted increment (I − exp(−t̂A)) r after the last pass, once t̂ is near.
-    increment: Option<Vec<f32>>,
-    log_p: Option<f64>,
-    settled_p: Option<TestResult>,
+    /// A time up to which the flow may matter, by the low-rank approximation.
+    horizon: f64,
+    flow: Flow,
+    test: Option<TestResult>,
+    /// The fit after the last pass, its estimated error and the size of its correction.
+    previous: Option<(RemlFit, f64)>,
     done: Option<(Option<FitResult>, f64)>,
     passes: usize,
 }
 
-impl Member {
-    /// Columns to be multiplied next, if any.
-    fn next(&self) -> Option<&Mat<f32>> {
-        match &self.space {
-            Some(space) => space.next(),
-            None => self.own.next(),
-        }
-    }
-}
-
 /// One mask with its phenotypes.
 struct Group<'s, 'a> {
-    survey: Option<&'s Survey<'a>>,
     operator: MaskedOperator<'a>,
-    moments: Option<Moments>,
+    model: LowRank<'s>,
+    /// Leading directions whose images refine the null law; multiplied in the first pass.
+    leading: Mat<f32>,
+    spectrum: Option<Spectrum>,
     members: Vec<Member>,
 }
 
 impl Group<'_, '_> {
     fn waiting(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|m| m.state.done.is_none())
+        self.members.iter().filter(|m| m.done.is_none())
     }
 
-    /// Columns of the covariates on the mask, whose products give the exact moments; none where they are known.
-    fn covariates(&self) -> Mat<f32> {
+    /// What the first pass multiplies beside the phenotypes: the covariates on the mask, whose products give the exact moments, and
+    /// the leading directions; nothing where the spectrum is known.
+    fn own_columns(&self) -> Mat<f32> {
         let q = self.operator.projection().orthonormal();
-        match self.moments {
-            None => block::narrow(q.as_ref()),
+        match self.spectrum {
+            None => block::hstack(&[&block::narrow(q.as_ref()), &self.leading]),
             Some(_) => Mat::zeros(q.nrows(), 0),
+        }
+    }
+}
+
+/// An operator's spectrum and what the test makes of it.
+#[derive(Clone)]
+struct Spectrum {
+    measure: OperatorMeasure,
+    law: NullLaw,
+}
+
+impl Spectrum {
+    fn new(measure: OperatorMeasure) -> Self {
+        Self {
+            law: NullLaw::new(&measure),
+            measure,
         }
     }
 }
@@ -293,46 +303,68 @@ pub fn analyse<K: Kernel>(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Analysis>, K::Error> {
     let mut results: Vec<Option<Analysis>> = vec![None; phenotypes.len()];
-    let mut groups = group(covariates, full, phenotypes, options.seed, &mut results);
+    let mut groups = Vec::new();
+    for started in group(kernel, covariates, full, phenotypes, options) {
+        let (group, finished) = started?;
+        for (i, analysis) in finished {
+            results[i] = Some(analysis);
+        }
+        groups.extend(group);
+    }
     let mut pass = 0;
     while pass < options.max_passes && groups.iter().any(|g| g.waiting().next().is_some()) {
         pass += 1;
-        step(kernel, &mut groups, pass, options)?;
+        step(kernel, full, &mut groups, pass, options)?;
         let waiting: usize = groups.iter().map(|g| g.waiting().count()).sum();
         progress(pass, phenotypes.len() - waiting);
     }
     for group in groups {
-        let (n_samples, n_covariates) = (group.operator.n_observed(), group.operator.rank());
         for member in group.members {
-            let (fit, r2) = member.state.done.unwrap_or((None, f64::NAN));
+            let (fit, r2) = member.done.unwrap_or((None, f64::NAN));
             results[member.index] = Some(Analysis {
-                n_samples,
-                n_covariates,
-                degenerate: None,
-                test: member.state.settled_p,
+                test: member.test,
                 fit,
                 in_sample_r2: r2.is_finite().then_some(r2),
-                passes: member.state.passes,
+                passes: member.passes,
+                ..untested(&group.operator, None)
             });
         }
     }
     Ok(results.into_iter().flatten().collect())
 }
 
-/// Columns that a phenotype alone on a mask of `n_observed` samples adds to the first pass, the widest: its vector, its
-/// probes and the covariates on its mask (their products give the exact trace).
-pub fn columns_of_first_pass(n_observed: usize, covariates: &Covariates) -> usize {
-    1 + mask_probes(n_observed) + covariates.rank()
+/// Columns that a phenotype alone on a mask of `n_observed` of `n` samples adds to the first pass, the widest: its first vectors, the
+/// covariates on its mask (their products give the exact trace) and the leading directions.
+pub fn columns_of_first_pass(n_observed: usize, n: usize, covariates: &Covariates) -> usize {
+    1 + MOST_NEW_VECTORS + covariates.rank() + computed_leading(n_observed, n)
 }
 
-/// Sorts phenotypes by mask, in order of first appearance, and starts their spaces.
-fn group<'s, 'a>(
+/// An analysis that says nothing yet.
+fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> Analysis {
+    Analysis {
+        n_samples: operator.n_observed(),
+        n_covariates: operator.rank(),
+        degenerate,
+        test: None,
+        fit: None,
+        in_sample_r2: None,
+        passes: 0,
+    }
+}
+
+type Started<'s, 'a, E> = Result<(Option<Group<'s, 'a>>, Vec<(usize, Analysis)>), E>;
+
+/// Sorts phenotypes by mask, in order of first appearance, and starts their spaces; finishes those on masks of few samples.
+fn group<'s, 'a, K: Kernel>(
+    kernel: &K,
     covariates: &'a Covariates,
     full: &'s Survey<'a>,
     phenotypes: &[Phenotype],
-    seed: u64,
-    results: &mut [Option<Analysis>],
-) -> Vec<Group<'s, 'a>> {
+    options: &AnalysisOptions,
+) -> Vec<Started<'s, 'a, K::Error>>
+where
+    K::Error: Send,
+{
     let mut masks: std::collections::HashMap<&[bool], usize> = std::collections::HashMap::new();
     let mut members: Vec<Vec<usize>> = Vec::new();
     for (i, phenotype) in phenotypes.iter().enumerate() {
@@ -342,7 +374,7 @@ fn group<'s, 'a>(
         });
         members[at].push(i);
     }
-    let started: Vec<(Group<'s, 'a>, Vec<(usize, Analysis)>)> = members
+    members
         .into_par_iter()
         .map(|indices| {
             let mask = &phenotypes[indices[0]].mask;
@@ -352,55 +384,58 @@ fn group<'s, 'a>(
             } else {
                 MaskedOperator::new(covariates, mask)
             };
-            let mut group = Group {
-                survey: is_full.then_some(full),
-                moments: is_full.then_some(full.moments),
-                operator,
-                members: Vec::new(),
-            };
-            let starts: Vec<Result<Member, Degenerate>> = indices
-                .par_iter()
-                .map(|&i| start(&group, i, &phenotypes[i].values, seed))
-                .collect();
-            let mut failed = Vec::new();
-            for (i, started) in indices.into_iter().zip(starts) {
-                match started {
-                    Ok(member) => group.members.push(member),
-                    Err(why) => failed.push((
-                        i,
-                        Analysis {
-                            n_samples: group.operator.n_observed(),
-                            n_covariates: group.operator.rank(),
-                            degenerate: Some(why),
-                            test: None,
-                            fit: None,
-                            in_sample_r2: None,
-                            passes: 0,
-                        },
-                    )),
+            let mut finished = Vec::new();
+            let mut residuals = Vec::new();
+            for i in indices {
+                match residual(&operator, &phenotypes[i].values) {
+                    Ok(residual) => residuals.push((i, residual)),
+                    Err(why) => finished.push((i, untested(&operator, Some(why)))),
                 }
             }
-            (group, failed)
+            if residuals.is_empty() {
+                return Ok((None, finished));
+            }
+            if operator.n_observed() <= options.direct {
+                let direct = Direct::new(kernel, operator)?;
+                let analyses = residuals
+                    .par_iter()
+                    .map(|(i, residual)| (*i, direct.analyse(residual, options)))
+                    .collect::<Vec<_>>();
+                finished.extend(analyses);
+                return Ok((None, finished));
+            }
+            let model = LowRank::new(&full.probes, (&full.operator, full.moments), &operator);
+            let leading = leading_directions(&model, &operator, kernel.n_samples());
+            let spectrum = is_full.then(|| Spectrum::new(full.measure()));
+            let guess = Spectrum::new(full.measure().on_mask(
+                operator.dof(),
+                full.moments,
+                model.values(),
+            ));
+            let members = residuals
+                .into_par_iter()
+                .map(|(i, residual)| start(&operator, &model, &guess, i, &residual, options))
+                .collect();
+            let group = Group {
+                operator,
+                model,
+                leading,
+                spectrum,
+                members,
+            };
+            Ok((Some(group), finished))
         })
-        .collect();
-    let mut groups = Vec::new();
-    for (group, failed) in started {
-        for (i, analysis) in failed {
-            results[i] = Some(analysis);
-        }
-        groups.push(group);
-    }
-    groups
+        .collect()
 }
 
-/// Projects a phenotype and starts its own space.
-fn start(
-    group: &Group<'_, '_>,
-    index: usize,
-    values: &[f64],
-    seed: u64,
-) -> Result<Member, Degenerate> {
-    let operator = &group.operator;
+/// r = P y with the size of y's variation.
+struct Residual {
+    values: Vec<f64>,
+    variation: f64,
+}
+
+/// Projects a phenotype.
+fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, Degenerate> {
     let mask = operator.projection().mask();
     if operator.dof() < 2 {
         return Err(Degenerate::TooFewSamples);
@@ -419,28 +454,68 @@ fn start(
     if variation <= 1e-24 * size || left <= 1e-20 * variation {
         return Err(Degenerate::Constant);
     }
-    let (space, own) = match group.survey {
-        Some(survey) => (None, OwnSpace::new(&survey.probes, &r)),
-        None => {
-            let probes = mask_probes(operator.n_observed());
-            let (space, start) = KrylovSpace::with_residual(operator, probes, seed, &r);
-            (Some(space), OwnSpace::within(&start))
-        }
-    };
-    Ok(Member {
-        index,
-        space,
-        own,
-        state: State {
-            variation,
-            ..State::default()
-        },
+    Ok(Residual {
+        values: r,
+        variation,
     })
+}
+
+/// The first vectors of Ṽ, orthonormal in single precision, as many as the null law wants computed.
+fn leading_directions(
+    model: &LowRank<'_>,
+    operator: &MaskedOperator<'_>,
+    n: usize,
+) -> Mat<f32> {
+    let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
+    let first = Mat::from_fn(model.values().len(), wanted, |i, j| f64::from(u8::from(i == j)));
+    let directions = model.combine(operator, first.as_ref());
+    orthonormalise(operator, directions, [].iter(), 1.0).0
+}
+
+/// Starts a phenotype's own space. One that is sure to be fitted begins with where the low-rank approximation would take it.
+fn start(
+    operator: &MaskedOperator<'_>,
+    model: &LowRank<'_>,
+    guess: &Spectrum,
+    index: usize,
+    residual: &Residual,
+    options: &AnalysisOptions,
+) -> Member {
+    let r = MatRef::from_column_major_slice(&residual.values, residual.values.len(), 1);
+    let c = model.coordinates(r);
+    let total: f64 = residual.values.iter().map(|v| v * v).sum();
+    let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
+    let mut nodes = model.values().to_vec();
+    let mut coefficients = c.col_as_slice(0).to_vec();
+    nodes.push(model.level());
+    coefficients.push((total - held).max(0.0).sqrt());
+    let dof = operator.dof();
+    let measure = PhenotypeMeasure::new(&nodes, &coefficients, dof, guess.measure.trace());
+    let fit = stopping_time::fit(&measure);
+    let largest = nodes.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let horizon = fit
+        .upper
+        .or(Some(2.0 * fit.time.time()))
+        .filter(|t| t.is_finite() && *t > 0.0)
+        .unwrap_or(1e3 / largest);
+    let is_sure = !options.gate || guess.law.log_p(measure.mean()) < (0.2 * options.alpha).ln();
+    let until = (is_sure && !options.test_only).then_some(horizon);
+    Member {
+        index,
+        variation: residual.variation,
+        horizon,
+        flow: Flow::new(operator, model, &residual.values, until),
+        test: None,
+        previous: None,
+        done: None,
+        passes: 0,
+    }
 }
 
 /// One pass over the kernel for every active group, and what follows from it.
 fn step<K: Kernel>(
     kernel: &K,
+    full: &Survey<'_>,
     groups: &mut [Group<'_, '_>],
     pass: usize,
     options: &AnalysisOptions,
@@ -449,24 +524,24 @@ fn step<K: Kernel>(
         .iter_mut()
         .filter(|g| g.waiting().next().is_some())
         .collect();
-    // Columns of the pass, group by group: covariates (for the moments, once), then each phenotype's.
-    let covariates: Vec<Mat<f32>> = active.iter().map(|g| g.covariates()).collect();
+    // Columns of the pass, group by group: its own (once), then each phenotype's.
+    let own: Vec<Mat<f32>> = active.iter().map(|g| g.own_columns()).collect();
     let indicators: Vec<Mat<f32>> = active
         .iter()
-        .filter(|g| g.moments.is_none())
+        .filter(|g| g.spectrum.is_none())
         .map(|g| g.operator.indicator())
         .collect();
     let mut columns: Vec<&Mat<f32>> = Vec::new();
     // Where each group's share of the products begins.
     let mut shares = Vec::new();
     let (mut at, mut at_square) = (0, 0);
-    for (group, q) in active.iter().zip(&covariates) {
+    for (group, own) in active.iter().zip(&own) {
         shares.push((at, at_square));
         let first = columns.len();
-        columns.push(q);
-        columns.extend(group.waiting().filter_map(Member::next));
+        columns.push(own);
+        columns.extend(group.waiting().filter_map(|m| m.flow.next()));
         at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
-        at_square += usize::from(group.moments.is_none());
+        at_square += usize::from(group.spectrum.is_none());
     }
     let x = block::hstack(&columns);
     drop(columns);
@@ -478,66 +553,38 @@ fn step<K: Kernel>(
     );
     let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
     drop(x);
-    active.into_par_iter().zip(covariates).zip(shares).for_each(
-        |((group, q), (mut at, at_square))| {
-            let operator = &group.operator;
-            let moments = *group.moments.get_or_insert_with(|| {
-                operator.moments(
-                    kernel.diagonal(),
-                    products.subcols(at, q.ncols()),
-                    squares.col_as_slice(at_square),
-                )
-            });
-            at += q.ncols();
-            let of_survey = group.survey.map(Survey::measure).map(Spectrum::new);
+    active.into_par_iter().zip(own).zip(shares).for_each(
+        |((group, own), (mut at, at_square))| {
+            if group.spectrum.is_none() {
+                let row_squares = squares.col_as_slice(at_square);
+                let products = products.subcols(at, own.ncols());
+                group.spectrum = Some(spectrum_of(kernel.diagonal(), full, group, products, row_squares));
+            }
+            at += own.ncols();
+            let Group {
+                operator,
+                model,
+                spectrum: Some(spectrum),
+                members,
+                ..
+            } = group
+            else {
+                unreachable!("the spectrum was set above")
+            };
             let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
-            for member in group.members.iter_mut().filter(|m| m.state.done.is_none()) {
-                let width = member.next().map_or(0, Mat::ncols);
+            for member in members.iter_mut().filter(|m| m.done.is_none()) {
+                let width = member.flow.next().map_or(0, Mat::ncols);
                 waiting.push((member, products.subcols(at, width)));
                 at += width;
             }
             waiting.into_par_iter().for_each(|(member, product)| {
-                member.state.passes = pass;
-                let Member {
-                    space, own, state, ..
-                } = member;
-                let of_own;
-                let situation = match (&mut *space, group.survey.zip(of_survey.as_ref())) {
-                    (Some(space), _) => {
-                        if product.ncols() > 0 {
-                            space.extend(operator, product);
-                        }
-                        let measure = OperatorMeasure::new(operator.dof(), moments, space);
-                        of_own = Spectrum::new(measure);
-                        Situation {
-                            operator,
-                            space,
-                            own,
-                            spectrum: &of_own,
-                            law_is_final: space.is_exhausted(),
-                            complete: space.is_exhausted(),
-                        }
-                    }
-                    (None, Some((survey, spectrum))) => {
-                        if product.ncols() > 0 {
-                            own.extend(operator, &survey.probes, product);
-                        }
-                        Situation {
-                            operator,
-                            space: &survey.probes,
-                            own,
-                            spectrum,
-                            law_is_final: true,
-                            complete: own.next().is_none(),
-                        }
-                    }
-                    (None, None) => unreachable!("a phenotype without a space joins the survey's"),
-                };
-                assess(state, &situation, options);
-                if state.done.is_some() {
-                    state.increment = None;
-                    *space = None;
-                    *own = OwnSpace::default();
+                member.passes = pass;
+                if product.ncols() > 0 {
+                    member.flow.extend(operator, model, product);
+                }
+                assess(member, operator, model, spectrum, options);
+                if member.done.is_some() {
+                    member.flow.release();
                 }
             });
         },
@@ -545,126 +592,101 @@ fn step<K: Kernel>(
     Ok(())
 }
 
-/// An operator's spectrum and what the test makes of it.
-struct Spectrum {
-    measure: OperatorMeasure,
-    law: NullLaw,
-}
-
-impl Spectrum {
-    fn new(measure: OperatorMeasure) -> Self {
-        Self {
-            law: NullLaw::new(&measure),
-            measure,
-        }
-    }
-}
-
-/// What a phenotype is assessed on after a pass.
-struct Situation<'x, 'a> {
-    operator: &'x MaskedOperator<'a>,
-    space: &'x KrylovSpace,
-    own: &'x OwnSpace,
-    spectrum: &'x Spectrum,
-    /// Whether no further pass will change the null law.
-    law_is_final: bool,
-    /// Whether no further pass will change anything.
-    complete: bool,
+/// The spectrum of a mask of its own after the first pass: exact moments, the leading eigenvalues computed as far as directions were
+/// multiplied (Rayleigh–Ritz) and from the low-rank approximation beyond.
+fn spectrum_of(
+    diagonal: &[f64],
+    full: &Survey<'_>,
+    group: &Group<'_, '_>,
+    products: MatRef<'_, f32>,
+    row_squares: &[f32],
+) -> Spectrum {
+    let Group {
+        operator, leading, ..
+    } = group;
+    let rank = operator.rank();
+    let moments = operator.moments(diagonal, products.subcols(0, rank), row_squares);
+    let images = operator.image(products.subcols(rank, leading.ncols()));
+    let computed = symmetric_eigen(block::inner(leading.as_ref(), images.as_ref()).as_ref());
+    let mut values = computed.values;
+    values.extend(group.model.values().iter().skip(leading.ncols()));
+    values.sort_by(|a, b| b.total_cmp(a));
+    Spectrum::new(full.measure().on_mask(operator.dof(), moments, &values))
 }
 
 /// Settles the test, then the fit, of one phenotype after a pass.
-fn assess(state: &mut State, now: &Situation<'_, '_>, options: &AnalysisOptions) {
-    let dof = now.operator.dof();
-    let projection = now.own.project(now.space);
-    let quadrature = projection.quadrature();
+fn assess(
+    member: &mut Member,
+    operator: &MaskedOperator<'_>,
+    model: &LowRank<'_>,
+    spectrum: &Spectrum,
+    options: &AnalysisOptions,
+) {
+    let quadrature = member.flow.quadrature();
+    let dof = operator.dof();
     let measure = PhenotypeMeasure::new(
         &quadrature.nodes,
         &quadrature.coefficients,
         dof,
-        now.spectrum.measure.trace(),
+        spectrum.measure.trace(),
     );
-    let complete = now.complete;
-    let last = complete || state.passes >= options.max_passes;
-    let variation = state.variation;
+    let variation = member.variation;
     let r2 = |t: f64| 1.0 - measure.residual_squared(t) / variation;
-
-    if state.settled_p.is_none() {
-        let ratio = measure.mean();
-        let log_p = now.spectrum.law.log_p(ratio);
-        let size = |l: f64| -l / std::f64::consts::LN_10;
-        let change = state
-            .log_p
-            .map_or(f64::INFINITY, |before| (size(log_p) - size(before)).abs());
-        state.log_p = Some(log_p);
-        let is_settled = state.passes >= FIRST_PASS_OF_LAW
-            && log_p.is_finite()
-            && change <= P_VALUE_TOLERANCE * size(log_p).max(1.0);
-        if now.law_is_final || last || is_settled {
-            state.settled_p = Some(TestResult {
-                score: dof as f64 * ratio,
-                log_p,
-                warranted: log_p < options.alpha.ln(),
-            });
-        }
-    }
-    if let Some(test) = state.settled_p
-        && (options.test_only || (options.gate && !test.warranted))
-    {
-        state.done = Some((None, r2(0.0)));
-        return;
-    }
-    if options.test_only {
+    let test = *member.test.get_or_insert_with(|| {
+        test_of(spectrum, dof, member.flow.score_ratio(), options)
+    });
+    if options.test_only || (options.gate && !test.warranted) {
+        member.done = Some((None, r2(0.0)));
         return;
     }
     let reml = stopping_time::fit(&measure);
-    let error = if complete {
-        0.0
-    } else {
-        state
-            .previous
-            .map_or(f64::INFINITY, |before| change(&before, &reml))
+    let t = reml.time.time();
+    // Early on t̂ may be infinite or far off: then the approximation knows better.
+    let until = match reml.upper {
+        Some(upper) if upper < 8.0 * member.horizon => upper,
+        Some(_) => 8.0 * member.horizon,
+        None => 2.0 * member.horizon,
     };
-    state.previous = Some(reml);
-    let moved = if complete {
-        0.0
-    } else if error <= INCREMENT_WATCH {
-        increment_change(state, now, &quadrature, reml.time.time())
-    } else {
-        f64::INFINITY
-    };
-    let converged = error <= options.tolerance && moved <= PREDICTION_TOLERANCE;
-    if state.settled_p.is_some() && (converged || last) {
-        let fit = finish(now, &quadrature, &measure, reml, error, converged);
-        state.done = Some((Some(fit), r2(reml.time.time())));
+    let correction = member
+        .flow
+        .correction(operator, model, &quadrature, until, t.min(until));
+    let sd = (variation / operator.n_observed() as f64).sqrt();
+    let size = correction.largest() / sd;
+    let (mut error, mut is_complete) = (f64::INFINITY, false);
+    if let Some((before, former_size)) = member.previous {
+        error = change(&before, &reml) * (size / former_size).min(1.0);
+    }
+    member.previous = Some((reml, size));
+    let settled = |error: f64| error <= options.tolerance && size <= CORRECTION_TOLERANCE;
+    let last = member.passes >= options.max_passes;
+    if !settled(error) && !last {
+        member.flow.follow(operator, correction);
+        is_complete = member.flow.next().is_none();
+        if is_complete {
+            error = 0.0;
+        }
+    }
+    if is_complete || settled(error) || last {
+        let fit = Fit {
+            operator,
+            spectrum,
+            measure: &measure,
+            reml,
+            error,
+            converged: is_complete || settled(error),
+        };
+        let dual = member.flow.dual(operator, model, &quadrature, t);
+        member.done = Some((Some(fit.finish(dual)), r2(t)));
     }
 }
 
-/// Largest change of a fitted increment (I − exp(−tA)) r over the last pass, in standard deviations of the phenotype; infinite when
-/// there is none from the pass before.
-fn increment_change(
-    state: &mut State,
-    now: &Situation<'_, '_>,
-    quadrature: &Quadrature,
-    t: f64,
-) -> f64 {
-    let joint = quadrature.apply(|l| -(-t * l.max(0.0)).exp_m1());
-    let increment: Vec<f32> = now
-        .own
-        .combine(now.space, &joint)
-        .into_iter()
-        .map(|v| v as f32)
-        .collect();
-    let sd = (state.variation / now.operator.n_observed() as f64).sqrt();
-    let change = state.increment.as_ref().map_or(f64::INFINITY, |before| {
-        before
-            .iter()
-            .zip(&increment)
-            .map(|(a, b)| f64::from((a - b).abs()))
-            .fold(0.0, f64::max)
-            / sd
-    });
-    state.increment = Some(increment);
-    change
+fn test_of(spectrum: &Spectrum, dof: usize, ratio: f64, options: &AnalysisOptions) -> TestResult {
+    let log_p = spectrum.law.log_p(ratio);
+    TestResult {
+        score: dof as f64 * ratio,
+        log_p,
+        warranted: log_p < options.alpha.ln(),
+    }
 }
 
 /// Largest relative change between two fits of the time and its interval; infinite when the kind of answer changed.
@@ -687,37 +709,108 @@ fn change(before: &RemlFit, after: &RemlFit) -> f64 {
         .max(relative(before.upper, after.upper))
 }
 
-fn finish(
-    now: &Situation<'_, '_>,
-    quadrature: &Quadrature,
-    measure: &PhenotypeMeasure,
+/// A fit with what its result is made from.
+struct Fit<'x, 'a> {
+    operator: &'x MaskedOperator<'a>,
+    spectrum: &'x Spectrum,
+    measure: &'x PhenotypeMeasure,
     reml: RemlFit,
     error: f64,
     converged: bool,
-) -> FitResult {
-    let t = reml.time.time();
-    let n = now.operator.n_observed() as f64;
-    // φ_t(λ) = (1 − exp(−tλ)) / λ, φ_t(0) = t; α = (1/n) Σ φ_t(λᵢ) cᵢ uᵢ. At t = ∞ directions of rounding size stay untouched.
-    let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
-    let phi = |l: f64| {
-        let l = l.max(0.0);
-        if t.is_infinite() {
-            if l > 1e-6 * largest { 1.0 / l } else { 0.0 }
-        } else if l * t < 1e-12 {
-            t
-        } else {
-            -(-t * l).exp_m1() / l
+}
+
+impl Fit<'_, '_> {
+    /// The result; `dual` is n α.
+    fn finish(self, dual: Vec<f64>) -> FitResult {
+        let n = self.operator.n_observed() as f64;
+        let t = self.reml.time.time();
+        FitResult {
+            reml: self.reml,
+            error: self.error,
+            converged: self.converged,
+            effective_dof: self.spectrum.measure.effective_dof(t),
+            noise_variance: self.measure.noise_variance(t),
+            dual: dual.iter().map(|a| (a / n) as f32).collect(),
+            curve: curve(self.measure, &self.spectrum.measure, &self.reml),
         }
-    };
-    let dual = now.own.combine(now.space, &quadrature.apply(phi));
-    FitResult {
-        reml,
-        error,
-        converged,
-        effective_dof: now.spectrum.measure.effective_dof(t),
-        noise_variance: measure.noise_variance(t),
-        dual: dual.iter().map(|a| (a / n) as f32).collect(),
-        curve: curve(measure, &now.spectrum.measure, &reml),
+    }
+}
+
+/// The operator of a mask of few samples, decomposed as it stands.
+struct Direct<'a> {
+    operator: MaskedOperator<'a>,
+    observed: Vec<usize>,
+    spectrum: Spectrum,
+    /// Eigenvectors on the observed samples, a column each.
+    vectors: Mat<f64>,
+}
+
+impl<'a> Direct<'a> {
+    /// Cost: O(n_S³) and n_S² entries of the kernel.
+    fn new<K: Kernel>(kernel: &K, operator: MaskedOperator<'a>) -> Result<Self, K::Error> {
+        let mask = operator.projection().mask();
+        let observed: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
+        let k = kernel.submatrix(&observed)?;
+        let n = observed.len();
+        let q = operator.projection().orthonormal();
+        let q = Mat::from_fn(n, q.ncols(), |i, j| q[(observed[i], j)]);
+        let h = Mat::from_fn(n, n, |i, j| f64::from(k[(i, j)]) / n as f64);
+        let off = |a: &Mat<f64>| a - &q * (q.transpose() * a);
+        // P H P, with the covariates' directions moved below every other, so that they are the last.
+        let below = 1.0 + (0..n).map(|i| h[(i, i)]).sum::<f64>();
+        let a = off(&off(&h).transpose().to_owned()) - below * &q * q.transpose();
+        let eigen = symmetric_eigen(a.as_ref());
+        let dof = operator.dof();
+        Ok(Self {
+            spectrum: Spectrum::new(OperatorMeasure::of_spectrum(eigen.values[..dof].to_vec())),
+            vectors: eigen.vectors.subcols(0, dof).to_owned(),
+            operator,
+            observed,
+        })
+    }
+
+    fn analyse(&self, residual: &Residual, options: &AnalysisOptions) -> Analysis {
+        let r = Mat::from_fn(self.observed.len(), 1, |i, _| residual.values[self.observed[i]]);
+        let coefficients = self.vectors.transpose() * &r;
+        let nodes = self.spectrum.measure.leading();
+        let dof = self.operator.dof();
+        let trace = self.spectrum.measure.trace();
+        let measure = PhenotypeMeasure::new(nodes, coefficients.col_as_slice(0), dof, trace);
+        let test = test_of(&self.spectrum, dof, measure.mean(), options);
+        let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / residual.variation);
+        let tested = Analysis {
+            test: Some(test),
+            in_sample_r2: r2(0.0),
+            passes: 1,
+            ..untested(&self.operator, None)
+        };
+        if options.test_only || (options.gate && !test.warranted) {
+            return tested;
+        }
+        let reml = stopping_time::fit(&measure);
+        let t = reml.time.time();
+        let largest = nodes.first().copied().unwrap_or(0.0);
+        let weights = Mat::from_fn(nodes.len(), 1, |i, _| {
+            integrated_decay(t, nodes[i], largest) * coefficients[(i, 0)]
+        });
+        let on_observed = &self.vectors * weights;
+        let mut dual = vec![0.0; residual.values.len()];
+        for (i, &sample) in self.observed.iter().enumerate() {
+            dual[sample] = on_observed[(i, 0)];
+        }
+        let fit = Fit {
+            operator: &self.operator,
+            spectrum: &self.spectrum,
+            measure: &measure,
+            reml,
+            error: 0.0,
+            converged: true,
+        };
+        Analysis {
+            fit: Some(fit.finish(dual)),
+            in_sample_r2: r2(t),
+            ..tested
+        }
     }
 }
 

@@ -84,23 +84,64 @@ pub fn add_product<A: Stored>(
 ) {
     assert_eq!(y.nrows(), a.nrows());
     assert_eq!(a.ncols(), c.nrows());
-    let n = y.nrows();
-    if n == 0 || a.ncols() == 0 || c.ncols() == 0 {
+    if a.ncols() == 0 || c.ncols() == 0 {
         return;
     }
+    for_row_chunks(y, |start, head| {
+        let wide = widen(a, start, head.nrows());
+        matmul(head, Accum::Add, wide.as_ref(), c, scale, Par::Seq);
+    });
+}
+
+/// Hands each chunk of rows with its first row's index to `work`, in parallel.
+fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sync) {
+    let n = y.nrows();
     let mut parts = Vec::with_capacity(n.div_ceil(CHUNK_ROWS));
     let mut rest = y;
     let mut start = 0;
     while start < n {
         let len = CHUNK_ROWS.min(n - start);
         let (head, tail) = rest.split_at_row_mut(len);
-        parts.push((start, len, head));
+        parts.push((start, head));
         rest = tail;
         start += len;
     }
-    parts.into_par_iter().for_each(|(start, len, head)| {
-        let wide = widen(a, start, len);
-        matmul(head, Accum::Add, wide.as_ref(), c, scale, Par::Seq);
+    parts.into_par_iter().for_each(|(start, head)| work(start, head));
+}
+
+/// A'B as [`inner`], with f32 products inside a chunk of rows: half the memory traffic and an error of 1e-6 relative.
+pub fn quick_inner(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f64> {
+    assert_eq!(a.nrows(), b.nrows());
+    let partial: Vec<Mat<f32>> = chunks(a.nrows())
+        .map(|(start, len)| {
+            let mut product = Mat::<f32>::zeros(a.ncols(), b.ncols());
+            let (a, b) = (a.subrows(start, len), b.subrows(start, len));
+            matmul(product.as_mut(), Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
+            product
+        })
+        .collect();
+    let mut sum = Mat::<f64>::zeros(a.ncols(), b.ncols());
+    for p in &partial {
+        for j in 0..b.ncols() {
+            for i in 0..a.ncols() {
+                sum[(i, j)] += f64::from(p[(i, j)]);
+            }
+        }
+    }
+    sum
+}
+
+/// Y ← Y + A C with f32 products; as [`add_product`] otherwise.
+pub fn quick_add_product(y: MatMut<'_, f64>, a: MatRef<'_, f32>, c: MatRef<'_, f32>) {
+    for_row_chunks(y, |start, mut head| {
+        let a = a.subrows(start, head.nrows());
+        let mut product = Mat::<f32>::zeros(a.nrows(), c.ncols());
+        matmul(product.as_mut(), Accum::Replace, a, c, 1.0, Par::Seq);
+        for j in 0..c.ncols() {
+            for i in 0..a.nrows() {
+                head[(i, j)] += f64::from(product[(i, j)]);
+            }
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use faer::{Mat, MatRef};
 /// A symmetric kernel on n samples that multiplies blocks of vectors, perhaps out of core.
 pub trait Kernel: Sync {
     /// Why a product may fail (an unreadable tile, say).
-    type Error;
+    type Error: Send;
 
     /// Number of samples n.
     fn n_samples(&self) -> usize;
@@ -26,6 +26,14 @@ pub trait Kernel: Sync {
         x: MatRef<'_, f32>,
         squared: MatRef<'_, f32>,
     ) -> Result<(Mat<f32>, Mat<f32>), Self::Error>;
+
+    /// K on the given samples, s × s, for few of them.
+    ///
+    /// Cost: s² entries read.
+    ///
+    /// # Errors
+    /// When a part of the kernel cannot be read.
+    fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
 }
 
 /// A = P K[S,S] P / n_S for one mask S.

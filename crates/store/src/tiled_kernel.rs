@@ -1,5 +1,6 @@
 //! The kernel in square tiles on disk: computed once, multiplied from memory maps ever after.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -218,6 +219,31 @@ impl Kernel for TiledKernel {
         &self.diagonal
     }
 
+    fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, ZarrError> {
+        let tile = self.tile_side();
+        // Samples by row of tiles, with their places.
+        let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+        for (place, &sample) in samples.iter().enumerate() {
+            by_row
+                .entry(sample / tile)
+                .or_default()
+                .push((place, sample % tile));
+        }
+        let mut sub = Mat::zeros(samples.len(), samples.len());
+        for (&i, rows) in &by_row {
+            for (&j, columns) in by_row.range(..=i) {
+                let chunk = self.tile(i, j)?;
+                for &(a, r) in rows {
+                    for &(b, c) in columns {
+                        sub[(a, b)] = chunk[r * tile + c];
+                        sub[(b, a)] = chunk[r * tile + c];
+                    }
+                }
+            }
+        }
+        Ok(sub)
+    }
+
     /// Each tile is mapped once and serves both triangles, on one thread; the next round's tiles are asked for ahead.
     fn multiply(
         &self,
@@ -343,6 +369,9 @@ mod tests {
         let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
         let (products, squares) = tiled.multiply(x.as_ref(), s.as_ref()).unwrap();
         let k2 = Mat::from_fn(75, 75, |i, j| k[(i, j)] * k[(i, j)]);
+        let chosen = [3, 17, 15, 74, 40];
+        let sub = tiled.submatrix(&chosen).unwrap();
+        assert_eq!(sub, Mat::from_fn(5, 5, |i, j| k[(chosen[i], chosen[j])]));
         assert!((products - &k * &x).norm_max() < 1e-4);
         assert!((squares - k2 * &s).norm_max() < 1e-4);
         assert_eq!(tiled.traffic().0, 1);

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use ntkpipe_model::analysis::{
-    Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass, mask_probes,
+    Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass,
 };
+use ntkpipe_model::flow::MOST_NEW_VECTORS;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
@@ -25,8 +26,11 @@ const WAITING_COLUMNS: usize = 3;
 /// the product joined from them.
 const PASS_COPIES: usize = 3;
 
-/// Passes whose vectors memory is planned for; few phenotypes take more, and those that are done give theirs back.
-const PLANNED_PASSES: usize = 12;
+/// Vectors that memory is planned for; few phenotypes take more, and those that are done give theirs back.
+const PLANNED_VECTORS: usize = 20;
+
+/// Columns kept for each vector: itself and its image.
+const KEPT: usize = 2;
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -39,20 +43,14 @@ struct Walk<'c> {
 impl Walk<'_> {
     /// Columns of n f32 values that a phenotype needs at most: in its first pass, the widest, or in its last, when it keeps most.
     fn columns_of(&self, prepared: &Prepared) -> usize {
-        let shares_full_space = prepared.phenotype.mask == self.context.base;
-        // Columns of the first pass, of a later one, and kept from each.
-        let (first, later, kept) = if shares_full_space {
-            // A vector and its leak.
-            (1, 1, 2)
+        let first = if prepared.phenotype.mask == self.context.base {
+            1 + MOST_NEW_VECTORS
         } else {
             let observed = prepared.phenotype.mask.iter().filter(|&&m| m).count();
-            let block = 1 + mask_probes(observed);
-            let first = columns_of_first_pass(observed, &self.context.covariates);
-            (first, block, block)
+            columns_of_first_pass(observed, self.context.base.len(), &self.context.covariates)
         };
-        let first_pass = PASS_COPIES * first + kept;
-        let last_pass = PASS_COPIES * later + kept * PLANNED_PASSES;
-        WAITING_COLUMNS + first_pass.max(last_pass)
+        let last = PASS_COPIES * MOST_NEW_VECTORS + KEPT * PLANNED_VECTORS;
+        WAITING_COLUMNS + (PASS_COPIES * first).max(last)
     }
 
     /// Analyses the phenotype columns in batches that fit the memory; hands each result on as it comes.

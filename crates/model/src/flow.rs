@@ -1,0 +1,366 @@
+//! The gradient flow y' = −A y, y(0) = r of one phenotype, by Galerkin projection on a space that its own error enlarges.
+//!
+//! On an orthonormal W that begins with r, with T = W'AW and L = (I − WW') A W:
+//!
+//! ```text
+//!     y_W(t) = W exp(−tT) W'r        y_W' + A y_W = L c(t),   c(t) = exp(−tT) W'r
+//!     y(t) = y_W(t) − ∫₀ᵗ exp(−(t−s)A) L c(s) ds ≈ y_W(t) − δ(t),   δ(t) = ∫₀ᵗ exp(−(t−s)B) L c(s) ds
+//! ```
+//!
+//! B ≈ A is the [`LowRank`] approximation, so that δ costs no pass over the kernel (Botchev, Grimm & Hochbruck 2013 iterate on
+//! such a residual). Three uses: the leading principal components of δ over time are the next vectors of W, as many as matter;
+//! δ at the stopping time is, to a tenth, the error of y_W there; and the dual weights are corrected by it. r'y_W(t) errs by the
+//! square of δ only.
+
+use crate::block;
+use crate::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::krylov::{BREAKDOWN, column_scale, orthonormalise, remove};
+use crate::low_rank::LowRank;
+use crate::operator::MaskedOperator;
+use faer::{Mat, MatRef};
+
+/// Times at which δ is looked at, as shares of the largest time that matters.
+const TIMES: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0];
+
+/// Most vectors that one pass adds.
+pub const MOST_NEW_VECTORS: usize = 4;
+
+/// A principal component of δ matters when its size is above this share of the largest ...
+const RELATIVE_SIZE: f64 = 0.03;
+
+/// ... and above this share of |r|.
+const ABSOLUTE_SIZE: f64 = 2e-6;
+
+/// One phenotype's space W with the images of its vectors.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// |r|; W'r = |r| e₁.
+    norm: f64,
+    /// W in blocks, orthonormal; the last may lack its image.
+    vectors: Vec<Mat<f32>>,
+    /// A W, as far as known.
+    images: Vec<Mat<f32>>,
+    /// Ṽ'W and Ṽ'AW as far as images are known, a block each.
+    shadows: Vec<(Mat<f64>, Mat<f64>)>,
+    /// T on the vectors that have images.
+    projected: Mat<f64>,
+}
+
+/// The measure of r under A as the space knows it: r'f(A)r ≈ Σ cᵢ² f(θᵢ).
+#[derive(Clone, Debug)]
+pub struct Quadrature {
+    /// θ, descending.
+    pub nodes: Vec<f64>,
+    /// c; Σ c² = |r|².
+    pub coefficients: Vec<f64>,
+    /// Eigenvectors of T.
+    vectors: Mat<f64>,
+}
+
+/// δ at some times.
+#[derive(Clone, Debug)]
+pub struct Correction {
+    /// n × (the times looked at), then the stopping time's.
+    values: Mat<f64>,
+}
+
+impl Correction {
+    /// max |δ| at the stopping time.
+    pub fn largest(&self) -> f64 {
+        let last = self.values.col_as_slice(self.values.ncols() - 1);
+        last.iter().fold(0.0, |most, v| v.abs().max(most))
+    }
+}
+
+impl Flow {
+    /// Starts from the projected residual `r` (n values); with `until`, W also begins with the leading components of
+    /// exp(−tB) r up to that time.
+    ///
+    /// Cost: 4 n m flops for a [`LowRank`] of m dimensions, times 8 with `until`.
+    pub fn new(
+        operator: &MaskedOperator<'_>,
+        model: &LowRank<'_>,
+        r: &[f64],
+        until: Option<f64>,
+    ) -> Self {
+        let r = MatRef::from_column_major_slice(r, r.len(), 1);
+        let norm = column_scale(&r.to_owned());
+        let first = Mat::from_fn(r.nrows(), 1, |i, _| (r[(i, 0)] / norm) as f32);
+        let mut flow = Self {
+            norm,
+            vectors: vec![first],
+            images: Vec::new(),
+            shadows: Vec::new(),
+            projected: Mat::zeros(0, 0),
+        };
+        if let Some(until) = until {
+            // exp(−tB) r is exp(−tμ) (r + Ṽ (exp(−t(β − μ)) − 1) Ṽ'r); the part along r is in W.
+            let c = model.coordinates(r);
+            let level = model.level();
+            let weights = Mat::from_fn(c.nrows(), TIMES.len(), |i, k| {
+                let t = until * TIMES[k];
+                (-t * level).exp() * (-t * (model.values()[i] - level)).exp_m1() * c[(i, 0)]
+            });
+            flow.enlarge(operator, model.combine(operator, weights.as_ref()));
+            if let [first, second] = &flow.vectors[..] {
+                flow.vectors = vec![block::hstack(&[first, second])];
+            }
+        }
+        flow
+    }
+
+    /// Gives back the memory of a flow that is done.
+    pub fn release(&mut self) {
+        self.vectors = Vec::new();
+        self.images = Vec::new();
+    }
+
+    /// The vectors to multiply next, or `None` when W holds all that r reaches.
+    pub fn next(&self) -> Option<&Mat<f32>> {
+        self.vectors.get(self.images.len())
+    }
+
+    /// Takes the kernel's product with [`Flow::next`]. Cost: 2 n c (m + 2 j + 4 rank Z) flops for c columns and j vectors.
+    pub fn extend(
+        &mut self,
+        operator: &MaskedOperator<'_>,
+        model: &LowRank<'_>,
+        product: MatRef<'_, f32>,
+    ) {
+        let image = operator.image(product);
+        let new = &self.vectors[self.images.len()];
+        let wide = Mat::from_fn(new.nrows(), new.ncols(), |i, j| f64::from(new[(i, j)]));
+        self.shadows
+            .push((model.coordinates(wide.as_ref()), model.coordinates(image.as_ref())));
+        let (before, c) = (self.projected.nrows(), new.ncols());
+        let mut column = Mat::<f64>::zeros(before + c, c);
+        let mut start = 0;
+        for w in &self.vectors[..=self.images.len()] {
+            let part = block::inner(w.as_ref(), image.as_ref());
+            column.subrows_mut(start, w.ncols()).copy_from(&part);
+            start += w.ncols();
+        }
+        let former = std::mem::replace(&mut self.projected, Mat::zeros(0, 0));
+        self.projected = Mat::from_fn(before + c, before + c, |i, j| match (i < before, j < before) {
+            (true, true) => former[(i, j)],
+            (_, false) if i < before => column[(i, j - before)],
+            (false, true) => column[(j, i - before)],
+            _ => 0.5 * (column[(i, j - before)] + column[(j, i - before)]),
+        });
+        self.images.push(block::narrow(image.as_ref()));
+    }
+
+    /// The measure of r.
+    pub fn quadrature(&self) -> Quadrature {
+        let SymmetricEigen { values, vectors } = symmetric_eigen(self.projected.as_ref());
+        Quadrature {
+            coefficients: (0..values.len()).map(|i| self.norm * vectors[(0, i)]).collect(),
+            nodes: values,
+            vectors,
+        }
+    }
+
+    /// r'Ar / r'r, exact from the first pass on.
+    pub fn score_ratio(&self) -> f64 {
+        self.projected[(0, 0)]
+    }
+
+    /// L S, n × j: what A leads out of W, in the eigenvectors of T; and Ṽ'L S.
+    fn leak(&self, quadrature: &Quadrature) -> (Mat<f64>, Mat<f64>) {
+        let mut leak = Mat::zeros(self.vectors[0].nrows(), self.projected.nrows());
+        let mut shadow = Mat::zeros(self.shadows[0].0.nrows(), self.projected.nrows());
+        let mut start = 0;
+        for (image, (of_vectors, of_images)) in self.images.iter().zip(&self.shadows) {
+            let rows = quadrature.vectors.subrows(start, image.ncols());
+            block::add_product(leak.as_mut(), image.as_ref(), rows, 1.0);
+            let scaled = Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| {
+                rows[(i, j)] * quadrature.nodes[j]
+            });
+            shadow += of_images * rows - of_vectors * scaled;
+            start += image.ncols();
+        }
+        remove(&mut leak, self.vectors[..self.images.len()].iter());
+        (leak, shadow)
+    }
+
+    /// Σ over the eigenvectors of T of an integral of exp(−(t−s)B) L c(s), n × (number of functions). `kernels` are functions of
+    /// an eigenvalue of B and one of T.
+    fn integrate(
+        &self,
+        operator: &MaskedOperator<'_>,
+        model: &LowRank<'_>,
+        quadrature: &Quadrature,
+        kernels: &[&dyn Fn(f64, f64) -> f64],
+    ) -> Mat<f64> {
+        let (leak, shadow) = self.leak(quadrature);
+        let level = model.level();
+        let weight = |f: &dyn Fn(f64, f64) -> f64, b: f64, j: usize| {
+            f(b, quadrature.nodes[j].max(0.0)) * quadrature.coefficients[j]
+        };
+        let on_level = Mat::from_fn(leak.ncols(), kernels.len(), |j, q| {
+            weight(kernels[q], level, j)
+        });
+        let on_rank = Mat::from_fn(shadow.nrows(), kernels.len(), |i, q| {
+            (0..shadow.ncols())
+                .map(|j| {
+                    let own = weight(kernels[q], model.values()[i], j);
+                    (own - on_level[(j, q)]) * shadow[(i, j)]
+                })
+                .sum()
+        });
+        let mut sum = model.combine(operator, on_rank.as_ref());
+        block::add_product(sum.as_mut(), leak.as_ref(), on_level.as_ref(), 1.0);
+        sum
+    }
+
+    /// δ up to the time `until` and at the stopping time `t`. Cost: 18 n m + 18 n j flops and no pass.
+    pub fn correction(
+        &self,
+        operator: &MaskedOperator<'_>,
+        model: &LowRank<'_>,
+        quadrature: &Quadrature,
+        until: f64,
+        t: f64,
+    ) -> Correction {
+        let at: Vec<Box<dyn Fn(f64, f64) -> f64>> = TIMES
+            .iter()
+            .map(|share| share * until)
+            .chain([t])
+            .map(|t| Box::new(move |b, l| convolved_decay(t, b, l)) as Box<dyn Fn(f64, f64) -> f64>)
+            .collect();
+        let kernels: Vec<&dyn Fn(f64, f64) -> f64> = at.iter().map(AsRef::as_ref).collect();
+        Correction {
+            values: self.integrate(operator, model, quadrature, &kernels),
+        }
+    }
+
+    /// Adds the leading components of the correction to W; none when there is nothing left to add.
+    pub fn follow(&mut self, operator: &MaskedOperator<'_>, correction: Correction) {
+        let looked_at = correction.values.subcols(0, TIMES.len()).to_owned();
+        self.enlarge(operator, looked_at);
+    }
+
+    /// Adds the leading principal components of what the columns of `directions` have outside W.
+    fn enlarge(&mut self, operator: &MaskedOperator<'_>, mut directions: Mat<f64>) {
+        remove(&mut directions, self.vectors.iter());
+        remove(&mut directions, self.vectors.iter());
+        let gram = block::inner(directions.as_ref(), directions.as_ref());
+        let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
+        let size = |k: usize| values[k].max(0.0).sqrt();
+        let floor = (RELATIVE_SIZE * size(0)).max(ABSOLUTE_SIZE * self.norm);
+        let chosen = (1..MOST_NEW_VECTORS.min(values.len()))
+            .take_while(|&k| size(k) > floor)
+            .count()
+            + 1;
+        if size(0) <= 1e-3 * BREAKDOWN * self.norm {
+            return;
+        }
+        let mix = Mat::from_fn(vectors.nrows(), chosen, |i, k| vectors[(i, k)] / size(k));
+        let mut components = Mat::zeros(directions.nrows(), chosen);
+        block::add_product(components.as_mut(), directions.as_ref(), mix.as_ref(), 1.0);
+        let (new, _) = orthonormalise(operator, components, self.vectors.iter(), 1.0);
+        if new.ncols() > 0 {
+            self.vectors.push(new);
+        }
+    }
+
+    /// n α = ∫₀ᵗ y(s) ds, n values: the dual weights of the flow stopped at `t`, corrected where t is finite.
+    pub fn dual(
+        &self,
+        operator: &MaskedOperator<'_>,
+        model: &LowRank<'_>,
+        quadrature: &Quadrature,
+        t: f64,
+    ) -> Vec<f64> {
+        let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
+        let weights = Mat::from_fn(quadrature.nodes.len(), 1, |i, _| {
+            integrated_decay(t, quadrature.nodes[i], largest) * quadrature.coefficients[i]
+        });
+        let on_vectors = &quadrature.vectors * weights;
+        let mut sum = match t.is_finite() {
+            true => {
+                let kernel = |b: f64, l: f64| -convolved_mean_decay(t, b, l);
+                self.integrate(operator, model, quadrature, &[&kernel])
+            }
+            false => Mat::zeros(self.vectors[0].nrows(), 1),
+        };
+        let mut start = 0;
+        for w in &self.vectors[..self.images.len()] {
+            let rows = on_vectors.subrows(start, w.ncols());
+            block::add_product(sum.as_mut(), w.as_ref(), rows, 1.0);
+            start += w.ncols();
+        }
+        sum.col_as_slice(0).to_vec()
+    }
+}
+
+/// φ_t(λ) = ∫₀ᵗ exp(−sλ) ds = (1 − exp(−tλ)) / λ, φ_t(0) = t. At t = ∞ directions of rounding size, beside the `largest`
+/// eigenvalue, stay untouched.
+pub fn integrated_decay(t: f64, l: f64, largest: f64) -> f64 {
+    let l = l.max(0.0);
+    match t.is_finite() {
+        true => t * mean_decay(t * l),
+        false if l > 1e-6 * largest => 1.0 / l,
+        false => 0.0,
+    }
+}
+
+/// (1 − exp(−x)) / x.
+fn mean_decay(x: f64) -> f64 {
+    if x.abs() < 1e-12 { 1.0 } else { -(-x).exp_m1() / x }
+}
+
+/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l).
+fn convolved_decay(t: f64, b: f64, l: f64) -> f64 {
+    t * (-t * b.min(l)).exp() * mean_decay(t * (b - l).abs())
+}
+
+/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close.
+fn convolved_mean_decay(t: f64, b: f64, l: f64) -> f64 {
+    let (x, y) = (t * b, t * l);
+    if (x - y).abs() > 1e-3 * (1.0 + x.min(y)) {
+        return t * t * (mean_decay(y) - mean_decay(x)) / (x - y);
+    }
+    let m = 0.5 * (x + y);
+    // −d/dx (1 − e⁻ˣ)/x = (1 − (1 + x) e⁻ˣ) / x².
+    let slope = if m < 1e-3 {
+        0.5 - m / 3.0
+    } else {
+        (1.0 - (1.0 + m) * (-m).exp()) / (m * m)
+    };
+    t * t * slope
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Simpson's rule on 2,000 intervals.
+    fn integral(t: f64, f: impl Fn(f64) -> f64) -> f64 {
+        let n = 2000;
+        let h = t / f64::from(n);
+        let weight = |i: i32| match i {
+            0 => 1.0,
+            i if i == n => 1.0,
+            i if i % 2 == 1 => 4.0,
+            _ => 2.0,
+        };
+        (0..=n).map(|i| weight(i) * f(f64::from(i) * h)).sum::<f64>() * h / 3.0
+    }
+
+    #[test]
+    fn the_convolutions_are_their_integrals() {
+        for t in [1e-3, 0.7, 20.0] {
+            for b in [0.0, 0.3, 1.0] {
+                for l in [0.0, 1e-7, 0.29999, 0.3, 0.9, 1.0] {
+                    let slow = integral(t, |s| (-(t - s) * b - s * l).exp());
+                    let fast = convolved_decay(t, b, l);
+                    assert!((fast - slow).abs() < 1e-6 * slow, "{t} {b} {l}: {fast} {slow}");
+                    let slow = integral(t, |u| convolved_decay(u, b, l));
+                    let fast = convolved_mean_decay(t, b, l);
+                    assert!((fast - slow).abs() < 1e-5 * slow, "{t} {b} {l}: {fast} {slow}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What the probes' space of all samples tells of the operator of any mask: a low-rank part and a level.
+//!
+//! A function that vanishes outside S and is orthogonal to the covariates on S is orthogonal to them everywhere, so that with
+//! A the operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. Where A ≈ Σ λ u u' + μ on what the
+//! space does not hold,
+//!
+//! ```text
+//!     A_S ≈ B = Ṽ diag(β − μ) Ṽ' + μ P_S,        Ṽ = P_S G C orthonormal
+//! ```
+//!
+//! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
+
+use crate::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::krylov::KrylovSpace;
+use crate::operator::{MaskedOperator, Moments};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+
+/// Share of the largest β below which a direction is rounding.
+const NEGLIGIBLE: f64 = 1e-9;
+
+/// B = Ṽ diag(β − μ) Ṽ' + μ P on the samples of one mask.
+#[derive(Clone, Debug)]
+pub struct LowRank<'s> {
+    space: &'s KrylovSpace,
+    /// C, m × k: Ṽ = P_S G C.
+    mix: Mat<f64>,
+    /// β, descending.
+    values: Vec<f64>,
+    /// μ: the mean of the eigenvalues that the space does not hold.
+    level: f64,
+}
+
+impl<'s> LowRank<'s> {
+    /// B on the mask of `operator`, from the space of the operator `full` and its exact moments.
+    ///
+    /// Cost: 2 min(|S|, |missing|) m² + O(m³) flops, no pass over the kernel.
+    pub fn new(
+        space: &'s KrylovSpace,
+        full: (&MaskedOperator<'_>, Moments),
+        operator: &MaskedOperator<'_>,
+    ) -> Self {
+        let (full, moments) = full;
+        let nothing = SymmetricEigen {
+            values: Vec::new(),
+            vectors: Mat::zeros(0, 0),
+        };
+        let SymmetricEigen { values, vectors } = space.eigen().unwrap_or(&nothing);
+        let held: f64 = values.iter().sum();
+        let rest = full.dof().saturating_sub(values.len()).max(1) as f64;
+        let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
+        let level = stretch * ((moments.trace - held) / rest).max(0.0);
+        // √(λ − μ) u: B − μ P = P_S U diag(d²) U' P_S on these.
+        let kept = values.iter().take_while(|&&l| stretch * l > level).count();
+        let root: Vec<f64> = values[..kept]
+            .iter()
+            .map(|l| (stretch * l - level).sqrt())
+            .collect();
+        let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
+        let gram = weighted.transpose() * gram_on(space, full, operator) * &weighted;
+        let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
+        let top = values.first().copied().unwrap_or(0.0);
+        let k = values
+            .iter()
+            .take_while(|&&b| b > NEGLIGIBLE * top && b > 0.0)
+            .count();
+        let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
+        Self {
+            space,
+            mix: weighted * scaled,
+            values: values[..k].iter().map(|b| b + level).collect(),
+            level,
+        }
+    }
+
+    /// β, descending.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// μ.
+    pub fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// Ṽ'X for `x` n × c in the range of P_S, k × c.
+    pub fn coordinates(&self, x: MatRef<'_, f64>) -> Mat<f64> {
+        self.mix.transpose() * self.space.coordinates(x)
+    }
+
+    /// Ṽ C for `c` k × q, n × q.
+    pub fn combine(&self, operator: &MaskedOperator<'_>, c: MatRef<'_, f64>) -> Mat<f64> {
+        let c = self.mix.subcols(0, c.nrows()) * c;
+        let mut y = self.space.combine(c.as_ref());
+        operator.projection().apply(y.as_mut());
+        y
+    }
+}
+
+/// G'P_S G: on few samples as it stands, else the identity less what is missing; then less the covariates' share.
+fn gram_on(
+    space: &KrylovSpace,
+    full: &MaskedOperator<'_>,
+    operator: &MaskedOperator<'_>,
+) -> Mat<f64> {
+    let m = space.dimension();
+    let (all, mask) = (full.projection().mask(), operator.projection().mask());
+    if all == mask {
+        return Mat::identity(m, m);
+    }
+    let pick = |wanted: bool| -> Vec<usize> {
+        (0..mask.len())
+            .filter(|&i| all[i] && mask[i] == wanted)
+            .collect()
+    };
+    let (observed, missing) = (pick(true), pick(false));
+    let few = observed.len() < missing.len();
+    let rows = space.rows(if few { &observed } else { &missing });
+    let mut gram = Mat::<f32>::zeros(m, m);
+    matmul(
+        gram.as_mut(),
+        Accum::Replace,
+        rows.transpose(),
+        &rows,
+        1.0,
+        Par::Seq,
+    );
+    let q = operator.projection().orthonormal();
+    let shared = space.coordinates(q.as_ref());
+    let off = &shared * shared.transpose();
+    Mat::from_fn(m, m, |i, j| {
+        let part = f64::from(gram[(i, j)]);
+        let on_mask = match few {
+            true => part,
+            false => f64::from(u8::from(i == j)) - part,
+        };
+        on_mask - off[(i, j)]
+    })
+}
