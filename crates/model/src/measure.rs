@@ -3,13 +3,9 @@
 //! The operator's: Σᵢ f(λᵢ), for the test's null law, the trace and the effective degrees of freedom. The
 //! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
 
-use crate::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::eigen::SymmetricEigen;
 use crate::krylov::KrylovSpace;
 use crate::operator::Moments;
-use faer::Mat;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 /// At most so many leading eigenvalues are taken one by one.
 const MAX_LEADING: usize = 50;
@@ -96,7 +92,7 @@ impl OperatorMeasure {
 
     /// The measure of the operator of another mask, where this is that of all n samples: `leading` are the eigenvalues of its
     /// [`LowRank`](crate::low_rank::LowRank) approximation, of which as many are taken as are known here; the rest is this
-    /// tail cut to the mask ([`compressed`]), with the exact moments.
+    /// tail with its smallest eigenvalues cut, and the exact moments.
     pub fn on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Self {
         let most = if self.tail.is_empty() {
             leading.len()
@@ -109,17 +105,11 @@ impl OperatorMeasure {
             leading: leading[..most.min(leading.len()).min(dof)].to_vec(),
             tail: Vec::new(),
         };
-        let (count, sum, squares) = measure.remainder();
-        let (own_count, own_sum, own_squares) = self.remainder();
-        if self.tail.is_empty() || count <= 0.0 || own_count <= 0.0 {
+        let (count, ..) = measure.remainder();
+        if self.tail.is_empty() || count <= 0.0 {
             return measure;
         }
-        let spread = |count: f64, sum: f64, squares: f64| squares / count - (sum / count).powi(2);
-        // Eigenvalues of K[S,S] / n_S are n / n_S times those cut out of K / n.
-        let stretch = (sum / count) / (own_sum / own_count);
-        let share = spread(count, sum, squares)
-            / (stretch * stretch * spread(own_count, own_sum, own_squares));
-        measure.tail = compressed(&self.tail, share);
+        measure.tail = cut(self.fitted_tail(), count);
         measure.tail = measure.fitted_tail();
         measure
     }
@@ -213,49 +203,19 @@ impl OperatorMeasure {
     }
 }
 
-/// Nodes in the surrogate of [`compressed`].
-const SURROGATE: usize = 256;
-
-/// The measure `tail` cut to a share of its dimensions, as nodes with weights that sum to 1; location and scale are free.
+/// The nodes of `tail` with multiplicities that sum to at most `count`: the smallest lose theirs.
 ///
-/// A mask cuts the tail's eigenvectors as a random projection would: the spectrum that is left is the free compression
-/// (Nica & Speicher 1996), with free cumulants κ_j / share. Here a diagonal of the tail's quantiles is cut by one seeded random projection.
-/// The share is not that of the samples but the one that reproduces the exact variance: where what is missing is not random, they differ.
-fn compressed(tail: &[(f64, f64)], share: f64) -> Vec<(f64, f64)> {
-    let rank = (share * SURROGATE as f64).round().clamp(2.0, SURROGATE as f64) as usize;
-    let mut sorted = tail.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let total: f64 = sorted.iter().map(|(_, w)| w).sum();
-    if rank == SURROGATE || share.is_nan() {
-        return sorted.iter().map(|(l, w)| (*l, w / total)).collect();
+/// A mask takes n − n_S dimensions and stretches what is left by n / n_S. Far above the bulk the two cancel: an eigenvalue of A stays
+/// one of A_S, as the eigenvalues of a sample covariance hardly depend on the sample; the bulk loses the dimensions.
+fn cut(mut tail: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
+    tail.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut left = count;
+    for (_, multiplicity) in &mut tail {
+        *multiplicity = multiplicity.min(left);
+        left -= *multiplicity;
     }
-    // Quantiles: a node's mass is centred on its middle.
-    let mut middles = Vec::with_capacity(sorted.len());
-    let mut below = 0.0;
-    for (_, w) in &sorted {
-        middles.push((below + 0.5 * w) / total);
-        below += w;
-    }
-    let quantile = |u: f64| {
-        let k = middles.partition_point(|&m| m < u);
-        if k == 0 || k == middles.len() {
-            return sorted[k.min(sorted.len() - 1)].0;
-        }
-        let part = (u - middles[k - 1]) / (middles[k] - middles[k - 1]);
-        sorted[k - 1].0 + part * (sorted[k].0 - sorted[k - 1].0)
-    };
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let random = Mat::<f64>::from_fn(SURROGATE, rank, |_, _| StandardNormal.sample(&mut rng));
-    let SymmetricEigen { values, vectors } =
-        symmetric_eigen((random.transpose() * &random).as_ref());
-    let whiten = Mat::from_fn(rank, rank, |i, j| vectors[(i, j)] / values[j].sqrt());
-    let projection = random * whiten;
-    let scaled = Mat::from_fn(SURROGATE, rank, |i, j| {
-        quantile((i as f64 + 0.5) / SURROGATE as f64) * projection[(i, j)]
-    });
-    let cut = symmetric_eigen((projection.transpose() * scaled).as_ref());
-    let weight = 1.0 / rank as f64;
-    cut.values.into_iter().map(|l| (l, weight)).collect()
+    tail.retain(|(_, multiplicity)| *multiplicity > 0.0);
+    tail
 }
 
 /// Weighted least-squares quadratic of f on the nodes, coefficients of 1, l/scale, (l/scale)².
