@@ -61,6 +61,9 @@ const FEW_MISSING: f64 = 0.25;
 /// Leading eigenvalues computed for the null law of a mask with more missing, for up to half and beyond.
 const COMPUTED_LEADING: [usize; 2] = [8, 16];
 
+/// Share of the trace that an approximate product may move it by.
+const NEGLIGIBLE_TRACE: f64 = 2e-6;
+
 /// Leading eigenvalues of the operator that the first pass computes on a mask that holds `n_observed` of `n` samples.
 ///
 /// It depends on the mask alone, never on what else is run.
@@ -78,17 +81,88 @@ fn computed_leading(n_observed: usize, n: usize) -> usize {
 pub struct Survey<'a> {
     operator: MaskedOperator<'a>,
     moments: Moments,
+    /// K Q, n × rank, Q the orthonormal covariates.
+    covariate_products: Mat<f32>,
     probes: KrylovSpace,
 }
 
 impl<'a> Survey<'a> {
     /// Puts a survey together again from its stored parts.
-    pub fn from_parts(operator: MaskedOperator<'a>, moments: Moments, probes: KrylovSpace) -> Self {
+    pub fn from_parts(
+        operator: MaskedOperator<'a>,
+        moments: Moments,
+        covariate_products: Mat<f32>,
+        probes: KrylovSpace,
+    ) -> Self {
         Self {
             operator,
             moments,
+            covariate_products,
             probes,
         }
+    }
+
+    /// K Q, n × rank, Q the orthonormal covariates.
+    pub fn covariate_products(&self) -> &Mat<f32> {
+        &self.covariate_products
+    }
+
+    /// The level μ of what the probes' space does not hold, and the Frobenius norm of that.
+    fn beyond(&self) -> (f64, f64) {
+        let values = self.probes.eigen().map_or(&[][..], |e| &e.values);
+        let rest = self.operator.dof().saturating_sub(values.len()).max(1) as f64;
+        let trace = self.moments.trace - values.iter().sum::<f64>();
+        let squares = self.moments.frobenius_squared - values.iter().map(|l| l * l).sum::<f64>();
+        ((trace / rest).max(0.0), squares.max(0.0).sqrt())
+    }
+
+    /// K Q_S, n × rank on S, for the orthonormal covariates Q_S of another mask, without a pass; `None` where that may move the trace
+    /// of its operator by more than `limit` of it.
+    ///
+    /// Q_S = D_S Q L and A Q = 0, so that only A D_M Q L, M the missing samples, is not known exactly. The probes' space holds most of
+    /// A, and of the rest ("tail") a vector x not made for it sees x'A x = μ |x|² up to |x|² √2 |tail|_F / dof.
+    fn product_with_covariates(
+        &self,
+        operator: &MaskedOperator<'_>,
+        limit: f64,
+    ) -> Option<Mat<f32>> {
+        let (level, tail) = self.beyond();
+        let q = self.operator.projection().orthonormal();
+        let of_mask = operator.projection().orthonormal();
+        // Q_S = Q L on S; what it lacks beside Q L is on the missing samples.
+        let l = operator.projection().within(self.operator.projection());
+        let whole = &q * &l;
+        let missing = &whole - &of_mask;
+        let size = missing.squared_norm_l2();
+        let off = size * std::f64::consts::SQRT_2 * tail / self.operator.dof() as f64;
+        if off > limit * self.moments.trace {
+            return None;
+        }
+        let n = self.operator.n_observed() as f64;
+        let kq = Mat::from_fn(q.nrows(), q.ncols(), |i, j| {
+            f64::from(self.covariate_products[(i, j)])
+        });
+        let qkq = block::inner(q.as_ref(), kq.as_ref());
+        let along = block::inner(q.as_ref(), missing.as_ref());
+        // K x = n A x + Q (KQ)'x + (KQ − Q Q'KQ) Q'x.
+        let mut product = Mat::<f64>::zeros(q.nrows(), of_mask.ncols());
+        let on_q = block::inner(kq.as_ref(), missing.as_ref()) - &qkq * &along;
+        block::add_product(product.as_mut(), q.as_ref(), on_q.as_ref(), -1.0);
+        // K Q L less K x.
+        block::add_product(product.as_mut(), kq.as_ref(), (&l - &along).as_ref(), 1.0);
+        let mut rest = missing.clone();
+        block::add_product(rest.as_mut(), q.as_ref(), along.as_ref(), -1.0);
+        let within = self.probes.coordinates(rest.as_ref());
+        let mut weighted = self.probes.projected() * &within;
+        for j in 0..weighted.ncols() {
+            for i in 0..weighted.nrows() {
+                weighted[(i, j)] -= level * within[(i, j)];
+            }
+        }
+        let held = self.probes.combine(weighted.as_ref());
+        Some(Mat::from_fn(product.nrows(), product.ncols(), |i, j| {
+            (product[(i, j)] - n * (held[(i, j)] + level * rest[(i, j)])) as f32
+        }))
     }
 
     /// The operator.
@@ -156,6 +230,7 @@ pub fn survey<'a, K: Kernel>(
         progress(pass + 1);
     }
     Ok(Survey {
+        covariate_products: products.subcols(first.ncols(), q.ncols()).to_owned(),
         operator,
         moments,
         probes,
@@ -249,6 +324,8 @@ struct Member {
 struct Group<'s, 'a> {
     operator: MaskedOperator<'a>,
     model: LowRank<'s>,
+    /// K Q_S on S, where it is known without a pass.
+    covariate_products: Option<Mat<f32>>,
     /// Leading directions whose images refine the null law; multiplied in the first pass.
     leading: Mat<f32>,
     spectrum: Option<Spectrum>,
@@ -260,13 +337,16 @@ impl Group<'_, '_> {
         self.members.iter().filter(|m| m.done.is_none())
     }
 
-    /// What the first pass multiplies beside the phenotypes: the covariates on the mask, whose products give the exact moments, and
-    /// the leading directions; nothing where the spectrum is known.
+    /// What the first pass multiplies beside the phenotypes: the leading directions and the covariates on the mask, whose products give
+    /// the exact moments; nothing where the spectrum is known.
     fn own_columns(&self) -> Mat<f32> {
-        let q = self.operator.projection().orthonormal();
-        match self.spectrum {
-            None => block::hstack(&[&block::narrow(q.as_ref()), &self.leading]),
-            Some(_) => Mat::zeros(q.nrows(), 0),
+        match (&self.spectrum, &self.covariate_products) {
+            (Some(_), _) => Mat::zeros(self.leading.nrows(), 0),
+            (None, Some(_)) => self.leading.clone(),
+            (None, None) => {
+                let q = self.operator.projection().orthonormal();
+                block::hstack(&[&self.leading, &block::narrow(q.as_ref())])
+            }
         }
     }
 }
@@ -404,9 +484,13 @@ where
                 finished.extend(analyses);
                 return Ok((None, finished));
             }
-            let model = LowRank::new(&full.probes, (&full.operator, full.moments), &operator);
+            let model = LowRank::new(&full.probes, full.beyond().0, &full.operator, &operator);
             let leading = leading_directions(&model, &operator, kernel.n_samples());
             let spectrum = is_full.then(|| Spectrum::new(full.measure()));
+            let covariate_products = match is_full {
+                true => None,
+                false => full.product_with_covariates(&operator, NEGLIGIBLE_TRACE),
+            };
             let guess = Spectrum::new(full.measure().on_mask(
                 operator.dof(),
                 full.moments,
@@ -419,6 +503,7 @@ where
             let group = Group {
                 operator,
                 model,
+                covariate_products,
                 leading,
                 spectrum,
                 members,
@@ -604,9 +689,13 @@ fn spectrum_of(
     let Group {
         operator, leading, ..
     } = group;
-    let rank = operator.rank();
-    let moments = operator.moments(diagonal, products.subcols(0, rank), row_squares);
-    let images = operator.image(products.subcols(rank, leading.ncols()));
+    let (of_leading, of_covariates) = products.split_at_col(leading.ncols());
+    let of_covariates = match &group.covariate_products {
+        Some(known) => known.as_ref(),
+        None => of_covariates,
+    };
+    let moments = operator.moments(diagonal, of_covariates, row_squares);
+    let images = operator.image(of_leading);
     let computed = symmetric_eigen(block::inner(leading.as_ref(), images.as_ref()).as_ref());
     let mut values = computed.values;
     values.extend(group.model.values().iter().skip(leading.ncols()));

@@ -12,7 +12,7 @@
 
 use crate::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::krylov::KrylovSpace;
-use crate::operator::{MaskedOperator, Moments};
+use crate::operator::MaskedOperator;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
@@ -32,24 +32,22 @@ pub struct LowRank<'s> {
 }
 
 impl<'s> LowRank<'s> {
-    /// B on the mask of `operator`, from the space of the operator `full` and its exact moments.
+    /// B on the mask of `operator`, from the probes' space of the operator `full` and the level of its eigenvalues beyond that.
     ///
     /// Cost: 2 min(|S|, |missing|) m² + O(m³) flops, no pass over the kernel.
     pub fn new(
         space: &'s KrylovSpace,
-        full: (&MaskedOperator<'_>, Moments),
+        level: f64,
+        full: &MaskedOperator<'_>,
         operator: &MaskedOperator<'_>,
     ) -> Self {
-        let (full, moments) = full;
         let nothing = SymmetricEigen {
             values: Vec::new(),
             vectors: Mat::zeros(0, 0),
         };
         let SymmetricEigen { values, vectors } = space.eigen().unwrap_or(&nothing);
-        let held: f64 = values.iter().sum();
-        let rest = full.dof().saturating_sub(values.len()).max(1) as f64;
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
-        let level = stretch * ((moments.trace - held) / rest).max(0.0);
+        let level = stretch * level;
         // √(λ − μ) u: B − μ P = P_S U diag(d²) U' P_S on these.
         let kept = values.iter().take_while(|&&l| stretch * l > level).count();
         let root: Vec<f64> = values[..kept]

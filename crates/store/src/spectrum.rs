@@ -87,7 +87,8 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
     Ok(Mat::from_fn(rows, columns, |i, j| values[i * columns + j]))
 }
 
-/// Writes a survey: `probes.zarr`, `projected.zarr`, `coupling.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
+/// Writes a survey: `probes.zarr`, `projected.zarr`, `coupling.zarr`, `covariate_products.zarr`, `eigenvectors.zarr`
+/// (n × leading, float32), `spectrum.json`.
 ///
 /// The folder is replaced whole. Cost: n × (probe columns + leading) floats written.
 ///
@@ -110,6 +111,11 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         &root.join("projected.zarr"),
         probes.projected().as_ref(),
         ["probe", "probe"],
+    )?;
+    write_matrix(
+        &root.join("covariate_products.zarr"),
+        survey.covariate_products().as_ref(),
+        ["sample", "covariate"],
     )?;
     if probes.coupling().nrows() > 0 {
         write_matrix(
@@ -165,9 +171,12 @@ pub fn read<'a>(
         0 => Mat::zeros(0, 0),
         _ => read_matrix(&folder.join("coupling.zarr"))?,
     };
+    let covariate_products: Mat<f32> = read_matrix(&folder.join("covariate_products.zarr"))?;
     let fits = record.block_widths.iter().sum::<usize>() == all.ncols()
         && projected.ncols() + coupling.nrows() == all.ncols()
         && all.nrows() == operator.projection().mask().len()
+        && covariate_products.nrows() == all.nrows()
+        && covariate_products.ncols() == operator.rank()
         && record.dof == operator.dof();
     if !fits {
         return Err(damaged());
@@ -183,7 +192,8 @@ pub fn read<'a>(
         frobenius_squared: record.frobenius_squared,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling);
-    Ok((Survey::from_parts(operator, moments, probes), record))
+    let survey = Survey::from_parts(operator, moments, covariate_products, probes);
+    Ok((survey, record))
 }
 
 #[cfg(test)]
@@ -217,6 +227,11 @@ mod tests {
             });
             Ok((&self.0 * x, squared * s))
         }
+
+        fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let s = samples.len();
+            Ok(Mat::from_fn(s, s, |i, j| self.0[(samples[i], samples[j])]))
+        }
     }
 
     #[test]
@@ -236,6 +251,7 @@ mod tests {
             assert_eq!(made.probes().blocks(), back.probes().blocks());
             assert_eq!(made.probes().projected(), back.probes().projected());
             assert_eq!(made.probes().residuals(), back.probes().residuals());
+            assert_eq!(made.covariate_products(), back.covariate_products());
         }
     }
 }
