@@ -8,6 +8,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use ntkpipe_model::operator::Kernel;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
 
@@ -27,13 +28,24 @@ pub struct TiledKernel {
     array: ZarrArray<f32>,
     diagonal: Vec<f64>,
     verified: Vec<AtomicBool>,
-    traffic: Traffic,
+    done: Counters,
 }
 
-/// Passes made and bytes of tiles read since the kernel was opened.
+/// What was read and multiplied since the kernel was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Passes over the kernel.
+    pub passes: u64,
+    /// Columns multiplied, all passes together.
+    pub columns: u64,
+    /// Bytes of tiles read.
+    pub bytes_read: u64,
+}
+
 #[derive(Debug, Default)]
-struct Traffic {
+struct Counters {
     passes: AtomicU64,
+    columns: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -98,7 +110,7 @@ impl TiledKernel {
             verified: (0..side * side).map(|_| AtomicBool::new(false)).collect(),
             array,
             diagonal: Vec::with_capacity(n),
-            traffic: Traffic::default(),
+            done: Counters::default(),
         };
         for i in 0..side {
             let chunk = kernel.tile(i, i)?;
@@ -107,7 +119,7 @@ impl TiledKernel {
                 .diagonal
                 .extend((0..rows).map(|r| f64::from(chunk[r * tile + r])));
         }
-        kernel.traffic = Traffic::default();
+        kernel.done = Counters::default();
         Ok(kernel)
     }
 
@@ -116,12 +128,13 @@ impl TiledKernel {
         self.array.spec().chunk[0]
     }
 
-    /// Passes over the kernel since it was opened, and bytes of tiles read in them.
-    pub fn traffic(&self) -> (u64, u64) {
-        (
-            self.traffic.passes.load(Ordering::Relaxed),
-            self.traffic.bytes.load(Ordering::Relaxed),
-        )
+    /// What was read and multiplied since the kernel was opened.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            passes: self.done.passes.load(Ordering::Relaxed),
+            columns: self.done.columns.load(Ordering::Relaxed),
+            bytes_read: self.done.bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// Maps a tile; its checksum is compared the first time.
@@ -132,7 +145,7 @@ impl TiledKernel {
             chunk.verify()?;
             verified.store(true, Ordering::Relaxed);
         }
-        self.traffic
+        self.done
             .bytes
             .fetch_add(self.array.chunk_bytes(), Ordering::Relaxed);
         Ok(chunk)
@@ -308,7 +321,11 @@ impl Kernel for TiledKernel {
                 }
             }
         }
-        self.traffic.passes.fetch_add(1, Ordering::Relaxed);
+        self.done.passes.fetch_add(1, Ordering::Relaxed);
+        let columns = x.ncols() + squared.ncols();
+        self.done
+            .columns
+            .fetch_add(columns as u64, Ordering::Relaxed);
         let (products, squares): (Vec<Mat<f32>>, Vec<Mat<f32>>) = sums
             .into_iter()
             .flatten()
@@ -374,8 +391,9 @@ mod tests {
         assert_eq!(sub, Mat::from_fn(5, 5, |i, j| k[(chosen[i], chosen[j])]));
         assert!((products - &k * &x).norm_max() < 1e-4);
         assert!((squares - k2 * &s).norm_max() < 1e-4);
-        assert_eq!(tiled.traffic().0, 1);
-        assert_eq!(tiled.traffic().1, 15 * (16 * 16 * 4 + 4));
+        assert_eq!(tiled.traffic().passes, 1);
+        assert_eq!(tiled.traffic().columns, 8);
+        assert_eq!(tiled.traffic().bytes_read, 15 * (16 * 16 * 4 + 4));
     }
 
     #[test]

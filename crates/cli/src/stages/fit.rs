@@ -158,7 +158,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
         )?;
         (
             rows.into_values().collect::<Vec<_>>(),
-            traffic("test", &kernel),
+            super::traffic("test", &kernel)?,
         )
     };
     write_tests(context, rows)?;
@@ -173,13 +173,6 @@ fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result
         &phenotype_row::to_columns(&rows),
     )?;
     Ok(())
-}
-
-/// Passes and bytes, logged and recorded.
-fn traffic(stage: &str, kernel: &TiledKernel) -> serde_json::Value {
-    let (passes, bytes) = kernel.traffic();
-    tracing::info!("{stage}: {passes} passes over the kernel, {bytes} bytes read");
-    json!({ "passes": passes, "bytes_read": bytes })
 }
 
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
@@ -289,7 +282,7 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
     let mut rows: Vec<PhenotypeRow> = rows.into_values().collect();
     phenotype_row::adjust(&mut rows);
     let tests = tested.is_none().then(|| tests.into_values().collect());
-    Ok((rows, tests, curves, traffic("fit", &kernel)))
+    Ok((rows, tests, curves, super::traffic("fit", &kernel)?))
 }
 
 /// Rows of `curves.parquet`.

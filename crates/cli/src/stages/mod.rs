@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_model::covariates::Covariates;
+use ntkpipe_store::tiled_kernel::TiledKernel;
 use serde_json::{Value, json};
 
 use crate::inputs::{Inputs, base_mask};
@@ -190,6 +191,18 @@ impl Fingerprints {
             predict,
         }
     }
+}
+
+/// What a stage read and multiplied, logged and recorded.
+fn traffic(stage: &str, kernel: &TiledKernel) -> anyhow::Result<Value> {
+    let done = kernel.traffic();
+    tracing::info!(
+        "{stage}: {} passes over the kernel, {} columns multiplied, {} bytes read",
+        done.passes,
+        done.columns,
+        done.bytes_read
+    );
+    Ok(serde_json::to_value(done)?)
 }
 
 /// The network as the kernel's attributes and the model record it.

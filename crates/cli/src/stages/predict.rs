@@ -160,12 +160,14 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let n_trained = records.iter().filter(|r| r.trained).count();
     write_predictions(context, &predictions)?;
     write_model(context, &model, records, &effects)?;
-    let (passes, bytes) = kernel.traffic();
     tracing::info!(
-        "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted; {passes} passes over the kernel, {bytes} bytes read",
+        "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
         names.len()
     );
-    Ok(json!({ "passes": passes, "bytes_read": bytes, "trained": n_trained, "samples": n_all }))
+    let mut figures = super::traffic("predict", &kernel)?;
+    figures["trained"] = json!(n_trained);
+    figures["samples"] = json!(n_all);
+    Ok(figures)
 }
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.

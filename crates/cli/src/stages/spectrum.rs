@@ -34,15 +34,14 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     )?;
     drop(bar);
     let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
-    let (passes, bytes) = kernel.traffic();
     tracing::info!(
-        "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}; {passes} passes over the kernel, {bytes} bytes read",
+        "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}",
         record.eigenvalues.len(),
         record.eigenvalues.first().copied().unwrap_or(0.0),
         record.trace,
     );
-    let figures =
-        json!({ "passes": passes, "bytes_read": bytes, "leading": record.eigenvalues.len() });
+    let mut figures = super::traffic("spectrum", &kernel)?;
+    figures["leading"] = json!(record.eigenvalues.len());
     context.finish(Stage::Spectrum, fingerprint, started, figures)
 }
 
