@@ -16,6 +16,7 @@ use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
+use std::collections::HashMap;
 
 /// How the phenotypes are tested and fitted.
 #[derive(Clone, Debug)]
@@ -60,6 +61,9 @@ const FEW_MISSING: f64 = 0.25;
 
 /// Leading eigenvalues computed for the null law of a mask with more missing, for up to half and beyond.
 const COMPUTED_LEADING: [usize; 2] = [8, 16];
+
+/// A phenotype whose approximate p is below this share of alpha is sure to be fitted.
+const SURE_SHARE: f64 = 0.2;
 
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
@@ -306,8 +310,8 @@ pub enum Degenerate {
 
 /// A phenotype on its way.
 struct Member {
-    /// Its place in the batch.
-    index: usize,
+    /// What it was admitted under.
+    number: usize,
     /// Σ (y − ȳ)² on its mask.
     variation: f64,
     /// A time up to which the flow may matter, by the low-rank approximation.
@@ -316,7 +320,6 @@ struct Member {
     test: Option<TestResult>,
     /// The fit after the last pass, its estimated error and the size of its correction.
     previous: Option<(RemlFit, f64)>,
-    done: Option<(Option<FitResult>, f64)>,
     passes: usize,
 }
 
@@ -328,15 +331,13 @@ struct Group<'s, 'a> {
     covariate_products: Option<Mat<f32>>,
     /// Leading directions whose images refine the null law; multiplied in the first pass.
     leading: Mat<f32>,
+    /// What the test may look like, before the first pass.
+    guess: Spectrum,
     spectrum: Option<Spectrum>,
     members: Vec<Member>,
 }
 
 impl Group<'_, '_> {
-    fn waiting(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|m| m.done.is_none())
-    }
-
     /// What the first pass multiplies beside the phenotypes: the leading directions and the covariates on the mask, whose products give
     /// the exact moments; nothing where the spectrum is known.
     fn own_columns(&self) -> Mat<f32> {
@@ -367,10 +368,201 @@ impl Spectrum {
     }
 }
 
+/// Phenotypes on their way, all sharing each pass over the kernel; others may join between passes.
+pub struct Batch<'s, 'a> {
+    full: &'s Survey<'a>,
+    covariates: &'a Covariates,
+    options: &'s AnalysisOptions,
+    groups: Vec<Group<'s, 'a>>,
+}
+
+/// Analyses that are done, with the numbers their phenotypes were admitted under.
+pub type Finished = Vec<(usize, Analysis)>;
+
+impl<'s, 'a> Batch<'s, 'a> {
+    /// An empty batch; `full` is the survey of the mask of all samples.
+    pub fn new(
+        full: &'s Survey<'a>,
+        covariates: &'a Covariates,
+        options: &'s AnalysisOptions,
+    ) -> Self {
+        Self {
+            full,
+            covariates,
+            options,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Whether no phenotype waits for a pass.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Columns of n f32 values that the phenotypes may hold at once from here on, a pass's block included.
+    pub fn load(&self) -> usize {
+        let members = self.groups.iter().flat_map(|g| &g.members);
+        members.map(|m| load_of(m.flow.n_vectors())).sum()
+    }
+
+    /// Columns of n f32 values that a phenotype on a mask of `n_observed` of `n` samples adds to [`Batch::load`] at first.
+    pub fn load_of_new(n_observed: usize, n: usize, covariates: &Covariates) -> usize {
+        let own = if n_observed == n {
+            0
+        } else {
+            covariates.rank() + computed_leading(n_observed, n) + 1
+        };
+        load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own)) + own
+    }
+
+    /// Takes phenotypes in, each under a number; those that are done without a pass come back.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn admit<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        phenotypes: &[(usize, Phenotype)],
+    ) -> Result<Finished, K::Error> {
+        let mut masks: HashMap<&[bool], usize> = HashMap::new();
+        let mut alike: Vec<Vec<usize>> = Vec::new();
+        for (at, (_, phenotype)) in phenotypes.iter().enumerate() {
+            let place = *masks.entry(&phenotype.mask).or_insert_with(|| {
+                alike.push(Vec::new());
+                alike.len() - 1
+            });
+            alike[place].push(at);
+        }
+        let mut finished = Vec::new();
+        let known: Vec<Option<Group<'s, 'a>>> = alike
+            .iter()
+            .map(|places| {
+                let mask = &phenotypes[places[0]].1.mask;
+                let same = |g: &Group<'_, '_>| g.operator.projection().mask() == mask;
+                let at = self.groups.iter().position(same)?;
+                Some(self.groups.swap_remove(at))
+            })
+            .collect();
+        let started: Vec<_> = alike
+            .into_par_iter()
+            .zip(known)
+            .map(|(places, known)| {
+                let chosen: Vec<&(usize, Phenotype)> =
+                    places.into_iter().map(|at| &phenotypes[at]).collect();
+                self.start(kernel, known, &chosen)
+            })
+            .collect();
+        for outcome in started {
+            let (group, done) = outcome?;
+            finished.extend(done);
+            self.groups.extend(group);
+        }
+        Ok(finished)
+    }
+
+    /// Starts phenotypes that share a mask, in the group of that mask if there is one; finishes those on masks of few samples.
+    fn start<K: Kernel>(
+        &self,
+        kernel: &K,
+        known: Option<Group<'s, 'a>>,
+        phenotypes: &[&(usize, Phenotype)],
+    ) -> Result<(Option<Group<'s, 'a>>, Finished), K::Error> {
+        let mask = &phenotypes[0].1.mask;
+        let operator = match &known {
+            Some(group) => group.operator.clone(),
+            None if mask == self.full.operator.projection().mask() => self.full.operator.clone(),
+            None => MaskedOperator::new(self.covariates, mask),
+        };
+        let mut finished = Vec::new();
+        let mut residuals = Vec::new();
+        for (number, phenotype) in phenotypes {
+            match residual(&operator, &phenotype.values) {
+                Ok(residual) => residuals.push((*number, residual)),
+                Err(why) => finished.push((*number, untested(&operator, Some(why)))),
+            }
+        }
+        if residuals.is_empty() {
+            return Ok((known, finished));
+        }
+        if operator.n_observed() <= self.options.direct {
+            let direct = Direct::new(kernel, operator)?;
+            let analyses: Vec<(usize, Analysis)> = residuals
+                .par_iter()
+                .map(|(number, residual)| (*number, direct.analyse(residual, self.options)))
+                .collect();
+            finished.extend(analyses);
+            return Ok((None, finished));
+        }
+        let mut group = match known {
+            Some(group) => group,
+            None => Group::new(self.full, operator, kernel.n_samples()),
+        };
+        let members: Vec<Member> = residuals
+            .par_iter()
+            .map(|(number, residual)| Member::new(&group, *number, residual, self.options))
+            .collect();
+        group.members.extend(members);
+        Ok((Some(group), finished))
+    }
+
+    /// One pass over the kernel for every phenotype of the batch, and what follows from it; those that are done come back.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn step<K: Kernel>(&mut self, kernel: &K) -> Result<Finished, K::Error> {
+        // Columns of the pass, group by group: its own (once), then each phenotype's.
+        let own: Vec<Mat<f32>> = self.groups.iter().map(|g| g.own_columns()).collect();
+        let indicators: Vec<Mat<f32>> = self
+            .groups
+            .iter()
+            .filter(|g| g.spectrum.is_none())
+            .map(|g| g.operator.indicator())
+            .collect();
+        let mut columns: Vec<&Mat<f32>> = Vec::new();
+        // Where each group's share of the products begins.
+        let mut shares = Vec::new();
+        let (mut at, mut at_square) = (0, 0);
+        for (group, own) in self.groups.iter().zip(&own) {
+            shares.push((at, at_square));
+            let first = columns.len();
+            columns.push(own);
+            columns.extend(group.members.iter().filter_map(|m| m.flow.next()));
+            at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
+            at_square += usize::from(group.spectrum.is_none());
+        }
+        let x = block::hstack(&columns);
+        drop(columns);
+        let none = Mat::zeros(kernel.n_samples(), 0);
+        let squared = block::hstack(
+            &std::iter::once(&none)
+                .chain(&indicators)
+                .collect::<Vec<_>>(),
+        );
+        let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
+        drop(x);
+        let (full, options) = (self.full, self.options);
+        let finished: Vec<Finished> = self
+            .groups
+            .par_iter_mut()
+            .zip(own)
+            .zip(shares)
+            .map(|((group, own), (at, at_square))| {
+                if group.spectrum.is_none() {
+                    let row_squares = squares.col_as_slice(at_square);
+                    let products = products.subcols(at, own.ncols());
+                    group.settle_spectrum(full, kernel.diagonal(), products, row_squares);
+                }
+                group.take(products.as_ref(), at + own.ncols(), options)
+            })
+            .collect();
+        self.groups.retain(|g| !g.members.is_empty());
+        Ok(finished.concat())
+    }
+}
+
 /// Tests and fits a batch of phenotypes. `full` is the survey of the mask of all samples.
 ///
-/// `progress` is told after each pass: passes done, phenotypes done. Every phenotype of the batch shares each pass; see
-/// [`columns_of_first_pass`] for the width of the block. Memory: n × (columns of a pass × 2 + the spaces kept) floats.
+/// `progress` is told after each pass: passes done, phenotypes done. Memory: [`Batch::load`].
 ///
 /// # Errors
 /// When the kernel cannot be read.
@@ -382,41 +574,29 @@ pub fn analyse<K: Kernel>(
     options: &AnalysisOptions,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Analysis>, K::Error> {
-    let mut results: Vec<Option<Analysis>> = vec![None; phenotypes.len()];
-    let mut groups = Vec::new();
-    for started in group(kernel, covariates, full, phenotypes, options) {
-        let (group, finished) = started?;
-        for (i, analysis) in finished {
-            results[i] = Some(analysis);
-        }
-        groups.extend(group);
+    let numbered: Vec<(usize, Phenotype)> = phenotypes.iter().cloned().enumerate().collect();
+    let mut batch = Batch::new(full, covariates, options);
+    let mut finished = batch.admit(kernel, &numbered)?;
+    let mut passes = 0;
+    while !batch.is_empty() {
+        finished.extend(batch.step(kernel)?);
+        passes += 1;
+        progress(passes, finished.len());
     }
-    let mut pass = 0;
-    while pass < options.max_passes && groups.iter().any(|g| g.waiting().next().is_some()) {
-        pass += 1;
-        step(kernel, full, &mut groups, pass, options)?;
-        let waiting: usize = groups.iter().map(|g| g.waiting().count()).sum();
-        progress(pass, phenotypes.len() - waiting);
-    }
-    for group in groups {
-        for member in group.members {
-            let (fit, r2) = member.done.unwrap_or((None, f64::NAN));
-            results[member.index] = Some(Analysis {
-                test: member.test,
-                fit,
-                in_sample_r2: r2.is_finite().then_some(r2),
-                passes: member.passes,
-                ..untested(&group.operator, None)
-            });
-        }
-    }
-    Ok(results.into_iter().flatten().collect())
+    finished.sort_by_key(|(number, _)| *number);
+    Ok(finished.into_iter().map(|(_, analysis)| analysis).collect())
 }
 
-/// Columns that a phenotype alone on a mask of `n_observed` of `n` samples adds to the first pass, the widest: its first vectors, the
-/// covariates on its mask (their products give the exact trace) and the leading directions.
-pub fn columns_of_first_pass(n_observed: usize, n: usize, covariates: &Covariates) -> usize {
-    1 + MOST_NEW_VECTORS + covariates.rank() + computed_leading(n_observed, n)
+/// Copies of a pass's block that exist at once: as assembled, with it cut into tiles' rows and their sums, or the sums and
+/// the product joined from them.
+const PASS_COPIES: usize = 3;
+
+/// Vectors that a phenotype usually needs; each is kept with its image.
+const USUAL_VECTORS: usize = 14;
+
+/// Columns that a phenotype with so many vectors may hold after the next pass.
+fn load_of(n_vectors: usize) -> usize {
+    2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
 /// An analysis that says nothing yet.
@@ -430,87 +610,6 @@ fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> An
         in_sample_r2: None,
         passes: 0,
     }
-}
-
-type Started<'s, 'a, E> = Result<(Option<Group<'s, 'a>>, Vec<(usize, Analysis)>), E>;
-
-/// Sorts phenotypes by mask, in order of first appearance, and starts their spaces; finishes those on masks of few samples.
-fn group<'s, 'a, K: Kernel>(
-    kernel: &K,
-    covariates: &'a Covariates,
-    full: &'s Survey<'a>,
-    phenotypes: &[Phenotype],
-    options: &AnalysisOptions,
-) -> Vec<Started<'s, 'a, K::Error>>
-where
-    K::Error: Send,
-{
-    let mut masks: std::collections::HashMap<&[bool], usize> = std::collections::HashMap::new();
-    let mut members: Vec<Vec<usize>> = Vec::new();
-    for (i, phenotype) in phenotypes.iter().enumerate() {
-        let at = *masks.entry(&phenotype.mask).or_insert_with(|| {
-            members.push(Vec::new());
-            members.len() - 1
-        });
-        members[at].push(i);
-    }
-    members
-        .into_par_iter()
-        .map(|indices| {
-            let mask = &phenotypes[indices[0]].mask;
-            let is_full = mask == full.operator.projection().mask();
-            let operator = if is_full {
-                full.operator.clone()
-            } else {
-                MaskedOperator::new(covariates, mask)
-            };
-            let mut finished = Vec::new();
-            let mut residuals = Vec::new();
-            for i in indices {
-                match residual(&operator, &phenotypes[i].values) {
-                    Ok(residual) => residuals.push((i, residual)),
-                    Err(why) => finished.push((i, untested(&operator, Some(why)))),
-                }
-            }
-            if residuals.is_empty() {
-                return Ok((None, finished));
-            }
-            if operator.n_observed() <= options.direct {
-                let direct = Direct::new(kernel, operator)?;
-                let analyses = residuals
-                    .par_iter()
-                    .map(|(i, residual)| (*i, direct.analyse(residual, options)))
-                    .collect::<Vec<_>>();
-                finished.extend(analyses);
-                return Ok((None, finished));
-            }
-            let model = LowRank::new(&full.probes, full.beyond().0, &full.operator, &operator);
-            let leading = leading_directions(&model, &operator, kernel.n_samples());
-            let spectrum = is_full.then(|| Spectrum::new(full.measure()));
-            let covariate_products = match is_full {
-                true => None,
-                false => full.product_with_covariates(&operator, NEGLIGIBLE_TRACE),
-            };
-            let guess = Spectrum::new(full.measure().on_mask(
-                operator.dof(),
-                full.moments,
-                model.values(),
-            ));
-            let members = residuals
-                .into_par_iter()
-                .map(|(i, residual)| start(&operator, &model, &guess, i, &residual, options))
-                .collect();
-            let group = Group {
-                operator,
-                model,
-                covariate_products,
-                leading,
-                spectrum,
-                members,
-            };
-            Ok((Some(group), finished))
-        })
-        .collect()
 }
 
 /// r = P y with the size of y's variation.
@@ -545,172 +644,151 @@ fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, D
     })
 }
 
-/// The first vectors of Ṽ, orthonormal in single precision, as many as the null law wants computed.
-fn leading_directions(
-    model: &LowRank<'_>,
-    operator: &MaskedOperator<'_>,
-    n: usize,
-) -> Mat<f32> {
-    let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
-    let first = Mat::from_fn(model.values().len(), wanted, |i, j| f64::from(u8::from(i == j)));
-    let directions = model.combine(operator, first.as_ref());
-    orthonormalise(operator, directions, [].iter(), 1.0).0
-}
-
-/// Starts a phenotype's own space. One that is sure to be fitted begins with where the low-rank approximation would take it.
-fn start(
-    operator: &MaskedOperator<'_>,
-    model: &LowRank<'_>,
-    guess: &Spectrum,
-    index: usize,
-    residual: &Residual,
-    options: &AnalysisOptions,
-) -> Member {
-    let r = MatRef::from_column_major_slice(&residual.values, residual.values.len(), 1);
-    let c = model.coordinates(r);
-    let total: f64 = residual.values.iter().map(|v| v * v).sum();
-    let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
-    let mut nodes = model.values().to_vec();
-    let mut coefficients = c.col_as_slice(0).to_vec();
-    nodes.push(model.level());
-    coefficients.push((total - held).max(0.0).sqrt());
-    let dof = operator.dof();
-    let measure = PhenotypeMeasure::new(&nodes, &coefficients, dof, guess.measure.trace());
-    let fit = stopping_time::fit(&measure);
-    let largest = nodes.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let horizon = fit
-        .upper
-        .or(Some(2.0 * fit.time.time()))
-        .filter(|t| t.is_finite() && *t > 0.0)
-        .unwrap_or(1e3 / largest);
-    let is_sure = !options.gate || guess.law.log_p(measure.mean()) < (0.2 * options.alpha).ln();
-    let until = (is_sure && !options.test_only).then_some(horizon);
-    Member {
-        index,
-        variation: residual.variation,
-        horizon,
-        flow: Flow::new(operator, model, &residual.values, until),
-        test: None,
-        previous: None,
-        done: None,
-        passes: 0,
+impl<'s, 'a> Group<'s, 'a> {
+    /// A mask as the survey sees it; its own spectrum comes with the first pass.
+    fn new(full: &'s Survey<'a>, operator: MaskedOperator<'a>, n: usize) -> Self {
+        let is_full = full.operator.projection().mask() == operator.projection().mask();
+        let model = LowRank::new(&full.probes, full.beyond().0, &full.operator, &operator);
+        let measure = full.measure();
+        let (spectrum, covariate_products) = match is_full {
+            true => (Some(Spectrum::new(measure.clone())), None),
+            false => (
+                None,
+                full.product_with_covariates(&operator, NEGLIGIBLE_TRACE),
+            ),
+        };
+        // Where nothing is known yet, the mask may as well cut A at random.
+        let guess = measure.on_mask(operator.dof(), full.moments, model.values());
+        // The first vectors of Ṽ, orthonormal in single precision, as many as the null law wants computed.
+        let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
+        let first = Mat::from_fn(model.values().len(), wanted, |i, j| {
+            f64::from(u8::from(i == j))
+        });
+        let directions = model.combine(&operator, first.as_ref());
+        Self {
+            leading: orthonormalise(&operator, directions, [].iter(), 1.0).0,
+            guess: Spectrum::new(guess),
+            covariate_products,
+            spectrum,
+            model,
+            operator,
+            members: Vec::new(),
+        }
     }
-}
 
-/// One pass over the kernel for every active group, and what follows from it.
-fn step<K: Kernel>(
-    kernel: &K,
-    full: &Survey<'_>,
-    groups: &mut [Group<'_, '_>],
-    pass: usize,
-    options: &AnalysisOptions,
-) -> Result<(), K::Error> {
-    let active: Vec<&mut Group<'_, '_>> = groups
-        .iter_mut()
-        .filter(|g| g.waiting().next().is_some())
-        .collect();
-    // Columns of the pass, group by group: its own (once), then each phenotype's.
-    let own: Vec<Mat<f32>> = active.iter().map(|g| g.own_columns()).collect();
-    let indicators: Vec<Mat<f32>> = active
-        .iter()
-        .filter(|g| g.spectrum.is_none())
-        .map(|g| g.operator.indicator())
-        .collect();
-    let mut columns: Vec<&Mat<f32>> = Vec::new();
-    // Where each group's share of the products begins.
-    let mut shares = Vec::new();
-    let (mut at, mut at_square) = (0, 0);
-    for (group, own) in active.iter().zip(&own) {
-        shares.push((at, at_square));
-        let first = columns.len();
-        columns.push(own);
-        columns.extend(group.waiting().filter_map(|m| m.flow.next()));
-        at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
-        at_square += usize::from(group.spectrum.is_none());
+    /// The spectrum of a mask of its own after the first pass: exact moments, the leading eigenvalues computed as far as directions
+    /// were multiplied (Rayleigh–Ritz) and from the low-rank approximation beyond.
+    fn settle_spectrum(
+        &mut self,
+        full: &Survey<'_>,
+        diagonal: &[f64],
+        products: MatRef<'_, f32>,
+        row_squares: &[f32],
+    ) {
+        let operator = &self.operator;
+        let (of_leading, of_covariates) = products.split_at_col(self.leading.ncols());
+        let known = self.covariate_products.take();
+        let of_covariates = known.as_ref().map_or(of_covariates, Mat::as_ref);
+        let moments = operator.moments(diagonal, of_covariates, row_squares);
+        let images = operator.image(of_leading);
+        let projected = block::inner(self.leading.as_ref(), images.as_ref());
+        let mut values = symmetric_eigen(projected.as_ref()).values;
+        values.extend(self.model.values().iter().skip(self.leading.ncols()));
+        values.sort_by(|a, b| b.total_cmp(a));
+        let measure = full.measure().on_mask(operator.dof(), moments, &values);
+        self.spectrum = Some(Spectrum::new(measure));
+        self.leading = Mat::zeros(self.leading.nrows(), 0);
     }
-    let x = block::hstack(&columns);
-    drop(columns);
-    let none = Mat::zeros(kernel.n_samples(), 0);
-    let squared = block::hstack(
-        &std::iter::once(&none)
-            .chain(&indicators)
-            .collect::<Vec<_>>(),
-    );
-    let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
-    drop(x);
-    active.into_par_iter().zip(own).zip(shares).for_each(
-        |((group, own), (mut at, at_square))| {
-            if group.spectrum.is_none() {
-                let row_squares = squares.col_as_slice(at_square);
-                let products = products.subcols(at, own.ncols());
-                group.spectrum = Some(spectrum_of(kernel.diagonal(), full, group, products, row_squares));
-            }
-            at += own.ncols();
-            let Group {
-                operator,
-                model,
-                spectrum: Some(spectrum),
-                members,
-                ..
-            } = group
-            else {
-                unreachable!("the spectrum was set above")
-            };
-            let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
-            for member in members.iter_mut().filter(|m| m.done.is_none()) {
-                let width = member.flow.next().map_or(0, Mat::ncols);
-                waiting.push((member, products.subcols(at, width)));
-                at += width;
-            }
-            waiting.into_par_iter().for_each(|(member, product)| {
-                member.passes = pass;
+
+    /// Hands each phenotype its products, the columns from `at` on, and assesses it; those that are done leave.
+    fn take(
+        &mut self,
+        products: MatRef<'_, f32>,
+        mut at: usize,
+        options: &AnalysisOptions,
+    ) -> Finished {
+        let Self {
+            operator,
+            model,
+            spectrum: Some(spectrum),
+            members,
+            ..
+        } = self
+        else {
+            unreachable!("the first pass settles the spectrum")
+        };
+        let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
+        for member in members.iter_mut() {
+            let width = member.flow.next().map_or(0, Mat::ncols);
+            waiting.push((member, products.subcols(at, width)));
+            at += width;
+        }
+        let done: Vec<Option<(usize, Analysis)>> = waiting
+            .into_par_iter()
+            .map(|(member, product)| {
+                member.passes += 1;
                 if product.ncols() > 0 {
                     member.flow.extend(operator, model, product);
                 }
-                assess(member, operator, model, spectrum, options);
-                if member.done.is_some() {
-                    member.flow.release();
-                }
-            });
-        },
-    );
-    Ok(())
+                let analysis = assess(member, operator, model, spectrum, options)?;
+                Some((member.number, analysis))
+            })
+            .collect();
+        let mut stays = done.iter().map(Option::is_none);
+        members.retain(|_| stays.next().unwrap_or(true));
+        done.into_iter().flatten().collect()
+    }
 }
 
-/// The spectrum of a mask of its own after the first pass: exact moments, the leading eigenvalues computed as far as directions were
-/// multiplied (Rayleigh–Ritz) and from the low-rank approximation beyond.
-fn spectrum_of(
-    diagonal: &[f64],
-    full: &Survey<'_>,
-    group: &Group<'_, '_>,
-    products: MatRef<'_, f32>,
-    row_squares: &[f32],
-) -> Spectrum {
-    let Group {
-        operator, leading, ..
-    } = group;
-    let (of_leading, of_covariates) = products.split_at_col(leading.ncols());
-    let of_covariates = match &group.covariate_products {
-        Some(known) => known.as_ref(),
-        None => of_covariates,
-    };
-    let moments = operator.moments(diagonal, of_covariates, row_squares);
-    let images = operator.image(of_leading);
-    let computed = symmetric_eigen(block::inner(leading.as_ref(), images.as_ref()).as_ref());
-    let mut values = computed.values;
-    values.extend(group.model.values().iter().skip(leading.ncols()));
-    values.sort_by(|a, b| b.total_cmp(a));
-    Spectrum::new(full.measure().on_mask(operator.dof(), moments, &values))
+impl Member {
+    /// Starts a phenotype's own space. One that is sure to be fitted begins with where the low-rank approximation would take it.
+    fn new(
+        group: &Group<'_, '_>,
+        number: usize,
+        residual: &Residual,
+        options: &AnalysisOptions,
+    ) -> Self {
+        let (operator, model) = (&group.operator, &group.model);
+        let r = MatRef::from_column_major_slice(&residual.values, residual.values.len(), 1);
+        let c = model.coordinates(r);
+        let total: f64 = residual.values.iter().map(|v| v * v).sum();
+        let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
+        let mut nodes = model.values().to_vec();
+        let mut coefficients = c.col_as_slice(0).to_vec();
+        nodes.push(model.level());
+        coefficients.push((total - held).max(0.0).sqrt());
+        let trace = group.guess.measure.trace();
+        let measure = PhenotypeMeasure::new(&nodes, &coefficients, operator.dof(), trace);
+        let fit = stopping_time::fit(&measure);
+        let largest = nodes.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let horizon = fit
+            .upper
+            .or(Some(2.0 * fit.time.time()))
+            .filter(|t| t.is_finite() && *t > 0.0)
+            .unwrap_or(1e3 / largest);
+        let is_sure = !options.gate
+            || group.guess.law.log_p(measure.mean()) < (SURE_SHARE * options.alpha).ln();
+        let until = (is_sure && !options.test_only).then_some(horizon);
+        Self {
+            number,
+            variation: residual.variation,
+            horizon,
+            flow: Flow::new(operator, model, &residual.values, until),
+            test: None,
+            previous: None,
+            passes: 0,
+        }
+    }
 }
 
-/// Settles the test, then the fit, of one phenotype after a pass.
+/// Settles the test, then the fit, of one phenotype after a pass; the analysis when both are done.
 fn assess(
     member: &mut Member,
     operator: &MaskedOperator<'_>,
     model: &LowRank<'_>,
     spectrum: &Spectrum,
     options: &AnalysisOptions,
-) {
+) -> Option<Analysis> {
     let quadrature = member.flow.quadrature();
     let dof = operator.dof();
     let measure = PhenotypeMeasure::new(
@@ -720,13 +798,17 @@ fn assess(
         spectrum.measure.trace(),
     );
     let variation = member.variation;
-    let r2 = |t: f64| 1.0 - measure.residual_squared(t) / variation;
+    let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / variation);
     let test = *member.test.get_or_insert_with(|| {
         test_of(spectrum, dof, member.flow.score_ratio(), options)
     });
     if options.test_only || (options.gate && !test.warranted) {
-        member.done = Some((None, r2(0.0)));
-        return;
+        return Some(Analysis {
+            test: Some(test),
+            in_sample_r2: r2(0.0),
+            passes: member.passes,
+            ..untested(operator, None)
+        });
     }
     let reml = stopping_time::fit(&measure);
     let t = reml.time.time();
@@ -755,18 +837,25 @@ fn assess(
             error = 0.0;
         }
     }
-    if is_complete || settled(error) || last {
-        let fit = Fit {
-            operator,
-            spectrum,
-            measure: &measure,
-            reml,
-            error,
-            converged: is_complete || settled(error),
-        };
-        let dual = member.flow.dual(operator, model, &quadrature, t);
-        member.done = Some((Some(fit.finish(dual)), r2(t)));
+    if !(is_complete || settled(error) || last) {
+        return None;
     }
+    let fit = Fit {
+        operator,
+        spectrum,
+        measure: &measure,
+        reml,
+        error,
+        converged: is_complete || settled(error),
+    };
+    let dual = member.flow.dual(operator, model, &quadrature, t);
+    Some(Analysis {
+        test: Some(test),
+        fit: Some(fit.finish(dual)),
+        in_sample_r2: r2(t),
+        passes: member.passes,
+        ..untested(operator, None)
+    })
 }
 
 fn test_of(spectrum: &Spectrum, dof: usize, ratio: f64, options: &AnalysisOptions) -> TestResult {

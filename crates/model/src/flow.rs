@@ -109,10 +109,9 @@ impl Flow {
         flow
     }
 
-    /// Gives back the memory of a flow that is done.
-    pub fn release(&mut self) {
-        self.vectors = Vec::new();
-        self.images = Vec::new();
+    /// Number of vectors of W.
+    pub fn n_vectors(&self) -> usize {
+        self.vectors.iter().map(Mat::ncols).sum()
     }
 
     /// The vectors to multiply next, or `None` when W holds all that r reaches.

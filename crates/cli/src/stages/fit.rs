@@ -1,13 +1,10 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::{
-    Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass,
-};
-use ntkpipe_model::flow::MOST_NEW_VECTORS;
+use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Batch, Phenotype, Survey};
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
@@ -19,18 +16,11 @@ use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 
-/// Columns of a tall f32 block that a phenotype's values and mask are worth while they wait in a batch.
+/// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
 
-/// Copies of a pass's block that exist at once: as assembled, with it cut into tiles' rows and their sums, or the sums and
-/// the product joined from them.
-const PASS_COPIES: usize = 3;
-
-/// Vectors that memory is planned for; few phenotypes take more, and those that are done give theirs back.
-const PLANNED_VECTORS: usize = 20;
-
-/// Columns kept for each vector: itself and its image.
-const KEPT: usize = 2;
+/// Phenotypes read at a time.
+const READ_AHEAD: usize = 32;
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -40,84 +30,97 @@ struct Walk<'c> {
     options: AnalysisOptions,
 }
 
+/// What is known of a phenotype besides its values.
+#[derive(Clone, Copy)]
+struct Known {
+    n_missing: usize,
+    sd: f64,
+}
+
 impl Walk<'_> {
-    /// Columns of n f32 values that a phenotype needs at most: in its first pass, the widest, or in its last, when it keeps most.
-    fn columns_of(&self, prepared: &Prepared) -> usize {
-        let first = if prepared.phenotype.mask == self.context.base {
-            1 + MOST_NEW_VECTORS
-        } else {
-            let observed = prepared.phenotype.mask.iter().filter(|&&m| m).count();
-            columns_of_first_pass(observed, self.context.base.len(), &self.context.covariates)
-        };
-        let last = PASS_COPIES * MOST_NEW_VECTORS + KEPT * PLANNED_VECTORS;
-        WAITING_COLUMNS + (PASS_COPIES * first).max(last)
+    /// Columns of n f32 values that the phenotypes under way may take together.
+    fn budget(&self) -> usize {
+        let probes = self.survey.probes().blocks().iter();
+        let spaces: usize = probes.map(|b| b.ncols()).sum();
+        // The covariates in float64, with their products and a projection at work.
+        let held = spaces + 6 * self.context.covariates.rank() + READ_AHEAD * WAITING_COLUMNS;
+        let columns = self.context.settings.memory as usize / (4 * self.context.inputs.n_kernel);
+        columns.saturating_sub(held)
     }
 
-    /// Analyses the phenotype columns in batches that fit the memory; hands each result on as it comes.
+    /// Analyses the phenotype columns; as many are under way at once as fit the memory, and one that is done makes room for the
+    /// next. Each result is handed on as it comes.
     fn run(
         &self,
         columns: &[usize],
-        mut take: impl FnMut(usize, &Prepared, Analysis) -> anyhow::Result<()>,
+        mut take: impl FnMut(usize, Known, Analysis) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let n = self.context.inputs.n_kernel;
-        let spaces: usize = self
-            .survey
-            .probes()
-            .blocks()
-            .iter()
-            .map(|b| b.ncols())
-            .sum();
-        let held = spaces + 4 * self.context.covariates.rank();
-        let budget = (self.context.settings.memory as usize / (4 * n))
-            .saturating_sub(held)
-            .max(1);
+        let context = self.context;
+        let (n, budget) = (context.inputs.n_kernel, self.budget());
         let bar = Progress::new("fit", "phenotypes");
+        let mut known: BTreeMap<usize, Known> = BTreeMap::new();
+        let mut blocks = columns.chunks(READ_AHEAD);
+        let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
+        let mut batch = Batch::new(self.survey, &context.covariates, &self.options);
         let mut done = 0;
-        let mut batch: Vec<(usize, Prepared)> = Vec::new();
-        let mut load = 0;
-        let mut flush =
-            |batch: &mut Vec<(usize, Prepared)>, done: &mut usize| -> anyhow::Result<()> {
-                let phenotypes: Vec<_> = batch.iter().map(|b| b.1.phenotype.clone()).collect();
-                let before = *done;
-                let analyses = analyse(
-                    self.kernel,
-                    &self.context.covariates,
-                    self.survey,
-                    &phenotypes,
-                    &self.options,
-                    |_, finished| bar.set(before + finished, columns.len()),
-                )?;
-                drop(phenotypes);
-                *done += batch.len();
-                for ((column, prepared), analysis) in batch.drain(..).zip(analyses) {
-                    take(column, &prepared, analysis)?;
+        loop {
+            let mut load = batch.load();
+            let mut admitted = Vec::new();
+            loop {
+                if waiting.is_empty()
+                    && let Some(block) = blocks.next()
+                {
+                    for (&column, prepared) in block.iter().zip(self.prepare(block)?) {
+                        let Prepared {
+                            phenotype,
+                            n_missing,
+                            sd,
+                            ..
+                        } = prepared;
+                        known.insert(column, Known { n_missing, sd });
+                        waiting.push_back((column, phenotype));
+                    }
                 }
-                Ok(())
-            };
-        for block in columns.chunks(32) {
-            let context = self.context;
-            let prepared = prepare_block(
-                &context.inputs,
-                block,
-                &context.base,
-                &context.covariates,
-                &context.covariate_columns,
-                &context.settings,
-            )?;
-            for (&column, prepared) in block.iter().zip(prepared) {
-                let cost = self.columns_of(&prepared);
-                if load + cost > budget && !batch.is_empty() {
-                    flush(&mut batch, &mut done)?;
-                    load = 0;
+                let Some((_, phenotype)) = waiting.front() else {
+                    break;
+                };
+                let observed = match phenotype.mask == context.base {
+                    true => n,
+                    false => phenotype.mask.iter().filter(|&&m| m).count(),
+                };
+                let cost = Batch::load_of_new(observed, n, &context.covariates);
+                if load + cost > budget && load > 0 {
+                    break;
                 }
                 load += cost;
-                batch.push((column, prepared));
+                admitted.extend(waiting.pop_front());
+            }
+            if admitted.is_empty() && batch.is_empty() {
+                return Ok(());
+            }
+            let mut finished = batch.admit(self.kernel, &admitted)?;
+            drop(admitted);
+            if !batch.is_empty() {
+                finished.extend(batch.step(self.kernel)?);
+            }
+            done += finished.len();
+            bar.set(done, columns.len());
+            for (column, analysis) in finished {
+                take(column, known[&column], analysis)?;
             }
         }
-        if !batch.is_empty() {
-            flush(&mut batch, &mut done)?;
-        }
-        Ok(())
+    }
+
+    fn prepare(&self, block: &[usize]) -> anyhow::Result<Vec<Prepared>> {
+        let context = self.context;
+        prepare_block(
+            &context.inputs,
+            block,
+            &context.base,
+            &context.covariates,
+            &context.covariate_columns,
+            &context.settings,
+        )
     }
 }
 
@@ -142,14 +145,14 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
         let names = &context.inputs.phenotypes.columns;
         walk.run(
             &(0..names.len()).collect::<Vec<_>>(),
-            |column, prepared, analysis| {
+            |column, known, analysis| {
                 rows.insert(
                     column,
                     PhenotypeRow::new(
                         &names[column],
                         &analysis,
-                        prepared.n_missing,
-                        prepared.sd,
+                        known.n_missing,
+                        known.sd,
                         None,
                     ),
                 );
@@ -245,13 +248,13 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
         survey: &survey,
         options,
     };
-    walk.run(&columns, |column, prepared, analysis| {
+    walk.run(&columns, |column, known, analysis| {
         let rate = context.settings.learning_rate;
         let row = PhenotypeRow::new(
             &names[column],
             &analysis,
-            prepared.n_missing,
-            prepared.sd,
+            known.n_missing,
+            known.sd,
             rate,
         );
         if let Some(fit) = &analysis.fit {
@@ -271,8 +274,8 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
             PhenotypeRow::new(
                 &names[column],
                 &test_alone,
-                prepared.n_missing,
-                prepared.sd,
+                known.n_missing,
+                known.sd,
                 None,
             ),
         );
