@@ -13,7 +13,7 @@ use crate::options::{Activation, Missing, Options};
 pub const FULL_PROBES: usize = 64;
 
 /// Passes over the kernel that the spectrum takes.
-pub const SPECTRUM_PASSES: usize = 5;
+pub const SPECTRUM_PASSES: usize = 8;
 
 /// A network of infinite width.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

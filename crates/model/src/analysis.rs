@@ -44,7 +44,7 @@ impl Default for AnalysisOptions {
             gate: true,
             test_only: false,
             max_passes: 40,
-            tolerance: 5e-5,
+            tolerance: 2e-5,
             direct: 512,
             seed: 0,
         }
@@ -53,7 +53,11 @@ impl Default for AnalysisOptions {
 
 /// Size of the correction at t̂, in standard deviations of the phenotype, at which predictions count as settled: what is left
 /// after it is applied was a tenth of it or less wherever we could compare.
-const CORRECTION_TOLERANCE: f64 = 3e-3;
+const CORRECTION_TOLERANCE: f64 = 2e-3;
+
+/// Below this size, a correction that a pass did not halve is the rounding of single-precision products, which grows with t̂ λ₁:
+/// no further pass helps.
+const ROUNDING_SIZE: f64 = 1e-2;
 
 /// Share of missing samples up to which the low-rank approximation's leading eigenvalues are near enough for the null law; beyond,
 /// some are computed.
@@ -823,12 +827,15 @@ fn assess(
         .correction(operator, model, &quadrature, until, t.min(until));
     let sd = (variation / operator.n_observed() as f64).sqrt();
     let size = correction.largest() / sd;
-    let (mut error, mut is_complete) = (f64::INFINITY, false);
+    let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
     if let Some((before, former_size)) = member.previous {
         error = change(&before, &reml) * (size / former_size).min(1.0);
+        is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
     }
     member.previous = Some((reml, size));
-    let settled = |error: f64| error <= options.tolerance && size <= CORRECTION_TOLERANCE;
+    let settled = |error: f64| {
+        error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding)
+    };
     let last = member.passes >= options.max_passes;
     if !settled(error) && !last {
         member.flow.follow(operator, correction);
