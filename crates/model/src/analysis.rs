@@ -803,9 +803,9 @@ fn assess(
     );
     let variation = member.variation;
     let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / variation);
-    let test = *member.test.get_or_insert_with(|| {
-        test_of(spectrum, dof, member.flow.score_ratio(), options)
-    });
+    let test = *member
+        .test
+        .get_or_insert_with(|| test_of(spectrum, dof, member.flow.score_ratio(), options));
     if options.test_only || (options.gate && !test.warranted) {
         return Some(Analysis {
             test: Some(test),
@@ -833,9 +833,8 @@ fn assess(
         is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
     }
     member.previous = Some((reml, size));
-    let settled = |error: f64| {
-        error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding)
-    };
+    let settled =
+        |error: f64| error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding);
     let last = member.passes >= options.max_passes;
     if !settled(error) && !last {
         member.flow.follow(operator, correction);
@@ -955,7 +954,9 @@ impl<'a> Direct<'a> {
     }
 
     fn analyse(&self, residual: &Residual, options: &AnalysisOptions) -> Analysis {
-        let r = Mat::from_fn(self.observed.len(), 1, |i, _| residual.values[self.observed[i]]);
+        let r = Mat::from_fn(self.observed.len(), 1, |i, _| {
+            residual.values[self.observed[i]]
+        });
         let coefficients = self.vectors.transpose() * &r;
         let nodes = self.spectrum.measure.leading();
         let dof = self.operator.dof();
@@ -1025,4 +1026,77 @@ fn curve(
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel held in memory.
+    struct Dense(Mat<f32>, Vec<f64>);
+
+    impl Kernel for Dense {
+        type Error = std::convert::Infallible;
+
+        fn n_samples(&self) -> usize {
+            self.0.nrows()
+        }
+
+        fn diagonal(&self) -> &[f64] {
+            &self.1
+        }
+
+        fn multiply(
+            &self,
+            x: MatRef<'_, f32>,
+            squared: MatRef<'_, f32>,
+        ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
+            let n = self.n_samples();
+            let squares = Mat::from_fn(n, n, |i, j| self.0[(i, j)].powi(2));
+            Ok((&self.0 * x, squares * squared))
+        }
+
+        fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let s = samples.len();
+            Ok(Mat::from_fn(s, s, |i, j| self.0[(samples[i], samples[j])]))
+        }
+    }
+
+    #[test]
+    fn the_covariates_products_of_a_mask_give_its_trace_without_a_pass() {
+        let n = 700;
+        // Products with a decaying spectrum, a constant and a diagonal.
+        let features = Mat::from_fn(n, 200, |i, j| {
+            ((i * (7 + j) + j * j) as f64 * 0.37).sin() / (1.0 + j as f64).sqrt()
+        });
+        let gram = &features * features.transpose();
+        let k = Mat::from_fn(n, n, |i, j| {
+            (1.0 + gram[(i, j)] + f64::from(u8::from(i == j))) as f32
+        });
+        let diagonal = (0..n).map(|i| f64::from(k[(i, i)])).collect();
+        let kernel = Dense(k, diagonal);
+        let columns = [
+            vec![1.0; n],
+            (0..n).map(|i| (i as f64 * 0.71).sin()).collect(),
+        ];
+        let covariates = Covariates::new(n, &columns);
+        let Ok(full) = survey(&kernel, &covariates, &vec![true; n], 32, 4, 1, |_| {});
+        let mask: Vec<bool> = (0..n).map(|i| (i * i) % 5 != 1).collect();
+        let operator = MaskedOperator::new(&covariates, &mask);
+        let q = block::narrow(operator.projection().orthonormal().as_ref());
+        let Ok((exact, squares)) = kernel.multiply(q.as_ref(), operator.indicator().as_ref());
+        let known = full.product_with_covariates(&operator, f64::INFINITY);
+        assert!(full.product_with_covariates(&operator, 0.0).is_none());
+        let moments = |product: MatRef<'_, f32>| {
+            operator.moments(kernel.diagonal(), product, squares.col_as_slice(0))
+        };
+        let exact = moments(exact.as_ref());
+        let near = moments(known.as_ref().expect("no limit").as_ref());
+        let off = |a: f64, b: f64| (a - b).abs() / b;
+        assert!(off(near.trace, exact.trace) < 3e-5, "{near:?} {exact:?}");
+        assert!(
+            off(near.frobenius_squared, exact.frobenius_squared) < 1e-3,
+            "{near:?} {exact:?}"
+        );
+    }
 }

@@ -148,13 +148,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             |column, known, analysis| {
                 rows.insert(
                     column,
-                    PhenotypeRow::new(
-                        &names[column],
-                        &analysis,
-                        known.n_missing,
-                        known.sd,
-                        None,
-                    ),
+                    PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, None),
                 );
                 Ok(())
             },
@@ -250,13 +244,7 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
     };
     walk.run(&columns, |column, known, analysis| {
         let rate = context.settings.learning_rate;
-        let row = PhenotypeRow::new(
-            &names[column],
-            &analysis,
-            known.n_missing,
-            known.sd,
-            rate,
-        );
+        let row = PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, rate);
         if let Some(fit) = &analysis.fit {
             if fit.dual.iter().any(|a| *a != 0.0) {
                 dual.write_chunk(column, 0, &fit.dual)?;
@@ -271,13 +259,7 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
         };
         tests.insert(
             column,
-            PhenotypeRow::new(
-                &names[column],
-                &test_alone,
-                known.n_missing,
-                known.sd,
-                None,
-            ),
+            PhenotypeRow::new(&names[column], &test_alone, known.n_missing, known.sd, None),
         );
         rows.insert(column, row);
         Ok(())
