@@ -6,15 +6,15 @@ use crate::inputs::Inputs;
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stages::kernel;
 
-/// f32 multiply-adds a second of one core with AVX2, as measured on matrix products of tiles.
-const MULTIPLY_ADDS_PER_CORE: f64 = 45e9;
+/// f32 multiply-adds a second of one core with AVX-512 over whole stages, what is not a matrix product included.
+const MULTIPLY_ADDS_PER_CORE: f64 = 50e9;
 
 /// Kernel entries a second of one core through the recursion, per hidden layer.
 const ENTRIES_PER_CORE: f64 = 400e6;
 
 /// Passes and vectors that a phenotype usually takes.
 const USUAL_PASSES: usize = 4;
-const USUAL_VECTORS: usize = 10;
+const USUAL_VECTORS: usize = 11;
 
 /// The plan as text: samples, phenotypes, tiles, bytes, multiply-adds, passes, memory, time.
 pub fn describe(
@@ -39,8 +39,8 @@ pub fn describe(
     }
     let square = (n as f64).powi(2);
     let kernel_work = square * p as f64 / 2.0;
-    let pass_columns =
-        SPECTRUM_PASSES * FULL_PROBES + m * USUAL_VECTORS + own_masks * (rank + 1) + m;
+    // Each phenotype is predicted in one more column.
+    let pass_columns = SPECTRUM_PASSES * FULL_PROBES + m * (USUAL_VECTORS + 1);
     let pass_work = square * pass_columns as f64;
     let cores = rayon::current_num_threads() as f64;
     let seconds = (kernel_work + pass_work) / MULTIPLY_ADDS_PER_CORE / cores
