@@ -39,10 +39,8 @@ pub fn describe(
     }
     let square = (n as f64).powi(2);
     let kernel_work = square * p as f64 / 2.0;
-    let pass_columns = SPECTRUM_PASSES * FULL_PROBES
-        + m * USUAL_VECTORS
-        + own_masks * (rank + 1)
-        + m;
+    let pass_columns =
+        SPECTRUM_PASSES * FULL_PROBES + m * USUAL_VECTORS + own_masks * (rank + 1) + m;
     let pass_work = square * pass_columns as f64;
     let cores = rayon::current_num_threads() as f64;
     let seconds = (kernel_work + pass_work) / MULTIPLY_ADDS_PER_CORE / cores

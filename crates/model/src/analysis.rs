@@ -546,13 +546,11 @@ fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, D
 }
 
 /// The first vectors of Ṽ, orthonormal in single precision, as many as the null law wants computed.
-fn leading_directions(
-    model: &LowRank<'_>,
-    operator: &MaskedOperator<'_>,
-    n: usize,
-) -> Mat<f32> {
+fn leading_directions(model: &LowRank<'_>, operator: &MaskedOperator<'_>, n: usize) -> Mat<f32> {
     let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
-    let first = Mat::from_fn(model.values().len(), wanted, |i, j| f64::from(u8::from(i == j)));
+    let first = Mat::from_fn(model.values().len(), wanted, |i, j| {
+        f64::from(u8::from(i == j))
+    });
     let directions = model.combine(operator, first.as_ref());
     orthonormalise(operator, directions, [].iter(), 1.0).0
 }
@@ -638,12 +636,21 @@ fn step<K: Kernel>(
     );
     let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
     drop(x);
-    active.into_par_iter().zip(own).zip(shares).for_each(
-        |((group, own), (mut at, at_square))| {
+    active
+        .into_par_iter()
+        .zip(own)
+        .zip(shares)
+        .for_each(|((group, own), (mut at, at_square))| {
             if group.spectrum.is_none() {
                 let row_squares = squares.col_as_slice(at_square);
                 let products = products.subcols(at, own.ncols());
-                group.spectrum = Some(spectrum_of(kernel.diagonal(), full, group, products, row_squares));
+                group.spectrum = Some(spectrum_of(
+                    kernel.diagonal(),
+                    full,
+                    group,
+                    products,
+                    row_squares,
+                ));
             }
             at += own.ncols();
             let Group {
@@ -672,8 +679,7 @@ fn step<K: Kernel>(
                     member.flow.release();
                 }
             });
-        },
-    );
+        });
     Ok(())
 }
 
@@ -721,9 +727,9 @@ fn assess(
     );
     let variation = member.variation;
     let r2 = |t: f64| 1.0 - measure.residual_squared(t) / variation;
-    let test = *member.test.get_or_insert_with(|| {
-        test_of(spectrum, dof, member.flow.score_ratio(), options)
-    });
+    let test = *member
+        .test
+        .get_or_insert_with(|| test_of(spectrum, dof, member.flow.score_ratio(), options));
     if options.test_only || (options.gate && !test.warranted) {
         member.done = Some((None, r2(0.0)));
         return;
@@ -859,7 +865,9 @@ impl<'a> Direct<'a> {
     }
 
     fn analyse(&self, residual: &Residual, options: &AnalysisOptions) -> Analysis {
-        let r = Mat::from_fn(self.observed.len(), 1, |i, _| residual.values[self.observed[i]]);
+        let r = Mat::from_fn(self.observed.len(), 1, |i, _| {
+            residual.values[self.observed[i]]
+        });
         let coefficients = self.vectors.transpose() * &r;
         let nodes = self.spectrum.measure.leading();
         let dof = self.operator.dof();

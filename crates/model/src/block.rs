@@ -106,7 +106,9 @@ fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sy
         rest = tail;
         start += len;
     }
-    parts.into_par_iter().for_each(|(start, head)| work(start, head));
+    parts
+        .into_par_iter()
+        .for_each(|(start, head)| work(start, head));
 }
 
 /// A'B as [`inner`], with f32 products inside a chunk of rows: half the memory traffic and an error of 1e-6 relative.
@@ -116,7 +118,14 @@ pub fn quick_inner(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f64> {
         .map(|(start, len)| {
             let mut product = Mat::<f32>::zeros(a.ncols(), b.ncols());
             let (a, b) = (a.subrows(start, len), b.subrows(start, len));
-            matmul(product.as_mut(), Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
+            matmul(
+                product.as_mut(),
+                Accum::Replace,
+                a.transpose(),
+                b,
+                1.0,
+                Par::Seq,
+            );
             product
         })
         .collect();

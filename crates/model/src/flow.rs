@@ -130,8 +130,10 @@ impl Flow {
         let image = operator.image(product);
         let new = &self.vectors[self.images.len()];
         let wide = Mat::from_fn(new.nrows(), new.ncols(), |i, j| f64::from(new[(i, j)]));
-        self.shadows
-            .push((model.coordinates(wide.as_ref()), model.coordinates(image.as_ref())));
+        self.shadows.push((
+            model.coordinates(wide.as_ref()),
+            model.coordinates(image.as_ref()),
+        ));
         let (before, c) = (self.projected.nrows(), new.ncols());
         let mut column = Mat::<f64>::zeros(before + c, c);
         let mut start = 0;
@@ -141,11 +143,13 @@ impl Flow {
             start += w.ncols();
         }
         let former = std::mem::replace(&mut self.projected, Mat::zeros(0, 0));
-        self.projected = Mat::from_fn(before + c, before + c, |i, j| match (i < before, j < before) {
-            (true, true) => former[(i, j)],
-            (_, false) if i < before => column[(i, j - before)],
-            (false, true) => column[(j, i - before)],
-            _ => 0.5 * (column[(i, j - before)] + column[(j, i - before)]),
+        self.projected = Mat::from_fn(before + c, before + c, |i, j| {
+            match (i < before, j < before) {
+                (true, true) => former[(i, j)],
+                (_, false) if i < before => column[(i, j - before)],
+                (false, true) => column[(j, i - before)],
+                _ => 0.5 * (column[(i, j - before)] + column[(j, i - before)]),
+            }
         });
         self.images.push(block::narrow(image.as_ref()));
     }
@@ -154,7 +158,9 @@ impl Flow {
     pub fn quadrature(&self) -> Quadrature {
         let SymmetricEigen { values, vectors } = symmetric_eigen(self.projected.as_ref());
         Quadrature {
-            coefficients: (0..values.len()).map(|i| self.norm * vectors[(0, i)]).collect(),
+            coefficients: (0..values.len())
+                .map(|i| self.norm * vectors[(0, i)])
+                .collect(),
             nodes: values,
             vectors,
         }
@@ -307,7 +313,11 @@ pub fn integrated_decay(t: f64, l: f64, largest: f64) -> f64 {
 
 /// (1 − exp(−x)) / x.
 fn mean_decay(x: f64) -> f64 {
-    if x.abs() < 1e-12 { 1.0 } else { -(-x).exp_m1() / x }
+    if x.abs() < 1e-12 {
+        1.0
+    } else {
+        -(-x).exp_m1() / x
+    }
 }
 
 /// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l).
@@ -345,7 +355,11 @@ mod tests {
             i if i % 2 == 1 => 4.0,
             _ => 2.0,
         };
-        (0..=n).map(|i| weight(i) * f(f64::from(i) * h)).sum::<f64>() * h / 3.0
+        (0..=n)
+            .map(|i| weight(i) * f(f64::from(i) * h))
+            .sum::<f64>()
+            * h
+            / 3.0
     }
 
     #[test]
@@ -355,10 +369,16 @@ mod tests {
                 for l in [0.0, 1e-7, 0.29999, 0.3, 0.9, 1.0] {
                     let slow = integral(t, |s| (-(t - s) * b - s * l).exp());
                     let fast = convolved_decay(t, b, l);
-                    assert!((fast - slow).abs() < 1e-6 * slow, "{t} {b} {l}: {fast} {slow}");
+                    assert!(
+                        (fast - slow).abs() < 1e-6 * slow,
+                        "{t} {b} {l}: {fast} {slow}"
+                    );
                     let slow = integral(t, |u| convolved_decay(u, b, l));
                     let fast = convolved_mean_decay(t, b, l);
-                    assert!((fast - slow).abs() < 1e-5 * slow, "{t} {b} {l}: {fast} {slow}");
+                    assert!(
+                        (fast - slow).abs() < 1e-5 * slow,
+                        "{t} {b} {l}: {fast} {slow}"
+                    );
                 }
             }
         }

@@ -249,7 +249,10 @@ pub(crate) fn column_scale(y: &Mat<f64>) -> f64 {
 }
 
 /// Y ← Y − B B'Y over the blocks; returns B'Y stacked.
-pub(crate) fn remove<'a>(y: &mut Mat<f64>, blocks: impl Iterator<Item = &'a Mat<f32>> + Clone) -> Mat<f64> {
+pub(crate) fn remove<'a>(
+    y: &mut Mat<f64>,
+    blocks: impl Iterator<Item = &'a Mat<f32>> + Clone,
+) -> Mat<f64> {
     let rows: usize = blocks.clone().map(Mat::ncols).sum();
     let mut coefficients = Mat::zeros(rows, y.ncols());
     let mut start = 0;

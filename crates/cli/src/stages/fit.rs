@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::{
-    Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass,
-};
+use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Survey, analyse, columns_of_first_pass};
 use ntkpipe_model::flow::MOST_NEW_VECTORS;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
