@@ -163,7 +163,9 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
         .into_iter()
         .filter(|(stage, ..)| *stage != Stage::Test)
     {
-        if context.directory.is_current(stage, print, output) {
+        // A tile that was deleted because it was damaged is computed again.
+        let whole = stage != Stage::Kernel || kernel::is_whole(&context.kernel_path());
+        if whole && context.directory.is_current(stage, print, output) {
             tracing::info!("{}: current", stage.name());
         } else {
             perform(context, prints, stage)?;

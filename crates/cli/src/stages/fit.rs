@@ -251,10 +251,12 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
             }
             curves.add(&names[column], &fit.curve);
         }
+        // A row that is not fitted is final: a later fit takes it as it stands.
+        let is_final = analysis.fit.is_none();
         let test_alone = Analysis {
             fit: None,
-            in_sample_r2: None,
-            passes: 0,
+            in_sample_r2: analysis.in_sample_r2.filter(|_| is_final),
+            passes: if is_final { analysis.passes } else { 0 },
             ..analysis
         };
         tests.insert(

@@ -26,6 +26,15 @@ pub fn bytes(n: usize, tile: usize) -> u64 {
     side * (side + 1) / 2 * (tile as u64 * tile as u64 * 4 + 4)
 }
 
+/// Whether there is a file for every tile; what is in them is checked when they are read.
+pub fn is_whole(path: &std::path::Path) -> bool {
+    ZarrArray::<f32>::open(path).is_ok_and(|array| {
+        tiled_kernel::lower_triangle(array.grid()[0])
+            .into_iter()
+            .all(|(i, j)| array.chunk_path(i, j).exists())
+    })
+}
+
 /// Runs the stage: tiles that are there and belong to this kernel are kept.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();

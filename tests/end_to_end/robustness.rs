@@ -1,0 +1,331 @@
+//! Never lose, never lie: killed, cut short, damaged, shared and strange inputs.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::support::{cohort, ntkpipe, run_arguments, succeed, table};
+use ntkpipe_store::results::{Column, read_table, write_table};
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Expects exit code `code` and every one of `words` on stderr, and no panic.
+fn fail(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = ntkpipe().args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word} not in\n{said}");
+    }
+}
+
+/// Every result file below `folder` with its bytes; records of time and place are left out.
+fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    fn walk(root: &Path, folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_path_buf();
+            if path.is_dir() {
+                walk(root, &path, into);
+            } else if !["run.json", "run.log", ".lock"].contains(&text(&name).as_str()) {
+                into.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn killed_at_twenty_moments_a_run_resumes_to_the_same_bytes() {
+    let cohort = cohort(600, 40, 6);
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let started = Instant::now();
+    succeed(&run_arguments(&cohort, &text(&whole), &[]));
+    let length = started.elapsed();
+    let expected = results(&whole);
+    for name in [
+        "phenotypes.parquet",
+        "predictions.parquet",
+        "curves.parquet",
+        "model/model.json",
+        "kernel.zarr/c/1/0",
+    ] {
+        assert!(expected.iter().any(|(n, _)| n == Path::new(name)), "{name}");
+    }
+    let (mut killed, mut seed) = (0, 20_260_527_u64);
+    for moment in 0..20_u32 {
+        // One moment in each twentieth of the run, where in it by a linear congruence (Knuth).
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let within = (seed >> 40) as f64 / f64::from(1 << 24);
+        let wait = length.mul_f64((f64::from(moment) + within) / 20.0);
+        let out = folder.path().join(format!("killed-{moment}"));
+        let name = text(&out);
+        let arguments = run_arguments(&cohort, &name, &[]);
+        let mut child = ntkpipe().args(&arguments).spawn().unwrap();
+        std::thread::sleep(wait);
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().signal() == Some(9));
+        succeed(&arguments);
+        let found = results(&out);
+        let names = |r: &[(PathBuf, Vec<u8>)]| r.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&expected), "after {wait:?}");
+        for ((name, a), (_, b)) in found.iter().zip(&expected) {
+            assert!(a == b, "{} differs after {wait:?}", name.display());
+        }
+        fs::remove_dir_all(&out).unwrap();
+    }
+    // Later moments may find a quick run done; most must not.
+    assert!(killed >= 12, "only {killed} of 20 runs were killed");
+}
+
+#[test]
+fn a_tile_cut_short_is_named_with_its_remedy() {
+    let cohort = cohort(300, 20, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(folder.path());
+    succeed(&run_arguments(&cohort, &out, &[]));
+    let tile = folder.path().join("kernel.zarr/c/0/0");
+    let whole = fs::read(&tile).unwrap();
+    for length in [0, 4, 4096, whole.len() - 1] {
+        fs::write(&tile, &whole[..length]).unwrap();
+        let again = ["--alpha", "0.5"];
+        fail(
+            &run_arguments(&cohort, &out, &again),
+            1,
+            &["c/0/0", "is damaged", "delete it and run again"],
+        );
+    }
+    // The remedy is one.
+    fs::remove_file(&tile).unwrap();
+    succeed(&run_arguments(&cohort, &out, &["--alpha", "0.5"]));
+    assert!(fs::read(&tile).unwrap() == whole);
+}
+
+#[test]
+fn a_dual_weight_cut_short_is_no_untrained_phenotype() {
+    let cohort = cohort(300, 20, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(folder.path());
+    succeed(&run_arguments(&cohort, &out, &["--no-gate"]));
+    let dual = folder.path().join("model/dual.zarr/c/0/0");
+    let whole = fs::read(&dual).unwrap();
+    fs::write(&dual, &whole[..whole.len() - 1]).unwrap();
+    fail(
+        &["predict", "--quiet", "--out", &out],
+        1,
+        &["dual.zarr/c/0/0", "is damaged"],
+    );
+}
+
+#[test]
+fn damaged_records_are_named_and_never_used() {
+    let cohort = cohort(120, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(folder.path());
+    for (name, bytes) in [
+        ("run.json", &b"{ \"version\": 3"[..]),
+        ("run.json", b"\x00\xff"),
+        ("spectrum/spectrum.json", b"[]"),
+    ] {
+        succeed(&run_arguments(&cohort, &out, &["--force"]));
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let again = ["--alpha", "0.5"];
+        fail(&run_arguments(&cohort, &out, &again), 1, &[name, "damaged"]);
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_locked_directory_refuses_a_second_run() {
+    let cohort = cohort(120, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(folder.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let out = text(folder.path());
+    fail(
+        &run_arguments(&cohort, &out, &[]),
+        1,
+        &[".lock", "another ntkpipe", "--out"],
+    );
+    drop(lock);
+    succeed(&run_arguments(&cohort, &out, &[]));
+}
+
+#[test]
+fn a_file_where_a_folder_should_be_is_named() {
+    let cohort = cohort(120, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let (file, out) = (text(&file), text(&folder.path().join("out")));
+    fail(&run_arguments(&cohort, &file, &[]), 1, &[&file]);
+    fail(
+        &run_arguments(&cohort, &out, &["--scratch", &file]),
+        1,
+        &[&file],
+    );
+}
+
+/// A copy of a cohort's table whose columns of numbers `change` has seen.
+fn changed(from: &str, to: &Path, change: impl Fn(&mut Vec<(String, Column)>)) -> String {
+    let mut columns = read_table(Path::new(from)).unwrap();
+    change(&mut columns);
+    write_table(to, &columns).unwrap();
+    text(to)
+}
+
+fn numbers(column: &mut Column) -> &mut Vec<Option<f64>> {
+    match column {
+        Column::Float(values) => values,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn infinite_features_are_refused_before_the_kernel() {
+    let mut cohort = cohort(120, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    cohort.features = changed(&cohort.features, &folder.path().join("x.parquet"), |c| {
+        numbers(&mut c[1].1)[3] = Some(f64::INFINITY);
+    });
+    let out = text(&folder.path().join("out"));
+    fail(
+        &run_arguments(&cohort, &out, &[]),
+        1,
+        &["x.parquet", "infinite", "replace them"],
+    );
+    assert!(!Path::new(&out).join("kernel.zarr").exists());
+}
+
+#[test]
+fn strange_phenotypes_have_a_status_or_a_right_answer() {
+    let mut cohort = cohort(300, 20, 3);
+    let folder = tempfile::tempdir().unwrap();
+    cohort.phenotypes = changed(&cohort.phenotypes, &folder.path().join("y.parquet"), |c| {
+        let mut first = c[1].1.clone();
+        let values = numbers(&mut first).clone();
+        let add = |c: &mut Vec<(String, Column)>, name: &str, values: Vec<Option<f64>>| {
+            c.push((name.to_owned(), Column::Float(values)));
+        };
+        let sign = |v: &Option<f64>| v.map(|v| 1e308 * v.signum());
+        add(c, "huge", values.iter().map(sign).collect());
+        let scaled = |v: &Option<f64>| v.map(|v| v.signum());
+        add(c, "signs", values.iter().map(scaled).collect());
+        add(c, "constant", vec![Some(4.5); values.len()]);
+        let mut three = vec![None; values.len()];
+        for (i, at) in three.iter_mut().enumerate().take(3) {
+            *at = Some(i as f64);
+        }
+        add(c, "three", three);
+        add(c, "copy", values);
+    });
+    let out = folder.path().join("out");
+    succeed(&run_arguments(&cohort, &text(&out), &["--no-gate"]));
+    let (n, t) = table(&out.join("phenotypes.parquet"));
+    let row = |name: &str| t["phenotype"].iter().position(|p| p == name).unwrap();
+    assert_eq!(t["status"][row("constant")], "constant");
+    assert_eq!(t["status"][row("three")], "too_few_samples");
+    assert_eq!(t["status"][row("huge")], t["status"][row("signs")]);
+    for name in ["neg_log10_p", "t_hat", "edf"] {
+        let (huge, signs) = (n[name][row("huge")], n[name][row("signs")]);
+        let same = (huge - signs).abs() <= 1e-4 * signs.abs().max(1.0);
+        assert!(
+            same || huge.is_nan() && signs.is_nan(),
+            "{name} {huge} {signs}"
+        );
+        assert_eq!(
+            n[name][0].to_bits(),
+            n[name][row("copy")].to_bits(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn copied_samples_and_few_features_work() {
+    for n_features in [2, 3, 4] {
+        let mut cohort = cohort(300, n_features, 2);
+        let folder = tempfile::tempdir().unwrap();
+        cohort.features = changed(&cohort.features, &folder.path().join("x.parquet"), |c| {
+            for (_, column) in &mut c[1..] {
+                let values = numbers(column);
+                let half = values.len() / 2;
+                let (from, to) = values.split_at_mut(half);
+                to[..half].copy_from_slice(from);
+            }
+        });
+        let out = folder.path().join("out");
+        succeed(&run_arguments(&cohort, &text(&out), &["--no-gate"]));
+        let (n, _) = table(&out.join("phenotypes.parquet"));
+        for p in &n["p_value"] {
+            assert!((0.0..=1.0).contains(p), "{p}");
+        }
+        let (predictions, _) = table(&out.join("predictions.parquet"));
+        assert_eq!(predictions.len(), 2);
+        assert!(
+            predictions
+                .values()
+                .all(|v| v.iter().any(|x| x.is_finite()))
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_is_a_shortage() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=300k", "tmpfs", &text(&disk)])
+        .status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        eprintln!("skipped: no small disk can be mounted here");
+        return;
+    }
+    let cohort = cohort(600, 20, 2);
+    let out = text(&folder.path().join("out"));
+    let disk = text(&disk);
+    let output = ntkpipe()
+        .args(run_arguments(&cohort, &out, &["--scratch", &disk]))
+        .output()
+        .unwrap();
+    let inside = ntkpipe()
+        .args(run_arguments(&cohort, &format!("{disk}/out"), &[]))
+        .output()
+        .unwrap();
+    let unmounted = std::process::Command::new("umount").arg(&disk).status();
+    assert!(unmounted.unwrap().success());
+    for output in [output, inside] {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(&disk), "{said}");
+    }
+    succeed(&run_arguments(&cohort, &out, &[]));
+}
+
+/// A run killed after the test was recorded and before the fit: rows that are not fitted are taken from the test as they stand.
+#[test]
+fn a_run_that_had_only_its_test_recorded_resumes_to_the_same_bytes() {
+    let cohort = cohort(600, 40, 6);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    let expected = results(&out);
+    let record = out.join("run.json");
+    let mut run: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let stages = run["stages"].as_object_mut().unwrap();
+    assert!(stages.remove("fit").is_some() && stages.remove("predict").is_some());
+    fs::write(&record, serde_json::to_vec(&run).unwrap()).unwrap();
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    assert!(results(&out) == expected);
+}
