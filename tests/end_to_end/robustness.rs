@@ -329,3 +329,15 @@ fn a_run_that_had_only_its_test_recorded_resumes_to_the_same_bytes() {
     succeed(&run_arguments(&cohort, &text(&out), &[]));
     assert!(results(&out) == expected);
 }
+
+/// `model/features.zarr` is made of hard links: predicting again must not copy a file onto itself.
+#[test]
+fn predicting_again_leaves_the_features_as_they_are() {
+    let cohort = cohort(300, 20, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    let expected = results(&out);
+    succeed(&["predict", "--out", &text(&out), "--quiet"]);
+    assert!(results(&out) == expected);
+}

@@ -270,6 +270,10 @@ fn write_model(
 /// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
 fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
+    // A link left by an earlier run is the very file: copying onto it would empty both.
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(describe)?;
+    }
     std::fs::create_dir_all(to).with_context(describe)?;
     for entry in std::fs::read_dir(from).with_context(describe)? {
         let entry = entry.with_context(describe)?;
