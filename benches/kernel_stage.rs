@@ -113,15 +113,35 @@ fn recursion(kernel: &InfiniteKernel, side: usize) -> anyhow::Result<f64> {
     Ok(median(readings) * 1e9 / (side * side) as f64)
 }
 
-/// Nanoseconds an entry that it takes to write a new tile, checksum included.
+/// Nanoseconds an entry that it takes to write the tiles of a row of tiles, checksum included, each to a file of its own as
+/// in the stage.
 fn writing(tiles: &ZarrArray<f32>) -> anyhow::Result<f64> {
     let tile = numbers(tiles.chunk_len(), 4);
     let mut readings = Vec::new();
-    for _ in 0..9 {
-        readings.push(seconds(|| tiles.write_chunk(0, 0, &tile))?);
-        std::fs::remove_file(tiles.chunk_path(0, 0))?;
+    for column in 0..tiles.grid()[1] {
+        readings.push(seconds(|| tiles.write_chunk(0, column, &tile))?);
     }
     Ok(median(readings) * 1e9 / tile.len() as f64)
+}
+
+/// Nanoseconds an entry that a tile's two blocks of rows take to read and to prepare.
+fn row_blocks(
+    kernel: &InfiniteKernel,
+    features: &ZarrArray<f32>,
+    side: usize,
+) -> anyhow::Result<(f64, f64)> {
+    let [n, p] = features.shape();
+    let (mut reading, mut preparing) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let mut rows = Vec::new();
+        reading.push(seconds(|| {
+            rows = features.read_rows(0..side.min(n))?;
+            anyhow::Ok(())
+        })?);
+        preparing.push(seconds(|| kernel.row_block(&rows, p).map(drop))?);
+    }
+    let each = 2e9 / (side * side) as f64;
+    Ok((median(reading) * each, median(preparing) * each))
 }
 
 fn main() -> anyhow::Result<()> {
@@ -181,11 +201,16 @@ fn main() -> anyhow::Result<()> {
     );
     let tiles = folder.path().join("writing.zarr");
     let tiles = ZarrArray::<f32>::create(tiles, spec(n, tile, Attributes::new()))?;
+    let (reading, preparing) = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()?
+        .install(|| row_blocks(&kernel, &features_on_disk, tile))?;
     println!(
-        "on one thread, ns an entry: recursion {:.2}, writing {:.2}; the bare products {:.2}",
+        "on one thread, ns an entry: bare products {:.2}, recursion {:.2}, row blocks {preparing:.2} \
+         (and at most {reading:.2} to read them), writing {:.2}",
+        median(readings.iter().map(|r| r.0)) * threads as f64 * 2e9 / (n * n) as f64,
         recursion(&kernel, tile)?,
         writing(&tiles)?,
-        median(readings.iter().map(|r| r.0)) * threads as f64 * 2e9 / (n * n) as f64
     );
     Ok(())
 }
