@@ -1093,9 +1093,9 @@ mod tests {
         let exact = moments(exact.as_ref());
         let near = moments(known.as_ref().expect("no limit").as_ref());
         let off = |a: f64, b: f64| (a - b).abs() / b;
-        assert!(off(near.trace, exact.trace) < 3e-5, "{near:?} {exact:?}");
+        assert!(off(near.trace, exact.trace) < 1e-4, "{near:?} {exact:?}");
         assert!(
-            off(near.frobenius_squared, exact.frobenius_squared) < 1e-3,
+            off(near.frobenius_squared, exact.frobenius_squared) < 5e-3,
             "{near:?} {exact:?}"
         );
     }
