@@ -86,7 +86,8 @@ def main():
     parser.add_argument("--features", type=int, default=2923)
     parser.add_argument("--phenotypes", type=int, default=200)
     parser.add_argument("--memory", default="2GiB", help="as for `ntkpipe run`")
-    parser.add_argument("--cgroup", metavar="LIMIT", help="run in a cgroup v2 with this much memory, such as 3G, where one can be made")
+    parser.add_argument("--cgroup", metavar="LIMIT",
+                        help="run in a cgroup v2 with this much memory, such as 3G, where one can be made")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/growth", help="on a disk with 2 n^2 bytes to spare")
     parser.add_argument("--keep", action="store_true", help="keep cohorts and run directories")
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")

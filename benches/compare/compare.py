@@ -40,7 +40,8 @@ def main():
     parser.add_argument("--phenotypes", type=int, default=50)
     parser.add_argument("--precision", choices=("32", "64"), default="64", help="bits of the rival's K")
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=HERE.parents[1] / "target/release/ntkpipe")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of ntkpipe, before and after the rival's one; the middle one counts")
+    parser.add_argument("--repeats", type=int, default=3,
+                        help="runs of ntkpipe, before and after the rival's one; the middle one counts")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative difference of t_hat")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
