@@ -630,23 +630,31 @@ impl<T: Element> ZarrArray<T> {
         })
     }
 
-    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum.
+    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum; in parallel.
     ///
     /// # Errors
     /// Those of [`read_rows`](Self::read_rows).
     pub fn read_all(&self) -> Result<Vec<T>, ZarrError> {
-        self.read_rows(0..self.spec.shape[0])
+        let [n_rows, n_columns] = self.spec.shape;
+        let chunk_rows = self.spec.chunk[0];
+        let mut values = vec![T::zeroed(); n_rows * n_columns];
+        values
+            .par_chunks_mut((chunk_rows * n_columns).max(1))
+            .enumerate()
+            .try_for_each(|(i, band)| self.read_band(i, 0, band))?;
+        Ok(values)
     }
 
     /// Reads `rows`, row-major, `rows.len()` x `shape[1]`, comparing the checksum of every chunk they touch.
     ///
-    /// Chunks are read whole, so rows are best taken in multiples of the chunk's.
+    /// Chunks are read whole, so rows are best taken in multiples of the chunk's. Reads on the calling thread and starts
+    /// nothing on another, so it may be called with a lock held.
     ///
     /// # Errors
     /// `OutsideRows`; `ChunkMissing` (the fill value does not stand in), `ChunkTruncated`, `ChunkCorrupt`, `Read`.
     pub fn read_rows(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
         let [n_rows, n_columns] = self.spec.shape;
-        let [chunk_rows, chunk_columns] = self.spec.chunk;
+        let chunk_rows = self.spec.chunk[0];
         if rows.start > rows.end || rows.end > n_rows {
             let path = self.folder.clone();
             return Err(ZarrError::OutsideRows {
@@ -657,32 +665,34 @@ impl<T: Element> ZarrArray<T> {
             });
         }
         let mut values = vec![T::zeroed(); rows.len() * n_columns];
-        // One task for each row of chunks: the band of `values` it fills is contiguous and its own.
-        let mut bands = Vec::new();
         let mut rest = values.as_mut_slice();
         let mut start = rows.start;
-        while start < rows.end && n_columns > 0 {
+        while start < rows.end {
             let i = start / chunk_rows;
             let end = ((i + 1) * chunk_rows).min(rows.end);
             let (band, after) = rest.split_at_mut((end - start) * n_columns);
-            bands.push((i, start - i * chunk_rows, band));
+            self.read_band(i, start - i * chunk_rows, band)?;
             rest = after;
             start = end;
         }
-        bands.into_par_iter().try_for_each(|(i, skip, band)| {
-            for j in 0..self.grid()[1] {
-                let chunk = self.map_chunk(i, j)?;
-                chunk.verify()?;
-                let first = j * chunk_columns;
-                let width = chunk_columns.min(n_columns - first);
-                let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
-                for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
-                    into[first..first + width].copy_from_slice(&from[..width]);
-                }
-            }
-            Ok::<(), ZarrError>(())
-        })?;
         Ok(values)
+    }
+
+    /// Fills `band` with rows of the chunks of row `i`, from their row `skip` on.
+    fn read_band(&self, i: usize, skip: usize, band: &mut [T]) -> Result<(), ZarrError> {
+        let n_columns = self.spec.shape[1];
+        let chunk_columns = self.spec.chunk[1];
+        for j in 0..self.grid()[1] {
+            let chunk = self.map_chunk(i, j)?;
+            chunk.verify()?;
+            let first = j * chunk_columns;
+            let width = chunk_columns.min(n_columns - first);
+            let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
+            for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
+                into[first..first + width].copy_from_slice(&from[..width]);
+            }
+        }
+        Ok(())
     }
 }
 
