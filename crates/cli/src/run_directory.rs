@@ -34,6 +34,7 @@ impl Stage {
     /// Bumped when a stage's code changes what it writes, so that earlier results are not taken for current.
     pub fn version(self) -> u32 {
         match self {
+            Self::Kernel => 2,
             Self::Spectrum => 4,
             Self::Test | Self::Fit => 4,
             _ => 1,

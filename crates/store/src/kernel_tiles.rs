@@ -1,7 +1,8 @@
 //! From features on disk to kernel tiles on disk, and to products with the kernel of samples outside it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -28,26 +29,42 @@ pub enum KernelTilesError {
         /// Why.
         source: KernelError,
     },
+    /// The kernel refuses the features of new samples.
+    #[error("the kernel refuses features of new samples")]
+    NewSamples {
+        /// Why.
+        source: KernelError,
+    },
 }
 
-/// Blocks of feature rows, each read once while any tile still uses it.
-struct RowCache<'a, T> {
+/// Bytes of feature rows that are kept beside those in use; what does not fit is read again, once for each strip of tiles.
+const KEPT_BYTES: usize = 128 << 20;
+/// Most blocks of rows that are kept: beyond, reading is a small part of the tiles' work.
+const MOST_KEPT: usize = 8;
+
+/// Blocks of feature rows, prepared for the kernel; those used last are kept.
+struct Blocks<'a, T: Element + Feature> {
+    kernel: &'a InfiniteKernel,
     features: &'a ZarrArray<T>,
     n: usize,
     side: usize,
-    blocks: Vec<Mutex<Weak<Vec<T>>>>,
+    /// How many are kept beside those in use.
+    kept: usize,
+    slots: Vec<Mutex<Weak<RowBlock<'static, T>>>>,
+    recent: Mutex<VecDeque<Arc<RowBlock<'static, T>>>>,
 }
 
-impl<'a, T: Element> RowCache<'a, T> {
-    fn new(features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
-        let blocks = (0..n.div_ceil(side))
-            .map(|_| Mutex::new(Weak::new()))
-            .collect();
+impl<'a, T: Element + Feature> Blocks<'a, T> {
+    fn new(kernel: &'a InfiniteKernel, features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
+        let bytes = side * features.shape()[1] * size_of::<T>();
         Self {
+            kernel,
             features,
             n,
             side,
-            blocks,
+            kept: (KEPT_BYTES / bytes.max(1)).clamp(1, MOST_KEPT),
+            slots: (0..n.div_ceil(side)).map(|_| Mutex::default()).collect(),
+            recent: Mutex::default(),
         }
     }
 
@@ -57,36 +74,44 @@ impl<'a, T: Element> RowCache<'a, T> {
 
     /// The rows of a block; others who want the same wait while they are read, so the read starts no work that a thread
     /// could wait for: it might be handed a tile of the same block meanwhile.
-    fn get(&self, block: usize) -> Result<Arc<Vec<T>>, ZarrError> {
-        let mut slot = self.blocks[block]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(rows) = slot.upgrade() {
-            return Ok(rows);
-        }
-        let (start, end) = self.range(block);
-        let rows = Arc::new(self.features.read_rows(start..end)?);
-        *slot = Arc::downgrade(&rows);
+    fn get(&self, block: usize) -> Result<Arc<RowBlock<'static, T>>, KernelTilesError> {
+        let rows = {
+            let mut slot = lock(&self.slots[block]);
+            match slot.upgrade() {
+                Some(rows) => rows,
+                None => {
+                    let rows = Arc::new(self.read(block)?);
+                    *slot = Arc::downgrade(&rows);
+                    rows
+                }
+            }
+        };
+        let mut recent = lock(&self.recent);
+        recent.retain(|other| !Arc::ptr_eq(other, &rows));
+        recent.push_front(rows.clone());
+        recent.truncate(self.kept);
         Ok(rows)
+    }
+
+    fn read(&self, block: usize) -> Result<RowBlock<'static, T>, KernelTilesError> {
+        let (start, end) = self.range(block);
+        let rows = self.features.read_rows(start..end)?;
+        self.kernel
+            .row_block(rows, self.features.shape()[1])
+            .map_err(|source| KernelTilesError::Kernel { start, end, source })
     }
 }
 
-fn row_block<'x, T: Feature>(
-    kernel: &InfiniteKernel,
-    rows: &'x [T],
-    n_features: usize,
-    (start, end): (usize, usize),
-) -> Result<RowBlock<'x, T>, KernelTilesError> {
-    kernel
-        .row_block(rows, n_features)
-        .map_err(|source| KernelTilesError::Kernel { start, end, source })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Computes the tiles of K on the first `n` rows of `features` that are not yet in `tiles`.
 ///
 /// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
-/// beside and renamed, so that an interruption costs the tiles under way and no other. Cost: n² p / 2 multiply-adds;
-/// memory per thread: one tile and two blocks of feature rows.
+/// beside and renamed, so that an interruption costs the tiles under way and no other. Tiles are taken in strips of as
+/// many rows of tiles as their features can be kept, column by column, so that a strip reads every block of features once.
+/// Cost: n² p / 2 multiply-adds; memory: a tile a thread, two blocks of feature rows a thread, and up to 128 MiB of them more.
 ///
 /// # Errors
 /// When features cannot be read, a tile cannot be written, or the kernel overflows.
@@ -97,31 +122,36 @@ pub fn compute<T: Element + Feature>(
     tiles: &ZarrArray<f32>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), KernelTilesError> {
-    let (side, n_features) = (tiles.spec().chunk[0], features.shape()[1]);
-    let cache = RowCache::new(features, n, side);
+    let side = tiles.spec().chunk[0];
+    let blocks = Blocks::new(kernel, features, n, side);
     let all = lower_triangle(n.div_ceil(side));
-    let missing: Vec<(usize, usize)> = all
+    let mut missing: Vec<(usize, usize)> = all
         .iter()
         .copied()
         .filter(|&(i, j)| !tiles.has_chunk(i, j))
         .collect();
+    let strip = blocks.kept.saturating_sub(1).max(1);
+    missing.sort_by_key(|&(i, j)| (i / strip, j, i));
     let done = AtomicUsize::new(all.len() - missing.len());
     progress(done.load(Ordering::Relaxed), all.len());
-    missing.into_par_iter().with_max_len(1).try_for_each_init(
-        || (TileScratch::default(), Vec::new()),
-        |(scratch, tile), (i, j)| {
-            let rows = cache.get(i)?;
-            let cols = if i == j { rows.clone() } else { cache.get(j)? };
-            let rows = row_block(kernel, &rows, n_features, cache.range(i))?;
-            let cols = row_block(kernel, &cols, n_features, cache.range(j))?;
-            tile.clear();
-            tile.resize(side * side, 0.0_f32);
-            kernel.tile(&rows, &cols, i == j, tile, side, scratch);
-            tiles.write_chunk(i, j, tile)?;
+    let next = AtomicUsize::new(0);
+    let work = |_: rayon::BroadcastContext<'_>| {
+        let (mut scratch, mut tile) = (TileScratch::default(), vec![0.0_f32; side * side]);
+        while let Some(&(i, j)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (rows, cols) = (blocks.get(i)?, blocks.get(j)?);
+            if rows.n_rows() < side || cols.n_rows() < side {
+                tile.fill(0.0);
+            }
+            kernel.tile(&rows, &cols, i == j, &mut tile, side, &mut scratch);
+            tiles.write_chunk(i, j, &tile)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, all.len());
-            Ok(())
-        },
-    )
+        }
+        Ok(())
+    };
+    let stop_others = |_: &KernelTilesError| next.store(missing.len(), Ordering::Relaxed);
+    rayon::broadcast(|context| work(context).inspect_err(stop_others))
+        .into_iter()
+        .collect()
 }
 
 /// K(x, S) α for new samples: `rows` holds their features (row-major, scaled as the training features), `alpha` the dual
@@ -145,20 +175,21 @@ pub fn cross_product<T: Element + Feature>(
     let mut padded = Mat::<f32>::zeros(alpha.nrows(), width);
     padded.subcols_mut(0, alpha.ncols()).copy_from(alpha);
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
-    let cache = RowCache::new(features, n, SIDE);
+    let blocks = Blocks::new(kernel, features, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
     let mut sums: Vec<Mat<f32>> = new_blocks
         .iter()
         .map(|b| Mat::zeros(b.len() / n_features, width))
         .collect();
     for block in 0..n.div_ceil(SIDE) {
-        let (start, end) = cache.range(block);
-        let training = cache.get(block)?;
-        let training = row_block(kernel, &training, n_features, (start, end))?;
+        let (start, end) = blocks.range(block);
+        let training = blocks.read(block)?;
         sums.par_iter_mut().zip(&new_blocks).try_for_each_init(
             || (TileScratch::default(), Vec::new()),
             |(scratch, tile), (sum, new)| {
-                let new = row_block(kernel, new, n_features, (0, 0))?;
+                let new = kernel
+                    .row_block(*new, n_features)
+                    .map_err(|source| KernelTilesError::NewSamples { source })?;
                 tile.clear();
                 tile.resize(new.n_rows() * (end - start), 0.0_f32);
                 kernel.tile(&new, &training, false, tile, end - start, scratch);

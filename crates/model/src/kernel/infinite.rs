@@ -1,8 +1,10 @@
 //! The neural tangent kernel of an infinitely wide network, in closed form.
 
 use super::KernelError;
+use super::angle::Angle;
 use super::arc_sine::ArcSine;
 use super::row_block::{Feature, RowBlock};
+use std::borrow::Cow;
 use std::f64::consts::{FRAC_1_PI, FRAC_2_PI};
 
 /// Largest number of hidden layers.
@@ -35,6 +37,7 @@ pub struct InfiniteKernel {
     depth: usize,
     weight_variance: f64,
     bias_variance: f64,
+    pub(super) angle: Angle,
     pub(super) arc_sine: ArcSine,
 }
 
@@ -71,6 +74,7 @@ impl InfiniteKernel {
             depth,
             weight_variance,
             bias_variance,
+            angle: Angle::new(),
             arc_sine: ArcSine::new(),
         })
     }
@@ -121,7 +125,7 @@ impl InfiniteKernel {
         variances
     }
 
-    /// Prepares a block of samples. `x`: n_rows x n_features, row-major.
+    /// Prepares a block of samples. `x`: n_rows x n_features, row-major, borrowed or kept.
     ///
     /// Cost: one multiply-add a value.
     ///
@@ -131,10 +135,10 @@ impl InfiniteKernel {
     /// value exceeds single precision.
     pub fn row_block<'a, T: Feature>(
         &self,
-        x: &'a [T],
+        x: impl Into<Cow<'a, [T]>>,
         n_features: usize,
     ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, x, n_features)
+        RowBlock::new(self, x.into(), n_features)
     }
 
     fn first_variance(&self, mean_square: f64) -> f64 {

@@ -1,5 +1,6 @@
 //! Kernels between samples, a tile at a time.
 
+mod angle;
 mod arc_sine;
 pub mod infinite;
 pub mod row_block;

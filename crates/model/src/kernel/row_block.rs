@@ -1,5 +1,7 @@
 //! A block of samples, with what the kernel recursion needs to know of each.
 
+use std::borrow::Cow;
+
 use super::{InfiniteKernel, KernelError};
 
 /// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
@@ -49,8 +51,8 @@ impl Feature for f64 {
 /// Holds, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
 /// [`InfiniteKernel::row_block`].
 #[derive(Debug, Clone)]
-pub struct RowBlock<'a, T> {
-    pub(crate) x: &'a [T],
+pub struct RowBlock<'a, T: Feature> {
+    pub(crate) x: Cow<'a, [T]>,
     pub(crate) n_features: usize,
     pub(crate) n_rows: usize,
     squared_norms: Vec<f64>,
@@ -70,7 +72,7 @@ pub struct RowBlock<'a, T> {
 impl<'a, T: Feature> RowBlock<'a, T> {
     pub(crate) fn new(
         kernel: &InfiniteKernel,
-        x: &'a [T],
+        x: Cow<'a, [T]>,
         n_features: usize,
     ) -> Result<Self, KernelError> {
         if n_features == 0 {
@@ -86,7 +88,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         let padded = n_rows.next_multiple_of(CHUNK);
         let depth = kernel.depth();
         let mut block = RowBlock {
-            x,
+            x: Cow::Borrowed(&[]),
             n_features,
             n_rows,
             squared_norms: Vec::with_capacity(n_rows),
@@ -121,6 +123,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
             block.squared_norms.push(squared_norm);
             block.diagonal.push(diagonal);
         }
+        block.x = x;
         Ok(block)
     }
 
@@ -144,7 +147,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         &self.diagonal
     }
 
-    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+    pub(crate) fn row(&self, row: usize) -> &[T] {
         &self.x[row * self.n_features..][..self.n_features]
     }
 
