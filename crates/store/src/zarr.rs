@@ -87,7 +87,7 @@ pub enum ZarrError {
     },
     /// An array of another shape, chunk, fill value, dimension names or attributes stands where one is created.
     #[error(
-        "another array is at `{path}`: its {field} is {found}, expected {expected}; delete it and run again to rebuild it",
+        "another array is at `{path}`: its {field} is {found}, expected {expected}",
         path = path.display()
     )]
     Differs {
@@ -147,14 +147,14 @@ pub enum ZarrError {
         found: usize,
     },
     /// A chunk was never written, or was removed.
-    #[error("chunk file `{path}` is missing; run again to build it", path = path.display())]
+    #[error("chunk file `{path}` is missing", path = path.display())]
     ChunkMissing {
         /// The chunk file.
         path: PathBuf,
     },
     /// A chunk file has another length than its shape implies.
     #[error(
-        "chunk file `{path}` is damaged: expected {expected} bytes, found {found}; delete it and run again to rebuild it",
+        "chunk file `{path}` is damaged: expected {expected} bytes, found {found}",
         path = path.display()
     )]
     ChunkTruncated {
@@ -167,8 +167,7 @@ pub enum ZarrError {
     },
     /// The values of a chunk do not have the checksum stored with them.
     #[error(
-        "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}; \
-         delete it and run again to rebuild it",
+        "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}",
         path = path.display()
     )]
     ChunkCorrupt {
@@ -185,6 +184,19 @@ impl ZarrError {
     fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Read { path, source }
+    }
+
+    /// Whether a file is missing or not as it was written, so that making it again is the remedy.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoArray { .. }
+                | Self::Metadata { .. }
+                | Self::Unsupported { .. }
+                | Self::ChunkMissing { .. }
+                | Self::ChunkTruncated { .. }
+                | Self::ChunkCorrupt { .. }
+        )
     }
 }
 
@@ -399,6 +411,40 @@ pub fn data_type(folder: &Path) -> Result<String, ZarrError> {
     Ok(read_metadata(folder)?.1.data_type.name().to_owned())
 }
 
+/// The first chunk file that lacks of the array in `folder`; what is in them is not read.
+///
+/// # Errors
+/// Those of [`ZarrArray::open`].
+pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
+    fn missing<T: Element>(array: &ZarrArray<T>) -> Option<PathBuf> {
+        array
+            .places()
+            .map(|(i, j)| array.chunk_path(i, j))
+            .find(|chunk| !chunk.exists())
+    }
+    Ok(match data_type(folder)?.as_str() {
+        <f64 as Element>::DATA_TYPE => missing(&ZarrArray::<f64>::open(folder)?),
+        _ => missing(&ZarrArray::<f32>::open(folder)?),
+    })
+}
+
+/// Reads every chunk of the array in `folder` and compares its checksum, in parallel.
+///
+/// # Errors
+/// Those of [`ZarrArray::open`] and [`ZarrArray::verify_chunk`].
+pub fn verify(folder: &Path) -> Result<(), ZarrError> {
+    fn each<T: Element>(array: &ZarrArray<T>) -> Result<(), ZarrError> {
+        let places: Vec<(usize, usize)> = array.places().collect();
+        places
+            .into_par_iter()
+            .try_for_each(|(i, j)| array.verify_chunk(i, j))
+    }
+    match data_type(folder)?.as_str() {
+        <f64 as Element>::DATA_TYPE => each(&ZarrArray::<f64>::open(folder)?),
+        _ => each(&ZarrArray::<f32>::open(folder)?),
+    }
+}
+
 /// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file a chunk.
 ///
 /// Holds no open file: it may be shared and cloned freely. Different chunks may be written from many threads
@@ -496,6 +542,11 @@ impl<T: Element> ZarrArray<T> {
     /// Number of chunks down and across; chunks at the edge may hold less than a chunk of the array.
     pub fn grid(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.spec.shape[axis].div_ceil(self.spec.chunk[axis]))
+    }
+
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let [down, across] = self.grid();
+        (0..down).flat_map(move |i| (0..across).map(move |j| (i, j)))
     }
 
     /// Values in a chunk, padding included.
@@ -867,8 +918,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "another array is at `{}`: its shape is [4, 4], expected [4, 5]; \
-                 delete it and run again to rebuild it",
+                "another array is at `{}`: its shape is [4, 4], expected [4, 5]",
                 path.display()
             )
         );
@@ -963,10 +1013,6 @@ mod tests {
                 text.starts_with(&format!("chunk file `{name}` is damaged: its checksum is ")),
                 "{text}"
             );
-            assert!(
-                text.ends_with("; delete it and run again to rebuild it"),
-                "{text}"
-            );
             assert!(matches!(
                 array.read_all(),
                 Err(ZarrError::ChunkCorrupt { .. })
@@ -979,22 +1025,19 @@ mod tests {
                 .write_all(&whole[..length])
                 .unwrap();
             assert!(!array.has_chunk(1, 1));
+            assert_eq!(missing_chunk(folder.path()).unwrap(), None);
+            assert!(verify(folder.path()).is_err());
             let error = array.map_chunk(1, 1).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!(
-                    "chunk file `{name}` is damaged: expected 2052 bytes, found {length}; \
-                     delete it and run again to rebuild it"
-                )
+                format!("chunk file `{name}` is damaged: expected 2052 bytes, found {length}")
             );
         }
 
         fs_err::remove_file(&path).unwrap();
+        assert_eq!(missing_chunk(folder.path()).unwrap(), Some(path.clone()));
         let error = array.map_chunk(1, 1).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("chunk file `{name}` is missing; run again to build it")
-        );
+        assert_eq!(error.to_string(), format!("chunk file `{name}` is missing"));
         assert!(matches!(
             array.read_rows(0..40),
             Err(ZarrError::ChunkMissing { .. })
