@@ -36,8 +36,8 @@ impl Stage {
     pub fn version(self) -> u32 {
         match self {
             Self::Kernel => 2,
-            Self::Spectrum => 4,
-            Self::Test | Self::Fit => 4,
+            Self::Spectrum => 5,
+            Self::Test | Self::Fit => 5,
             _ => 1,
         }
     }

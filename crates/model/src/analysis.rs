@@ -69,6 +69,9 @@ const COMPUTED_LEADING: [usize; 2] = [8, 16];
 /// A phenotype whose approximate p is below this share of alpha is sure to be fitted.
 const SURE_SHARE: f64 = 0.2;
 
+/// Phenotypes whose vectors are looked at in the probes' space together.
+const SHADOWS_AT_ONCE: usize = 32;
+
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
 
@@ -91,6 +94,8 @@ pub struct Survey<'a> {
     moments: Moments,
     /// K Q, n × rank, Q the orthonormal covariates.
     covariate_products: Mat<f32>,
+    /// Q and K Q, and Q'K Q.
+    covariates: [Mat<f64>; 3],
     probes: KrylovSpace,
 }
 
@@ -102,10 +107,14 @@ impl<'a> Survey<'a> {
         covariate_products: Mat<f32>,
         probes: KrylovSpace,
     ) -> Self {
+        let q = operator.projection().orthonormal();
+        let kq = block::convert(covariate_products.as_ref(), f64::from);
+        let qkq = block::inner(q.as_ref(), kq.as_ref());
         Self {
             operator,
             moments,
             covariate_products,
+            covariates: [q, kq, qkq],
             probes,
         }
     }
@@ -135,32 +144,28 @@ impl<'a> Survey<'a> {
         limit: f64,
     ) -> Option<Mat<f32>> {
         let (level, tail) = self.beyond();
-        let q = self.operator.projection().orthonormal();
+        let [q, kq, qkq] = &self.covariates;
         let of_mask = operator.projection().orthonormal();
         // Q_S = Q L on S; what it lacks beside Q L is on the missing samples.
-        let l = operator.projection().within(self.operator.projection());
-        let whole = &q * &l;
-        let missing = &whole - &of_mask;
+        let l = operator.projection().within(q.as_ref());
+        let mut missing = -&of_mask;
+        block::add_product(missing.as_mut(), q.as_ref(), l.as_ref(), 1.0);
         let size = missing.squared_norm_l2();
         let off = size * std::f64::consts::SQRT_2 * tail / self.operator.dof() as f64;
         if off > limit * self.moments.trace {
             return None;
         }
         let n = self.operator.n_observed() as f64;
-        let kq = Mat::from_fn(q.nrows(), q.ncols(), |i, j| {
-            f64::from(self.covariate_products[(i, j)])
-        });
-        let qkq = block::inner(q.as_ref(), kq.as_ref());
         let along = block::inner(q.as_ref(), missing.as_ref());
         // K x = n A x + Q (KQ)'x + (KQ − Q Q'KQ) Q'x.
         let mut product = Mat::<f64>::zeros(q.nrows(), of_mask.ncols());
-        let on_q = block::inner(kq.as_ref(), missing.as_ref()) - &qkq * &along;
+        let on_q = block::inner(kq.as_ref(), missing.as_ref()) - qkq * &along;
         block::add_product(product.as_mut(), q.as_ref(), on_q.as_ref(), -1.0);
         // K Q L less K x.
         block::add_product(product.as_mut(), kq.as_ref(), (&l - &along).as_ref(), 1.0);
         let mut rest = missing.clone();
         block::add_product(rest.as_mut(), q.as_ref(), along.as_ref(), -1.0);
-        let within = self.probes.coordinates(rest.as_ref());
+        let within = self.probes.coordinates(&[&block::narrow(rest.as_ref())]);
         let mut weighted = self.probes.projected() * &within;
         for j in 0..weighted.ncols() {
             for i in 0..weighted.nrows() {
@@ -168,9 +173,8 @@ impl<'a> Survey<'a> {
             }
         }
         let held = self.probes.combine(weighted.as_ref());
-        Some(Mat::from_fn(product.nrows(), product.ncols(), |i, j| {
-            (product[(i, j)] - n * (held[(i, j)] + level * rest[(i, j)])) as f32
-        }))
+        let product = product - n * (held + level * rest);
+        Some(block::narrow(product.as_ref()))
     }
 
     /// The operator.
@@ -237,12 +241,13 @@ pub fn survey<'a, K: Kernel>(
         probes.extend(&operator, products.as_ref());
         progress(pass + 1);
     }
-    Ok(Survey {
-        covariate_products: products.subcols(first.ncols(), q.ncols()).to_owned(),
+    let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
+    Ok(Survey::from_parts(
         operator,
         moments,
+        covariate_products,
         probes,
-    })
+    ))
 }
 
 /// One phenotype: its mask and its values on the kernel's samples.
@@ -545,22 +550,53 @@ impl<'s, 'a> Batch<'s, 'a> {
         let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
         drop(x);
         let (full, options) = (self.full, self.options);
-        let finished: Vec<Finished> = self
-            .groups
-            .par_iter_mut()
-            .zip(own)
-            .zip(shares)
-            .map(|((group, own), (at, at_square))| {
+        self.groups.par_iter_mut().zip(own).zip(shares).for_each(
+            |((group, own), (at, at_square))| {
                 if group.spectrum.is_none() {
                     let row_squares = squares.col_as_slice(at_square);
                     let products = products.subcols(at, own.ncols());
                     group.settle_spectrum(full, kernel.diagonal(), products, row_squares);
                 }
-                group.take(products.as_ref(), at + own.ncols(), options)
-            })
+                group.extend(products.as_ref(), at + own.ncols());
+            },
+        );
+        drop(products);
+        self.cast_shadows();
+        let finished: Vec<Finished> = self
+            .groups
+            .par_iter_mut()
+            .map(|group| group.assess(options))
             .collect();
         self.groups.retain(|g| !g.members.is_empty());
         Ok(finished.concat())
+    }
+
+    /// Shows every phenotype its new vectors and images in the probes' space, which is read once for many of them.
+    fn cast_shadows(&mut self) {
+        let mut flows: Vec<(&LowRank<'_>, &mut Flow)> = Vec::new();
+        for Group { model, members, .. } in &mut self.groups {
+            flows.extend(members.iter_mut().map(|m| (&*model, &mut m.flow)));
+        }
+        flows.retain(|(_, flow)| flow.unshadowed().is_some());
+        for panel in flows.chunks_mut(SHADOWS_AT_ONCE) {
+            let blocks: Vec<&Mat<f32>> = panel
+                .iter()
+                .filter_map(|(_, flow)| flow.unshadowed())
+                .flatten()
+                .collect();
+            let in_space = self.full.probes.coordinates(&blocks);
+            let mut starts = vec![0];
+            for two in blocks.chunks(2) {
+                starts.push(starts[starts.len() - 1] + 2 * two[0].ncols());
+            }
+            panel
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(i, (model, flow))| {
+                    let mine = in_space.subcols(starts[i], starts[i + 1] - starts[i]);
+                    flow.cast_shadow(model, mine);
+                });
+        }
     }
 }
 
@@ -704,13 +740,25 @@ impl<'s, 'a> Group<'s, 'a> {
         self.leading = Mat::zeros(self.leading.nrows(), 0);
     }
 
-    /// Hands each phenotype its products, the columns from `at` on, and assesses it; those that are done leave.
-    fn take(
-        &mut self,
-        products: MatRef<'_, f32>,
-        mut at: usize,
-        options: &AnalysisOptions,
-    ) -> Finished {
+    /// Hands each phenotype its products, the columns from `at` on.
+    fn extend(&mut self, products: MatRef<'_, f32>, mut at: usize) {
+        let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
+        for member in &mut self.members {
+            let width = member.flow.next().map_or(0, Mat::ncols);
+            waiting.push((member, products.subcols(at, width)));
+            at += width;
+        }
+        let operator = &self.operator;
+        waiting.into_par_iter().for_each(|(member, product)| {
+            member.passes += 1;
+            if product.ncols() > 0 {
+                member.flow.extend(operator, product);
+            }
+        });
+    }
+
+    /// Assesses each phenotype after a pass; those that are done leave.
+    fn assess(&mut self, options: &AnalysisOptions) -> Finished {
         let Self {
             operator,
             model,
@@ -721,19 +769,9 @@ impl<'s, 'a> Group<'s, 'a> {
         else {
             unreachable!("the first pass settles the spectrum")
         };
-        let mut waiting: Vec<(&mut Member, MatRef<'_, f32>)> = Vec::new();
-        for member in members.iter_mut() {
-            let width = member.flow.next().map_or(0, Mat::ncols);
-            waiting.push((member, products.subcols(at, width)));
-            at += width;
-        }
-        let done: Vec<Option<(usize, Analysis)>> = waiting
-            .into_par_iter()
-            .map(|(member, product)| {
-                member.passes += 1;
-                if product.ncols() > 0 {
-                    member.flow.extend(operator, model, product);
-                }
+        let done: Vec<Option<(usize, Analysis)>> = members
+            .par_iter_mut()
+            .map(|member| {
                 let analysis = assess(member, operator, model, spectrum, options)?;
                 Some((member.number, analysis))
             })
@@ -754,7 +792,8 @@ impl Member {
     ) -> Self {
         let (operator, model) = (&group.operator, &group.model);
         let r = MatRef::from_column_major_slice(&residual.values, residual.values.len(), 1);
-        let c = model.coordinates(r);
+        let in_space = model.space().coordinates(&[&block::narrow(r)]);
+        let c = model.coordinates(in_space.as_ref());
         let total: f64 = residual.values.iter().map(|v| v * v).sum();
         let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
         let mut nodes = model.values().to_vec();
@@ -777,7 +816,7 @@ impl Member {
             number,
             variation: residual.variation,
             horizon,
-            flow: Flow::new(operator, model, &residual.values, until),
+            flow: Flow::new(operator, model, &residual.values, c.as_ref(), until),
             test: None,
             previous: None,
             passes: 0,

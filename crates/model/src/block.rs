@@ -4,6 +4,7 @@
 //! of a result depend on its operands alone, not on the number of threads.
 
 use faer::linalg::matmul::matmul;
+use faer::traits::ComplexField;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
@@ -11,36 +12,41 @@ use rayon::prelude::*;
 const CHUNK_ROWS: usize = 1024;
 
 /// What a block may be stored as; widened to f64 before any arithmetic.
-pub trait Stored: Copy + Into<f64> + Send + Sync {}
-impl Stored for f32 {}
-impl Stored for f64 {}
+pub trait Stored: Copy + Send + Sync {
+    /// `a` as f64: itself, or converted into `buffer`.
+    fn widen<'x>(a: MatRef<'x, Self>, buffer: &'x mut Mat<f64>) -> MatRef<'x, f64>;
+}
+
+impl Stored for f64 {
+    fn widen<'x>(a: MatRef<'x, f64>, _: &'x mut Mat<f64>) -> MatRef<'x, f64> {
+        a
+    }
+}
+
+impl Stored for f32 {
+    fn widen<'x>(a: MatRef<'x, f32>, buffer: &'x mut Mat<f64>) -> MatRef<'x, f64> {
+        *buffer = convert(a, f64::from);
+        buffer.as_ref()
+    }
+}
+
+/// Every value converted, column by column.
+pub fn convert<A: Copy, B: ComplexField>(a: MatRef<'_, A>, to: impl Fn(A) -> B) -> Mat<B> {
+    let mut converted = Mat::zeros(a.nrows(), a.ncols());
+    for j in 0..a.ncols() {
+        let target = converted.col_as_slice_mut(j).iter_mut();
+        match a.col(j).try_as_col_major() {
+            Some(source) => target.zip(source.as_slice()).for_each(|(t, s)| *t = to(*s)),
+            None => target.enumerate().for_each(|(i, t)| *t = to(a[(i, j)])),
+        }
+    }
+    converted
+}
 
 fn chunks(n: usize) -> impl IndexedParallelIterator<Item = (usize, usize)> {
     (0..n.div_ceil(CHUNK_ROWS))
         .into_par_iter()
         .map(move |c| (c * CHUNK_ROWS, CHUNK_ROWS.min(n - c * CHUNK_ROWS)))
-}
-
-/// Rows `start .. start + len` of `a`, widened to f64.
-fn widen<E: Stored>(a: MatRef<'_, E>, start: usize, len: usize) -> Mat<f64> {
-    let mut wide = Mat::<f64>::zeros(len, a.ncols());
-    for j in 0..a.ncols() {
-        let source = a.col(j).subrows(start, len);
-        let target = wide.col_as_slice_mut(j);
-        match source.try_as_col_major() {
-            Some(source) => {
-                for (t, s) in target.iter_mut().zip(source.as_slice()) {
-                    *t = (*s).into();
-                }
-            }
-            None => {
-                for (i, t) in target.iter_mut().enumerate() {
-                    *t = (*source.get(i)).into();
-                }
-            }
-        }
-    }
-    wide
 }
 
 /// A'B for `a` n × a and `b` n × b, accumulated in f64.
@@ -54,13 +60,15 @@ pub fn inner<A: Stored, B: Stored>(a: MatRef<'_, A>, b: MatRef<'_, B>) -> Mat<f6
     }
     let partial: Vec<Mat<f64>> = chunks(a.nrows())
         .map(|(start, len)| {
-            let (wide_a, wide_b) = (widen(a, start, len), widen(b, start, len));
+            let (mut of_a, mut of_b) = (Mat::new(), Mat::new());
+            let wide_a = A::widen(a.subrows(start, len), &mut of_a);
+            let wide_b = B::widen(b.subrows(start, len), &mut of_b);
             let mut product = Mat::<f64>::zeros(a.ncols(), b.ncols());
             matmul(
                 product.as_mut(),
                 Accum::Replace,
                 wide_a.transpose(),
-                wide_b.as_ref(),
+                wide_b,
                 1.0,
                 Par::Seq,
             );
@@ -88,8 +96,9 @@ pub fn add_product<A: Stored>(
         return;
     }
     for_row_chunks(y, |start, head| {
-        let wide = widen(a, start, head.nrows());
-        matmul(head, Accum::Add, wide.as_ref(), c, scale, Par::Seq);
+        let mut buffer = Mat::new();
+        let wide = A::widen(a.subrows(start, head.nrows()), &mut buffer);
+        matmul(head, Accum::Add, wide, c, scale, Par::Seq);
     });
 }
 
@@ -111,29 +120,41 @@ fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sy
         .for_each(|(start, head)| work(start, head));
 }
 
-/// A'B as [`inner`], with f32 products inside a chunk of rows: half the memory traffic and an error of 1e-6 relative.
-pub fn quick_inner(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f64> {
-    assert_eq!(a.nrows(), b.nrows());
-    let partial: Vec<Mat<f32>> = chunks(a.nrows())
+/// A'B for blocks side by side, Σ columns of `a` × Σ columns of `b`, as [`inner`] with f32 products inside a chunk of rows: half
+/// the memory traffic and an error of 1e-6 relative.
+///
+/// A column of `b` has the same bits among others as with one other; alone it takes another path.
+pub fn quick_inner(a: &[Mat<f32>], b: &[&Mat<f32>]) -> Mat<f64> {
+    let n = b.first().map_or(0, |b| b.nrows());
+    let (rows, columns) = (
+        a.iter().map(Mat::ncols).sum(),
+        b.iter().map(|b| b.ncols()).sum(),
+    );
+    let partial: Vec<Mat<f32>> = chunks(n)
         .map(|(start, len)| {
-            let mut product = Mat::<f32>::zeros(a.ncols(), b.ncols());
-            let (a, b) = (a.subrows(start, len), b.subrows(start, len));
-            matmul(
-                product.as_mut(),
-                Accum::Replace,
-                a.transpose(),
-                b,
-                1.0,
-                Par::Seq,
-            );
+            let parts: Vec<_> = b.iter().map(|b| b.subrows(start, len)).collect();
+            let side_by_side = beside(&parts);
+            let mut product = Mat::<f32>::zeros(rows, columns);
+            let mut at = 0;
+            for a in a {
+                matmul(
+                    product.subrows_mut(at, a.ncols()),
+                    Accum::Replace,
+                    a.subrows(start, len).transpose(),
+                    side_by_side.as_ref(),
+                    1.0,
+                    Par::Seq,
+                );
+                at += a.ncols();
+            }
             product
         })
         .collect();
-    let mut sum = Mat::<f64>::zeros(a.ncols(), b.ncols());
+    let mut sum = Mat::<f64>::zeros(rows, columns);
     for p in &partial {
-        for j in 0..b.ncols() {
-            for i in 0..a.ncols() {
-                sum[(i, j)] += f64::from(p[(i, j)]);
+        for j in 0..columns {
+            for (s, p) in sum.col_as_slice_mut(j).iter_mut().zip(p.col_as_slice(j)) {
+                *s += f64::from(*p);
             }
         }
     }
@@ -164,11 +185,15 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Rounds a block to f32.
 pub fn narrow(y: MatRef<'_, f64>) -> Mat<f32> {
-    Mat::from_fn(y.nrows(), y.ncols(), |i, j| y[(i, j)] as f32)
+    convert(y, |v| v as f32)
 }
 
 /// Blocks side by side, n × Σ columns.
 pub fn hstack(blocks: &[&Mat<f32>]) -> Mat<f32> {
+    beside(&blocks.iter().map(|b| b.as_ref()).collect::<Vec<_>>())
+}
+
+fn beside(blocks: &[MatRef<'_, f32>]) -> Mat<f32> {
     let n = blocks.first().map_or(0, |b| b.nrows());
     let mut stacked = Mat::zeros(n, blocks.iter().map(|b| b.ncols()).sum());
     let mut at = 0;

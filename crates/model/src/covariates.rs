@@ -170,19 +170,17 @@ impl Projection<'_> {
         q
     }
 
-    /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask, rank there × rank here.
-    pub fn within(&self, larger: &Projection<'_>) -> Mat<f64> {
+    /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask (n × rank), rank there × rank here.
+    pub fn within(&self, larger: MatRef<'_, f64>) -> Mat<f64> {
         // Q_S = D_S B L_S, and D B L_S on the larger mask D is spanned by Q.
-        let q = larger.orthonormal();
-        let whole = &self.covariates.basis * &self.factor;
-        block::inner(q.as_ref(), whole.as_ref())
+        block::inner(larger, self.covariates.basis.as_ref()) * &self.factor
     }
 
     fn zero_outside(&self, mut y: MatMut<'_, f64>) {
-        for j in 0..y.ncols() {
-            for (i, &kept) in self.mask.iter().enumerate() {
+        for column in y.rb_mut().col_iter_mut() {
+            for (value, &kept) in column.iter_mut().zip(&self.mask) {
                 if !kept {
-                    y[(i, j)] = 0.0;
+                    *value = 0.0;
                 }
             }
         }

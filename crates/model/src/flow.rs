@@ -74,13 +74,14 @@ impl Correction {
 
 impl Flow {
     /// Starts from the projected residual `r` (n values); with `until`, W also begins with the leading components of
-    /// exp(−tB) r up to that time.
+    /// exp(−tB) r up to that time. `c` is Ṽ'r.
     ///
-    /// Cost: 4 n m flops for a [`LowRank`] of m dimensions, times 8 with `until`.
+    /// Cost: 16 n m flops for a [`LowRank`] of m dimensions with `until`.
     pub fn new(
         operator: &MaskedOperator<'_>,
         model: &LowRank<'_>,
         r: &[f64],
+        c: MatRef<'_, f64>,
         until: Option<f64>,
     ) -> Self {
         let r = MatRef::from_column_major_slice(r, r.len(), 1);
@@ -95,7 +96,6 @@ impl Flow {
         };
         if let Some(until) = until {
             // exp(−tB) r is exp(−tμ) (r + Ṽ (exp(−t(β − μ)) − 1) Ṽ'r); the part along r is in W.
-            let c = model.coordinates(r);
             let level = model.level();
             let weights = Mat::from_fn(c.nrows(), TIMES.len(), |i, k| {
                 let t = until * TIMES[k];
@@ -119,20 +119,11 @@ impl Flow {
         self.vectors.get(self.images.len())
     }
 
-    /// Takes the kernel's product with [`Flow::next`]. Cost: 2 n c (m + 2 j + 4 rank Z) flops for c columns and j vectors.
-    pub fn extend(
-        &mut self,
-        operator: &MaskedOperator<'_>,
-        model: &LowRank<'_>,
-        product: MatRef<'_, f32>,
-    ) {
+    /// Takes the kernel's product with [`Flow::next`]; [`Flow::cast_shadow`] comes next. Cost: 2 n c (2 j + 4 rank Z) flops for c
+    /// columns and j vectors.
+    pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let image = operator.image(product);
         let new = &self.vectors[self.images.len()];
-        let wide = Mat::from_fn(new.nrows(), new.ncols(), |i, j| f64::from(new[(i, j)]));
-        self.shadows.push((
-            model.coordinates(wide.as_ref()),
-            model.coordinates(image.as_ref()),
-        ));
         let (before, c) = (self.projected.nrows(), new.ncols());
         let mut column = Mat::<f64>::zeros(before + c, c);
         let mut start = 0;
@@ -151,6 +142,19 @@ impl Flow {
             }
         });
         self.images.push(block::narrow(image.as_ref()));
+    }
+
+    /// The vectors multiplied last and their images, while they have no shadow.
+    pub fn unshadowed(&self) -> Option<[&Mat<f32>; 2]> {
+        let at = self.shadows.len();
+        Some([&self.vectors[at], self.images.get(at)?])
+    }
+
+    /// Takes the coordinates of [`Flow::unshadowed`] in the probes' space, side by side.
+    pub fn cast_shadow(&mut self, model: &LowRank<'_>, in_space: MatRef<'_, f64>) {
+        let (of_vectors, of_images) = in_space.split_at_col(in_space.ncols() / 2);
+        self.shadows
+            .push((model.coordinates(of_vectors), model.coordinates(of_images)));
     }
 
     /// The measure of r.

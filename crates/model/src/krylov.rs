@@ -181,17 +181,10 @@ impl KrylovSpace {
         self.eigen = Some(symmetric_eigen(self.projected().as_ref()));
     }
 
-    /// G'X for `x` n × c, in single precision: for what need not be exact. Cost: 2 n m c flops.
-    pub fn coordinates(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let narrow = block::narrow(x);
-        let mut rows = Mat::zeros(self.dimension(), x.ncols());
-        let mut start = 0;
-        for block in self.basis() {
-            let part = block::quick_inner(block.as_ref(), narrow.as_ref());
-            rows.subrows_mut(start, block.ncols()).copy_from(&part);
-            start += block.ncols();
-        }
-        rows
+    /// G'X for `x` blocks side by side, m × Σ columns, in single precision: for what need not be exact. Cost: 2 n m c flops for c
+    /// columns and one read of G, which is what a few columns cost.
+    pub fn coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
+        block::quick_inner(self.basis(), x)
     }
 
     /// G C for `c` m × q, in single precision. Cost: 2 n m q flops.

@@ -10,10 +10,11 @@
 //!
 //! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
 
+use crate::block;
 use crate::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::krylov::KrylovSpace;
 use crate::operator::MaskedOperator;
-use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par};
 
 /// Share of the largest β below which a direction is rounding.
@@ -81,9 +82,14 @@ impl<'s> LowRank<'s> {
         self.level
     }
 
-    /// Ṽ'X for `x` n × c in the range of P_S, k × c.
-    pub fn coordinates(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        self.mix.transpose() * self.space.coordinates(x)
+    /// Ṽ'X for `x` in the range of P_S, k × c, from its coordinates in the probes' space.
+    pub fn coordinates(&self, in_space: MatRef<'_, f64>) -> Mat<f64> {
+        self.mix.transpose() * in_space
+    }
+
+    /// The probes' space.
+    pub fn space(&self) -> &'s KrylovSpace {
+        self.space
     }
 
     /// Ṽ C for `c` k × q, n × q.
@@ -117,17 +123,20 @@ fn gram_on(
     let mut gram = Mat::<f32>::zeros(m, m);
     matmul(
         gram.as_mut(),
+        BlockStructure::TriangularLower,
         Accum::Replace,
         rows.transpose(),
+        BlockStructure::Rectangular,
         &rows,
+        BlockStructure::Rectangular,
         1.0,
         Par::Seq,
     );
     let q = operator.projection().orthonormal();
-    let shared = space.coordinates(q.as_ref());
+    let shared = space.coordinates(&[&block::narrow(q.as_ref())]);
     let off = &shared * shared.transpose();
     Mat::from_fn(m, m, |i, j| {
-        let part = f64::from(gram[(i, j)]);
+        let part = f64::from(gram[(i.max(j), i.min(j))]);
         let on_mask = match few {
             true => part,
             false => f64::from(u8::from(i == j)) - part,

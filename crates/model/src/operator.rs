@@ -84,9 +84,7 @@ impl<'a> MaskedOperator<'a> {
     /// A V from the kernel's raw product K V, for V in the range of P: P D_S (K V) / n_S, n × b.
     pub fn image(&self, product: MatRef<'_, f32>) -> Mat<f64> {
         let scale = 1.0 / self.n_observed as f64;
-        let mut y = Mat::from_fn(product.nrows(), product.ncols(), |i, j| {
-            f64::from(product[(i, j)]) * scale
-        });
+        let mut y = block::convert(product, |v| f64::from(v) * scale);
         self.projection.apply(y.as_mut());
         y
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
 use ntkpipe_model::operator::Kernel;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
 
 /// Fewest columns of a product: a single column would take another path through the matrix product, with other bits.
 const MIN_COLUMNS: usize = 4;
+
+/// Rows of a tile that are squared at a time.
+const SQUARED_ROWS: usize = 128;
 
 /// Side of a tile for `n` samples: a power of two between 256 and 2048, at least 8 tiles a side where n allows.
 ///
@@ -152,7 +155,7 @@ impl TiledKernel {
     }
 }
 
-/// A block of vectors cut into the rows of each tile, zeros beyond the last sample.
+/// A block of vectors cut into the rows of each tile, with as many columns as a product has at least.
 fn cut(x: MatRef<'_, f32>, side: usize, tile: usize) -> Vec<Mat<f32>> {
     let columns = if x.ncols() == 0 {
         0
@@ -162,9 +165,9 @@ fn cut(x: MatRef<'_, f32>, side: usize, tile: usize) -> Vec<Mat<f32>> {
     (0..side)
         .into_par_iter()
         .map(|i| {
-            let mut part = Mat::zeros(tile, columns);
             let rows = tile.min(x.nrows() - i * tile);
-            part.submatrix_mut(0, 0, rows, x.ncols())
+            let mut part = Mat::zeros(rows, columns);
+            part.subcols_mut(0, x.ncols())
                 .copy_from(x.subrows(i * tile, rows));
             part
         })
@@ -175,11 +178,10 @@ fn join(parts: &[Mat<f32>], n: usize, columns: usize) -> Mat<f32> {
     let mut whole = Mat::zeros(n, columns);
     let mut start = 0;
     for part in parts {
-        let rows = part.nrows().min(n - start);
         whole
-            .subrows_mut(start, rows)
-            .copy_from(part.submatrix(0, 0, rows, columns));
-        start += rows;
+            .subrows_mut(start, part.nrows())
+            .copy_from(part.subcols(0, columns));
+        start += part.nrows();
     }
     whole
 }
@@ -191,32 +193,39 @@ struct RowSum {
 }
 
 impl RowSum {
-    fn add(
-        &mut self,
-        tile: MatRef<'_, f32>,
-        squared: Option<MatRef<'_, f32>>,
-        x: &Mat<f32>,
-        s: &Mat<f32>,
-    ) {
-        if x.ncols() > 0 {
-            matmul(
-                self.products.as_mut(),
-                Accum::Add,
-                tile,
-                x.as_ref(),
-                1.0,
-                Par::Seq,
-            );
+    fn zeros(x: &Mat<f32>, s: &Mat<f32>) -> Self {
+        Self {
+            products: Mat::zeros(x.nrows(), x.ncols()),
+            squares: Mat::zeros(s.nrows(), s.ncols()),
         }
-        if let Some(squared) = squared {
-            matmul(
-                self.squares.as_mut(),
-                Accum::Add,
-                squared,
-                s.as_ref(),
-                1.0,
-                Par::Seq,
-            );
+    }
+}
+
+/// Y ← Y + K X, where there is any X.
+fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
+    if x.ncols() > 0 {
+        matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
+    }
+}
+
+/// A tile's share of (K∘K) S on its rows and, off the diagonal, on its columns; squared a few rows at a time, in the cache.
+fn add_squares(
+    k: MatRef<'_, f32>,
+    low: (&mut Mat<f32>, &Mat<f32>),
+    mut high: Option<(&mut Mat<f32>, &Mat<f32>)>,
+) {
+    if low.1.ncols() == 0 {
+        return;
+    }
+    for start in (0..k.nrows()).step_by(SQUARED_ROWS) {
+        let n_rows = SQUARED_ROWS.min(k.nrows() - start);
+        let rows = k.subrows(start, n_rows).transpose();
+        let mut squared = Mat::zeros(rows.nrows(), n_rows);
+        zip!(&mut squared, rows).for_each(|unzip!(square, value)| *square = value * value);
+        let k2 = squared.transpose();
+        add_product(low.0.subrows_mut(start, n_rows), k2, low.1.as_ref());
+        if let Some((sum, s)) = &mut high {
+            add_product(sum.as_mut(), k2.transpose(), s.subrows(start, n_rows));
         }
     }
 }
@@ -268,12 +277,7 @@ impl Kernel for TiledKernel {
         let mut sums: Vec<Option<RowSum>> = x_parts
             .iter()
             .zip(&s_parts)
-            .map(|(x, s)| {
-                Some(RowSum {
-                    products: Mat::zeros(tile, x.ncols()),
-                    squares: Mat::zeros(tile, s.ncols()),
-                })
-            })
+            .map(|(x, s)| Some(RowSum::zeros(x, s)))
             .collect();
         let rounds = rounds(side);
         for (r, round) in rounds.iter().enumerate() {
@@ -293,23 +297,21 @@ impl Kernel for TiledKernel {
                         self.array.map_chunk(ahead_i, ahead_j)?.advise_willneed();
                     }
                     let chunk = self.tile(i, j)?;
-                    let k = MatRef::from_row_major_slice(&chunk, tile, tile);
-                    let squares: Vec<f32> = match squared.ncols() {
-                        0 => Vec::new(),
-                        _ => chunk.iter().map(|v| v * v).collect(),
-                    };
-                    let k2 = (!squares.is_empty())
-                        .then(|| MatRef::from_row_major_slice(&squares, tile, tile));
+                    let k = MatRef::from_row_major_slice(&chunk, tile, tile).submatrix(
+                        0,
+                        0,
+                        x_parts[i].nrows(),
+                        x_parts[j].nrows(),
+                    );
                     if let Some(low) = &mut low {
-                        low.add(k, k2, &x_parts[j], &s_parts[j]);
+                        add_product(low.products.as_mut(), k, x_parts[j].as_ref());
+                        let low = (&mut low.squares, &s_parts[j]);
+                        let high = high.as_mut().map(|high| (&mut high.squares, &s_parts[i]));
+                        add_squares(k, low, high);
                     }
                     if let Some(high) = &mut high {
-                        high.add(
-                            k.transpose(),
-                            k2.map(MatRef::transpose),
-                            &x_parts[i],
-                            &s_parts[i],
-                        );
+                        let x = x_parts[i].as_ref();
+                        add_product(high.products.as_mut(), k.transpose(), x);
                     }
                     Ok((i, j, low, high))
                 })
