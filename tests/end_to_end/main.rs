@@ -1,7 +1,9 @@
 //! End to end: tables in, stopping times and predictions out.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod interface;
 mod options;
+mod report;
 mod robustness;
 mod run;
 mod support;

@@ -4,12 +4,18 @@ mod args;
 mod failure;
 mod inputs;
 mod log;
+mod manual;
+mod option_doc;
 mod options;
+mod options_file;
 mod phenotype_row;
 mod pipeline;
 mod plan;
 mod progress;
+mod progress_report;
+mod report;
 mod run_directory;
+mod schema;
 mod settings;
 mod stages;
 

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Activation of the network's hidden layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// max(0, x)
@@ -16,7 +17,7 @@ pub enum Activation {
 }
 
 /// What to do about missing phenotype values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// Every phenotype on its own observed samples
@@ -28,7 +29,7 @@ pub enum Missing {
 }
 
 /// Form of `run.log` and of the log on stderr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Plain lines
@@ -38,7 +39,7 @@ pub enum LogFormat {
 }
 
 /// A number of bytes: plain, or with KB, MB, GB (10³) or KiB, MiB, GiB (2¹⁰).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(pub u64);
 
@@ -88,7 +89,7 @@ impl From<Bytes> for String {
 }
 
 /// Every option of a run; a key of `ntkpipe.toml` is a flag's name without the dashes before it.
-#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// Features: Parquet, a row a sample
@@ -193,7 +194,7 @@ pub struct Options {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// Learning rate of the training that is planned; also reports stopping times in epochs
+    /// Learning rate of the training that is planned, such as 0.01; also reports stopping times in epochs
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
@@ -202,7 +203,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 
-    /// Threads [default: all]
+    /// Threads, such as 8 [default: all]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -210,7 +211,7 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Side of a kernel tile [default: from the number of samples]
+    /// Side of a kernel tile, such as 1024 [default: from the number of samples]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile: Option<usize>,

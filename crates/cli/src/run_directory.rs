@@ -6,14 +6,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ntkpipe_store::atomic;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::input;
 use crate::options::Options;
+use crate::plan::Plan;
+
+/// The file that a run holds locked.
+pub const LOCK: &str = ".lock";
 
 /// A step of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Tables to standardised features.
@@ -28,9 +35,22 @@ pub enum Stage {
     Fit,
     /// Predictions.
     Predict,
+    /// Report.
+    Report,
 }
 
 impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Ingest,
+        Self::Kernel,
+        Self::Spectrum,
+        Self::Test,
+        Self::Fit,
+        Self::Predict,
+        Self::Report,
+    ];
+
     /// Bumped when a stage's code changes what it writes, so that earlier results are not taken for current.
     pub fn version(self) -> u32 {
         match self {
@@ -49,12 +69,13 @@ impl Stage {
             Self::Test => "test",
             Self::Fit => "fit",
             Self::Predict => "predict",
+            Self::Report => "report",
         }
     }
 }
 
 /// A stage that was done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageRecord {
     /// Digest of everything the stage's output depends on.
     pub fingerprint: String,
@@ -62,10 +83,13 @@ pub struct StageRecord {
     pub seconds: f64,
     /// Figures of the stage: counts, bytes, passes.
     pub figures: Value,
+    /// What it warned of.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `run.json`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// Version of ntkpipe that last wrote here.
     pub version: String,
@@ -75,12 +99,18 @@ pub struct RunRecord {
     pub inputs: BTreeMap<String, InputRecord>,
     /// From rows read to samples used.
     pub samples: Value,
+    /// What the run was estimated to take.
+    #[serde(default)]
+    pub plan: Plan,
+    /// What was warned of before the first stage.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Stages done.
     pub stages: BTreeMap<Stage, StageRecord>,
 }
 
 /// One input file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InputRecord {
     /// Path as given.
     pub path: PathBuf,
@@ -104,7 +134,7 @@ impl RunDirectory {
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root)
             .with_context(|| format!("could not create the run directory `{}`", root.display()))?;
-        let lock_path = root.join(".lock");
+        let lock_path = root.join(LOCK);
         let lock = File::create(&lock_path).with_context(|| {
             format!("could not write in the run directory `{}`", root.display())
         })?;

@@ -4,6 +4,7 @@ pub mod fit;
 pub mod ingest;
 pub mod kernel;
 pub mod predict;
+pub mod report;
 pub mod spectrum;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use ntkpipe_store::tiled_kernel::TiledKernel;
 use serde_json::{Value, json};
 
 use crate::inputs::{Inputs, base_mask};
+use crate::log;
 use crate::options::{Missing, Options};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, StageRecord, fingerprint};
 use crate::settings::{FULL_PROBES, Network, SPECTRUM_PASSES, Settings};
@@ -80,6 +82,7 @@ impl Context {
                 fingerprint: fingerprint.to_owned(),
                 seconds,
                 figures,
+                warnings: log::take_warnings(),
             },
         )
     }
@@ -109,6 +112,8 @@ pub struct Fingerprints {
     pub fit: String,
     /// Predictions.
     pub predict: String,
+    /// Report.
+    pub report: String,
 }
 
 impl Fingerprints {
@@ -182,6 +187,12 @@ impl Fingerprints {
             json!([a.gate, a.tolerance, settings.learning_rate]),
         );
         let predict = step(Stage::Predict, &fit, json!([options.id_column]));
+        let record = &context.directory.record;
+        let report = step(
+            Stage::Report,
+            &predict,
+            json!([record.options, record.samples, record.inputs]),
+        );
         Self {
             ingest,
             kernel,
@@ -189,6 +200,7 @@ impl Fingerprints {
             test,
             fit,
             predict,
+            report,
         }
     }
 }
