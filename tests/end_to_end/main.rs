@@ -3,7 +3,9 @@
 
 mod damage;
 mod folders;
+mod interface;
 mod options;
+mod report;
 mod robustness;
 mod run;
 mod support;

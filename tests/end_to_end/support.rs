@@ -50,7 +50,9 @@ pub fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let name = path.strip_prefix(root).unwrap().to_path_buf();
             if path.is_dir() {
                 walk(root, &path, into);
-            } else if !["run.json", "run.log", ".lock"].contains(&text(&name).as_str()) {
+            } else if !["run.json", "run.log", "report.html", ".lock"]
+                .contains(&text(&name).as_str())
+            {
                 into.push((name, fs::read(&path).unwrap()));
             }
         }

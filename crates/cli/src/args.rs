@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::options::{LogFormat, Options};
+use crate::options_file;
+use crate::schema;
 
 /// Stopping times of wide networks by REML on their neural tangent kernel.
 ///
@@ -26,7 +29,7 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Everything: ingest, kernel, spectrum, test, fit, predict; resumes where it stopped
+    /// Everything: ingest, kernel, spectrum, test, fit, predict, report; resumes where it stopped
     Run(RunArgs),
     /// Tables to standardised features
     Ingest(RunArgs),
@@ -40,8 +43,51 @@ pub enum Command {
     Fit(RunArgs),
     /// Predictions of a run, or with --model of new samples
     Predict(PredictArgs),
+    /// report.html of a run
+    Report(RunArgs),
+    /// What is done in a run directory, what is left, and about how long that takes
+    Status(StatusArgs),
+    /// Write an options file in which every option is explained
+    Init(InitArgs),
     /// Write a cohort like the UK Biobank's proteomics, with the truth beside it
     Simulate(SimulateArgs),
+    /// JSON Schema of run.json, of the options file or of a table; without a name, the names
+    Schema {
+        /// What to print the schema of
+        name: Option<schema::Name>,
+    },
+    /// Completion script of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Man page of ntkpipe, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Run directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// As JSON; `ntkpipe schema status` describes it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// File to write
+    #[arg(value_name = "FILE", default_value = options_file::DEFAULT)]
+    pub file: PathBuf,
+    /// Options to set in it
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// Arguments of a run and of its stages.

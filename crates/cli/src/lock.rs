@@ -8,6 +8,9 @@ use anyhow::Context;
 
 use crate::failure::input;
 
+/// The file that a run holds locked.
+pub const LOCK: &str = ".lock";
+
 /// How long a lock is waited for: that of a process just killed goes with its last thread.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -17,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
-    let path = folder.join(".lock");
+    let path = folder.join(LOCK);
     let file = File::create(&path)
         .with_context(|| format!("could not write in the folder `{}`", folder.display()))?;
     let started = Instant::now();

@@ -3,12 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{self, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::LogFormat;
@@ -34,6 +37,44 @@ impl<'a> MakeWriter<'a> for BesideBars {
 
     fn make_writer(&'a self) -> Self {
         *self
+    }
+}
+
+/// Warnings since they were last taken, for `run.json`.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Takes the warnings logged since the last call.
+pub fn take_warnings() -> Vec<String> {
+    std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Keeps every warning for [`take_warnings`].
+struct Keep;
+
+impl<S: Subscriber> Layer<S> for Keep {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        if *event.metadata().level() == Level::WARN {
+            let mut line = Line::default();
+            event.record(&mut line);
+            let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(line.message + &line.fields);
+        }
+    }
+}
+
+/// An event as text: its message, then its fields.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.fields += &format!(" {name}={value:?}"),
+        }
     }
 }
 
@@ -71,7 +112,7 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
         ),
     };
     let record = file.map(|f| {
-        let f = std::sync::Mutex::new(f);
+        let f = Mutex::new(f);
         match format {
             LogFormat::Text => tracing_subscriber::fmt::layer()
                 .with_ansi(false)
@@ -88,6 +129,7 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
         .with(LevelFilter::INFO)
         .with(person)
         .with(record)
+        .with(Keep)
         .try_init()?;
     Ok(())
 }

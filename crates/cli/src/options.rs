@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
 
 /// Activation of the network's hidden layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// max(0, x)
@@ -18,7 +19,7 @@ pub enum Activation {
 }
 
 /// What to do about missing phenotype values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// Every phenotype on its own observed samples
@@ -30,7 +31,7 @@ pub enum Missing {
 }
 
 /// Form of `run.log` and of the log on stderr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Plain lines
@@ -40,7 +41,7 @@ pub enum LogFormat {
 }
 
 /// A number of bytes: plain, or with KB, MB, GB (10³) or KiB, MiB, GiB (2¹⁰).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(pub u64);
 
@@ -90,7 +91,7 @@ impl From<Bytes> for String {
 }
 
 /// Every option of a run; a key of `ntkpipe.toml` is a flag's name without the dashes before it.
-#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// Features: Parquet, a row a sample
@@ -195,7 +196,7 @@ pub struct Options {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// Learning rate of the training that is planned; also reports stopping times in epochs
+    /// Learning rate of the training that is planned, such as 0.01; also reports stopping times in epochs
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
@@ -204,7 +205,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 
-    /// Threads [default: all]
+    /// Threads, such as 8 [default: all]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -212,7 +213,7 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Side of a kernel tile [default: from the number of samples]
+    /// Side of a kernel tile, such as 1024 [default: from the number of samples]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile: Option<usize>,

@@ -6,23 +6,104 @@ use ntkpipe_model::analysis::{Analysis, Degenerate};
 use ntkpipe_model::score_test::benjamini_hochberg;
 use ntkpipe_model::stopping_time::StoppingTime;
 use ntkpipe_store::results::{Column, read_table};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
 
-/// What is reported of one phenotype; `None` where it does not apply.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// How a phenotype came out.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Tested, warranted and fitted: t_hat is inside (0, ∞).
+    Ok,
+    /// The score test does not warrant training.
+    #[default]
+    NotWarranted,
+    /// The likelihood is highest at t = 0.
+    AtZero,
+    /// The likelihood rises to the end of training.
+    Unbounded,
+    /// The stopping time still moved when the passes were used up.
+    NotConverged,
+    /// Nothing varies beside the covariates.
+    Constant,
+    /// Too few samples for the covariates.
+    TooFewSamples,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::NotWarranted,
+        Self::AtZero,
+        Self::Unbounded,
+        Self::NotConverged,
+        Self::Constant,
+        Self::TooFewSamples,
+    ];
+
+    /// As the tables spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotWarranted => "not_warranted",
+            Self::AtZero => "at_zero",
+            Self::Unbounded => "unbounded",
+            Self::NotConverged => "not_converged",
+            Self::Constant => "constant",
+            Self::TooFewSamples => "too_few_samples",
+        }
+    }
+
+    /// What it says of the phenotype, and what is reported of it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "Training is warranted and REML finds a stopping time inside (0, ∞).",
+            Self::NotWarranted => {
+                "The score test does not reject t = 0 at alpha: no training. Predicted from the covariates alone; t_hat is null."
+            }
+            Self::AtZero => {
+                "The test warrants training but the likelihood is highest at t = 0: no training. Predicted from the covariates alone."
+            }
+            Self::Unbounded => {
+                "The likelihood rises to the end of training, as where nothing but signal is left: no finite stopping time, t_hat is null."
+            }
+            Self::NotConverged => {
+                "The stopping time or its interval still moved when the passes over the kernel were used up: t_hat is good to about t_hat_error."
+            }
+            Self::Constant => {
+                "The phenotype does not vary beyond what the covariates say of it: not tested, not trained."
+            }
+            Self::TooFewSamples => {
+                "Too few samples are observed for the covariates: not tested, not trained, not predicted."
+            }
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// What is reported of one phenotype; null where it does not apply.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct PhenotypeRow {
-    /// Column name.
+    /// Name of the column in the phenotype table.
     pub phenotype: String,
-    /// ok, not_warranted, at_zero, unbounded, not_converged, constant or too_few_samples.
-    pub status: String,
-    /// Samples used.
+    /// How it came out.
+    pub status: Status,
+    /// Samples observed, with all covariates.
     pub n_samples: i64,
     /// Kernel samples without a value.
     pub n_missing: i64,
-    /// Rank of the covariates, intercept included.
+    /// Rank of the covariates on these samples, intercept included.
     pub n_covariates: i64,
-    /// dof · q.
+    /// Score statistic: dof × w'Hw / w'w; null when not tested.
     pub score: Option<f64>,
     /// p of the score test; 0 where it is below the smallest float.
     pub p_value: Option<f64>,
@@ -32,25 +113,25 @@ pub struct PhenotypeRow {
     pub q_value: Option<f64>,
     /// p < alpha.
     pub training_warranted: Option<bool>,
-    /// Stopping time, learning rate × epochs.
+    /// REML stopping time, learning rate × epochs; null when not fitted or unbounded.
     pub t_hat: Option<f64>,
-    /// Ends of its 95 % interval.
+    /// Lower end of its 95 % interval by the likelihood ratio.
     pub t_hat_lower: Option<f64>,
-    /// Upper end.
+    /// Upper end; null when infinite.
     pub t_hat_upper: Option<f64>,
-    /// Largest relative change of the three over the last pass.
+    /// Largest relative change of the three over the last pass, times the shrinkage of the flow's error in it.
     pub t_hat_error: Option<f64>,
-    /// t_hat / learning rate.
+    /// t_hat / learning rate; null without --learning-rate.
     pub epochs: Option<f64>,
-    /// Effective degrees of freedom at t_hat.
+    /// Effective degrees of freedom at t_hat: Σ (1 − exp(−t_hat λ)).
     pub edf: Option<f64>,
     /// Noise variance at t_hat, in squared units of the phenotype.
     pub sigma2: Option<f64>,
-    /// Q(0) − Q(t_hat).
+    /// Q(0) − Q(t_hat); null when unbounded.
     pub reml_ratio: Option<f64>,
-    /// R² on the samples used.
+    /// R² on the samples used, at the time that predictions are made for.
     pub in_sample_r2: Option<f64>,
-    /// R² on samples held out.
+    /// R² on samples held out; null where none were.
     pub out_of_sample_r2: Option<f64>,
     /// Passes over the kernel the phenotype took part in.
     pub krylov_steps: i64,
@@ -68,7 +149,6 @@ impl PhenotypeRow {
         let finite = |v: f64| v.is_finite().then_some(v);
         let mut row = Self {
             phenotype: phenotype.to_owned(),
-            status: "not_warranted".to_owned(),
             n_samples: analysis.n_samples as i64,
             n_missing: n_missing as i64,
             n_covariates: analysis.n_covariates as i64,
@@ -78,10 +158,9 @@ impl PhenotypeRow {
         };
         if let Some(why) = analysis.degenerate {
             row.status = match why {
-                Degenerate::Constant => "constant",
-                Degenerate::TooFewSamples => "too_few_samples",
-            }
-            .to_owned();
+                Degenerate::Constant => Status::Constant,
+                Degenerate::TooFewSamples => Status::TooFewSamples,
+            };
         }
         if let Some(test) = &analysis.test {
             row.score = Some(test.score);
@@ -93,12 +172,11 @@ impl PhenotypeRow {
         if let Some(fit) = &analysis.fit {
             let reml = &fit.reml;
             row.status = match (fit.converged, reml.time) {
-                (false, _) => "not_converged",
-                (true, StoppingTime::AtZero) => "at_zero",
-                (true, StoppingTime::Unbounded) => "unbounded",
-                (true, StoppingTime::Interior(_)) => "ok",
-            }
-            .to_owned();
+                (false, _) => Status::NotConverged,
+                (true, StoppingTime::AtZero) => Status::AtZero,
+                (true, StoppingTime::Unbounded) => Status::Unbounded,
+                (true, StoppingTime::Interior(_)) => Status::Ok,
+            };
             row.t_hat = finite(reml.time.time());
             row.t_hat_lower = reml.lower;
             row.t_hat_upper = reml.upper;
@@ -118,7 +196,8 @@ impl PhenotypeRow {
 
     /// Whether the phenotype was fitted, and with a time above 0: it then has dual weights.
     pub fn is_trained(&self) -> bool {
-        let is_fitted = ["ok", "unbounded", "not_converged"].contains(&self.status.as_str());
+        let is_fitted =
+            [Status::Ok, Status::Unbounded, Status::NotConverged].contains(&self.status);
         is_fitted && self.t_hat != Some(0.0)
     }
 }
@@ -158,11 +237,20 @@ macro_rules! columns {
         }
     };
     (@to Text $rows:ident $name:ident) => { Column::Text($rows.iter().map(|r| r.$name.clone()).collect()) };
+    (@to Status $rows:ident $name:ident) => { Column::Text($rows.iter().map(|r| r.$name.name().to_owned()).collect()) };
     (@to Count $rows:ident $name:ident) => { Column::Int($rows.iter().map(|r| Some(r.$name)).collect()) };
     (@to Float $rows:ident $name:ident) => { Column::Float($rows.iter().map(|r| r.$name).collect()) };
     (@to Bool $rows:ident $name:ident) => { Column::Bool($rows.iter().map(|r| r.$name).collect()) };
     (@from Text $rows:ident $name:ident $column:ident $path:ident) => {
         match $column { Column::Text(v) => $rows.iter_mut().zip(v).for_each(|(r, v)| r.$name = v.clone()), _ => return Err(damaged($path, stringify!($name))) }
+    };
+    (@from Status $rows:ident $name:ident $column:ident $path:ident) => {
+        match $column {
+            Column::Text(v) => for (row, name) in $rows.iter_mut().zip(v) {
+                row.$name = Status::named(name).ok_or_else(|| damaged($path, stringify!($name)))?;
+            },
+            _ => return Err(damaged($path, stringify!($name))),
+        }
     };
     (@from Count $rows:ident $name:ident $column:ident $path:ident) => {
         match $column { Column::Int(v) => $rows.iter_mut().zip(v).for_each(|(r, v)| r.$name = v.unwrap_or(0)), _ => return Err(damaged($path, stringify!($name))) }
@@ -176,7 +264,7 @@ macro_rules! columns {
 }
 
 columns! {
-    phenotype: Text, status: Text, n_samples: Count, n_missing: Count, n_covariates: Count, score: Float, p_value: Float,
+    phenotype: Text, status: Status, n_samples: Count, n_missing: Count, n_covariates: Count, score: Float, p_value: Float,
     neg_log10_p: Float, q_value: Float, training_warranted: Bool, t_hat: Float, t_hat_lower: Float, t_hat_upper: Float,
     t_hat_error: Float, epochs: Float, edf: Float, sigma2: Float, reml_ratio: Float, in_sample_r2: Float,
     out_of_sample_r2: Float, krylov_steps: Count,

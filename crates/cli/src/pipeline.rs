@@ -1,25 +1,28 @@
 //! From arguments to stages.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
-use crate::args::{Cli, Command, PredictArgs, RunArgs, SimulateArgs};
+use crate::args::{Cli, Command, InitArgs, PredictArgs, RunArgs, SimulateArgs, StatusArgs};
 use crate::failure::{self, input};
 use crate::inputs::Inputs;
 use crate::log;
+use crate::manual;
 use crate::options::{LogFormat, Options};
+use crate::options_file;
+use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
+use crate::progress_report::ProgressReport;
 use crate::run_directory::{RunDirectory, Stage, Standing, read_record};
+use crate::schema;
 use crate::settings::Settings;
 use crate::stages::predict::{NewSamples, predict_new};
-use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, spectrum};
+use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
-
-/// Options file that is read where none is named.
-const DEFAULT_CONFIG: &str = "ntkpipe.toml";
 
 /// Runs the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -39,7 +42,54 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             model: Some(model),
             run: args,
         }) => predict_with(model, args.options, speech),
+        Command::Report(args) => run(args, Some(Stage::Report), speech),
+        Command::Status(args) => status(&args),
+        Command::Init(args) => init(&args),
         Command::Simulate(args) => simulate_cohort(&args, speech),
+        Command::Schema { name: Some(name) } => {
+            let schema = serde_json::to_string_pretty(&schema::of(name))?;
+            print(format!("{schema}\n").as_bytes())
+        }
+        Command::Schema { name: None } => {
+            let words = schema::Name::value_variants()
+                .iter()
+                .map(|name| name.word() + "\n");
+            print(words.collect::<String>().as_bytes())
+        }
+        Command::Completions { shell } => print(&manual::completions(shell)),
+        Command::Man { command } => print(&manual::page(command.as_deref())?),
+    }
+}
+
+/// Writes to stdout; a reader who has seen enough is no error.
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("could not write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn status(args: &StatusArgs) -> anyhow::Result<()> {
+    let report = ProgressReport::read(&args.directory)?;
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => report.to_string(),
+    };
+    print(text.as_bytes())
+}
+
+fn init(args: &InitArgs) -> anyhow::Result<()> {
+    let text = options_file::example(&args.options)?;
+    let describe = || format!("could not write `{}`", args.file.display());
+    match std::fs::File::create_new(&args.file) {
+        Ok(mut file) => file.write_all(text.as_bytes()).with_context(describe),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(input(
+            format!("`{}` is there already", args.file.display()),
+            "name another file: `ntkpipe init FILE`",
+        )),
+        Err(error) => Err(error).with_context(describe),
     }
 }
 
@@ -58,30 +108,13 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_config(path: Option<&Path>) -> anyhow::Result<Options> {
-    let path = match path {
-        Some(path) => path,
-        None if Path::new(DEFAULT_CONFIG).exists() => Path::new(DEFAULT_CONFIG),
-        None => return Ok(Options::default()),
-    };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("could not read the options file `{}`", path.display()))?;
-    let options: Options = toml::from_str(&text).map_err(|e| {
-        input(
-            format!("`{}`: {}", path.display(), e.message()),
-            "keys are the flags' names without dashes before them; see `ntkpipe run --help`",
-        )
-    })?;
-    Ok(options.relative_to(path.parent().unwrap_or(Path::new(""))))
-}
-
 /// Runs everything that is not current, or one stage.
 fn run(
     args: RunArgs,
     only: Option<Stage>,
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
-    let mut options = args.options.or(read_config(args.config.as_deref())?);
+    let mut options = args.options.or(options_file::read(args.config.as_deref())?);
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = only.is_some() || options.features.is_none() && options.phenotypes.is_none();
     if let Some(out) = options.out.as_ref().filter(|_| goes_on)
@@ -101,9 +134,9 @@ fn run(
             .collect();
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
         let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
-        let text = crate::plan::describe(&inputs, &settings, &base, covariates.rank())?;
-        std::io::stdout().write_all(text.as_bytes())?;
-        return Ok(());
+        let masks = own_masks(&inputs, &base)?;
+        let text = Plan::new(&inputs, &settings).describe(&settings, masks, covariates.rank())?;
+        return print(text.as_bytes());
     }
     let stamps = Stamps::new(&options);
     let inputs = Inputs::open(&options)?;
@@ -118,6 +151,7 @@ fn run(
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(&options)?;
     directory.record.samples = inputs.accounting.clone();
+    directory.record.plan = Plan::new(&inputs, &settings);
     directory.record.options = options.clone();
     directory.save()?;
     let mut context = Context::new(settings, inputs, stamps, directory)?;
@@ -135,6 +169,8 @@ fn run(
             context.base.len()
         );
     }
+    context.directory.record.warnings = log::take_warnings();
+    context.directory.save()?;
     let prints = Fingerprints::new(&options, &context);
     let done = match only {
         Some(stage) => one_stage(&mut context, &prints, stage),
@@ -151,12 +187,13 @@ fn run(
 }
 
 /// The stages of a run in order; the fit also tests, so the test is none of them.
-const STAGES: [Stage; 5] = [
+const STAGES: [Stage; 6] = [
     Stage::Ingest,
     Stage::Kernel,
     Stage::Spectrum,
     Stage::Fit,
     Stage::Predict,
+    Stage::Report,
 ];
 
 fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyhow::Result<()> {
@@ -183,8 +220,9 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
         }
     }
     tracing::info!(
-        "results in `{}`",
-        context.directory.path("phenotypes.parquet").display()
+        "results in `{}`, report in `{}`",
+        context.directory.path("phenotypes.parquet").display(),
+        context.directory.path("report.html").display()
     );
     Ok(())
 }
@@ -219,6 +257,7 @@ fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow
         Stage::Test => fit::test(context, prints),
         Stage::Fit => fit::run(context, prints),
         Stage::Predict => predict::run(context, &prints.predict),
+        Stage::Report => report::run(context, &prints.report),
     }
 }
 

@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ntkpipe_store::atomic;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::input;
 use crate::lock::lock;
 use crate::options::Options;
+use crate::plan::Plan;
 
 /// A step of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Tables to standardised features.
@@ -29,9 +33,22 @@ pub enum Stage {
     Fit,
     /// Predictions.
     Predict,
+    /// Report.
+    Report,
 }
 
 impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Ingest,
+        Self::Kernel,
+        Self::Spectrum,
+        Self::Test,
+        Self::Fit,
+        Self::Predict,
+        Self::Report,
+    ];
+
     /// Bumped when a stage's code changes what it writes, so that earlier results are not taken for current.
     pub fn version(self) -> u32 {
         match self {
@@ -73,6 +90,7 @@ impl Stage {
                 "model/scaling.parquet",
                 "model/features.zarr/zarr.json",
             ],
+            Self::Report => &["report.html"],
         }
     }
 
@@ -85,12 +103,13 @@ impl Stage {
             Self::Test => "test",
             Self::Fit => "fit",
             Self::Predict => "predict",
+            Self::Report => "report",
         }
     }
 }
 
 /// A stage that was done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageRecord {
     /// Digest of everything the stage's output depends on.
     pub fingerprint: String,
@@ -101,6 +120,9 @@ pub struct StageRecord {
     /// BLAKE3 of each file it left, chunks of arrays apart.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
+    /// What it warned of.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What the run directory holds of a stage.
@@ -115,7 +137,7 @@ pub enum Standing {
 }
 
 /// `run.json`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// Version of ntkpipe that last wrote here.
     pub version: String,
@@ -125,12 +147,18 @@ pub struct RunRecord {
     pub inputs: BTreeMap<String, InputRecord>,
     /// From rows read to samples used.
     pub samples: Value,
+    /// What the run was estimated to take.
+    #[serde(default)]
+    pub plan: Plan,
+    /// What was warned of before the first stage.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Stages done.
     pub stages: BTreeMap<Stage, StageRecord>,
 }
 
 /// One input file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InputRecord {
     /// Path as given.
     pub path: PathBuf,
@@ -233,12 +261,14 @@ impl RunDirectory {
         fingerprint: &str,
         seconds: f64,
         figures: Value,
+        warnings: Vec<String>,
     ) -> anyhow::Result<()> {
         let record = StageRecord {
             fingerprint: fingerprint.to_owned(),
             seconds,
             figures,
             outputs: self.outputs(stage)?,
+            warnings,
         };
         self.record.stages.insert(stage, record);
         self.save()

@@ -74,12 +74,16 @@ pub struct Settings {
 impl Settings {
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let out = options.out.clone().ok_or_else(|| {
-            input(
-                "no run directory given",
-                "pass `--out DIR`, or set `out` in ntkpipe.toml",
-            )
-        })?;
+        let out = match (&options.features, &options.phenotypes, &options.out) {
+            (Some(_), Some(_), Some(out)) => out.clone(),
+            (features, phenotypes, out) => {
+                return Err(not_given(&[
+                    ("features", "--features FILE", features),
+                    ("phenotypes", "--phenotypes FILE", phenotypes),
+                    ("run directory", "--out DIR", out),
+                ]));
+            }
+        };
         let network = Network {
             activation: options.activation.unwrap_or(Activation::Relu),
             depth: options.depth.unwrap_or(2),
@@ -134,6 +138,20 @@ impl Settings {
             tile: options.tile,
         })
     }
+}
+
+/// Says which of the options that a run cannot do without are not given: each by name, flag and value.
+fn not_given(needed: &[(&str, &str, &Option<PathBuf>)]) -> anyhow::Error {
+    let missing = || needed.iter().filter(|(_, _, value)| value.is_none());
+    let names: Vec<&str> = missing().map(|(name, ..)| *name).collect();
+    let flags: Vec<String> = missing().map(|(_, flag, _)| format!("`{flag}`")).collect();
+    input(
+        format!("no {} given", names.join(", no ")),
+        format!(
+            "pass {}, or set them in ntkpipe.toml: `ntkpipe init` writes one with every option explained",
+            flags.join(", ")
+        ),
+    )
 }
 
 /// 80 % of the memory that is free, within the control group's limit.

@@ -19,6 +19,8 @@ pub const ARRAYS: [&str; 5] = [
     "covariate_products.zarr",
     "eigenvectors.zarr",
 ];
+/// Name of the record in the folder.
+const RECORD: &str = "spectrum.json";
 
 /// Rows of a chunk of the tall arrays.
 const CHUNK_ROWS: usize = 4096;
@@ -151,12 +153,24 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         eigenvalues: survey.measure().leading()[..leading].to_vec(),
         residual_norms: probes.residuals().into_iter().take(leading).collect(),
     };
-    let path = root.join("spectrum.json");
+    let path = root.join(RECORD);
     let text = serde_json::to_vec_pretty(&record)
         .map_err(|_| SpectrumError::Damaged { path: path.clone() })?;
     atomic::write(&path, &[&text])?;
     fresh.commit()?;
     Ok(record)
+}
+
+/// Reads `spectrum.json` alone.
+///
+/// # Errors
+/// `Read`, `Damaged`.
+pub fn read_record(folder: &Path) -> Result<SpectrumRecord, SpectrumError> {
+    let path = folder.join(RECORD);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|_| SpectrumError::Damaged { path }),
+        Err(source) => Err(SpectrumError::Read { path, source }),
+    }
 }
 
 /// Reads what [`write`] wrote, for the same operator.
@@ -167,13 +181,7 @@ pub fn read<'a>(
     folder: &Path,
     operator: MaskedOperator<'a>,
 ) -> Result<(Survey<'a>, SpectrumRecord), SpectrumError> {
-    let path = folder.join("spectrum.json");
-    let damaged = || SpectrumError::Damaged { path: path.clone() };
-    let text = std::fs::read(&path).map_err(|source| SpectrumError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    let record: SpectrumRecord = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    let record = read_record(folder)?;
     let all: Mat<f32> = read_matrix(&folder.join("probes.zarr"))?;
     let projected: Mat<f64> = read_matrix(&folder.join("projected.zarr"))?;
     let coupling: Mat<f64> = match record.coupling_rows {
@@ -188,7 +196,8 @@ pub fn read<'a>(
         && covariate_products.ncols() == operator.rank()
         && record.dof == operator.dof();
     if !fits {
-        return Err(damaged());
+        let path = folder.join(RECORD);
+        return Err(SpectrumError::Damaged { path });
     }
     let mut blocks = Vec::new();
     let mut at = 0;

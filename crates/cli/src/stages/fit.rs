@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Context, Fingerprints};
 use crate::inputs::{Prepared, prepare_block};
-use crate::phenotype_row::{self, PhenotypeRow};
+use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
 
@@ -315,19 +315,20 @@ impl Curves {
 
 /// Counts by status, and every phenotype that is not ok by name.
 fn summarise(rows: &[PhenotypeRow]) {
-    let mut by_status: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut by_status: BTreeMap<Status, Vec<&str>> = BTreeMap::new();
     for row in rows {
         by_status
-            .entry(&row.status)
+            .entry(row.status)
             .or_default()
             .push(&row.phenotype);
     }
     for (status, names) in by_status {
         match status {
-            "ok" => tracing::info!("fit: {} phenotypes ok", names.len()),
+            Status::Ok => tracing::info!("fit: {} phenotypes ok", names.len()),
             _ => tracing::info!(
-                "fit: {} phenotypes {status}: {}",
+                "fit: {} phenotypes {}: {}",
                 names.len(),
+                status.name(),
                 names.join(", ")
             ),
         }

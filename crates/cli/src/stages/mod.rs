@@ -4,6 +4,7 @@ pub mod fit;
 pub mod ingest;
 pub mod kernel;
 pub mod predict;
+pub mod report;
 pub mod spectrum;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use ntkpipe_store::zarr;
 use serde_json::{Value, json};
 
 use crate::inputs::{Inputs, base_mask};
+use crate::log;
 use crate::options::{Missing, Options};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
 use crate::settings::{FULL_PROBES, Network, SPECTRUM_PASSES, Settings};
@@ -81,7 +83,8 @@ impl Context {
         self.stamps.check()?;
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!("{}: done in {seconds:.1} s", stage.name());
-        self.directory.finish(stage, fingerprint, seconds, figures)
+        self.directory
+            .finish(stage, fingerprint, seconds, figures, log::take_warnings())
     }
 
     /// What the run directory holds of the stage: whether it was done with these inputs and options, and no file of it is
@@ -102,6 +105,7 @@ impl Context {
                 _ => fit::missing_dual(self)?,
             },
             Stage::Predict => zarr::missing_chunk(&self.directory.path("model/features.zarr"))?,
+            Stage::Report => None,
         };
         Ok(lost.map_or(Standing::Current, Standing::Lost))
     }
@@ -131,6 +135,8 @@ pub struct Fingerprints {
     pub fit: String,
     /// Predictions.
     pub predict: String,
+    /// Report.
+    pub report: String,
 }
 
 impl Fingerprints {
@@ -143,6 +149,7 @@ impl Fingerprints {
             Stage::Test => &self.test,
             Stage::Fit => &self.fit,
             Stage::Predict => &self.predict,
+            Stage::Report => &self.report,
         }
     }
 
@@ -216,6 +223,12 @@ impl Fingerprints {
             json!([a.gate, a.tolerance, settings.learning_rate]),
         );
         let predict = step(Stage::Predict, &fit, json!([options.id_column]));
+        let record = &context.directory.record;
+        let report = step(
+            Stage::Report,
+            &predict,
+            json!([record.options, record.samples, record.inputs]),
+        );
         Self {
             ingest,
             kernel,
@@ -223,6 +236,7 @@ impl Fingerprints {
             test,
             fit,
             predict,
+            report,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::fit::DUAL;
 use crate::failure::input;
 use crate::inputs::{INTERCEPT, aligned_covariates, prepare_block};
 use crate::options::Activation;
-use crate::phenotype_row;
+use crate::phenotype_row::{self, Status};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::Network;
@@ -133,7 +133,9 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                 .covariates
                 .on(mask)
                 .effects(MatRef::from_column_major_slice(&rest, n, 1));
-            let predicted = rows.get(i).is_some_and(|r| r.status != "too_few_samples");
+            let predicted = rows
+                .get(i)
+                .is_some_and(|r| r.status != Status::TooFewSamples);
             if predicted {
                 for row in 0..n_all {
                     let fixed: f64 = context

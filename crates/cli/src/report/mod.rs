@@ -1,0 +1,376 @@
+//! The report of a run: `report.html`, one file that needs no network.
+
+mod figures;
+mod held_out;
+mod plot;
+
+use std::collections::{BTreeMap, HashMap};
+
+use askama::Template;
+use ntkpipe_store::results::{Column, read_table};
+use ntkpipe_store::spectrum;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::option_doc;
+use crate::phenotype_row::{self, PhenotypeRow, Status};
+use crate::run_directory::{InputRecord, RunRecord};
+use crate::stages::Context;
+use figures::Figure;
+use held_out::HeldOut;
+
+/// The page; each field is what its template shows.
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    version: &'a str,
+    style: String,
+    script: &'static str,
+    tests: Tests,
+    tiles: Vec<(&'static str, String)>,
+    figures: Vec<Figure>,
+    headings: Vec<Heading>,
+    rows: Vec<Vec<String>>,
+    trouble: Vec<Trouble<'a>>,
+    samples: Vec<Count>,
+    warnings: Vec<String>,
+    stages: Vec<StageLine>,
+    options: Vec<OptionLine>,
+    inputs: &'a BTreeMap<String, InputRecord>,
+    data: Embedded<'a>,
+}
+
+/// How many phenotypes came how far.
+struct Tests {
+    phenotypes: usize,
+    tested: usize,
+    warranted: usize,
+    discoveries: usize,
+    ok: usize,
+    alpha: f64,
+}
+
+/// A column of the table of phenotypes.
+struct Heading {
+    name: String,
+    meaning: String,
+}
+
+/// Phenotypes that share a status other than ok.
+struct Trouble<'a> {
+    status: &'static str,
+    meaning: &'static str,
+    names: Vec<&'a str>,
+}
+
+/// A step of the sample accounting.
+struct Count {
+    name: String,
+    value: u64,
+    percent: String,
+}
+
+struct StageLine {
+    name: &'static str,
+    seconds: String,
+    figures: String,
+}
+
+struct OptionLine {
+    key: String,
+    value: String,
+    is_set: bool,
+    meaning: String,
+}
+
+/// What the page's script draws from.
+#[derive(Serialize)]
+struct Embedded<'a> {
+    meanings: BTreeMap<&'static str, &'static str>,
+    phenotypes: Vec<EmbeddedPhenotype<'a>>,
+}
+
+#[derive(Serialize)]
+struct EmbeddedPhenotype<'a> {
+    name: &'a str,
+    status: &'static str,
+    t_hat: Option<f64>,
+    t_hat_lower: Option<f64>,
+    t_hat_upper: Option<f64>,
+    curve: Option<Curve>,
+    held_out: Option<HeldOut>,
+}
+
+/// Q and edf of a phenotype along time, with four digits.
+#[derive(Default, Serialize)]
+struct Curve {
+    t: Vec<f64>,
+    q: Vec<f64>,
+    edf: Vec<f64>,
+}
+
+/// Renders the report from the run directory; the phenotypes are read again where predictions were held out.
+pub fn render(context: &Context) -> anyhow::Result<String> {
+    let directory = &context.directory;
+    let record = &directory.record;
+    let rows = phenotype_row::read(&directory.path("phenotypes.parquet"))?;
+    let spectrum = spectrum::read_record(&directory.path("spectrum"))?;
+    let mut curves = read_curves(context)?;
+    let mut held_out = held_out::read(context)?;
+    let tests = Tests::new(&rows, context.settings.analysis.alpha);
+    let phenotypes = rows
+        .iter()
+        .map(|row| EmbeddedPhenotype {
+            name: &row.phenotype,
+            status: row.status.name(),
+            t_hat: row.t_hat,
+            t_hat_lower: row.t_hat_lower,
+            t_hat_upper: row.t_hat_upper,
+            curve: curves.remove(&row.phenotype),
+            held_out: held_out.remove(&row.phenotype),
+        })
+        .collect();
+    let page = Page {
+        version: &record.version,
+        style: style(),
+        script: include_str!("page.js"),
+        tiles: vec![
+            ("samples in the kernel", context.inputs.n_kernel.to_string()),
+            ("features", features_kept(record)),
+            ("phenotypes", tests.phenotypes.to_string()),
+            ("tested", tests.tested.to_string()),
+            ("training warranted", tests.warranted.to_string()),
+            ("with a stopping time", tests.ok.to_string()),
+        ],
+        tests,
+        figures: figures::all(&rows, &spectrum)?,
+        headings: headings(&rows),
+        rows: cells(&rows),
+        trouble: trouble(&rows),
+        samples: counts(context),
+        warnings: warnings(record),
+        stages: stage_lines(record),
+        options: option_lines(record)?,
+        inputs: &record.inputs,
+        data: Embedded {
+            meanings: Status::ALL
+                .iter()
+                .map(|s| (s.name(), s.meaning()))
+                .collect(),
+            phenotypes,
+        },
+    };
+    Ok(page.render()?)
+}
+
+impl Tests {
+    fn new(rows: &[PhenotypeRow], alpha: f64) -> Self {
+        let count =
+            |holds: &dyn Fn(&PhenotypeRow) -> bool| rows.iter().filter(|r| holds(r)).count();
+        Self {
+            phenotypes: rows.len(),
+            tested: count(&PhenotypeRow::is_tested),
+            warranted: count(&|r| r.training_warranted == Some(true)),
+            discoveries: count(&|r| r.q_value.is_some_and(|q| q < alpha)),
+            ok: count(&|r| r.status == Status::Ok),
+            alpha,
+        }
+    }
+}
+
+/// The page's style, and a rule for each ink of the plots so that it follows light and dark.
+fn style() -> String {
+    let mut style = include_str!("page.css").to_owned();
+    for (ink, name) in plot::INKS {
+        let colour = format!("#{:02X}{:02X}{:02X}", ink.0, ink.1, ink.2);
+        for paint in ["fill", "stroke"] {
+            style += &format!("figure [{paint}=\"{colour}\"] {{ {paint}: var(--plot-{name}); }}\n");
+        }
+    }
+    style
+}
+
+/// Four significant digits, for people and for the script.
+fn four_digits(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+/// Four significant digits as text that reads back as a number.
+fn number(value: f64) -> String {
+    let value = four_digits(value);
+    let size = value.abs();
+    if size == 0.0 || !size.is_finite() || (1e-3..1e6).contains(&size) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
+fn headings(rows: &[PhenotypeRow]) -> Vec<Heading> {
+    let schema = schemars::schema_for!(PhenotypeRow);
+    phenotype_row::to_columns(&rows[..0])
+        .into_iter()
+        .map(|(name, _)| Heading {
+            meaning: schema.as_value()["properties"][&name]["description"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            name,
+        })
+        .collect()
+}
+
+fn cells(rows: &[PhenotypeRow]) -> Vec<Vec<String>> {
+    let null = || "–".to_owned();
+    let columns: Vec<Vec<String>> = phenotype_row::to_columns(rows)
+        .into_iter()
+        .map(|(_, column)| match column {
+            Column::Text(values) => values,
+            Column::OptionalText(values) => {
+                values.into_iter().map(|v| v.unwrap_or_else(null)).collect()
+            }
+            Column::Float(values) => values
+                .into_iter()
+                .map(|v| v.map_or_else(null, number))
+                .collect(),
+            Column::Int(values) => values
+                .into_iter()
+                .map(|v| v.map_or_else(null, |v| v.to_string()))
+                .collect(),
+            Column::Bool(values) => values
+                .into_iter()
+                .map(|v| v.map_or_else(null, |v| if v { "yes" } else { "no" }.to_owned()))
+                .collect(),
+        })
+        .collect();
+    (0..rows.len())
+        .map(|row| columns.iter().map(|column| column[row].clone()).collect())
+        .collect()
+}
+
+fn trouble(rows: &[PhenotypeRow]) -> Vec<Trouble<'_>> {
+    Status::ALL
+        .into_iter()
+        .filter(|status| *status != Status::Ok)
+        .map(|status| Trouble {
+            status: status.name(),
+            meaning: status.meaning(),
+            names: rows
+                .iter()
+                .filter(|row| row.status == status)
+                .map(|row| row.phenotype.as_str())
+                .collect(),
+        })
+        .filter(|group| !group.names.is_empty())
+        .collect()
+}
+
+fn counts(context: &Context) -> Vec<Count> {
+    let used = context.base.iter().filter(|&&b| b).count() as u64;
+    let recorded = context.directory.record.samples.as_object();
+    let mut counts: Vec<(String, u64)> = recorded
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.replace('_', " "), value.as_u64()?)))
+        .collect();
+    counts.push(("used by the analysis of any phenotype".to_owned(), used));
+    let largest = counts
+        .iter()
+        .map(|(_, value)| *value)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    counts
+        .into_iter()
+        .map(|(name, value)| Count {
+            percent: format!("{:.2}", 100.0 * value as f64 / largest as f64),
+            name,
+            value,
+        })
+        .collect()
+}
+
+fn features_kept(record: &RunRecord) -> String {
+    let ingest = record.stages.get(&crate::run_directory::Stage::Ingest);
+    ingest.map_or_else(String::new, |stage| stage.figures["features"].to_string())
+}
+
+fn warnings(record: &RunRecord) -> Vec<String> {
+    let of_stages = record.stages.values().flat_map(|stage| &stage.warnings);
+    record.warnings.iter().chain(of_stages).cloned().collect()
+}
+
+fn stage_lines(record: &RunRecord) -> Vec<StageLine> {
+    record
+        .stages
+        .iter()
+        .map(|(stage, done)| StageLine {
+            name: stage.name(),
+            seconds: format!("{:.1}", done.seconds),
+            figures: done
+                .figures
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| format!("{}: {}", name.replace('_', " "), plain(value)))
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+        .collect()
+}
+
+/// A JSON value without quotes and brackets.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn option_lines(record: &RunRecord) -> anyhow::Result<Vec<OptionLine>> {
+    let given = serde_json::to_value(&record.options)?;
+    Ok(option_doc::all()
+        .into_iter()
+        .map(|option| {
+            let value = given.get(&option.key);
+            OptionLine {
+                value: value
+                    .map(plain)
+                    .or(option.default)
+                    .unwrap_or_else(|| "–".to_owned()),
+                is_set: value.is_some(),
+                key: option.key,
+                meaning: option.meaning,
+            }
+        })
+        .collect())
+}
+
+fn read_curves(context: &Context) -> anyhow::Result<HashMap<String, Curve>> {
+    let mut curves: HashMap<String, Curve> = HashMap::new();
+    let columns: BTreeMap<String, Column> = read_table(&context.directory.path("curves.parquet"))?
+        .into_iter()
+        .collect();
+    if let (
+        Some(Column::Text(phenotype)),
+        Some(Column::Float(t)),
+        Some(Column::Float(q)),
+        Some(Column::Float(edf)),
+    ) = (
+        columns.get("phenotype"),
+        columns.get("t"),
+        columns.get("Q"),
+        columns.get("edf"),
+    ) {
+        for (i, name) in phenotype.iter().enumerate() {
+            if let (Some(t), Some(q), Some(edf)) = (t[i], q[i], edf[i]) {
+                let curve = curves.entry(name.clone()).or_default();
+                curve.t.push(four_digits(t));
+                curve.q.push(four_digits(q));
+                curve.edf.push(four_digits(edf));
+            }
+        }
+    }
+    Ok(curves)
+}

@@ -1,0 +1,20 @@
+//! The report: `report.html`.
+
+use std::time::Instant;
+
+use ntkpipe_store::atomic;
+use serde_json::json;
+
+use super::Context;
+use crate::report;
+use crate::run_directory::Stage;
+
+/// Runs the stage.
+pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    context.directory.begin(Stage::Report)?;
+    let page = report::render(context)?;
+    atomic::write(&context.directory.path("report.html"), &[page.as_bytes()])?;
+    let figures = json!({ "bytes": page.len() });
+    context.finish(Stage::Report, fingerprint, started, figures)
+}
