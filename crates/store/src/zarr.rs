@@ -23,6 +23,9 @@ pub type Attributes = serde_json::Map<String, serde_json::Value>;
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// What a process can address, and so the most that a chunk can hold.
+const MOST_BYTES: usize = 0x7fff_ffff_ffff;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -364,12 +367,11 @@ fn fill_name(fill_nan: bool) -> String {
     if fill_nan { "NaN" } else { "0" }.to_owned()
 }
 
+/// Two lengths, so small that sums of them do not overflow.
 fn pair(lengths: &[u64]) -> Option<[usize; 2]> {
+    let length = |length: &u64| usize::try_from(*length).ok().filter(|it| *it <= MOST_BYTES);
     match lengths {
-        [rows, columns] => Some([
-            usize::try_from(*rows).ok()?,
-            usize::try_from(*columns).ok()?,
-        ]),
+        [rows, columns] => Some([length(rows)?, length(columns)?]),
         _ => None,
     }
 }
@@ -465,7 +467,7 @@ impl<T: Element> ZarrArray<T> {
             .checked_mul(columns)
             .and_then(|n| n.checked_mul(size_of::<T>()));
         match bytes {
-            Some(1..=0x7fff_ffff_ffff) => Ok(Self {
+            Some(1..=MOST_BYTES) => Ok(Self {
                 folder,
                 spec,
                 element: PhantomData,
@@ -655,6 +657,14 @@ impl<T: Element> ZarrArray<T> {
                 end: rows.end,
                 n_rows,
             });
+        }
+        // Every chunk is there before room is made for all of them: a damaged shape must not ask for more than the disk holds.
+        if !rows.is_empty() {
+            for i in rows.start / chunk_rows..=(rows.end - 1) / chunk_rows {
+                for j in 0..self.grid()[1] {
+                    drop(self.map_chunk(i, j)?);
+                }
+            }
         }
         let mut values = vec![T::zeroed(); rows.len() * n_columns];
         // One task for each row of chunks: the band of `values` it fills is contiguous and its own.
