@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod damage;
+mod foreign;
 mod options;
 mod robustness;
 mod run;
