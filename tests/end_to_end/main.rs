@@ -1,7 +1,7 @@
 //! End to end: tables in, stopping times and predictions out.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
-mod damage;
+mod any_bytes;
 mod foreign;
 mod options;
 mod robustness;

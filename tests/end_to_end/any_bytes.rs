@@ -197,7 +197,9 @@ feature-columns = ["P*", "*"]
 #[test]
 fn damaged_run_directories_and_inputs_get_an_answer() {
     let finished = Finished::new();
-    let refused = (0..150).filter(|seed| finished.one_case(*seed) != 0).count();
+    let refused = (0..150)
+        .filter(|seed| finished.one_case(*seed) != 0)
+        .count();
     assert!(
         refused >= 40,
         "only {refused} of 150 damaged directories were refused"
@@ -211,7 +213,7 @@ fn damaged_run_directories_and_inputs_get_an_answer() {
     );
 }
 
-/// `NTKPIPE_FUZZ_SECONDS=3600 cargo test --test end_to_end damage -- --ignored --nocapture`
+/// `NTKPIPE_FUZZ_SECONDS=3600 cargo test --test end_to_end any_bytes -- --ignored --nocapture`
 #[test]
 #[ignore = "runs for as long as NTKPIPE_FUZZ_SECONDS says"]
 fn damage_gets_an_answer_for_as_long_as_asked() {
