@@ -18,7 +18,7 @@ use ntkpipe_store::results::read_table;
 use ntkpipe_store::spectrum;
 use ntkpipe_store::table::Table;
 use ntkpipe_store::tiled_kernel::TiledKernel;
-use ntkpipe_store::zarr::{Element, ZarrArray};
+use ntkpipe_store::zarr::{self, Element, ZarrArray};
 
 pub use damage::Damage;
 
@@ -137,6 +137,8 @@ pub fn array(bytes: &[u8]) {
             }
             rest = &after[2..];
         }
+        let _ = zarr::missing_chunk(&path);
+        let _ = zarr::verify(&path);
         read_array::<f32>(&path);
         read_array::<f64>(&path);
         if let Ok(features) = FeatureArray::open(folder) {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod any_bytes;
+mod damage;
+mod folders;
 mod foreign;
 mod options;
 mod robustness;

@@ -1,6 +1,7 @@
 //! Shared by the end-to-end tests: the binary, its cohorts and its results.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -23,6 +24,41 @@ pub fn succeed(arguments: &[&str]) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Expects exit code `code` and every one of `words` on stderr, and no panic.
+pub fn fail(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = ntkpipe().args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word} not in\n{said}");
+    }
+}
+
+/// Every result file below `folder` with its bytes; records of time and place are left out.
+pub fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    fn walk(root: &Path, folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_path_buf();
+            if path.is_dir() {
+                walk(root, &path, into);
+            } else if !["run.json", "run.log", ".lock"].contains(&text(&name).as_str()) {
+                into.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
 }
 
 /// Arguments that run a simulated cohort.

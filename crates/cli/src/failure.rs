@@ -1,6 +1,13 @@
 //! The one place that sorts errors: what the user can mend, what the machine lacks, what is our bug.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
+
+use ntkpipe_store::features::FeaturesError;
+use ntkpipe_store::kernel_tiles::KernelTilesError;
+use ntkpipe_store::spectrum::SpectrumError;
+use ntkpipe_store::zarr::ZarrError;
 
 /// An error as a person sees it, with the exit code that belongs to it.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,37 @@ pub fn resources(message: impl Into<String>, hint: impl Into<String>) -> anyhow:
     .into()
 }
 
+/// Adds what brings a damaged file of `folder` back, where that is what went wrong.
+pub fn with_remedy(error: anyhow::Error, folder: &Path, remedy: &str) -> anyhow::Error {
+    if !error.chain().any(is_damage) {
+        return error;
+    }
+    error.context(Failure::Input {
+        message: format!("a file of `{}` is damaged", folder.display()),
+        hint: Some(remedy.to_owned()),
+    })
+}
+
+fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    // A transparent error hides the one it passes on from the chain.
+    let array = cause
+        .downcast_ref::<ZarrError>()
+        .or(match cause.downcast_ref() {
+            Some(KernelTilesError::Zarr(error)) => Some(error),
+            _ => None,
+        })
+        .or(match cause.downcast_ref() {
+            Some(FeaturesError::Zarr(error)) => Some(error),
+            _ => None,
+        })
+        .or(match cause.downcast_ref() {
+            Some(SpectrumError::Zarr(error)) => Some(error),
+            _ => None,
+        });
+    array.is_some_and(ZarrError::is_damage)
+        || matches!(cause.downcast_ref(), Some(SpectrumError::Damaged { .. }))
+}
+
 /// Prints the error with its causes and hint on stderr; gives the exit code.
 #[allow(clippy::print_stderr)]
 pub fn report(error: &anyhow::Error) -> ExitCode {
@@ -57,13 +95,12 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             said = text;
         }
     }
-    match error.downcast_ref::<Failure>() {
-        Some(Failure::Input { hint, .. } | Failure::Resources { hint, .. }) => {
-            if let Some(hint) = hint {
-                eprintln!("hint: {hint}");
-            }
-        }
-        None => {}
+    let hint = match error.downcast_ref::<Failure>() {
+        Some(Failure::Input { hint, .. } | Failure::Resources { hint, .. }) => hint.as_deref(),
+        None => system_error(error).and_then(|(_, hint)| hint),
+    };
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
     }
     ExitCode::from(exit_code(error))
 }
@@ -75,19 +112,41 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             Failure::Resources { .. } => 3,
         };
     }
-    let short = |kind: std::io::ErrorKind| {
-        matches!(
-            kind,
-            std::io::ErrorKind::StorageFull
-                | std::io::ErrorKind::OutOfMemory
-                | std::io::ErrorKind::QuotaExceeded
-        )
-    };
-    let is_short = error
+    system_error(error).map_or(1, |(code, _)| code)
+}
+
+/// Exit code and hint of what the operating system refused.
+fn system_error(error: &anyhow::Error) -> Option<(u8, Option<&'static str>)> {
+    let kind = error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|io| short(io.kind()));
-    if is_short { 3 } else { 1 }
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>())?
+        .kind();
+    Some(match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
+            3,
+            Some(
+                "free some space, or use another disk: for the kernel's tiles with `--scratch DIR`, for all else with `--out DIR`",
+            ),
+        ),
+        ErrorKind::FileTooLarge => (
+            3,
+            Some(
+                "the file system or `ulimit -f` allows no file of this size; use another disk with `--scratch DIR` and `--out DIR`",
+            ),
+        ),
+        ErrorKind::OutOfMemory => (3, Some("allow less with `--memory`")),
+        ErrorKind::ReadOnlyFilesystem => (
+            1,
+            Some("give folders that can be written, with `--out DIR` and `--scratch DIR`"),
+        ),
+        ErrorKind::PermissionDenied => (
+            1,
+            Some(
+                "see that you may read the input files and write in the folders of `--out` and `--scratch`",
+            ),
+        ),
+        _ => (1, None),
+    })
 }
 
 /// Says that a panic is a bug of ours.

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
+use anyhow::Context as _;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -43,11 +44,13 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
     }
     let file: Option<File> = folder
         .map(|f| {
-            std::fs::create_dir_all(f)?;
+            std::fs::create_dir_all(f)
+                .with_context(|| format!("could not create the folder `{}`", f.display()))?;
             OpenOptions::new()
                 .create(true)
                 .append(true)
                 .open(f.join("run.log"))
+                .with_context(|| format!("could not write in the folder `{}`", f.display()))
         })
         .transpose()?;
     let person = match (quiet, format) {

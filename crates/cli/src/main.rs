@@ -3,6 +3,7 @@
 mod args;
 mod failure;
 mod inputs;
+mod lock;
 mod log;
 mod options;
 mod phenotype_row;
@@ -12,6 +13,7 @@ mod progress;
 mod run_directory;
 mod settings;
 mod stages;
+mod stamps;
 
 use std::process::ExitCode;
 

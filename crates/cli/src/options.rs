@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::failure::input;
+
 /// Activation of the network's hidden layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -229,6 +231,31 @@ impl Options {
             covariate_columns, keep, remove, out, scratch, activation, depth, weight_variance, bias_variance,
             no_intercept, raw_features, raw_phenotypes, alpha, no_gate, missing, learning_rate, seed, threads,
             memory, tile)
+    }
+
+    /// The input files.
+    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+        [
+            &self.features,
+            &self.phenotypes,
+            &self.covariates,
+            &self.keep,
+            &self.remove,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Refuses a path that is no Unicode text: `run.json` could not record it.
+    pub fn check_paths(&self) -> anyhow::Result<()> {
+        let mut paths = self.inputs().chain(&self.out).chain(&self.scratch);
+        match paths.find(|path| path.to_str().is_none()) {
+            None => Ok(()),
+            Some(path) => Err(input(
+                format!("the path `{}` is no Unicode text", path.display()),
+                "rename it, or reach it through a link of another name",
+            )),
+        }
     }
 
     /// Paths of a configuration file are relative to the file.

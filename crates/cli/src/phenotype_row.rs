@@ -115,6 +115,12 @@ impl PhenotypeRow {
     pub fn is_tested(&self) -> bool {
         self.neg_log10_p.is_some()
     }
+
+    /// Whether the phenotype was fitted, and with a time above 0: it then has dual weights.
+    pub fn is_trained(&self) -> bool {
+        let is_fitted = ["ok", "unbounded", "not_converged"].contains(&self.status.as_str());
+        is_fitted && self.t_hat != Some(0.0)
+    }
 }
 
 /// Fills in the q-values over all rows that were tested.
@@ -182,6 +188,6 @@ fn damaged(path: &Path, column: &str) -> anyhow::Error {
             "`{}` lacks column `{column}` as this version writes it",
             path.display()
         ),
-        "delete the file and run again to rebuild it",
+        "delete the file, then `ntkpipe run` makes it again",
     )
 }

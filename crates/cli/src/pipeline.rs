@@ -7,15 +7,16 @@ use anyhow::Context as _;
 use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
 use crate::args::{Cli, Command, PredictArgs, RunArgs, SimulateArgs};
-use crate::failure::input;
+use crate::failure::{self, input};
 use crate::inputs::Inputs;
 use crate::log;
 use crate::options::{LogFormat, Options};
 use crate::progress::Progress;
-use crate::run_directory::{RunDirectory, Stage, read_record};
+use crate::run_directory::{RunDirectory, Stage, Standing, read_record};
 use crate::settings::Settings;
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, spectrum};
+use crate::stamps::Stamps;
 
 /// Options file that is read where none is named.
 const DEFAULT_CONFIG: &str = "ntkpipe.toml";
@@ -81,12 +82,14 @@ fn run(
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
     let mut options = args.options.or(read_config(args.config.as_deref())?);
-    if let (Some(_), Some(out)) = (only, &options.out) {
-        // A stage by itself goes on with the options its run was started with.
-        if let Some(record) = read_record(out)? {
-            options = options.or(record.options);
-        }
+    // A stage by itself, or a run that names no table, goes on with the options its run was started with.
+    let goes_on = only.is_some() || options.features.is_none() && options.phenotypes.is_none();
+    if let Some(out) = options.out.as_ref().filter(|_| goes_on)
+        && let Some(record) = read_record(out)?
+    {
+        options = options.or(record.options);
     }
+    options.check_paths()?;
     set_threads(options.threads)?;
     let settings = Settings::new(&options)?;
     if args.dry_run {
@@ -102,9 +105,10 @@ fn run(
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(());
     }
+    let stamps = Stamps::new(&options);
     let inputs = Inputs::open(&options)?;
-    let mut directory = RunDirectory::open(&settings.out)?;
     log::start(Some(&settings.out), quiet, format)?;
+    let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(
         "ntkpipe {} with {}",
         env!("CARGO_PKG_VERSION"),
@@ -116,7 +120,7 @@ fn run(
     directory.record.samples = inputs.accounting.clone();
     directory.record.options = options.clone();
     directory.save()?;
-    let mut context = Context::new(settings, inputs, directory)?;
+    let mut context = Context::new(settings, inputs, stamps, directory)?;
     let used = context.base.iter().filter(|&&b| b).count();
     if used == 0 {
         return Err(input(
@@ -132,23 +136,28 @@ fn run(
         );
     }
     let prints = Fingerprints::new(&options, &context);
-    match only {
+    let done = match only {
         Some(stage) => one_stage(&mut context, &prints, stage),
         None => all_stages(&mut context, &prints, args.force),
-    }
+    };
+    done.map_err(|error| {
+        let out = context.directory.root();
+        let remedy = format!(
+            "delete the file, then `ntkpipe run --out {}` makes it again, and what depends on it",
+            out.display()
+        );
+        failure::with_remedy(error, out, &remedy)
+    })
 }
 
-/// The stages in order with their outputs; the fit also tests, so the test is no stage of its own here.
-fn outputs(prints: &Fingerprints) -> [(Stage, &str, &'static str); 6] {
-    [
-        (Stage::Ingest, &prints.ingest, "features.zarr/zarr.json"),
-        (Stage::Kernel, &prints.kernel, "kernel.zarr/zarr.json"),
-        (Stage::Spectrum, &prints.spectrum, "spectrum/spectrum.json"),
-        (Stage::Test, &prints.test, "test.parquet"),
-        (Stage::Fit, &prints.fit, "phenotypes.parquet"),
-        (Stage::Predict, &prints.predict, "predictions.parquet"),
-    ]
-}
+/// The stages of a run in order; the fit also tests, so the test is none of them.
+const STAGES: [Stage; 5] = [
+    Stage::Ingest,
+    Stage::Kernel,
+    Stage::Spectrum,
+    Stage::Fit,
+    Stage::Predict,
+];
 
 fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyhow::Result<()> {
     if force {
@@ -159,16 +168,18 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
                 .with_context(|| format!("could not remove `{}`", tiles.display()))?;
         }
     }
-    for (stage, print, output) in outputs(prints)
-        .into_iter()
-        .filter(|(stage, ..)| *stage != Stage::Test)
-    {
-        // A tile that was deleted because it was damaged is computed again.
-        let whole = stage != Stage::Kernel || kernel::is_whole(&context.kernel_path());
-        if whole && context.directory.is_current(stage, print, output) {
-            tracing::info!("{}: current", stage.name());
-        } else {
-            perform(context, prints, stage)?;
+    for stage in STAGES {
+        match context.standing(stage, prints)? {
+            Standing::Current => tracing::info!("{}: current", stage.name()),
+            Standing::NotDone => perform(context, prints, stage)?,
+            Standing::Lost(path) => {
+                tracing::warn!(
+                    "{}: done again, for `{}` is not what it left",
+                    stage.name(),
+                    path.display()
+                );
+                perform(context, prints, stage)?;
+            }
         }
     }
     tracing::info!(
@@ -180,24 +191,22 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
 
 /// Runs one stage; those it builds on must be current.
 fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
-    let needed = outputs(prints)
-        .into_iter()
-        .filter(|(s, ..)| *s < stage && !(stage == Stage::Fit && *s == Stage::Test));
-    for (earlier, print, output) in needed {
-        if !context.directory.is_current(earlier, print, output) {
-            let out = context.directory.root().display().to_string();
-            return Err(input(
-                format!(
-                    "stage `{}` needs `{}`, which was not done with these inputs and options in `{out}`",
-                    stage.name(),
-                    earlier.name()
-                ),
-                format!(
-                    "run `ntkpipe {} --out {out}` first, or `ntkpipe run`",
-                    earlier.name()
-                ),
-            ));
-        }
+    let out = context.directory.root().display().to_string();
+    for earlier in STAGES.into_iter().filter(|earlier| *earlier < stage) {
+        let why = match context.standing(earlier, prints)? {
+            Standing::Current => continue,
+            Standing::NotDone => {
+                format!("which was not done with these inputs and options in `{out}`")
+            }
+            Standing::Lost(path) => format!("whose `{}` is not what it left", path.display()),
+        };
+        return Err(input(
+            format!("stage `{}` needs `{}`, {why}", stage.name(), earlier.name()),
+            format!(
+                "run `ntkpipe {} --out {out}` first, or `ntkpipe run --out {out}`",
+                earlier.name()
+            ),
+        ));
     }
     perform(context, prints, stage)
 }
@@ -228,6 +237,8 @@ fn predict_with(
             )
         })
     };
+    let remedy = "take the folder from its run directory again; where the file is damaged there as well, delete it and give `ntkpipe run --out DIR` of that directory";
+    let damaged = model.clone();
     predict_new(&NewSamples {
         model,
         features: need(
@@ -239,6 +250,7 @@ fn predict_with(
         id_column: options.id_column,
         out: need(options.out, "--out", "table to write")?,
     })
+    .map_err(|error| failure::with_remedy(error, &damaged, remedy))
 }
 
 fn simulate_cohort(args: &SimulateArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result<()> {

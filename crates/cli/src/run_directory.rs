@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::input;
+use crate::lock::lock;
 use crate::options::Options;
 
 /// A step of a run.
@@ -40,6 +41,40 @@ impl Stage {
         }
     }
 
+    /// What the stage leaves in the run directory besides chunks of arrays, which tell damage by themselves.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingest => &[
+                "features.parquet",
+                "samples.parquet",
+                "features.zarr/zarr.json",
+            ],
+            Self::Kernel => &["kernel.zarr/zarr.json"],
+            Self::Spectrum => &[
+                "spectrum/spectrum.json",
+                "spectrum/eigenvectors.zarr/zarr.json",
+                "spectrum/probes.zarr/zarr.json",
+                "spectrum/projected.zarr/zarr.json",
+                "spectrum/coupling.zarr/zarr.json",
+                "spectrum/covariate_products.zarr/zarr.json",
+            ],
+            Self::Test => &["test.parquet"],
+            Self::Fit => &[
+                "phenotypes.parquet",
+                "phenotypes.tsv",
+                "curves.parquet",
+                "model/dual.zarr/zarr.json",
+            ],
+            Self::Predict => &[
+                "predictions.parquet",
+                "model/model.json",
+                "model/effects.parquet",
+                "model/scaling.parquet",
+                "model/features.zarr/zarr.json",
+            ],
+        }
+    }
+
     /// The stage's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,6 +97,20 @@ pub struct StageRecord {
     pub seconds: f64,
     /// Figures of the stage: counts, bytes, passes.
     pub figures: Value,
+    /// BLAKE3 of each file it left, chunks of arrays apart.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// What the run directory holds of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Done with these inputs and options, and all there.
+    Current,
+    /// Not done with these inputs and options.
+    NotDone,
+    /// Done, but this file of it is gone or no longer what it was.
+    Lost(PathBuf),
 }
 
 /// `run.json`.
@@ -90,40 +139,35 @@ pub struct InputRecord {
     pub blake3: String,
 }
 
-/// The directory, locked for as long as this lives.
+/// The directory, locked for as long as this lives, as is the scratch folder.
 #[derive(Debug)]
 pub struct RunDirectory {
     root: PathBuf,
     /// What is recorded so far.
     pub record: RunRecord,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 impl RunDirectory {
-    /// Creates or opens the directory and locks it.
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(root)
-            .with_context(|| format!("could not create the run directory `{}`", root.display()))?;
-        let lock_path = root.join(".lock");
-        let lock = File::create(&lock_path).with_context(|| {
-            format!("could not write in the run directory `{}`", root.display())
-        })?;
-        if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
-            return Err(input(
-                format!(
-                    "another ntkpipe is at work in `{}` (it holds `{}`)",
-                    root.display(),
-                    lock_path.display()
-                ),
-                "wait for it to end, or give this run another `--out`",
-            ));
-        }
+    /// Creates or opens the directory, locks it and the scratch folder, and removes what killed runs left half written.
+    pub fn open(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
+        let mut locks = vec![lock(root, "--out")?];
         atomic::remove_leftovers(root)?;
-        let record = read_record(root)?.unwrap_or_default();
+        if let Some(scratch) = scratch {
+            // The same folder under another name would wait for its own lock.
+            let is_root = match (scratch.canonicalize(), root.canonicalize()) {
+                (Ok(scratch), Ok(root)) => scratch == root,
+                _ => false,
+            };
+            if !is_root {
+                locks.push(lock(scratch, "--scratch")?);
+            }
+            atomic::remove_leftovers(&scratch.join("kernel.zarr"))?;
+        }
         Ok(Self {
             root: root.to_path_buf(),
-            record,
-            _lock: lock,
+            record: read_record(root)?.unwrap_or_default(),
+            _locks: locks,
         })
     }
 
@@ -137,13 +181,30 @@ impl RunDirectory {
         self.root.join(name)
     }
 
-    /// Whether the stage was done with just this fingerprint and its output is still there.
-    pub fn is_current(&self, stage: Stage, fingerprint: &str, output: &str) -> bool {
-        self.record
-            .stages
-            .get(&stage)
-            .is_some_and(|r| r.fingerprint == fingerprint)
-            && self.path(output).exists()
+    /// Whether the stage was done with just this fingerprint and its files, chunks apart, are those it left.
+    pub fn standing(&self, stage: Stage, fingerprint: &str) -> anyhow::Result<Standing> {
+        let Some(record) = self.record.stages.get(&stage) else {
+            return Ok(Standing::NotDone);
+        };
+        if record.fingerprint != fingerprint {
+            return Ok(Standing::NotDone);
+        }
+        let found = self.outputs(stage)?;
+        let changed = stage
+            .files()
+            .iter()
+            .find(|name| found.get(**name) != record.outputs.get(**name));
+        Ok(changed.map_or(Standing::Current, |name| Standing::Lost(self.path(name))))
+    }
+
+    fn outputs(&self, stage: Stage) -> anyhow::Result<BTreeMap<String, String>> {
+        stage
+            .files()
+            .iter()
+            .map(|name| (name, self.path(name)))
+            .filter(|(_, path)| path.exists())
+            .map(|(name, path)| Ok(((*name).to_owned(), digest(&path)?.blake3)))
+            .collect()
     }
 
     /// Forgets a stage and those after it before its output is replaced.
@@ -164,8 +225,20 @@ impl RunDirectory {
         self.save()
     }
 
-    /// Records a stage as done.
-    pub fn finish(&mut self, stage: Stage, record: StageRecord) -> anyhow::Result<()> {
+    /// Records a stage as done, with what it left.
+    pub fn finish(
+        &mut self,
+        stage: Stage,
+        fingerprint: &str,
+        seconds: f64,
+        figures: Value,
+    ) -> anyhow::Result<()> {
+        let record = StageRecord {
+            fingerprint: fingerprint.to_owned(),
+            seconds,
+            figures,
+            outputs: self.outputs(stage)?,
+        };
         self.record.stages.insert(stage, record);
         self.save()
     }

@@ -9,7 +9,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread, now, becomes an error of [`TableError`](crate::table::TableError).
+/// Whether a panic of this thread, now, becomes an error.
 ///
 /// For panic hooks: such a panic is no bug to report.
 pub fn is_guarded() -> bool {

@@ -55,6 +55,8 @@ impl<'a, T: Element> RowCache<'a, T> {
         (block * self.side, ((block + 1) * self.side).min(self.n))
     }
 
+    /// The rows of a block; others who want the same wait while they are read, so the read starts no work that a thread
+    /// could wait for: it might be handed a tile of the same block meanwhile.
     fn get(&self, block: usize) -> Result<Arc<Vec<T>>, ZarrError> {
         let mut slot = self.blocks[block]
             .lock()
@@ -186,4 +188,42 @@ pub fn cross_product<T: Element + Feature>(
         start += sum.nrows();
     }
     Ok(product)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::tiled_kernel;
+    use crate::zarr::{ArraySpec, Attributes};
+    use ntkpipe_model::kernel::infinite::Activation;
+
+    /// A thread that waits inside a read for another to end must not meet a block that it reads itself.
+    #[test]
+    fn tiles_of_many_rows_of_feature_chunks_end() {
+        let (n, p, chunk_rows, tile) = (768, 3, 1, 64);
+        let (done, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let spec = ArraySpec::new([n, p], [chunk_rows, p]);
+            let features = ZarrArray::<f64>::create(folder.path().join("x"), spec).unwrap();
+            let values: Vec<f64> = (0..n * p)
+                .map(|v| ((v * v) % 101) as f64 / 50.0 - 1.0)
+                .collect();
+            features.write_all(&values).unwrap();
+            let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
+            let pool = pool.unwrap();
+            for round in 0..10 {
+                let spec = tiled_kernel::spec(n, tile, Attributes::new());
+                let folder = folder.path().join(format!("k{round}"));
+                let tiles = ZarrArray::<f32>::create(folder, spec).unwrap();
+                pool.install(|| compute(&kernel, &features, n, &tiles, &|_, _| ()))
+                    .unwrap();
+            }
+            done.send(()).unwrap();
+        });
+        let limit = std::time::Duration::from_secs(60);
+        assert!(end.recv_timeout(limit).is_ok(), "the tiles do not end");
+    }
 }

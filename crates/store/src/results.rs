@@ -69,7 +69,7 @@ pub enum ResultsError {
         found: usize,
     },
     /// A column that should be there is not, or holds another type.
-    #[error("`{path}` has no {expected} column `{column}`; delete it and run again to rebuild it", path = path.display())]
+    #[error("`{path}` has no {expected} column `{column}`", path = path.display())]
     Column {
         /// The file.
         path: PathBuf,
@@ -719,9 +719,6 @@ mod tests {
             .text("a")
             .unwrap_err()
             .to_string();
-        assert_eq!(
-            error,
-            format!("`{name}` has no text column `a`; delete it and run again to rebuild it")
-        );
+        assert_eq!(error, format!("`{name}` has no text column `a`"));
     }
 }

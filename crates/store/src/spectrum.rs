@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::{self, AtomicError, AtomicFolder};
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
 
+/// The arrays of the folder; `coupling.zarr` is not there when the probes' space is invariant.
+pub const ARRAYS: [&str; 5] = [
+    "probes.zarr",
+    "projected.zarr",
+    "coupling.zarr",
+    "covariate_products.zarr",
+    "eigenvectors.zarr",
+];
+
 /// Rows of a chunk of the tall arrays.
 const CHUNK_ROWS: usize = 4096;
 
@@ -32,7 +41,7 @@ pub enum SpectrumError {
         source: std::io::Error,
     },
     /// `spectrum.json` is not what this version writes, or does not fit the arrays beside it.
-    #[error("`{path}` is damaged or of another version; delete the folder and run again to rebuild it", path = path.display())]
+    #[error("`{path}` is damaged or of another version", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

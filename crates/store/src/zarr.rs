@@ -90,7 +90,7 @@ pub enum ZarrError {
     },
     /// An array of another shape, chunk, fill value, dimension names or attributes stands where one is created.
     #[error(
-        "another array is at `{path}`: its {field} is {found}, expected {expected}; delete it and run again to rebuild it",
+        "another array is at `{path}`: its {field} is {found}, expected {expected}",
         path = path.display()
     )]
     Differs {
@@ -150,14 +150,14 @@ pub enum ZarrError {
         found: usize,
     },
     /// A chunk was never written, or was removed.
-    #[error("chunk file `{path}` is missing; run again to build it", path = path.display())]
+    #[error("chunk file `{path}` is missing", path = path.display())]
     ChunkMissing {
         /// The chunk file.
         path: PathBuf,
     },
     /// A chunk file has another length than its shape implies.
     #[error(
-        "chunk file `{path}` is damaged: expected {expected} bytes, found {found}; delete it and run again to rebuild it",
+        "chunk file `{path}` is damaged: expected {expected} bytes, found {found}",
         path = path.display()
     )]
     ChunkTruncated {
@@ -170,8 +170,7 @@ pub enum ZarrError {
     },
     /// The values of a chunk do not have the checksum stored with them.
     #[error(
-        "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}; \
-         delete it and run again to rebuild it",
+        "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}",
         path = path.display()
     )]
     ChunkCorrupt {
@@ -188,6 +187,19 @@ impl ZarrError {
     fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Read { path, source }
+    }
+
+    /// Whether a file is missing or not as it was written, so that making it again is the remedy.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoArray { .. }
+                | Self::Metadata { .. }
+                | Self::Unsupported { .. }
+                | Self::ChunkMissing { .. }
+                | Self::ChunkTruncated { .. }
+                | Self::ChunkCorrupt { .. }
+        )
     }
 }
 
@@ -401,6 +413,42 @@ pub fn data_type(folder: &Path) -> Result<String, ZarrError> {
     Ok(read_metadata(folder)?.1.data_type.name().to_owned())
 }
 
+/// The first chunk file that lacks of the array in `folder`; what is in them is not read.
+///
+/// # Errors
+/// Those of [`ZarrArray::open`].
+pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
+    fn missing<T: Element>(array: &ZarrArray<T>) -> Option<PathBuf> {
+        array
+            .places()
+            .map(|(i, j)| array.chunk_path(i, j))
+            .find(|chunk| !chunk.exists())
+    }
+    Ok(match data_type(folder)?.as_str() {
+        <f64 as Element>::DATA_TYPE => missing(&ZarrArray::<f64>::open(folder)?),
+        _ => missing(&ZarrArray::<f32>::open(folder)?),
+    })
+}
+
+/// Reads every chunk of the array in `folder` and compares its checksum, in parallel.
+///
+/// # Errors
+/// Those of [`ZarrArray::open`] and [`ZarrArray::verify_chunk`].
+pub fn verify(folder: &Path) -> Result<(), ZarrError> {
+    fn each<T: Element>(array: &ZarrArray<T>) -> Result<(), ZarrError> {
+        let [down, across] = array.grid();
+        let row = |i| {
+            let chunks = (0..across).into_par_iter();
+            chunks.try_for_each(|j| array.verify_chunk(i, j))
+        };
+        (0..down).into_par_iter().try_for_each(row)
+    }
+    match data_type(folder)?.as_str() {
+        <f64 as Element>::DATA_TYPE => each(&ZarrArray::<f64>::open(folder)?),
+        _ => each(&ZarrArray::<f32>::open(folder)?),
+    }
+}
+
 /// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file a chunk.
 ///
 /// Holds no open file: it may be shared and cloned freely. Different chunks may be written from many threads
@@ -498,6 +546,11 @@ impl<T: Element> ZarrArray<T> {
     /// Number of chunks down and across; chunks at the edge may hold less than a chunk of the array.
     pub fn grid(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.spec.shape[axis].div_ceil(self.spec.chunk[axis]))
+    }
+
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let [down, across] = self.grid();
+        (0..down).flat_map(move |i| (0..across).map(move |j| (i, j)))
     }
 
     /// Values in a chunk, padding included.
@@ -632,23 +685,31 @@ impl<T: Element> ZarrArray<T> {
         })
     }
 
-    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum.
+    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum; in parallel.
     ///
     /// # Errors
     /// Those of [`read_rows`](Self::read_rows).
     pub fn read_all(&self) -> Result<Vec<T>, ZarrError> {
-        self.read_rows(0..self.spec.shape[0])
+        let [n_rows, n_columns] = self.spec.shape;
+        let chunk_rows = self.spec.chunk[0];
+        let mut values = self.room_for(0..n_rows)?;
+        values
+            .par_chunks_mut((chunk_rows * n_columns).max(1))
+            .enumerate()
+            .try_for_each(|(i, band)| self.read_band(i, 0, band))?;
+        Ok(values)
     }
 
     /// Reads `rows`, row-major, `rows.len()` x `shape[1]`, comparing the checksum of every chunk they touch.
     ///
-    /// Chunks are read whole, so rows are best taken in multiples of the chunk's.
+    /// Chunks are read whole, so rows are best taken in multiples of the chunk's. Reads on the calling thread and starts
+    /// nothing on another, so it may be called with a lock held.
     ///
     /// # Errors
     /// `OutsideRows`; `ChunkMissing` (the fill value does not stand in), `ChunkTruncated`, `ChunkCorrupt`, `Read`.
     pub fn read_rows(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
         let [n_rows, n_columns] = self.spec.shape;
-        let [chunk_rows, chunk_columns] = self.spec.chunk;
+        let chunk_rows = self.spec.chunk[0];
         if rows.start > rows.end || rows.end > n_rows {
             let path = self.folder.clone();
             return Err(ZarrError::OutsideRows {
@@ -658,41 +719,50 @@ impl<T: Element> ZarrArray<T> {
                 n_rows,
             });
         }
-        // Every chunk is there before room is made for all of them: a damaged shape must not ask for more than the disk holds.
-        if !rows.is_empty() {
-            for i in rows.start / chunk_rows..=(rows.end - 1) / chunk_rows {
-                for j in 0..self.grid()[1] {
-                    drop(self.map_chunk(i, j)?);
-                }
-            }
-        }
-        let mut values = vec![T::zeroed(); rows.len() * n_columns];
-        // One task for each row of chunks: the band of `values` it fills is contiguous and its own.
-        let mut bands = Vec::new();
+        let mut values = self.room_for(rows.clone())?;
         let mut rest = values.as_mut_slice();
         let mut start = rows.start;
-        while start < rows.end && n_columns > 0 {
+        while !rest.is_empty() {
             let i = start / chunk_rows;
             let end = ((i + 1) * chunk_rows).min(rows.end);
             let (band, after) = rest.split_at_mut((end - start) * n_columns);
-            bands.push((i, start - i * chunk_rows, band));
+            self.read_band(i, start - i * chunk_rows, band)?;
             rest = after;
             start = end;
         }
-        bands.into_par_iter().try_for_each(|(i, skip, band)| {
-            for j in 0..self.grid()[1] {
-                let chunk = self.map_chunk(i, j)?;
-                chunk.verify()?;
-                let first = j * chunk_columns;
-                let width = chunk_columns.min(n_columns - first);
-                let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
-                for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
-                    into[first..first + width].copy_from_slice(&from[..width]);
-                }
-            }
-            Ok::<(), ZarrError>(())
-        })?;
         Ok(values)
+    }
+
+    /// Zeros in place of `rows`, once all their chunks are there: a damaged shape must not ask for more than the disk holds.
+    fn room_for(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
+        let n_columns = self.spec.shape[1];
+        if rows.is_empty() || n_columns == 0 {
+            return Ok(Vec::new());
+        }
+        let chunk_rows = self.spec.chunk[0];
+        for i in rows.start / chunk_rows..rows.end.div_ceil(chunk_rows) {
+            for j in 0..self.grid()[1] {
+                drop(self.map_chunk(i, j)?);
+            }
+        }
+        Ok(vec![T::zeroed(); rows.len() * n_columns])
+    }
+
+    /// Fills `band` with rows of the chunks of row `i`, from their row `skip` on.
+    fn read_band(&self, i: usize, skip: usize, band: &mut [T]) -> Result<(), ZarrError> {
+        let n_columns = self.spec.shape[1];
+        let chunk_columns = self.spec.chunk[1];
+        for j in 0..self.grid()[1] {
+            let chunk = self.map_chunk(i, j)?;
+            chunk.verify()?;
+            let first = j * chunk_columns;
+            let width = chunk_columns.min(n_columns - first);
+            let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
+            for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
+                into[first..first + width].copy_from_slice(&from[..width]);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -867,8 +937,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "another array is at `{}`: its shape is [4, 4], expected [4, 5]; \
-                 delete it and run again to rebuild it",
+                "another array is at `{}`: its shape is [4, 4], expected [4, 5]",
                 path.display()
             )
         );
@@ -963,10 +1032,6 @@ mod tests {
                 text.starts_with(&format!("chunk file `{name}` is damaged: its checksum is ")),
                 "{text}"
             );
-            assert!(
-                text.ends_with("; delete it and run again to rebuild it"),
-                "{text}"
-            );
             assert!(matches!(
                 array.read_all(),
                 Err(ZarrError::ChunkCorrupt { .. })
@@ -979,22 +1044,19 @@ mod tests {
                 .write_all(&whole[..length])
                 .unwrap();
             assert!(!array.has_chunk(1, 1));
+            assert_eq!(missing_chunk(folder.path()).unwrap(), None);
+            assert!(verify(folder.path()).is_err());
             let error = array.map_chunk(1, 1).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!(
-                    "chunk file `{name}` is damaged: expected 2052 bytes, found {length}; \
-                     delete it and run again to rebuild it"
-                )
+                format!("chunk file `{name}` is damaged: expected 2052 bytes, found {length}")
             );
         }
 
         fs_err::remove_file(&path).unwrap();
+        assert_eq!(missing_chunk(folder.path()).unwrap(), Some(path.clone()));
         let error = array.map_chunk(1, 1).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("chunk file `{name}` is missing; run again to build it")
-        );
+        assert_eq!(error.to_string(), format!("chunk file `{name}` is missing"));
         assert!(matches!(
             array.read_rows(0..40),
             Err(ZarrError::ChunkMissing { .. })

@@ -1,6 +1,7 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -14,13 +15,16 @@ use super::{Context, Fingerprints};
 use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
-use crate::run_directory::Stage;
+use crate::run_directory::{Stage, Standing};
 
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
 
 /// Phenotypes read at a time.
 const READ_AHEAD: usize = 32;
+
+/// Dual weights, a row a phenotype; the chunks of those that are trained.
+pub const DUAL: &str = "model/dual.zarr";
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -175,9 +179,7 @@ fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
 pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    let is_tested = context
-        .directory
-        .is_current(Stage::Test, &prints.test, "test.parquet");
+    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
     let tested = is_tested
         .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
         .transpose()?;
@@ -224,7 +226,7 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
         None => (0..names.len()).collect(),
     };
     let dual = ZarrArray::<f32>::create(
-        context.directory.path("model").join("dual.zarr"),
+        context.directory.path(DUAL),
         ArraySpec {
             dimension_names: Some(["phenotype".into(), "sample".into()]),
             ..ArraySpec::new([names.len(), n], [1, n])
@@ -246,7 +248,7 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
         let rate = context.settings.learning_rate;
         let row = PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, rate);
         if let Some(fit) = &analysis.fit {
-            if fit.dual.iter().any(|a| *a != 0.0) {
+            if row.is_trained() {
                 dual.write_chunk(column, 0, &fit.dual)?;
             }
             curves.add(&names[column], &fit.curve);
@@ -270,6 +272,16 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
     phenotype_row::adjust(&mut rows);
     let tests = tested.is_none().then(|| tests.into_values().collect());
     Ok((rows, tests, curves, super::traffic("fit", &kernel)?))
+}
+
+/// The first chunk of dual weights that lacks: a phenotype that was trained has one.
+pub fn missing_dual(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
+    let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
+    Ok((0..rows.len())
+        .filter(|&i| rows[i].is_trained())
+        .map(|i| dual.chunk_path(i, 0))
+        .find(|chunk| !chunk.exists()))
 }
 
 /// Rows of `curves.parquet`.

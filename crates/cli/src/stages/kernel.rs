@@ -1,9 +1,11 @@
 //! Features to kernel tiles: `kernel.zarr`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use ntkpipe_store::features::FeatureArray;
-use ntkpipe_store::zarr::{Attributes, ZarrArray};
+use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
 use ntkpipe_store::{kernel_tiles, tiled_kernel};
 use serde_json::{Value, json};
 
@@ -26,13 +28,27 @@ pub fn bytes(n: usize, tile: usize) -> u64 {
     side * (side + 1) / 2 * (tile as u64 * tile as u64 * 4 + 4)
 }
 
-/// Whether there is a file for every tile; what is in them is checked when they are read.
-pub fn is_whole(path: &std::path::Path) -> bool {
-    ZarrArray::<f32>::open(path).is_ok_and(|array| {
-        tiled_kernel::lower_triangle(array.grid()[0])
-            .into_iter()
-            .all(|(i, j)| array.chunk_path(i, j).exists())
-    })
+/// The array that the tiles are kept in, and what it says of the kernel they belong to.
+fn spec(context: &Context, fingerprint: &str) -> ArraySpec {
+    let (n, network) = (context.inputs.n_kernel, &context.settings.network);
+    let mut attributes = Attributes::new();
+    attributes.insert("fingerprint".into(), Value::from(fingerprint));
+    attributes.insert("network".into(), network_record(network));
+    tiled_kernel::spec(n, tile_side(&context.settings, n), attributes)
+}
+
+/// The first file that lacks for this kernel's tiles to be all there; what is in them is checked when they are read.
+pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
+    let path = context.kernel_path();
+    match ZarrArray::<f32>::open(&path) {
+        Ok(array) if *array.spec() == spec(context, fingerprint) => {
+            tiled_kernel::lower_triangle(array.grid()[0])
+                .into_iter()
+                .map(|(i, j)| array.chunk_path(i, j))
+                .find(|tile| !tile.exists())
+        }
+        _ => Some(path.join("zarr.json")),
+    }
 }
 
 /// Runs the stage: tiles that are there and belong to this kernel are kept.
@@ -42,10 +58,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let n = context.inputs.n_kernel;
     let tile = tile_side(&context.settings, n);
     let path = context.kernel_path();
-    let mut attributes = Attributes::new();
-    attributes.insert("fingerprint".into(), Value::from(fingerprint));
-    attributes.insert("network".into(), network_record(&context.settings.network));
-    let spec = tiled_kernel::spec(n, tile, attributes);
+    let spec = spec(context, fingerprint);
     if path.exists() {
         let is_ours = ZarrArray::<f32>::open(&path).is_ok_and(|array| *array.spec() == spec);
         if !is_ours {
@@ -53,8 +66,14 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
                 "kernel: tiles of another kernel in `{}` are removed",
                 path.display()
             );
-            std::fs::remove_dir_all(&path)?;
+            std::fs::remove_dir_all(&path)
+                .with_context(|| format!("could not remove `{}`", path.display()))?;
         }
+    }
+    if path.is_symlink() && !path.exists() {
+        // The scratch folder of an earlier run is gone.
+        std::fs::remove_file(&path)
+            .with_context(|| format!("could not remove the link `{}`", path.display()))?;
     }
     let array = ZarrArray::<f32>::create(&path, spec)?;
     let present = tiled_kernel::lower_triangle(n.div_ceil(tile))

@@ -11,12 +11,14 @@ use std::time::Instant;
 
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::zarr;
 use serde_json::{Value, json};
 
 use crate::inputs::{Inputs, base_mask};
 use crate::options::{Missing, Options};
-use crate::run_directory::{InputRecord, RunDirectory, Stage, StageRecord, fingerprint};
+use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
 use crate::settings::{FULL_PROBES, Network, SPECTRUM_PASSES, Settings};
+use crate::stamps::Stamps;
 
 /// All that the stages share.
 pub struct Context {
@@ -24,6 +26,8 @@ pub struct Context {
     pub settings: Settings,
     /// The tables, joined.
     pub inputs: Inputs,
+    /// What their files looked like before they were opened.
+    stamps: Stamps,
     /// The run directory, locked.
     pub directory: RunDirectory,
     /// Names of the covariates, intercept first.
@@ -41,6 +45,7 @@ impl Context {
     pub fn new(
         settings: Settings,
         inputs: Inputs,
+        stamps: Stamps,
         directory: RunDirectory,
     ) -> anyhow::Result<Self> {
         let (covariate_names, covariate_columns) = inputs.covariate_columns(settings.intercept)?;
@@ -51,6 +56,7 @@ impl Context {
         Ok(Self {
             settings,
             inputs,
+            stamps,
             directory,
             covariate_names,
             covariate_columns,
@@ -64,7 +70,7 @@ impl Context {
         kernel_path(&self.settings, &self.directory)
     }
 
-    /// Records the finished stage and says so.
+    /// Records the finished stage and says so, unless an input was changed meanwhile.
     pub fn finish(
         &mut self,
         stage: Stage,
@@ -72,16 +78,32 @@ impl Context {
         started: Instant,
         figures: Value,
     ) -> anyhow::Result<()> {
+        self.stamps.check()?;
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!("{}: done in {seconds:.1} s", stage.name());
-        self.directory.finish(
-            stage,
-            StageRecord {
-                fingerprint: fingerprint.to_owned(),
-                seconds,
-                figures,
+        self.directory.finish(stage, fingerprint, seconds, figures)
+    }
+
+    /// What the run directory holds of the stage: whether it was done with these inputs and options, and no file of it is
+    /// gone or was exchanged. Chunks of arrays are only looked for; their checksums are compared when they are read.
+    pub fn standing(&self, stage: Stage, prints: &Fingerprints) -> anyhow::Result<Standing> {
+        let recorded = self.directory.standing(stage, prints.of(stage))?;
+        if recorded != Standing::Current {
+            return Ok(recorded);
+        }
+        let lost = match stage {
+            Stage::Ingest => zarr::missing_chunk(&self.directory.path("features.zarr"))?,
+            Stage::Kernel => kernel::missing_tile(self, &prints.kernel),
+            Stage::Spectrum => spectrum::missing_chunk(self)?,
+            Stage::Test => None,
+            // The fit also tests, and leaves the test's table.
+            Stage::Fit => match self.directory.standing(Stage::Test, &prints.test)? {
+                Standing::Lost(path) => Some(path),
+                _ => fit::missing_dual(self)?,
             },
-        )
+            Stage::Predict => zarr::missing_chunk(&self.directory.path("model/features.zarr"))?,
+        };
+        Ok(lost.map_or(Standing::Current, Standing::Lost))
     }
 }
 
@@ -112,6 +134,18 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
+    /// That of a stage.
+    pub fn of(&self, stage: Stage) -> &str {
+        match stage {
+            Stage::Ingest => &self.ingest,
+            Stage::Kernel => &self.kernel,
+            Stage::Spectrum => &self.spectrum,
+            Stage::Test => &self.test,
+            Stage::Fit => &self.fit,
+            Stage::Predict => &self.predict,
+        }
+    }
+
     /// Forms them from inputs and options.
     pub fn new(options: &Options, context: &Context) -> Self {
         let (settings, inputs, digests) = (

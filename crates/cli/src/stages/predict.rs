@@ -13,11 +13,12 @@ use ntkpipe_store::kernel_tiles::cross_product;
 use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
 use ntkpipe_store::table::Table;
 use ntkpipe_store::tiled_kernel::TiledKernel;
-use ntkpipe_store::zarr::ZarrArray;
+use ntkpipe_store::zarr::{self, ZarrArray};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
+use super::fit::DUAL;
 use crate::failure::input;
 use crate::inputs::{INTERCEPT, aligned_covariates, prepare_block};
 use crate::options::Activation;
@@ -70,7 +71,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let (n, n_all) = (inputs.n_kernel, inputs.samples.sample_id.len());
     let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
     let model = context.directory.path("model");
-    let dual = ZarrArray::<f32>::open(model.join("dual.zarr"))?;
+    let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let network = settings.network.kernel()?;
     let features = FeatureArray::open(context.directory.root())?;
@@ -86,8 +87,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
         let trained: Vec<usize> = block
             .iter()
             .copied()
-            // One that is cut short is an error when read, not a phenotype that was not trained.
-            .filter(|&i| dual.chunk_path(i, 0).exists())
+            .filter(|&i| rows[i].is_trained())
             .collect();
         let mut alpha = Mat::<f32>::zeros(n, trained.len());
         for (at, &i) in trained.iter().enumerate() {
@@ -246,10 +246,10 @@ fn write_model(
         context.settings.standardise_features,
     )?;
     scaling.write(&model.join("scaling.parquet"))?;
-    link_folder(
-        &context.directory.path("features.zarr"),
-        &model.join("features.zarr"),
-    )?;
+    let features = context.directory.path("features.zarr");
+    // A damaged chunk would be as damaged under its second name, and stay so when the first is made again.
+    zarr::verify(&features)?;
+    link_folder(&features, &model.join("features.zarr"))?;
     let record = ModelRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         activation,

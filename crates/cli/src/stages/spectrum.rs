@@ -1,11 +1,13 @@
 //! Kernel to leading spectrum and the probes' space: `spectrum/`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_model::analysis::{Survey, survey};
 use ntkpipe_model::operator::MaskedOperator;
 use ntkpipe_store::spectrum;
 use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::zarr::{self, ZarrError};
 use serde_json::json;
 
 use super::Context;
@@ -43,6 +45,21 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let mut figures = super::traffic("spectrum", &kernel)?;
     figures["leading"] = json!(record.eigenvalues.len());
     context.finish(Stage::Spectrum, fingerprint, started, figures)
+}
+
+/// The first chunk that lacks of the arrays the stage left.
+pub fn missing_chunk(context: &Context) -> Result<Option<PathBuf>, ZarrError> {
+    let folder = context.directory.path("spectrum");
+    for name in spectrum::ARRAYS {
+        let array = folder.join(name);
+        // An invariant space couples to nothing, and its array is not there.
+        if array.exists()
+            && let Some(chunk) = zarr::missing_chunk(&array)?
+        {
+            return Ok(Some(chunk));
+        }
+    }
+    Ok(None)
 }
 
 /// The survey that the stage left.

@@ -1,0 +1,59 @@
+//! The lock on a folder that a run writes in.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::failure::input;
+
+/// How long a lock is waited for: that of a process just killed goes with its last thread.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Locks `folder` for as long as the file lives; `flag` is the option that chose it.
+///
+/// Where the file system has no locks, says so and goes on.
+pub fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
+    let path = folder.join(".lock");
+    let file = File::create(&path)
+        .with_context(|| format!("could not write in the folder `{}`", folder.display()))?;
+    let started = Instant::now();
+    let mut is_waiting = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if started.elapsed() >= PATIENCE => {
+                return Err(input(
+                    format!(
+                        "another ntkpipe is at work in `{}`: it still holds `{}` after {} s",
+                        folder.display(),
+                        path.display(),
+                        PATIENCE.as_secs()
+                    ),
+                    format!("wait for it to end, or give this run another `{flag}`"),
+                ));
+            }
+            Err(TryLockError::WouldBlock) => {
+                if !is_waiting {
+                    tracing::info!(
+                        "waiting up to {} s for `{}`",
+                        PATIENCE.as_secs(),
+                        path.display()
+                    );
+                }
+                is_waiting = true;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(
+                    "`{}` cannot be locked ({error}): see that no other ntkpipe works in this folder",
+                    path.display()
+                );
+                return Ok(file);
+            }
+        }
+    }
+}

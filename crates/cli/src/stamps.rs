@@ -1,0 +1,35 @@
+//! Stamps of the input files, which tell that one was changed while it was read.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::failure::input;
+use crate::options::Options;
+
+/// Size and time of change of each input file.
+#[derive(Debug)]
+pub struct Stamps(Vec<(PathBuf, Option<(u64, SystemTime)>)>);
+
+impl Stamps {
+    /// Takes them.
+    pub fn new(options: &Options) -> Self {
+        let stamped = options.inputs().map(|path| (path.clone(), stamp(path)));
+        Self(stamped.collect())
+    }
+
+    /// Refuses a file that is no longer what it was: its digest would not be that of what was read.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match self.0.iter().find(|(path, taken)| stamp(path) != *taken) {
+            None => Ok(()),
+            Some((path, _)) => Err(input(
+                format!("`{}` was changed while it was being used", path.display()),
+                "run again with the file as it is now; what it does not concern is kept",
+            )),
+        }
+    }
+}
+
+fn stamp(path: &PathBuf) -> Option<(u64, SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}
