@@ -1,8 +1,10 @@
 //! End to end: tables in, stopping times and predictions out.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod any_bytes;
 mod damage;
 mod folders;
+mod foreign;
 mod interface;
 mod options;
 mod report;

@@ -26,6 +26,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !ntkpipe_store::guard::is_guarded() {
+            print(panic);
+        }
+    }));
     // A panic is a bug: say so, and leave with its exit code.
     match std::panic::catch_unwind(|| pipeline::dispatch(args::Cli::parse())) {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -189,7 +189,21 @@ pub fn read<'a>(
         _ => read_matrix(&folder.join("coupling.zarr"))?,
     };
     let covariate_products: Mat<f32> = read_matrix(&folder.join("covariate_products.zarr"))?;
-    let fits = record.block_widths.iter().sum::<usize>() == all.ncols()
+    let widths = &record.block_widths;
+    let sum = widths
+        .iter()
+        .try_fold(0_usize, |sum, width| sum.checked_add(*width));
+    // The coupling leads from the last block that was multiplied out to the one after it.
+    let coupled = match (coupling.nrows(), widths.as_slice()) {
+        (_, []) => false,
+        (0, _) => true,
+        (rows, [.., from, to]) => rows == *to && coupling.ncols() == *from,
+        (_, [_]) => false,
+    };
+    let fits = sum == Some(all.ncols())
+        && (all.ncols() == 0 || !widths.contains(&0))
+        && coupled
+        && projected.nrows() == projected.ncols()
         && projected.ncols() + coupling.nrows() == all.ncols()
         && all.nrows() == operator.projection().mask().len()
         && covariate_products.nrows() == all.nrows()
@@ -201,7 +215,7 @@ pub fn read<'a>(
     }
     let mut blocks = Vec::new();
     let mut at = 0;
-    for &width in &record.block_widths {
+    for &width in widths {
         blocks.push(all.subcols(at, width).to_owned());
         at += width;
     }

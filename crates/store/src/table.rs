@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 use rayon::prelude::*;
 
 use crate::first_few;
+use crate::guard::guarded;
 
 /// How many offenders a message shows before it only counts.
 const SHOWN: usize = 5;
@@ -562,7 +563,7 @@ impl Opening {
             return Err(refuse(data_type.to_string()));
         }
         let n_rows = n_rows(&self.metadata);
-        let mut ids: Vec<String> = Vec::with_capacity(n_rows);
+        let mut ids: Vec<String> = Vec::new();
         let mut missing: Option<(usize, usize)> = None;
         for batch in read_batches(&self.path, &self.metadata, &[self.id_place], 0..n_rows)? {
             let batch = batch.map_err(decode(&self.path))?;
@@ -793,8 +794,27 @@ pub(crate) fn read_metadata(path: &Path) -> Result<ArrowReaderMetadata, TableErr
             start,
         });
     }
-    ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-        .map_err(|error| decode(path)(error.into()))
+    let load = || {
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+        check_rows(&metadata)?;
+        Ok(metadata)
+    };
+    guarded(load).map_err(decode(path))
+}
+
+/// Refuses row groups whose rows do not add up to those of the file.
+fn check_rows(metadata: &ArrowReaderMetadata) -> Result<(), ArrowError> {
+    let groups = metadata.metadata().row_groups();
+    let rows = |rows: i64| usize::try_from(rows).ok();
+    let total = groups.iter().try_fold(0_usize, |sum, group| {
+        sum.checked_add(rows(group.num_rows())?)
+    });
+    let found = rows(metadata.metadata().file_metadata().num_rows());
+    if total.is_some() && total == found {
+        return Ok(());
+    }
+    let text = "its row groups do not have as many rows as the file".to_owned();
+    Err(ArrowError::ParquetError(text))
 }
 
 /// Rows of a Parquet file.
@@ -823,7 +843,7 @@ pub(crate) fn read_batches(
     }
     let batch_rows = ((32 << 20) / (8 * positions.len().max(1))).clamp(1024, 1 << 16);
     // Each reader has its own file handle: handles cloned from one another share their position.
-    ParquetRecordBatchReaderBuilder::new_with_metadata(open(path)?, metadata.clone())
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(path)?, metadata.clone())
         .with_projection(ProjectionMask::roots(
             metadata.parquet_schema(),
             positions.iter().copied(),
@@ -831,9 +851,11 @@ pub(crate) fn read_batches(
         .with_row_groups(groups)
         .with_offset(rows.start - skipped)
         .with_limit(rows.len())
-        .with_batch_size(batch_rows)
-        .build()
-        .map_err(|error| decode(path)(error.into()))
+        .with_batch_size(batch_rows);
+    let mut batches = guarded(|| Ok(reader.build()?)).map_err(decode(path))?;
+    Ok(std::iter::from_fn(move || {
+        guarded(|| batches.next().transpose()).transpose()
+    }))
 }
 
 #[cfg(test)]

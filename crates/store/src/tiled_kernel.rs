@@ -106,7 +106,20 @@ impl TiledKernel {
     pub fn open(folder: &Path) -> Result<Self, ZarrError> {
         let array = ZarrArray::<f32>::open(folder)?;
         let (side, tile, n) = (array.grid()[0], array.spec().chunk[0], array.shape()[0]);
-        for (i, j) in lower_triangle(side) {
+        for (field, [rows, columns]) in [
+            ("shape", array.shape()),
+            ("chunk shape", array.spec().chunk),
+        ] {
+            if rows != columns {
+                return Err(ZarrError::Unsupported {
+                    path: folder.join("zarr.json"),
+                    field,
+                    expected: "two equal lengths".to_owned(),
+                    found: format!("[{rows}, {columns}]"),
+                });
+            }
+        }
+        for (i, j) in (0..side).flat_map(|i| (0..=i).map(move |j| (i, j))) {
             drop(array.map_chunk(i, j)?);
         }
         let mut kernel = Self {

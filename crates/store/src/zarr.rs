@@ -23,6 +23,9 @@ pub type Attributes = serde_json::Map<String, serde_json::Value>;
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// What a process can address, and so the most that a chunk can hold.
+const MOST_BYTES: usize = 0x7fff_ffff_ffff;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -376,12 +379,11 @@ fn fill_name(fill_nan: bool) -> String {
     if fill_nan { "NaN" } else { "0" }.to_owned()
 }
 
+/// Two lengths, so small that sums of them do not overflow.
 fn pair(lengths: &[u64]) -> Option<[usize; 2]> {
+    let length = |length: &u64| usize::try_from(*length).ok().filter(|it| *it <= MOST_BYTES);
     match lengths {
-        [rows, columns] => Some([
-            usize::try_from(*rows).ok()?,
-            usize::try_from(*columns).ok()?,
-        ]),
+        [rows, columns] => Some([length(rows)?, length(columns)?]),
         _ => None,
     }
 }
@@ -434,10 +436,12 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
 /// Those of [`ZarrArray::open`] and [`ZarrArray::verify_chunk`].
 pub fn verify(folder: &Path) -> Result<(), ZarrError> {
     fn each<T: Element>(array: &ZarrArray<T>) -> Result<(), ZarrError> {
-        let places: Vec<(usize, usize)> = array.places().collect();
-        places
-            .into_par_iter()
-            .try_for_each(|(i, j)| array.verify_chunk(i, j))
+        let [down, across] = array.grid();
+        let row = |i| {
+            let chunks = (0..across).into_par_iter();
+            chunks.try_for_each(|j| array.verify_chunk(i, j))
+        };
+        (0..down).into_par_iter().try_for_each(row)
     }
     match data_type(folder)?.as_str() {
         <f64 as Element>::DATA_TYPE => each(&ZarrArray::<f64>::open(folder)?),
@@ -511,7 +515,7 @@ impl<T: Element> ZarrArray<T> {
             .checked_mul(columns)
             .and_then(|n| n.checked_mul(size_of::<T>()));
         match bytes {
-            Some(1..=0x7fff_ffff_ffff) => Ok(Self {
+            Some(1..=MOST_BYTES) => Ok(Self {
                 folder,
                 spec,
                 element: PhantomData,
@@ -688,7 +692,7 @@ impl<T: Element> ZarrArray<T> {
     pub fn read_all(&self) -> Result<Vec<T>, ZarrError> {
         let [n_rows, n_columns] = self.spec.shape;
         let chunk_rows = self.spec.chunk[0];
-        let mut values = vec![T::zeroed(); n_rows * n_columns];
+        let mut values = self.room_for(0..n_rows)?;
         values
             .par_chunks_mut((chunk_rows * n_columns).max(1))
             .enumerate()
@@ -715,10 +719,10 @@ impl<T: Element> ZarrArray<T> {
                 n_rows,
             });
         }
-        let mut values = vec![T::zeroed(); rows.len() * n_columns];
+        let mut values = self.room_for(rows.clone())?;
         let mut rest = values.as_mut_slice();
         let mut start = rows.start;
-        while start < rows.end {
+        while !rest.is_empty() {
             let i = start / chunk_rows;
             let end = ((i + 1) * chunk_rows).min(rows.end);
             let (band, after) = rest.split_at_mut((end - start) * n_columns);
@@ -727,6 +731,21 @@ impl<T: Element> ZarrArray<T> {
             start = end;
         }
         Ok(values)
+    }
+
+    /// Zeros in place of `rows`, once all their chunks are there: a damaged shape must not ask for more than the disk holds.
+    fn room_for(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
+        let n_columns = self.spec.shape[1];
+        if rows.is_empty() || n_columns == 0 {
+            return Ok(Vec::new());
+        }
+        let chunk_rows = self.spec.chunk[0];
+        for i in rows.start / chunk_rows..rows.end.div_ceil(chunk_rows) {
+            for j in 0..self.grid()[1] {
+                drop(self.map_chunk(i, j)?);
+            }
+        }
+        Ok(vec![T::zeroed(); rows.len() * n_columns])
     }
 
     /// Fills `band` with rows of the chunks of row `i`, from their row `skip` on.

@@ -339,6 +339,15 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         })
         .collect();
     let dual = ZarrArray::<f32>::open(asked.model.join("dual.zarr"))?;
+    let features = FeatureArray::open(&asked.model)?;
+    check_fit(
+        asked,
+        &record,
+        &scaling,
+        &effects,
+        dual.shape(),
+        features.shape(),
+    )?;
     let trained: Vec<usize> = (0..record.phenotypes.len())
         .filter(|&i| record.phenotypes[i].trained)
         .collect();
@@ -348,7 +357,6 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             .col_as_slice_mut(at)
             .copy_from_slice(&dual.read_rows(i..i + 1)?);
     }
-    let features = FeatureArray::open(&asked.model)?;
     let names: Vec<String> = record.phenotypes.iter().map(|p| p.name.clone()).collect();
     let mut writer = PredictionWriter::create(&asked.out, &names)?;
     let bar = Progress::new("predict", "samples");
@@ -393,6 +401,38 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         asked.out.display()
     );
     Ok(())
+}
+
+/// Refuses a model whose files do not fit each other.
+fn check_fit(
+    asked: &NewSamples,
+    record: &ModelRecord,
+    scaling: &FeatureScaling,
+    effects: &[Vec<f64>],
+    dual: [usize; 2],
+    [n_rows, n_features]: [usize; 2],
+) -> anyhow::Result<()> {
+    let n_phenotypes = record.phenotypes.len();
+    let wrong = [
+        ("dual.zarr", dual != [n_phenotypes, record.n_samples]),
+        ("features.zarr", n_rows < record.n_samples),
+        ("scaling.parquet", scaling.len() != n_features),
+        (
+            "effects.parquet",
+            effects.len() != record.covariates.len()
+                || effects.iter().any(|column| column.len() != n_phenotypes),
+        ),
+    ];
+    match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
+        None => Ok(()),
+        Some((name, _)) => Err(input(
+            format!(
+                "the model `{}` is damaged: its `{name}` does not fit its other files",
+                asked.model.display()
+            ),
+            "run the `predict` stage of the run again to rebuild it",
+        )),
+    }
 }
 
 /// The model's covariates for the rows of `table`, in the model's order; NaN is missing.

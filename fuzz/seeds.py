@@ -1,0 +1,147 @@
+"""Writes the corpus that fuzzing starts from: `python3 fuzz/seeds.py` (numpy, pyarrow)."""
+
+import datetime
+import decimal
+import json
+import pathlib
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def folder(name):
+    path = CORPUS / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def tables():
+    n = 6
+    ids = pa.array([f"S{i}" for i in range(n)])
+    x = pa.array([0.5, None, -1.25, float("nan"), 3.0, 1e300])
+    exact = [decimal.Decimal(i) / 8 for i in range(n)]
+    kinds = {
+        "integers": [pa.array([1, None, 3, 4, 5, 6], t()) for t in (pa.int8, pa.int16, pa.int32, pa.int64)],
+        "unsigned": [pa.array([1, None, 3, 4, 5, 6], t()) for t in (pa.uint8, pa.uint16, pa.uint32, pa.uint64)],
+        "floats": [pa.array(np.arange(n, dtype=np.float16)), x.cast(pa.float32(), safe=False), x],
+        "decimals": [pa.array(exact, pa.decimal128(p, 3)) for p in (7, 15, 35)] + [pa.array(exact, pa.decimal256(60, 3))],
+        "booleans": [pa.array([True, None, False, True, False, True]), pa.nulls(n)],
+        "dictionary": [pa.array([1.5, 2.5, None, 1.5, 1.5, 2.5]).dictionary_encode()],
+        "text": [ids.cast(pa.large_string()), ids.cast(pa.string_view()), ids.dictionary_encode(), ids.cast(pa.binary())],
+        "lists": [pa.array([[1.0], [], None, [2.0, None], [3.0], []])],
+        "structs": [pa.array([{"a": 1, "b": [2]}] * n)],
+        "times": [pa.array([datetime.datetime(2026, 1, 1)] * n), pa.array([datetime.date(2026, 1, 1)] * n)],
+        "fixed": [pa.array([b"abcd"] * n, pa.binary(4))],
+        "infinite": [pa.array([float("inf"), 0.0, -float("inf"), 1.0, 2.0, 3.0])],
+    }
+    write = lambda name, table, **how: pq.write_table(table, folder("table") / f"{name}.parquet", **how)
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False}
+    for name, columns in kinds.items():
+        table = pa.table([ids, *columns], ["id", *(f"c{i}" for i in range(len(columns)))])
+        write(name, table, **{**plain, "store_schema": name in ("dictionary", "text", "decimals")})
+    both = pa.table([ids, x], ["id", "x"])
+    for codec in ("snappy", "gzip", "brotli", "lz4", "zstd"):
+        write(codec, both, **{**plain, "compression": codec})
+    write("pages_v2", both, **plain, data_page_version="2.0")
+    write("dictionary_pages", both, **{**plain, "use_dictionary": True}, row_group_size=4)
+    write("row_groups", both, **plain, row_group_size=2)
+    write("statistics", both, **{**plain, "write_statistics": True}, write_page_index=True, write_page_checksum=True)
+    write("delta", pa.table([ids, pa.array(range(n))], ["id", "x"]), **plain, column_encoding={"id": "DELTA_BYTE_ARRAY", "x": "DELTA_BINARY_PACKED"})
+    write("delta_length", both, **plain, column_encoding={"id": "DELTA_LENGTH_BYTE_ARRAY", "x": "BYTE_STREAM_SPLIT"})
+    write("bits_of_booleans", pa.table([ids, kinds["booleans"][0]], ["id", "x"]), **plain, column_encoding={"id": "PLAIN", "x": "RLE"})
+    write("no_rows", both.slice(0, 0), **plain)
+    write("no_columns", pa.table({}), **plain)
+    write("same_names", pa.table([ids, x, x], ["id", "x", "x"]), **plain)
+    write("odd_names", pa.table([ids, x, x], ["", "a/b\n\t\"", "\u00e9*[?]{,}" * 9]), **plain)
+    write("whole_floats_as_ids", pa.table([pa.array(np.arange(6.0)), x], ["id", "x"]), **plain)
+    write("pandas_index", pa.table([ids, x, x], ["id", "x", "__index_level_0__"]), **plain)
+    write("samples", pa.table([ids, pa.array([True] * n), pa.array(range(n), pa.uint64())], ["sample_id", "in_kernel", "row"]), **plain)
+    features = [ids, x, x, x, pa.array(range(n)), pa.array([True] * n), pa.array(["constant"] + [None] * 5)]
+    names = ["feature", "mean", "sd", "missing_rate", "n_missing", "kept", "reason"]
+    write("features", pa.table(features, names), **plain)
+
+
+def id_lists():
+    texts = {
+        "one": "S1\nS2\nS1\n",
+        "two": "F S1\r\nF\tS2\r\n",
+        "header": "#FID\tIID\tSEX\nF\tS1\t1\n",
+        "comments": "\ufeff# by hand\n\nIID\nS\u00e9\u2003\n",
+        "uneven": "S1\nF S2\n",
+    }
+    for name, text in texts.items():
+        (folder("id_list") / f"{name}.txt").write_bytes(text.encode())
+    (folder("id_list") / "utf16.txt").write_bytes("S1\nS2\n".encode("utf-16"))
+
+
+def arrays():
+    def description(shape, chunk, kind, fill):
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": shape,
+            "data_type": kind,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": fill,
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "attributes": {"depth": 2},
+            "dimension_names": ["sample", "feature"],
+        }
+
+    for kind, letter in (("float32", "f"), ("float64", "d")):
+        chunk = struct.pack(f"<4{letter}", 1.5, 2.5, 3.5, 4.5)
+        for name, shape, chunks, n, fill in (
+            ("square", [4, 4], [2, 2], 4, "NaN"),
+            ("edge", [3, 3], [2, 2], 4, 0.0),
+            ("single", [2, 2], [2, 2], 1, 0.0),
+            ("wide", [1, 4], [1, 4], 1, 0.0),
+            ("empty", [0, 4], [1, 4], 0, 0.0),
+        ):
+            parts = [json.dumps(description(shape, chunks, kind, fill)).encode()] + [chunk + b"="] * n
+            (folder("array") / f"{name}_{kind}").write_bytes(b"\n\n".join(parts))
+    strange = {
+        "codecs": [{"name": "gzip", "configuration": {"level": 1}}],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**62, 2]}},
+        "shape": [2**40, 2**40],
+        "data_type": "int8",
+        "chunk_key_encoding": {"name": "v2", "configuration": {"separator": "."}},
+        "storage_transformers": [{"name": "none"}],
+    }
+    for key, value in strange.items():
+        text = json.dumps({**description([4, 4], [2, 2], "float32", "NaN"), key: value})
+        (folder("array") / f"strange_{key}").write_bytes(text.encode() + (b"\n\n" + chunk[:16] + b"=") * 4)
+
+
+def spectra():
+    whole = {
+        "n_samples": 12,
+        "n_covariates": 1,
+        "dof": 11,
+        "trace": 1.5,
+        "frobenius_squared": 0.5,
+        "block_widths": [2, 2, 2, 2],
+        "coupling_rows": 2,
+        "eigenvalues": [0.5, 0.25],
+        "residual_norms": [0.125, 0.25],
+    }
+    changes = {
+        "whole": {},
+        "narrow": {"block_widths": [1, 1, 2, 2, 2]},
+        "no_block": {"block_widths": []},
+        "huge": {"block_widths": [2**63, 2**63, 8], "trace": 1e308},
+        "none": {"block_widths": [0, 8], "coupling_rows": 0},
+        "negative": {"dof": -1},
+    }
+    for name, change in changes.items():
+        (folder("spectrum") / f"{name}.json").write_text(json.dumps({**whole, **change}))
+
+
+tables()
+id_lists()
+arrays()
+spectra()

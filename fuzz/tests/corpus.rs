@@ -1,0 +1,125 @@
+//! The corpus of every target, as it is and damaged at random, without a fuzzer.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ntkpipe_fuzz::{Damage, TARGETS, Target};
+
+/// The most that reading a file of a few kilobytes may ask for at once: buffers of a batch of rows, and a decompressed page.
+const MOST_BYTES: usize = 64 << 20;
+
+/// The system's allocator, which remembers the largest request.
+struct Watched;
+
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    let mut files: Vec<PathBuf> = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    files
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+/// Runs a case, which is kept at `trace` in case the process does not survive it.
+fn survive((name, test): Target, bytes: &[u8], trace: &Path) {
+    std::fs::write(trace, bytes).unwrap();
+    LARGEST.store(0, Ordering::Relaxed);
+    let outcome = std::panic::catch_unwind(|| test(bytes));
+    let largest = LARGEST.load(Ordering::Relaxed);
+    assert!(
+        outcome.is_ok() && largest <= MOST_BYTES,
+        "{name} does not survive `{}`; largest allocation {largest} bytes",
+        trace.display()
+    );
+}
+
+/// Replays the corpus, then damages it until `enough` says so of the cases done and the time since the start.
+fn hunt(target: Target, seed: u64, enough: impl Fn(usize, Duration) -> bool) -> usize {
+    std::panic::set_hook(Box::new(|panic| {
+        if !ntkpipe_store::guard::is_guarded() {
+            eprintln!("{panic}");
+        }
+    }));
+    let files = corpus(target.0);
+    let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target.0);
+    for bytes in &files {
+        survive(target, bytes, &trace);
+    }
+    let started = Instant::now();
+    let mut damage = Damage::new(seed);
+    let mut cases = 0;
+    while !enough(cases, started.elapsed()) {
+        let (one, other) = (
+            &files[damage.below(files.len())],
+            &files[damage.below(files.len())],
+        );
+        survive(target, &damage.of(one, other), &trace);
+        cases += 1;
+    }
+    cases
+}
+
+#[test]
+fn the_corpus_and_a_few_hundred_damaged_copies_are_survived() {
+    for target in TARGETS {
+        hunt(target, 1, |cases, _| cases == 400);
+    }
+}
+
+/// `NTKPIPE_FUZZ_SECONDS=3600 cargo test -p ntkpipe-fuzz -- --ignored --nocapture`
+#[test]
+#[ignore = "runs for as long as NTKPIPE_FUZZ_SECONDS says"]
+fn damaged_copies_are_survived_for_as_long_as_asked() {
+    let asked = std::env::var("NTKPIPE_FUZZ_SECONDS").map(|text| text.parse().unwrap());
+    let each = Duration::from_secs(asked.unwrap_or(60)) / TARGETS.len() as u32;
+    let seed = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
+    for target in TARGETS {
+        let cases = hunt(target, seed, |_, time| time > each);
+        eprintln!("{}: {cases} cases from seed {seed}", target.0);
+    }
+}
