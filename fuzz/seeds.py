@@ -64,6 +64,25 @@ def tables():
     names = ["feature", "mean", "sd", "missing_rate", "n_missing", "kept", "reason"]
     write("features", pa.table(features, names), **plain)
 
+    whole = (folder("table") / "row_groups.parquet").read_bytes()
+    for name, rows in (("rows_of_the_file", 2**60), ("fewer_rows", 5), ("negative_rows", -1)):
+        (folder("table") / f"{name}.parquet").write_bytes(with_rows(whole, rows))
+
+
+def with_rows(file, rows):
+    """The file with another number of rows in its footer: field 3 of FileMetaData, 6 in `file`, a zigzag varint."""
+    end = len(file) - 8
+    footer = file[end - struct.unpack("<I", file[end : end + 4])[0] : end]
+    rest, digits = (rows << 1) ^ (rows >> 63), []
+    while True:
+        digits.append(rest & 0x7F | (0x80 if rest > 0x7F else 0))
+        rest >>= 7
+        if not rest:
+            break
+    assert footer.count(b"\x16\x0c\x19") == 1
+    changed = footer.replace(b"\x16\x0c\x19", b"\x16" + bytes(digits) + b"\x19")
+    return file[: end - len(footer)] + changed + struct.pack("<I", len(changed)) + b"PAR1"
+
 
 def id_lists():
     texts = {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,9 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
+/// Places in the Parquet library whose panics became errors.
+static CAUGHT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
@@ -77,10 +82,12 @@ fn survive((name, test): Target, bytes: &[u8], trace: &Path) {
 
 /// Replays the corpus, then damages it until `enough` says so of the cases done and the time since the start.
 fn hunt(target: Target, seed: u64, enough: impl Fn(usize, Duration) -> bool) -> usize {
-    std::panic::set_hook(Box::new(|panic| {
-        if !ntkpipe_store::guard::is_guarded() {
-            eprintln!("{panic}");
+    std::panic::set_hook(Box::new(|panic| match panic.location() {
+        Some(place) if ntkpipe_store::guard::is_guarded() => {
+            let mut caught = CAUGHT.lock().unwrap();
+            caught.insert(format!("{}:{}", place.file(), place.line()));
         }
+        _ => eprintln!("{panic}"),
     }));
     let files = corpus(target.0);
     let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target.0);
@@ -121,5 +128,8 @@ fn damaged_copies_are_survived_for_as_long_as_asked() {
     for target in TARGETS {
         let cases = hunt(target, seed, |_, time| time > each);
         eprintln!("{}: {cases} cases from seed {seed}", target.0);
+    }
+    for place in CAUGHT.lock().unwrap().iter() {
+        eprintln!("a panic at {place} became an error");
     }
 }

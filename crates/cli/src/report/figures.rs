@@ -3,6 +3,7 @@
 use ntkpipe_store::spectrum::SpectrumRecord;
 use statrs::distribution::{Beta, ContinuousCDF};
 
+use super::number;
 use super::plot::{ACCENT, Axis, BAND, Mark, POINT, Plot};
 use crate::phenotype_row::{PhenotypeRow, Status};
 
@@ -211,9 +212,10 @@ fn eigenvalues(spectrum: &SpectrumRecord) -> anyhow::Result<Figure> {
     let (left, mean) = tail(spectrum);
     let k = points.len();
     let caption = match left {
-        0 => format!("All {k} eigenvalues λ of the projected kernel P K P / n."),
+        0 => format!("All {k} eigenvalues λ of the projected kernel PKP/n."),
         _ => format!(
-            "The {k} leading eigenvalues λ of the projected kernel P K P / n. Line: the mean of the other {left}, {mean:.3e}."
+            "The {k} leading eigenvalues λ of the projected kernel PKP/n. Line: the mean of the other {left}, {}.",
+            number(mean)
         ),
     };
     let plot = Plot {
@@ -244,9 +246,9 @@ fn trace(spectrum: &SpectrumRecord) -> anyhow::Result<Figure> {
     let share = points.last().map_or(0.0, |p| p.1);
     let (left, _) = tail(spectrum);
     let caption = format!(
-        "The {} leading eigenvalues carry {share:.1} % of the trace, {:.4e}; the tail of {left} carries the other {:.1} %.",
+        "The {} leading eigenvalues carry {share:.1} % of the trace, {}; the tail of {left} carries the other {:.1} %.",
         points.len(),
-        spectrum.trace,
+        number(spectrum.trace),
         100.0 - share
     );
     let plot = Plot {

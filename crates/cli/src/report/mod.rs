@@ -32,6 +32,7 @@ struct Page<'a> {
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
     trouble: Vec<Trouble<'a>>,
+    files: Vec<String>,
     samples: Vec<Count>,
     warnings: Vec<String>,
     stages: Vec<StageLine>,
@@ -67,6 +68,7 @@ struct Trouble<'a> {
 struct Count {
     name: String,
     value: u64,
+    lost: String,
     percent: String,
 }
 
@@ -147,6 +149,7 @@ pub fn render(context: &Context) -> anyhow::Result<String> {
         headings: headings(&rows),
         rows: cells(&rows),
         trouble: trouble(&rows),
+        files: files(record),
         samples: counts(context),
         warnings: warnings(record),
         stages: stage_lines(record),
@@ -265,27 +268,61 @@ fn trouble(rows: &[PhenotypeRow]) -> Vec<Trouble<'_>> {
         .collect()
 }
 
+/// The steps from rows read to samples used, and the samples that some phenotype's analysis uses.
 fn counts(context: &Context) -> Vec<Count> {
+    let samples = &context.directory.record.samples;
     let used = context.base.iter().filter(|&&b| b).count() as u64;
-    let recorded = context.directory.record.samples.as_object();
-    let mut counts: Vec<(String, u64)> = recorded
+    let steps = samples["steps"]
+        .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((name.replace('_', " "), value.as_u64()?)))
+        .map(|step| {
+            let name = step["step"].as_str().unwrap_or_default().to_owned();
+            (name, step["left"].as_u64(), step["lost"].as_u64())
+        });
+    let totals = samples.as_object().into_iter().flatten();
+    let totals = totals.map(|(name, value)| (name.replace('_', " "), value.as_u64(), None));
+    let last = (
+        "used by the analysis of any phenotype".to_owned(),
+        Some(used),
+        None,
+    );
+    let counts: Vec<(String, u64, Option<u64>)> = steps
+        .chain(totals)
+        .chain([last])
+        .filter_map(|(name, value, lost)| Some((name, value?, lost)))
         .collect();
-    counts.push(("used by the analysis of any phenotype".to_owned(), used));
-    let largest = counts
-        .iter()
-        .map(|(_, value)| *value)
-        .max()
-        .unwrap_or(0)
-        .max(1);
+    let largest = counts.iter().map(|count| count.1).max().unwrap_or(0).max(1);
     counts
         .into_iter()
-        .map(|(name, value)| Count {
-            percent: format!("{:.2}", 100.0 * value as f64 / largest as f64),
+        .map(|(name, value, lost)| Count {
             name,
             value,
+            lost: lost
+                .filter(|n| *n > 0)
+                .map_or_else(String::new, |n| n.to_string()),
+            percent: format!("{:.2}", 100.0 * value as f64 / largest as f64),
+        })
+        .collect()
+}
+
+/// What each file is and how many of its rows are not samples, and why.
+fn files(record: &RunRecord) -> Vec<String> {
+    let files = record.samples["files"].as_array().into_iter().flatten();
+    files
+        .map(|file| {
+            let dropped = file["dropped"].as_array().into_iter().flatten();
+            let dropped: String = dropped
+                .map(|d| format!(", {} dropped ({})", plain(&d["rows"]), plain(&d["why"])))
+                .collect();
+            format!(
+                "{} ({}): {} rows{dropped}, {} samples x {} columns",
+                plain(&file["table"]),
+                plain(&file["form"]),
+                plain(&file["rows"]),
+                plain(&file["samples"]),
+                plain(&file["columns"])
+            )
         })
         .collect()
 }

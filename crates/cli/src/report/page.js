@@ -15,7 +15,7 @@ const digits = (value) => Number(value.toPrecision(4)).toString();
 
 /** Steps of 1, 2 or 5 times a power of ten from `low` to `high`. */
 function ticks(low, high) {
-  const rough = (high - low) / 6;
+  const rough = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((s) => s * power >= rough);
   const found = [];
@@ -25,7 +25,7 @@ function ticks(low, high) {
 
 /** Axes, and what places a value on them. `plot`: title, caption, names and ranges of the axes. */
 function axes(plot) {
-  const [width, height, left, right, top, bottom] = [640, 420, 74, 18, 12, 58];
+  const [width, height, left, right, top, bottom] = [640, 420, 92, 24, 12, 74];
   const figure = document.createElement("figure");
   const title = document.createElement("h3");
   title.textContent = plot.title;
@@ -42,15 +42,15 @@ function axes(plot) {
   const y = place(plot.y, height - bottom, top);
   for (const v of ticks(...plot.x)) {
     element(svg, "path", { class: "plot-grid", d: `M${x(v)} ${top}V${height - bottom}` });
-    element(svg, "text", { class: "plot-text", x: x(v), y: height - bottom + 20, "text-anchor": "middle" }, digits(v));
+    element(svg, "text", { class: "plot-text", x: x(v), y: height - bottom + 26, "text-anchor": "middle" }, digits(v));
   }
   for (const v of ticks(...plot.y)) {
     element(svg, "path", { class: "plot-grid", d: `M${left} ${y(v)}H${width - right}` });
-    element(svg, "text", { class: "plot-text", x: left - 8, y: y(v) + 5, "text-anchor": "end" }, digits(v));
+    element(svg, "text", { class: "plot-text", x: left - 8, y: y(v) + 7, "text-anchor": "end" }, digits(v));
   }
   element(svg, "path", { class: "plot-axis", d: `M${left} ${top}V${height - bottom}H${width - right}` });
-  element(svg, "text", { class: "plot-text", x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" }, plot.xName);
-  element(svg, "text", { class: "plot-text", transform: `translate(18 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.yName);
+  element(svg, "text", { class: "plot-text", x: (left + width - right) / 2, y: height - 14, "text-anchor": "middle" }, plot.xName);
+  element(svg, "text", { class: "plot-text", transform: `translate(22 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.yName);
   return { svg, x, y, top, floor: height - bottom, left, end: width - right };
 }
 
@@ -161,8 +161,8 @@ const headings = [...table.tHead.rows[0].cells];
 headings.forEach((heading, column) => {
   const button = document.createElement("button");
   button.type = "button";
-  button.textContent = heading.textContent;
-  heading.replaceChildren(button);
+  button.append(...heading.childNodes);
+  heading.append(button);
   button.addEventListener("click", () => {
     const ascending = heading.ariaSort !== "ascending";
     headings.forEach((other) => other.removeAttribute("aria-sort"));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use anyhow::Context as _;
+use plotters::coord::combinators::BindKeyPoints as _;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
@@ -77,6 +78,21 @@ impl Axis {
         self.range.end
     }
 
+    /// 1, 2 and 5 times the powers of ten on the axis, or the powers alone where it spans many.
+    fn logarithmic_ticks(&self) -> Vec<f64> {
+        let (low, high) = (self.range.start.log10(), self.range.end.log10());
+        let steps: &[f64] = if high - low > 3.0 {
+            &[1.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
+        let powers = low.floor() as i32..=high.ceil() as i32;
+        powers
+            .flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)))
+            .filter(|tick| self.range.contains(tick))
+            .collect()
+    }
+
     fn clamp(&self, value: f64) -> f64 {
         value.clamp(self.range.start, self.range.end)
     }
@@ -109,12 +125,17 @@ impl Plot {
     ///
     /// The dots are `circle` elements in the order of the marks.
     pub fn to_svg(&self, label: &str) -> anyhow::Result<String> {
-        let (x, y) = (self.x.range.clone(), self.y.range.clone());
-        let svg = match (self.x.logarithmic, self.y.logarithmic) {
-            (false, false) => self.draw(x, y),
-            (false, true) => self.draw(x, y.log_scale()),
-            (true, false) => self.draw(x.log_scale(), y),
-            (true, true) => self.draw(x.log_scale(), y.log_scale()),
+        let linear = |axis: &Axis| axis.range.clone();
+        let logarithmic = |axis: &Axis| {
+            let range = axis.range.clone().log_scale();
+            range.with_key_points(axis.logarithmic_ticks())
+        };
+        let (x, y) = (&self.x, &self.y);
+        let svg = match (x.logarithmic, y.logarithmic) {
+            (false, false) => self.draw(linear(x), linear(y)),
+            (false, true) => self.draw(linear(x), logarithmic(y)),
+            (true, false) => self.draw(logarithmic(x), linear(y)),
+            (true, true) => self.draw(logarithmic(x), logarithmic(y)),
         }?;
         let (_, body) = svg.split_once('>').context("plotters drew no SVG")?;
         let label = askama::filters::escape(label, askama::filters::Html)?;
@@ -135,20 +156,20 @@ impl Plot {
         {
             let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
             let mut chart = ChartBuilder::on(&area)
-                .margin(10)
-                .margin_right(18)
-                .x_label_area_size(46)
-                .y_label_area_size(64)
+                .margin(12)
+                .margin_right(24)
+                .x_label_area_size(58)
+                .y_label_area_size(80)
                 .build_cartesian_2d(x, y)?;
             let font = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
             chart
                 .configure_mesh()
                 .x_desc(&self.x.name)
                 .y_desc(&self.y.name)
-                .axis_desc_style(font(19))
-                .label_style(font(17))
-                .x_labels(7)
-                .y_labels(7)
+                .axis_desc_style(font(26))
+                .label_style(font(23))
+                .x_labels(6)
+                .y_labels(6)
                 .x_label_formatter(&|v| tick(*v))
                 .y_label_formatter(&|v| tick(*v))
                 .axis_style(TEXT)
