@@ -2,9 +2,11 @@
 
 mod args;
 mod failure;
+mod fit_journal;
 mod inputs;
 mod lock;
 mod log;
+mod machine;
 mod manual;
 mod option_doc;
 mod options;

@@ -90,7 +90,7 @@ impl Status {
 }
 
 /// What is reported of one phenotype; null where it does not apply.
-#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct PhenotypeRow {
     /// Name of the column in the phenotype table.

@@ -11,6 +11,7 @@ use crate::args::{Cli, Command, InitArgs, PredictArgs, RunArgs, SimulateArgs, St
 use crate::failure::{self, input};
 use crate::inputs::Inputs;
 use crate::log;
+use crate::machine::Machine;
 use crate::manual;
 use crate::options::{LogFormat, Options};
 use crate::options_file;
@@ -135,7 +136,9 @@ fn run(
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
         let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
         let masks = own_masks(&inputs, &base)?;
-        let text = Plan::new(&inputs, &settings).describe(&settings, masks, covariates.rank())?;
+        let machine = Machine::measure(settings.tiles_folder());
+        let plan = Plan::new(&inputs, &settings, masks, machine);
+        let text = plan.describe(&settings, masks, covariates.rank())?;
         return print(text.as_bytes());
     }
     let stamps = Stamps::new(&options);
@@ -151,7 +154,9 @@ fn run(
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(&options)?;
     directory.record.samples = inputs.accounting.clone();
-    directory.record.plan = Plan::new(&inputs, &settings);
+    let machine = Machine::measure(settings.tiles_folder());
+    let own_masks = inputs.phenotypes.columns.len() / 2;
+    directory.record.plan = Plan::new(&inputs, &settings, own_masks, machine);
     directory.record.options = options.clone();
     directory.save()?;
     let mut context = Context::new(settings, inputs, stamps, directory)?;
@@ -204,6 +209,7 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
             std::fs::remove_dir_all(&tiles)
                 .with_context(|| format!("could not remove `{}`", tiles.display()))?;
         }
+        fit::forget(context)?;
     }
     for stage in STAGES {
         match context.standing(stage, prints)? {

@@ -7,19 +7,35 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::Inputs;
+use crate::machine::Machine;
 use crate::run_directory::Stage;
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stages::kernel;
 
-/// f32 multiply-adds a second of one core with AVX-512 over whole stages, what is not a matrix product included.
-const MULTIPLY_ADDS_PER_CORE: f64 = 50e9;
-
-/// Kernel entries a second of one core through the recursion, per hidden layer.
-const ENTRIES_PER_CORE: f64 = 400e6;
-
 /// Passes and vectors that a phenotype usually takes.
 const USUAL_PASSES: usize = 4;
-const USUAL_VECTORS: usize = 11;
+const USUAL_VECTORS: f64 = 11.0;
+
+/// Share of the phenotypes that are usually trained.
+const USUAL_SHARE_TRAINED: f64 = 0.7;
+
+/// Share of the speed of square products that a pass reaches with the probes' few columns, and with a batch of phenotypes.
+const PROBES_SPEED: f64 = 0.6;
+const PHENOTYPES_SPEED: f64 = 0.85;
+
+// What is not a product with the kernel, in the multiply-adds that take as long on a core.
+/// Reading, checking and standardising a feature of a sample.
+const INGESTED_VALUE: f64 = 4.4e3;
+/// The recursion through a hidden layer, for an entry of the kernel.
+const ENTRY_AND_LAYER: f64 = 90.0;
+/// The flow of a phenotype, for a sample.
+const FITTED_SAMPLE: f64 = 2e5;
+/// The low-rank approximation and null law of a mask.
+const MASK: f64 = 4e9;
+/// A prediction.
+const PREDICTION: f64 = 3e4;
+/// Comparing the checksum of a byte of the tiles, and mapping it.
+const CHECKED_BYTE: f64 = 90.0;
 
 /// What a run will take: sizes, work and time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,52 +57,58 @@ pub struct Plan {
     pub kernel_multiply_adds: f64,
     /// f32 multiply-adds of all passes over it.
     pub pass_multiply_adds: f64,
-    /// Estimated seconds of the stages that grow with the square of the samples.
+    /// Estimated seconds of each stage.
     pub seconds: BTreeMap<Stage, f64>,
 }
 
 impl Plan {
-    /// Estimates what the inputs will take on this machine's threads.
-    pub fn new(inputs: &Inputs, settings: &Settings) -> Self {
+    /// Estimates what the inputs will take on this machine; `own_masks` phenotypes have missing values.
+    pub fn new(inputs: &Inputs, settings: &Settings, own_masks: usize, machine: Machine) -> Self {
         let (n, p, m) = (
             inputs.n_kernel,
             inputs.features.columns.len(),
             inputs.phenotypes.columns.len(),
         );
-        let tile = kernel::tile_side(settings, n);
-        let side = n.div_ceil(tile);
-        let cores = rayon::current_num_threads() as f64;
-        let square = (n as f64).powi(2);
-        let kernel_multiply_adds = square * p as f64 / 2.0;
-        let recursion = square / 2.0 * settings.network.depth as f64 / ENTRIES_PER_CORE;
-        // Each phenotype is predicted in one more column.
-        let columns = [
-            (Stage::Spectrum, SPECTRUM_PASSES * FULL_PROBES),
-            (Stage::Fit, m * USUAL_VECTORS),
-            (Stage::Predict, m),
-        ];
-        let mut seconds: BTreeMap<Stage, f64> = columns
-            .iter()
-            .map(|&(stage, columns)| {
-                (
-                    stage,
-                    square * columns as f64 / MULTIPLY_ADDS_PER_CORE / cores,
-                )
-            })
-            .collect();
-        seconds.insert(
-            Stage::Kernel,
-            (kernel_multiply_adds / MULTIPLY_ADDS_PER_CORE + recursion) / cores,
+        let (n_all, tile) = (
+            inputs.samples.sample_id.len(),
+            kernel::tile_side(settings, n),
         );
+        let side = n.div_ceil(tile);
+        let bytes = kernel::bytes(n, tile) as f64;
+        let square = (n as f64).powi(2);
+        let columns = [
+            (SPECTRUM_PASSES * FULL_PROBES) as f64,
+            m as f64 * USUAL_VECTORS,
+            // Each trained phenotype is predicted in one more column.
+            m as f64 * USUAL_SHARE_TRAINED,
+        ];
+        let [of_probes, of_phenotypes, of_predictions] = columns.map(|c| c * square);
+        let kernel_multiply_adds = square * p as f64 / 2.0;
+        let recursion = square / 2.0 * settings.network.depth as f64 * ENTRY_AND_LAYER;
+        let flows = (m * n) as f64 * FITTED_SAMPLE + own_masks as f64 * MASK;
+        let check = bytes * CHECKED_BYTE;
+        let predictions = (m * n_all) as f64 * PREDICTION;
+        let work = [
+            (Stage::Ingest, (n_all * p) as f64 * INGESTED_VALUE),
+            (Stage::Kernel, kernel_multiply_adds + recursion),
+            (Stage::Spectrum, of_probes / PROBES_SPEED + check),
+            (Stage::Fit, of_phenotypes / PHENOTYPES_SPEED + flows + check),
+            (
+                Stage::Predict,
+                of_predictions / PHENOTYPES_SPEED + predictions + check,
+            ),
+        ];
+        let mut seconds = BTreeMap::from(work.map(|(stage, w)| (stage, w / machine.multiply_adds)));
+        *seconds.entry(Stage::Kernel).or_default() += bytes / machine.bytes_written;
         Self {
             samples: n,
-            other_samples: inputs.samples.sample_id.len() - n,
+            other_samples: n_all - n,
             features: p,
             phenotypes: m,
             tile,
             tiles: side * (side + 1) / 2,
             kernel_multiply_adds,
-            pass_multiply_adds: square * columns.iter().map(|c| c.1).sum::<usize>() as f64,
+            pass_multiply_adds: square * columns.iter().sum::<f64>(),
             seconds,
         }
     }
@@ -136,9 +158,18 @@ impl Plan {
         )?;
         line("memory bound", format!("{} bytes", settings.memory))?;
         line("threads", rayon::current_num_threads().to_string())?;
+        let stages: Vec<String> = self
+            .seconds
+            .iter()
+            .map(|(stage, seconds)| format!("{} {seconds:.1}", stage.name()))
+            .collect();
         line(
             "estimated time",
-            format!("{:.0} s", self.seconds.values().sum::<f64>()),
+            format!(
+                "{:.1} s ({})",
+                self.seconds.values().sum::<f64>(),
+                stages.join(", ")
+            ),
         )?;
         Ok(text)
     }

@@ -1,6 +1,6 @@
 //! Options with every default filled in and every value checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ntkpipe_model::analysis::AnalysisOptions;
 use ntkpipe_model::kernel::infinite;
@@ -72,6 +72,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The folder that holds `kernel.zarr`.
+    pub fn tiles_folder(&self) -> &Path {
+        self.scratch.as_deref().unwrap_or(&self.out)
+    }
+
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let out = match (&options.features, &options.phenotypes, &options.out) {

@@ -798,3 +798,51 @@ proptest! {
         prop_assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
+
+/// The nearest value with `bits` bits after the leading one: 10 of float16, 7 of bfloat16. (The exponents met here fit either.)
+fn rounded(value: f32, bits: u32) -> f32 {
+    let dropped = 23 - bits;
+    let half = 1 << (dropped - 1);
+    let even = (value.to_bits() >> dropped) & 1;
+    f32::from_bits((value.to_bits() + half - 1 + even) >> dropped << dropped)
+}
+
+/// What tiles in half precision would cost: the dense version on the kernel and on the kernel rounded.
+/// Result: docs/decisions/0006-tiles-in-single-precision.md.
+#[test]
+#[ignore = "prints figures for a decision record"]
+fn tiles_in_half_precision() {
+    let cohort = seeded_cohort(1200, 200, 11);
+    let n = cohort.kernel.n_samples();
+    for (name, bits) in [("float16", 10), ("bfloat16", 7)] {
+        let half = Mat::from_fn(n, n, |i, j| rounded(cohort.kernel.k[(i, j)], bits));
+        let mut worst = [0.0_f64; 5];
+        for phenotype in &cohort.phenotypes {
+            let [exact, off] = [&cohort.kernel.k, &half].map(|k| {
+                DenseOperator::new(k, &cohort.columns, &phenotype.mask).analyse(
+                    &phenotype.values,
+                    0.05,
+                    false,
+                )
+            });
+            let relative = |a: f64, b: f64| (a - b).abs() / b.abs();
+            let time = |a: &DenseAnalysis| a.time.unwrap_or(f64::INFINITY);
+            let fitted = exact.fitted.iter().zip(&off.fitted);
+            let values = [
+                relative(time(&off), time(&exact)),
+                relative(off.effective_dof, exact.effective_dof),
+                relative(off.noise_variance, exact.noise_variance),
+                relative(off.log_p, exact.log_p),
+                fitted.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
+            ];
+            for (worst, value) in worst.iter_mut().zip(values) {
+                *worst = worst.max(value);
+            }
+        }
+        let [t, edf, sigma2, p, fitted] = worst;
+        println!(
+            "{name}: t_hat {t:.1e}, edf {edf:.1e}, sigma2 {sigma2:.1e}, log p {p:.1e} relative; \
+             fitted values {fitted:.1e} sd"
+        );
+    }
+}

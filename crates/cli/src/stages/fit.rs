@@ -12,6 +12,7 @@ use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
 use super::{Context, Fingerprints};
+use crate::fit_journal::{Finished, FitJournal};
 use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
@@ -25,6 +26,9 @@ const READ_AHEAD: usize = 32;
 
 /// Dual weights, a row a phenotype; the chunks of those that are trained.
 pub const DUAL: &str = "model/dual.zarr";
+
+/// Phenotypes that an interrupted fit had finished.
+const JOURNAL: &str = "fit.jsonl";
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -186,13 +190,21 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     context
         .directory
         .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
-    let model = context.directory.path("model");
-    if model.exists() {
-        std::fs::remove_dir_all(&model)
-            .with_context(|| format!("could not remove the former `{}`", model.display()))?;
+    let (fitted, figures) = fit_all(context, &prints.fit, tested.as_deref())?;
+    let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
+    for i in 0..context.inputs.phenotypes.columns.len() {
+        match (fitted.finished.get(&i), &tested) {
+            (Some(phenotype), _) => {
+                rows.push(phenotype.row.clone());
+                tests.push(phenotype.test.clone());
+                curves.add(&phenotype.row.phenotype, &phenotype.curve);
+            }
+            (None, Some(tested)) => rows.push(tested[i].clone()),
+            (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
+        }
     }
-    let (rows, tests, curves, figures) = fit_all(context, tested)?;
-    if let Some(tests) = tests {
+    phenotype_row::adjust(&mut rows);
+    if !is_tested {
         write_tests(context, tests)?;
         let figures = json!({ "with": "fit" });
         context.finish(Stage::Test, &prints.test, started, figures)?;
@@ -202,42 +214,64 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     write_tsv(&context.directory.path("phenotypes.tsv"), &columns)?;
     write_table(&context.directory.path("curves.parquet"), &curves.columns())?;
     summarise(&rows);
-    context.finish(Stage::Fit, &prints.fit, started, figures)
+    context.finish(Stage::Fit, &prints.fit, started, figures)?;
+    fitted.remove()
 }
 
-type Fitted = (
-    Vec<PhenotypeRow>,
-    Option<Vec<PhenotypeRow>>,
-    Curves,
-    serde_json::Value,
-);
+/// Makes the next fit begin from the beginning.
+pub fn forget(context: &Context) -> anyhow::Result<()> {
+    let path = context.directory.path(JOURNAL);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
 
-fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Result<Fitted> {
+/// Fits the phenotypes that wait for it and are not in the journal, and keeps their dual weights.
+fn fit_all(
+    context: &Context,
+    fingerprint: &str,
+    tested: Option<&[PhenotypeRow]>,
+) -> anyhow::Result<(FitJournal, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let options = context.settings.analysis.clone();
     let names = &context.inputs.phenotypes.columns;
     let n = context.inputs.n_kernel;
+    let spec = ArraySpec {
+        dimension_names: Some(["phenotype".into(), "sample".into()]),
+        ..ArraySpec::new([names.len(), n], [1, n])
+    };
+    let path = context.directory.path(DUAL);
+    let former = ZarrArray::<f32>::open(&path)
+        .ok()
+        .filter(|array| *array.spec() == spec);
+    let mut journal =
+        FitJournal::open(&context.directory.path(JOURNAL), fingerprint, |phenotype| {
+            let has_dual = |array: &ZarrArray<f32>| array.has_chunk(phenotype.column, 0);
+            !phenotype.row.is_trained() || former.as_ref().is_some_and(has_dual)
+        })?;
+    let model = context.directory.path("model");
+    if journal.finished.is_empty() && model.exists() {
+        std::fs::remove_dir_all(&model)
+            .with_context(|| format!("could not remove the former `{}`", model.display()))?;
+    }
+    let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
     let waits =
         |row: &PhenotypeRow| row.is_tested() && (!gate || row.training_warranted == Some(true));
-    let columns: Vec<usize> = match &tested {
-        Some(rows) => (0..names.len()).filter(|&i| waits(&rows[i])).collect(),
-        None => (0..names.len()).collect(),
-    };
-    let dual = ZarrArray::<f32>::create(
-        context.directory.path(DUAL),
-        ArraySpec {
-            dimension_names: Some(["phenotype".into(), "sample".into()]),
-            ..ArraySpec::new([names.len(), n], [1, n])
-        },
-    )?;
-    let mut rows: BTreeMap<usize, PhenotypeRow> = BTreeMap::new();
-    let mut tests: BTreeMap<usize, PhenotypeRow> = BTreeMap::new();
-    for (i, row) in tested.iter().flatten().enumerate() {
-        rows.insert(i, row.clone());
+    let columns: Vec<usize> = (0..names.len())
+        .filter(|&i| tested.is_none_or(|rows| waits(&rows[i])))
+        .filter(|i| !journal.finished.contains_key(i))
+        .collect();
+    if !journal.finished.is_empty() {
+        tracing::info!(
+            "fit: {} phenotypes were finished before an interruption",
+            journal.finished.len()
+        );
     }
-    let mut curves = Curves::default();
     let walk = Walk {
         context,
         kernel: &kernel,
@@ -247,11 +281,12 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
     walk.run(&columns, |column, known, analysis| {
         let rate = context.settings.learning_rate;
         let row = PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, rate);
+        let mut curve = Vec::new();
         if let Some(fit) = &analysis.fit {
             if row.is_trained() {
                 dual.write_chunk(column, 0, &fit.dual)?;
             }
-            curves.add(&names[column], &fit.curve);
+            curve.clone_from(&fit.curve);
         }
         // A row that is not fitted is final: a later fit takes it as it stands.
         let is_final = analysis.fit.is_none();
@@ -261,17 +296,14 @@ fn fit_all(context: &Context, tested: Option<Vec<PhenotypeRow>>) -> anyhow::Resu
             passes: if is_final { analysis.passes } else { 0 },
             ..analysis
         };
-        tests.insert(
+        journal.add(Finished {
             column,
-            PhenotypeRow::new(&names[column], &test_alone, known.n_missing, known.sd, None),
-        );
-        rows.insert(column, row);
-        Ok(())
+            test: PhenotypeRow::new(&names[column], &test_alone, known.n_missing, known.sd, None),
+            row,
+            curve,
+        })
     })?;
-    let mut rows: Vec<PhenotypeRow> = rows.into_values().collect();
-    phenotype_row::adjust(&mut rows);
-    let tests = tested.is_none().then(|| tests.into_values().collect());
-    Ok((rows, tests, curves, super::traffic("fit", &kernel)?))
+    Ok((journal, super::traffic("fit", &kernel)?))
 }
 
 /// The first chunk of dual weights that lacks: a phenotype that was trained has one.

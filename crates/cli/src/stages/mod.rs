@@ -67,9 +67,9 @@ impl Context {
         })
     }
 
-    /// The kernel's tiles.
+    /// The kernel's tiles: in the scratch folder where one is given, else in the run directory.
     pub fn kernel_path(&self) -> PathBuf {
-        kernel_path(&self.settings, &self.directory)
+        self.settings.tiles_folder().join("kernel.zarr")
     }
 
     /// Records the finished stage and says so, unless an input was changed meanwhile.
@@ -109,15 +109,6 @@ impl Context {
         };
         Ok(lost.map_or(Standing::Current, Standing::Lost))
     }
-}
-
-/// Where `kernel.zarr` is: in the scratch folder where one is given, else in the run directory.
-fn kernel_path(settings: &Settings, directory: &RunDirectory) -> PathBuf {
-    settings
-        .scratch
-        .as_ref()
-        .unwrap_or(&directory.root().to_path_buf())
-        .join("kernel.zarr")
 }
 
 /// What each stage's output depends on, as digests; a stage is current when its digest is the one recorded.

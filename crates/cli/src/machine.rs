@@ -1,0 +1,70 @@
+//! How fast this machine is: matrix products of a core, fresh files on the disk of the tiles.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+
+/// Rows, columns and depth of the product that is timed.
+const SIDE: usize = 512;
+const DEPTH: usize = 1024;
+
+/// Times it is formed; the best counts.
+const TURNS: usize = 5;
+
+/// Bytes that each thread writes.
+const WRITTEN: usize = 8 << 20;
+
+/// Bytes a second where nothing could be written to try it.
+const USUAL_WRITING: f64 = 1e9;
+
+/// Rates with all threads at work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// f32 multiply-adds a second, all threads together.
+    pub multiply_adds: f64,
+    /// Bytes a second into fresh files, all threads together.
+    pub bytes_written: f64,
+}
+
+impl Machine {
+    /// Measures both, in some hundredths of a second; a file in `folder`, or in the nearest folder above that exists, is written
+    /// and vanishes.
+    pub fn measure(folder: &Path) -> Self {
+        Self {
+            multiply_adds: multiply_adds(),
+            bytes_written: bytes_written(folder).unwrap_or(USUAL_WRITING),
+        }
+    }
+}
+
+fn multiply_adds() -> f64 {
+    let rates = rayon::broadcast(|_| {
+        let x = Mat::<f32>::full(SIDE, DEPTH, 1.0);
+        let mut product = Mat::<f32>::zeros(SIDE, SIDE);
+        let turn = |_| {
+            let started = Instant::now();
+            matmul(&mut product, Accum::Add, &x, x.transpose(), 1.0, Par::Seq);
+            (SIDE * SIDE * DEPTH) as f64 / started.elapsed().as_secs_f64()
+        };
+        (0..TURNS).map(turn).fold(0.0, f64::max)
+    });
+    rates.iter().sum()
+}
+
+fn bytes_written(folder: &Path) -> Option<f64> {
+    let folder = folder.ancestors().find(|f| f.is_dir())?;
+    let block = vec![1_u8; WRITTEN];
+    let started = Instant::now();
+    let files: Option<Vec<_>> = rayon::broadcast(|_| {
+        let mut file = tempfile::tempfile_in(folder).ok()?;
+        file.write_all(&block).ok()?;
+        Some(file)
+    })
+    .into_iter()
+    .collect();
+    let seconds = started.elapsed().as_secs_f64();
+    Some((files?.len() * WRITTEN) as f64 / seconds)
+}
