@@ -22,16 +22,22 @@ STAGES = ("ingest", "kernel", "spectrum", "fit", "predict")
 
 
 def memory_cgroup(limit):
-    """A new cgroup v2 folder whose processes share `limit` bytes of memory, or why there is none."""
+    """A new cgroup, version 2 or 1, whose processes share `limit` bytes of memory, or why there is none."""
     mounts = [line.split() for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
-    root = next((pathlib.Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
-    if root is None:
-        return None, "no cgroup v2 is mounted"
-    lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    # A cgroup with processes of its own passes no controller on, so the new one stands beside ours.
-    parent = (root / own.strip("/")).parent if own != "/" else root
+    second = next((pathlib.Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+    first = next((pathlib.Path(words[1]) for words in mounts if words[2] == "cgroup" and "memory" in words[3].split(",")), None)
     try:
+        if first:
+            folder = first / "ntkpipe-growth"
+            folder.mkdir(exist_ok=True)
+            (folder / "memory.limit_in_bytes").write_text(limit)
+            return folder, None
+        if second is None:
+            return None, "no cgroup with a memory controller is mounted"
+        lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+        own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+        # A cgroup with processes of its own passes no controller on, so the new one stands beside ours.
+        parent = (second / own.strip("/")).parent if own != "/" else second
         if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
             return None, f"`{parent}` passes no memory controller on"
         folder = parent / "ntkpipe-growth"
@@ -69,7 +75,7 @@ def measure(n, options, cgroup):
         "fit_columns": stages["fit"]["figures"]["columns"],
         "passes": total("passes"), "columns": total("columns"),
         "read": total("bytes_read"), "written": total("bytes_written"), **{key: run[key] for key in ("anonymous", "resident")},
-        "wall": run["seconds"],
+        "wall": run["seconds"], "estimate": sum(record["plan"]["seconds"].values()),
     }
 
 
@@ -87,7 +93,7 @@ def main():
     parser.add_argument("--phenotypes", type=int, default=200)
     parser.add_argument("--memory", default="2GiB", help="as for `ntkpipe run`")
     parser.add_argument("--cgroup", metavar="LIMIT",
-                        help="run in a cgroup v2 with this much memory, such as 3G, where one can be made")
+                        help="run in a cgroup with this much memory, such as 3G, where one can be made")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/growth", help="on a disk with 2 n^2 bytes to spare")
     parser.add_argument("--keep", action="store_true", help="keep cohorts and run directories")
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
@@ -104,11 +110,11 @@ def main():
         if cgroup:
             cgroup.rmdir()
     print(f"p = {options.features}, m = {options.phenotypes}, half with masks of their own, --memory {options.memory}\n")
-    rows = [[f"{m['samples']:,}", f"{m['wall']:.1f}", *(f"{m['seconds'][name]:.2f}" for name in STAGES), str(m["passes"]),
+    rows = [[f"{m['samples']:,}", f"{m['wall']:.1f}", f"{m['estimate']:.1f}", *(f"{m['seconds'][name]:.2f}" for name in STAGES), str(m["passes"]),
              f"{m['columns']:,}", f"{m['read'] / 1e9:.2f} GB", f"{m['written'] / 1e9:.2f} GB", f"{m['anonymous'] / 1e9:.2f} GB",
              f"{m['resident'] / 1e9:.2f} GB"]
             for m in measured]
-    head = ["n", "wall s", *STAGES[:3], "test and fit", "predict", "passes", "columns", "mapped", "tiles", "anonymous", "resident"]
+    head = ["n", "wall s", "estimated s", *STAGES[:3], "test and fit", "predict", "passes", "columns", "mapped", "tiles", "anonymous", "resident"]
     print(watch.markdown(head, rows))
     samples = [m["samples"] for m in measured]
     if len(set(samples)) > 1:

@@ -21,7 +21,7 @@ const USUAL_SHARE_TRAINED: f64 = 0.7;
 
 /// Share of the speed of square products that a pass reaches with the probes' few columns, and with a batch of phenotypes.
 const PROBES_SPEED: f64 = 0.6;
-const PHENOTYPES_SPEED: f64 = 0.85;
+const PHENOTYPES_SPEED: f64 = 0.8;
 
 // What is not a product with the kernel, in the multiply-adds that take as long on a core.
 /// Reading, checking and standardising a feature of a sample.

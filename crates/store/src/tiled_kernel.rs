@@ -341,6 +341,8 @@ impl Kernel for TiledKernel {
         self.done
             .columns
             .fetch_add(columns as u64, Ordering::Relaxed);
+        // Three copies of the block at once, the caller's included, are what phenotypes are admitted by.
+        drop((x_parts, s_parts));
         let (products, squares): (Vec<Mat<f32>>, Vec<Mat<f32>>) = sums
             .into_iter()
             .flatten()

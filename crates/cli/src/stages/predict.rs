@@ -75,8 +75,9 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let network = settings.network.kernel()?;
     let features = FeatureArray::open(context.directory.root())?;
-    // Predictions, alpha, K alpha and its copies: about 8 + 5 × 4 bytes a sample and phenotype of a block.
-    let fits = settings.memory as usize / (40 * n_all.max(1));
+    // 8 bytes a sample and phenotype for the predictions of all; for those of a block alpha, K alpha, its copies and the values.
+    let free = (settings.memory as usize).saturating_sub(8 * n_all * names.len());
+    let fits = free / (32 * n_all.max(1));
     let block_len = fits.clamp(1, names.len().max(1));
     let mut predictions = vec![f64::NAN; n_all * names.len()];
     let mut effects: Vec<Vec<f64>> = Vec::new();
