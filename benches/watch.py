@@ -8,7 +8,7 @@ import time
 def run(command, cgroup=None, every=0.05):
     """Runs `command` to its end; returns seconds, largest resident and largest anonymous memory in bytes.
 
-    `cgroup`: a folder of cgroup v2 in which the process starts. Memory is read every `every` seconds, so that a peak shorter
+    `cgroup`: a folder of a cgroup in which the process starts. Memory is read every `every` seconds, so that a peak shorter
     than that may be missed in `RssAnon`; `VmHWM` is a peak the kernel keeps (not `ru_maxrss`, which begins with the parent's).
     """
     def enter():
