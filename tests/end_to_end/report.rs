@@ -92,7 +92,7 @@ try {
     return shown().length;
   };
   facts.found_status = search("not_warranted");
-  facts.found_name = search("</SCRIPT>");
+  facts.found_name = search("<B>&");
   facts.found_nothing = search("nobody is called that");
   facts.found_all = search("");
   const choice = document.getElementById("choice");
