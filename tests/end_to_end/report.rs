@@ -131,7 +131,7 @@ fn read(report: &Path) -> Option<Value> {
     let dom = browse(&copy.canonicalize().unwrap())?;
     let facts = dom
         .split("facts:{")
-        .nth(2)
+        .nth(1)
         .unwrap_or_else(|| panic!("no facts in\n{dom}"));
     let facts = facts.split(":facts").next().unwrap();
     Some(serde_json::from_str(&format!("{{{facts}")).unwrap())

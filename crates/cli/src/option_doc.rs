@@ -21,6 +21,14 @@ pub struct OptionDoc {
     pub choices: Vec<String>,
 }
 
+impl OptionDoc {
+    /// The words it takes, where it takes only some besides yes and no.
+    pub fn words(&self) -> Option<String> {
+        let is_listed = !self.choices.is_empty() && self.choices != ["true", "false"];
+        is_listed.then(|| self.choices.join(", "))
+    }
+}
+
 /// Every option of a run, in the order of `--help`.
 pub fn all() -> Vec<OptionDoc> {
     Options::augment_args(clap::Command::new("run"))

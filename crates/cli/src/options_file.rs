@@ -48,11 +48,14 @@ pub fn example(given: &Options) -> anyhow::Result<String> {
             writeln!(text, "\n# ---- {} ----", option.heading)?;
             heading.clone_from(&option.heading);
         }
-        let default = option
-            .default
-            .as_ref()
-            .map_or_else(String::new, |d| format!(" [default: {d}]"));
-        writeln!(text, "\n# {}{default}", option.meaning)?;
+        let notes = [
+            ("default", option.default.clone()),
+            ("one of", option.words()),
+        ];
+        let notes = notes
+            .into_iter()
+            .filter_map(|(name, text)| Some(format!(" [{name}: {}]", text?)));
+        writeln!(text, "\n# {}{}", option.meaning, notes.collect::<String>())?;
         match given.get(&option.key) {
             Some(value) => writeln!(text, "{} = {value}", option.key)?,
             None => {
