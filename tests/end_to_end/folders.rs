@@ -51,6 +51,14 @@ impl Drop for Disk {
     }
 }
 
+/// Waits until a run has made `path`.
+fn wait_for(path: &Path) {
+    let started = Instant::now();
+    while !path.exists() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn leftovers(folder: &Path) -> Vec<PathBuf> {
     results(folder)
         .into_iter()
@@ -291,10 +299,7 @@ fn an_input_changed_while_the_run_goes_on_is_no_record() {
     let arguments = run_arguments(&cohort, &name, &[]);
     let child = ntkpipe().args(&arguments).stderr(Stdio::piped()).spawn();
     let child = child.unwrap();
-    let started = Instant::now();
-    while !out.join("features.zarr").exists() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for(&out.join("features.zarr"));
     let later = SystemTime::now() + Duration::from_secs(1);
     fs::File::options()
         .write(true)
@@ -318,16 +323,14 @@ fn signals_leave_a_run_that_resumes() {
     let cohort = cohort(600, 40, 6);
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let started = Instant::now();
     succeed(&run_arguments(&cohort, &text(&whole), &[]));
-    let length = started.elapsed();
     let expected = results(&whole);
     for (flag, number) in [("-TERM", 15), ("-INT", 2)] {
         let out = folder.path().join(flag);
         let name = text(&out);
         let arguments = run_arguments(&cohort, &name, &[]);
         let mut child = ntkpipe().args(&arguments).spawn().unwrap();
-        std::thread::sleep(length / 3);
+        wait_for(&out.join("features.zarr"));
         let id = child.id().to_string();
         let sent = Command::new("kill").args([flag, &id]).status().unwrap();
         assert!(sent.success());

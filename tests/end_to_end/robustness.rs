@@ -13,9 +13,13 @@ fn killed_at_twenty_moments_a_run_resumes_to_the_same_bytes() {
     let cohort = cohort(600, 40, 6);
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let started = Instant::now();
-    succeed(&run_arguments(&cohort, &text(&whole), &[]));
-    let length = started.elapsed();
+    // The first run may be slow to start on a busy machine: the shorter of two is the measure.
+    let timed = || {
+        let started = Instant::now();
+        succeed(&run_arguments(&cohort, &text(&whole), &["--force"]));
+        started.elapsed()
+    };
+    let length = timed().min(timed());
     let expected = results(&whole);
     for name in [
         "phenotypes.parquet",

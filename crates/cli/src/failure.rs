@@ -131,7 +131,7 @@ fn system_error(error: &anyhow::Error) -> Option<(u8, Option<&'static str>)> {
         ErrorKind::FileTooLarge => (
             3,
             Some(
-                "the file system or `ulimit -f` allows no file of this size; use another disk with `--scratch DIR` and `--out DIR`",
+                "the file system takes no file of this size; use another with `--scratch DIR` and `--out DIR`",
             ),
         ),
         ErrorKind::OutOfMemory => (3, Some("allow less with `--memory`")),
