@@ -273,7 +273,11 @@ fn trouble_has_a_message_and_an_exit_code() {
     fail(
         &["run", "--out", &out],
         1,
-        &["no features, no phenotypes given", "--features", "ntkpipe init"],
+        &[
+            "no features, no phenotypes given",
+            "--features",
+            "ntkpipe init",
+        ],
     );
     fail(&["run", "--depht", "3"], 2, &["--depth"]);
     fail(

@@ -17,7 +17,7 @@ use crate::failure::input;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Tested, warranted and fitted: t_hat is inside (0, ∞).
+    /// Fitted: t_hat is inside (0, ∞).
     Ok,
     /// The score test does not warrant training.
     #[default]
@@ -62,12 +62,12 @@ impl Status {
     /// What it says of the phenotype, and what is reported of it.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "Training is warranted and REML finds a stopping time inside (0, ∞).",
+            Self::Ok => "REML finds a stopping time inside (0, ∞).",
             Self::NotWarranted => {
                 "The score test does not reject t = 0 at alpha: no training. Predicted from the covariates alone; t_hat is null."
             }
             Self::AtZero => {
-                "The test warrants training but the likelihood is highest at t = 0: no training. Predicted from the covariates alone."
+                "The likelihood is highest at t = 0: no training, whatever the test says. Predicted from the covariates alone."
             }
             Self::Unbounded => {
                 "The likelihood rises to the end of training, as where nothing but signal is left: no finite stopping time, t_hat is null."

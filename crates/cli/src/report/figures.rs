@@ -138,7 +138,7 @@ fn stopping_times(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         })
         .collect();
     let least = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let ends = lengths.iter().flat_map(|l| [l.1.max(least / 10.0), l.2]);
+    let ends = lengths.iter().flat_map(|l| [l.1.max(least / 3.0), l.2]);
     let mut caption =
         "Stopping time with its 95 % interval against the strength of the signal.".to_owned();
     let count = |status: Status| rows.iter().filter(|r| r.status == status).count();

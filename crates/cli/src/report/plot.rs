@@ -190,7 +190,10 @@ impl Plot {
                     ))?,
                     Mark::Intervals(lengths) => {
                         chart.draw_series(lengths.iter().map(|(x, low, high)| {
-                            PathElement::new(vec![at(x, low), at(x, high)], BAND.stroke_width(2))
+                            PathElement::new(
+                                vec![at(x, low), at(x, high)],
+                                BAND.mix(0.6).stroke_width(2),
+                            )
                         }))?
                     }
                     Mark::Band(lengths) => {
