@@ -411,17 +411,24 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Columns of n f32 values that the phenotypes may hold at once from here on, a pass's block included.
     pub fn load(&self) -> usize {
         let members = self.groups.iter().flat_map(|g| &g.members);
-        members.map(|m| load_of(m.flow.n_vectors())).sum()
+        let flows: usize = members.map(|m| load_of(m.flow.n_vectors())).sum();
+        flows + self.groups.len() * self.load_of_mask()
     }
 
-    /// Columns of n f32 values that a phenotype on a mask of `n_observed` of `n` samples adds to [`Batch::load`] at first.
-    pub fn load_of_new(n_observed: usize, n: usize, covariates: &Covariates) -> usize {
-        let own = if n_observed == n {
-            0
-        } else {
-            covariates.rank() + computed_leading(n_observed, n) + 1
-        };
-        load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own)) + own
+    /// Columns of n f32 values that a phenotype on a mask of `n_observed` samples adds to [`Batch::load`] at first.
+    pub fn load_of_new(&self, n_observed: usize) -> usize {
+        let n = self.covariates.n_samples();
+        if n_observed == n {
+            return load_of(0);
+        }
+        let own = self.covariates.rank() + computed_leading(n_observed, n) + 1;
+        load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own)) + own + self.load_of_mask()
+    }
+
+    /// Columns of n f32 values that a mask's low-rank approximation is worth.
+    fn load_of_mask(&self) -> usize {
+        let bytes = self.full.probes.dimension().pow(2) * size_of::<f64>();
+        bytes.div_ceil(self.covariates.n_samples().max(1) * size_of::<f32>())
     }
 
     /// Takes phenotypes in, each under a number; those that are done without a pass come back.

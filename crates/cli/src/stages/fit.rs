@@ -96,7 +96,7 @@ impl Walk<'_> {
                     true => n,
                     false => phenotype.mask.iter().filter(|&&m| m).count(),
                 };
-                let cost = Batch::load_of_new(observed, n, &context.covariates);
+                let cost = batch.load_of_new(observed);
                 if load + cost > budget && load > 0 {
                     break;
                 }
