@@ -1,7 +1,10 @@
 //! The `ntkpipe` command: arguments → plan → stages.
 
+mod accounting;
 mod args;
+mod covariates;
 mod failure;
+mod id_match;
 mod inputs;
 mod log;
 mod options;

@@ -9,12 +9,15 @@ use ntkpipe_store::results::{Column, read_table};
 
 use crate::failure::input;
 
+/// Status of a binary phenotype with fewer cases, or controls, than `--min-cases` asks for.
+pub const TOO_FEW_CASES: &str = "too_few_cases";
+
 /// What is reported of one phenotype; `None` where it does not apply.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PhenotypeRow {
     /// Column name.
     pub phenotype: String,
-    /// ok, not_warranted, at_zero, unbounded, not_converged, constant or too_few_samples.
+    /// ok, not_warranted, at_zero, unbounded, not_converged, constant, too_few_samples or too_few_cases.
     pub status: String,
     /// Samples used.
     pub n_samples: i64,
@@ -109,6 +112,17 @@ impl PhenotypeRow {
             row.reml_ratio = finite(reml.ratio);
         }
         row
+    }
+
+    /// Of a binary phenotype that is not analysed for its few cases, or few controls.
+    pub fn too_few_cases(phenotype: &str, n_samples: usize, n_missing: usize) -> Self {
+        Self {
+            phenotype: phenotype.to_owned(),
+            status: TOO_FEW_CASES.to_owned(),
+            n_samples: n_samples as i64,
+            n_missing: n_missing as i64,
+            ..Self::default()
+        }
     }
 
     /// Whether the phenotype has been tested.

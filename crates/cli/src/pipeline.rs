@@ -8,7 +8,7 @@ use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
 use crate::args::{Cli, Command, PredictArgs, RunArgs, SimulateArgs};
 use crate::failure::input;
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, reading};
 use crate::log;
 use crate::options::{LogFormat, Options};
 use crate::progress::Progress;
@@ -91,11 +91,8 @@ fn run(
     let settings = Settings::new(&options)?;
     if args.dry_run {
         let inputs = Inputs::open(&options)?;
-        let (_, columns) = inputs.covariate_columns(settings.intercept)?;
-        let on_kernel: Vec<Vec<f64>> = columns
-            .iter()
-            .map(|c| c[..inputs.n_kernel].to_vec())
-            .collect();
+        let columns = inputs.covariate_columns(settings.intercept)?;
+        let on_kernel = columns.first(inputs.n_kernel);
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
         let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
         let text = crate::plan::describe(&inputs, &settings, &base, covariates.rank())?;
@@ -110,13 +107,16 @@ fn run(
         env!("CARGO_PKG_VERSION"),
         serde_json::to_string(&options)?
     );
-    tracing::info!("samples: {}", inputs.accounting);
+    for warning in &inputs.warnings {
+        tracing::warn!("{warning}");
+    }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(&options)?;
     directory.record.samples = inputs.accounting.clone();
     directory.record.options = options.clone();
     directory.save()?;
     let mut context = Context::new(settings, inputs, directory)?;
+    context.account()?;
     let used = context.base.iter().filter(|&&b| b).count();
     if used == 0 {
         return Err(input(
@@ -221,13 +221,9 @@ fn predict_with(
     set_threads(options.threads)?;
     log::start(None, quiet, format)?;
     let need = |value: Option<PathBuf>, flag: &str, what: &str| {
-        value.ok_or_else(|| {
-            input(
-                format!("no {what} given"),
-                format!("pass `{flag} FILE.parquet`"),
-            )
-        })
+        value.ok_or_else(|| input(format!("no {what} given"), format!("pass `{flag} FILE`")))
     };
+    let reading = reading(&options);
     predict_new(&NewSamples {
         model,
         features: need(
@@ -236,7 +232,8 @@ fn predict_with(
             "features of the new samples",
         )?,
         covariates: options.covariates,
-        id_column: options.id_column,
+        missing_values: options.missing_values.unwrap_or_default(),
+        reading,
         out: need(options.out, "--out", "table to write")?,
     })
 }

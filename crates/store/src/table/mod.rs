@@ -1,242 +1,306 @@
-//! Parquet tables keyed by sample id: a row a sample, one column of ids, numeric columns.
+//! Tables keyed by sample id: a row a sample, one column of ids, columns of numbers and, where asked for, of text.
+//!
+//! Parquet and delimited text, told apart by content. Text becomes Parquet in one pass, of the selected columns alone, and is
+//! then read as that. Files with a row a sample and protein, told by their columns, are turned into columns as they are read.
+
+mod error;
+mod ids;
+mod long;
+mod names;
+mod parquet;
+mod reading;
+mod text;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
-};
 use rayon::prelude::*;
+use serde::Serialize;
 
-use crate::first_few;
+use self::long::{Contents, Layout, Long};
+use self::names::{Names, all_places};
+use self::parquet::{append_floats, is_numeric, is_text};
+use self::text::{Kind, Text};
+
+pub(crate) use self::parquet::{Parquet, decode};
+pub use error::TableError;
+pub use reading::{Columns, DropQc, LongReading, Reading};
+pub use text::MISSING_VALUES;
 
 /// How many offenders a message shows before it only counts.
 const SHOWN: usize = 5;
 
-/// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// The file could not be opened or read; the cause names the operation.
-    #[error("could not read `{path}`", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The file does not start as Parquet files do.
-    #[error(
-        "`{path}` is not a Parquet file (it starts with `{start}`); write the table as Parquet",
-        path = path.display()
-    )]
-    NotParquet {
-        /// The file.
-        path: PathBuf,
-        /// Its first bytes, unprintable ones escaped.
-        start: String,
-    },
-    /// The file starts as Parquet but cannot be decoded.
-    #[error("`{path}` is damaged, incomplete, or of a Parquet kind that cannot be read", path = path.display())]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What the Parquet reader said.
-        source: ArrowError,
-    },
-    /// Two columns have the same name.
-    #[error("`{path}` has more than one column of the name {names}; rename them", path = path.display())]
-    DuplicateColumns {
-        /// The file.
-        path: PathBuf,
-        /// The first few names that repeat.
-        names: String,
-    },
-    /// The id column asked for is not there.
-    #[error(
-        "`{path}` has no column `{column}` for its sample ids; pass one of its columns as `--id-column`: {names}",
-        path = path.display()
-    )]
-    NoIdColumn {
-        /// The file.
-        path: PathBuf,
-        /// The column asked for.
-        column: String,
-        /// The first few columns of the file.
-        names: String,
-    },
-    /// The id column has a type, or a value, that is no id.
-    #[error(
-        "column `{column}` of `{path}` cannot hold sample ids ({found}); name the id column with `--id-column`{text}",
-        path = path.display(),
-        text = if text_columns.is_empty() { String::new() } else { format!(", its text columns are {text_columns}") }
-    )]
-    IdType {
-        /// The file.
-        path: PathBuf,
-        /// The id column: the one asked for, or the first.
-        column: String,
-        /// Its type, or the value that is no whole number and where.
-        found: String,
-        /// The first few text columns of the file, better candidates; may be empty.
-        text_columns: String,
-    },
-    /// Some ids are null or empty.
-    #[error(
-        "{n} sample ids of `{path}` are missing in column `{column}`, the first in row {row}; \
-         remove these rows, or name another column with `--id-column`",
-        path = path.display()
-    )]
-    MissingIds {
-        /// The file.
-        path: PathBuf,
-        /// The id column.
-        column: String,
-        /// How many.
-        n: usize,
-        /// Row of the first.
-        row: usize,
-    },
-    /// Some ids stand in more than one row.
-    #[error(
-        "{n} sample ids of `{path}` stand in more than one row in column `{column}`: {shown}; \
-         keep one row a sample, or name another column with `--id-column`",
-        path = path.display()
-    )]
-    DuplicateIds {
-        /// The file.
-        path: PathBuf,
-        /// The id column.
-        column: String,
-        /// How many ids repeat.
-        n: usize,
-        /// The first few and their rows.
-        shown: String,
-    },
-    /// A name or glob given to select columns matches none.
-    #[error("no column of `{path}` matches {patterns}; its columns are {names}", path = path.display())]
-    NoMatch {
-        /// The file.
-        path: PathBuf,
-        /// The first few patterns without a match.
-        patterns: String,
-        /// The first few columns of the file, without the ids.
-        names: String,
-    },
-    /// Columns asked for by name are not there.
-    #[error("`{path}` lacks {n} of {n_wanted} columns: {names}", path = path.display())]
-    MissingColumns {
-        /// The file.
-        path: PathBuf,
-        /// How many are missing.
-        n: usize,
-        /// How many were asked for.
-        n_wanted: usize,
-        /// The first few.
-        names: String,
-    },
-    /// There is no column beside the ids.
-    #[error("`{path}` has no column beside its sample ids `{column}`", path = path.display())]
-    NoColumns {
-        /// The file.
-        path: PathBuf,
-        /// The id column.
-        column: String,
-    },
-    /// Selected columns are not numeric.
-    #[error(
-        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; \
-         select the numeric ones by name or glob, or rewrite them as numbers",
-        path = path.display()
-    )]
-    NotNumeric {
-        /// The file.
-        path: PathBuf,
-        /// How many.
-        n: usize,
-        /// How many columns are selected.
-        n_selected: usize,
-        /// The first few with their types.
-        shown: String,
-    },
-    /// Columns hold infinite values.
-    #[error(
-        "{n} values of `{path}` are infinite: {shown}; replace them by numbers, or by null where missing",
-        path = path.display()
-    )]
-    Infinite {
-        /// The file.
-        path: PathBuf,
-        /// How many, among the columns read together.
-        n: usize,
-        /// The first few: column and sample id.
-        shown: String,
-    },
-}
-
-/// An open Parquet table: its ids read, its schema checked, its columns still on disk.
+/// An open table: its ids read, its columns selected and checked, their values still where they are kept.
 ///
-/// Cloning shares the metadata; the file is opened anew for every read, so it must not change meanwhile.
+/// Cloning shares the metadata; a Parquet file is opened anew for every read, so it must not change meanwhile.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// The file.
     pub path: PathBuf,
     /// Name of the column the ids come from.
     pub id_column: String,
-    /// Sample ids in row order, unique, as text.
+    /// Sample ids in row order, unique but for [withdrawn](Self::is_withdrawn) ones, as text.
     pub ids: Vec<String>,
-    /// Names of the selected columns, in file order (or in the order asked for, see [`open_named`](Self::open_named)).
+    /// Names of the columns of numbers, in file order (or in the order asked for, see [`Columns::Named`]).
     pub columns: Vec<String>,
-    /// Position in the file of each selected column.
+    /// Names of the columns of text, in file order.
+    pub text_columns: Vec<String>,
+    /// What the file is and what of it is not in the table.
+    pub origin: Origin,
+    /// Where each column of numbers, then each of text, is in the source.
     positions: Vec<usize>,
-    metadata: ArrowReaderMetadata,
+    /// Numbers that stand for a missing value.
+    missing: Vec<f64>,
+    source: Source,
+}
+
+/// What a file is, and what of it is not in the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// `Parquet`, `text`, or what kind of long file.
+    pub form: String,
+    /// Rows of the file.
+    pub rows: usize,
+    /// What was left out.
+    pub dropped: Vec<Dropped>,
+    /// What the writer of the file said of it, by key.
+    pub remarks: Vec<(String, String)>,
+    /// What a person should know before the values are trusted, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Rows of a long file that are not in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Whose they are and why they were left out.
+    pub why: String,
+    /// How many rows.
+    pub rows: usize,
+    /// How many samples or assays they are of.
+    pub of: usize,
+}
+
+/// Where a table's values are.
+#[derive(Debug, Clone)]
+enum Source {
+    Wide(Parquet),
+    Long(Arc<Long>),
+}
+
+/// Where a table's columns come from.
+enum File {
+    Parquet(Parquet),
+    Text(Text),
 }
 
 impl Table {
-    /// Opens a table: reads the schema and the id column, and selects columns.
+    /// Opens a table of numbers; see [`open_as`](Self::open_as).
     ///
-    /// `id_column` is by default the first column. Ids may be text, integers, or floats that are whole numbers
-    /// (both become decimal text), dictionary-encoded or not. `select` holds column names and globs (`*`, `?`,
-    /// `[..]`, `{a,b}`; a name that is a column is taken as it is); empty means every column but the ids.
-    /// pandas' leftover index columns (`__index_level_0__`) are selected only by their full name. Selected columns must be
-    /// integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
-    ///
-    /// Cost: the file's metadata and one column.
+    /// `select` holds column names and globs; empty means every column but the ids.
     ///
     /// # Errors
-    /// `Read`, `NotParquet`, `Decode`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`, `DuplicateIds`;
-    /// `NoColumns`, `NoMatch`; `NotNumeric`, which counts all such columns.
+    /// Those of [`open_as`](Self::open_as).
     pub fn open(
         path: &Path,
         id_column: Option<&str>,
         select: &[String],
     ) -> Result<Self, TableError> {
-        Opening::new(path, id_column)?.finish(|opening| opening.select(select))
+        Self::open_as(
+            path,
+            &Reading {
+                id_column: id_column.map(str::to_owned),
+                columns: Columns::Matching(select.to_vec()),
+                ..Reading::default()
+            },
+        )
     }
 
-    /// Opens a table as [`open`](Self::open) does, with exactly the columns `names`, in that order.
+    /// Opens a table: reads the header and the id column, and selects columns.
+    ///
+    /// Parquet is known by its first bytes; all else is text: fields separated by tabs, commas, semicolons (quoted or not) or runs of
+    /// blanks, as its header shows, gzipped or not. Ids may be text, integers, or floats that are whole numbers (both become
+    /// decimal text), dictionary-encoded or not; those of a text file stay as they are written.
+    ///
+    /// Globs are `*`, `?`, `[..]`, `{a,b}`; a name that is a column is taken as it is, and a pattern may leave out the
+    /// `participant.` or `olink_instance_0.` of UK Biobank's platform. pandas' leftover index columns (`__index_level_0__`),
+    /// PLINK's `FID` and further columns `eid` are selected only by their full name. Columns of numbers must be
+    /// integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
+    ///
+    /// Cost: of Parquet the metadata and one column; of text one pass over the whole file (see [`Reading::folder`]).
     ///
     /// # Errors
-    /// Those of [`open`](Self::open); `MissingColumns` counts all that are not there.
-    pub fn open_named(
+    /// `Read`, `Decode`, `Empty`, `NotText`, `Ragged`, `Keep`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`,
+    /// `DuplicateIds`; `NoColumns`, `NoMatch`, `MissingColumns`; `NotNumeric` or `NotNumbers`, which count all such columns.
+    pub fn open_as(path: &Path, reading: &Reading) -> Result<Self, TableError> {
+        let mut start = [0; 4];
+        let n_start = read_start(path, &mut start)?;
+        let is_parquet = parquet::is_parquet(&start[..n_start]);
+        let (header, file): (Vec<String>, File) = if is_parquet {
+            let parquet = Parquet::open(path)?;
+            let fields = parquet.schema().fields().iter();
+            let header = fields.map(|field| field.name().clone()).collect();
+            (header, File::Parquet(parquet))
+        } else {
+            let text = Text::open(path)?;
+            (text.names.clone(), File::Text(text))
+        };
+        match Layout::of(path, &header, &reading.long)? {
+            Some(layout) => {
+                names::check_unique(path, &header)?;
+                Self::open_long(path, &header, layout, file, reading)
+            }
+            None => {
+                let names = Names::new(path, header, reading.id_column.as_deref())?;
+                Self::open_wide(path, names, file, reading)
+            }
+        }
+    }
+
+    fn open_long(
         path: &Path,
-        id_column: Option<&str>,
-        names: &[String],
+        header: &[String],
+        layout: Layout,
+        file: File,
+        reading: &Reading,
     ) -> Result<Self, TableError> {
-        Opening::new(path, id_column)?.finish(|opening| {
-            let places: HashMap<&str, usize> = opening
-                .others
+        let (id_column, form) = (layout.id_column(header), layout.form.to_owned());
+        let (parquet, layout) = match file {
+            File::Parquet(parquet) => (parquet, layout),
+            File::Text(text) => {
+                let folder = reading.folder.as_deref();
+                let parquet = text.columns(&layout.wanted(), &[], folder)?;
+                (parquet, layout.of_wanted())
+            }
+        };
+        let (long, contents) = Long::open(&parquet, layout, &reading.long)?;
+        let Contents {
+            ids,
+            mut proteins,
+            dropped,
+            mut warnings,
+        } = contents;
+        if let Some(path) = &reading.long.protein_names {
+            let known = long::protein_names(path)?;
+            let unnamed: Vec<&String> = proteins
                 .iter()
-                .map(|&place| (opening.names[place].as_str(), place))
+                .filter(|protein| !known.contains_key(*protein))
                 .collect();
-            all_places(path, names, &places)
+            if !unnamed.is_empty() {
+                warnings.push(format!(
+                    "{} proteins have no name in `{}`: {}",
+                    unnamed.len(),
+                    path.display(),
+                    crate::first_few(&unnamed)
+                ));
+            }
+            for protein in &mut proteins {
+                if let Some(name) = known.get(protein) {
+                    protein.clone_from(name);
+                }
+            }
+        }
+        // As if the proteins were the columns of a wide table, after the ids.
+        let header = std::iter::once(id_column.clone()).chain(proteins).collect();
+        let names = Names::new(path, header, Some(&id_column))?;
+        let (numbers, _) = names.select(reading)?;
+        if numbers.is_empty() {
+            return Err(TableError::NoColumns {
+                path: path.to_path_buf(),
+                column: id_column,
+            });
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            ids,
+            columns: numbers.iter().map(|&it| names.all[it].clone()).collect(),
+            text_columns: Vec::new(),
+            origin: Origin {
+                form,
+                rows: parquet.n_rows(),
+                dropped,
+                remarks: parquet.remarks(),
+                warnings,
+            },
+            positions: numbers.iter().map(|place| place - 1).collect(),
+            missing: Vec::new(),
+            source: Source::Long(Arc::new(long)),
+            id_column,
+        })
+    }
+
+    fn open_wide(
+        path: &Path,
+        names: Names,
+        file: File,
+        reading: &Reading,
+    ) -> Result<Self, TableError> {
+        let id_column = names.all[names.id].clone();
+        let (numbers, texts) = names.select(reading)?;
+        let is_any = matches!(reading.columns, Columns::Matching(_));
+        if is_any && numbers.is_empty() && texts.is_empty() {
+            return Err(TableError::NoColumns {
+                path: path.to_path_buf(),
+                column: id_column,
+            });
+        }
+        let named = |places: &[usize]| -> Vec<String> {
+            places.iter().map(|&it| names.all[it].clone()).collect()
+        };
+        let (columns, text_columns) = (named(&numbers), named(&texts));
+        let (parquet, form, id_place, positions) = match file {
+            File::Parquet(parquet) => {
+                let positions = numbers.iter().chain(&texts).copied().collect();
+                (parquet, "Parquet", names.id, positions)
+            }
+            File::Text(text) => {
+                let mut wanted = vec![(names.id, Kind::Text)];
+                // A column that is asked for twice is kept once.
+                let mut places: HashMap<usize, usize> = HashMap::new();
+                let mut positions = Vec::new();
+                let kinds = numbers.iter().map(|&it| (it, Kind::Number));
+                for (place, kind) in kinds.chain(texts.iter().map(|&it| (it, Kind::Text))) {
+                    positions.push(*places.entry(place).or_insert_with(|| {
+                        wanted.push((place, kind));
+                        wanted.len() - 1
+                    }));
+                }
+                let folder = reading.folder.as_deref();
+                let parquet = text.columns(&wanted, &reading.missing_values, folder)?;
+                (parquet, "text", 0, positions)
+            }
+        };
+        // The ids first: when the wrong column is taken for them, that is the error to see.
+        let ids = ids::read(&parquet, id_place, &names)?;
+        check_numeric(&parquet, &positions[..columns.len()])?;
+        ids::check_unique(path, &id_column, &ids)?;
+        let mut warnings = Vec::new();
+        let left_out = names.left_out();
+        if matches!(&reading.columns, Columns::Matching(patterns) if patterns.is_empty())
+            && !left_out.is_empty()
+        {
+            warnings.push(format!("left out {}", crate::first_few(&left_out)));
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            id_column,
+            ids,
+            columns,
+            text_columns,
+            origin: Origin {
+                form: form.to_owned(),
+                rows: parquet.n_rows(),
+                warnings,
+                ..Origin::default()
+            },
+            positions,
+            missing: reading
+                .missing_values
+                .iter()
+                .filter_map(|it| it.parse().ok())
+                .collect(),
+            source: Source::Wide(parquet),
         })
     }
 
@@ -245,7 +309,12 @@ impl Table {
         self.ids.len()
     }
 
-    /// Finds the selected columns `names`, as indices into `columns`, in the order of `names`.
+    /// Whether the id is one that UK Biobank gives to people who withdrew: a negative number in a column `eid`.
+    pub fn is_withdrawn(&self, id: &str) -> bool {
+        ids::is_withdrawn(&self.id_column, id)
+    }
+
+    /// Finds the columns of numbers `names`, as indices into `columns`, in the order of `names`.
     ///
     /// # Errors
     /// `MissingColumns` counts all that are not selected.
@@ -295,6 +364,32 @@ impl Table {
         if columns.is_empty() || rows.is_empty() {
             return Ok(vec![Vec::new(); columns.len()]);
         }
+        let read = match &self.source {
+            Source::Wide(parquet) => self.read_wide(parquet, columns, &rows)?,
+            Source::Long(long) => {
+                let proteins: Vec<usize> = columns.iter().map(|&it| self.positions[it]).collect();
+                long.read(&proteins, rows.clone())?
+            }
+        };
+        self.check_finite(columns, rows.start, &read)?;
+        Ok(read)
+    }
+
+    /// How many columns [`read_columns`](Self::read_columns) should be asked for at once, when `usual` suits a table whose columns
+    /// are read one by one: a long file is passed over whole each time, and some 512 MiB of its values are worth a pass.
+    pub fn columns_at_once(&self, usual: usize) -> usize {
+        match &self.source {
+            Source::Wide(_) => usual,
+            Source::Long(_) => usual.max(Long::columns_at_once(self.n_rows())),
+        }
+    }
+
+    fn read_wide(
+        &self,
+        parquet: &Parquet,
+        columns: &[usize],
+        rows: &Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
         // More tasks than threads, so that one with slow columns does not keep the others waiting.
         let width = columns
             .len()
@@ -302,15 +397,62 @@ impl Table {
             .max(1);
         let read: Vec<Vec<Vec<f64>>> = columns
             .par_chunks(width)
-            .map(|columns| self.read_group(columns, &rows))
+            .map(|columns| self.read_group(parquet, columns, rows))
             .collect::<Result<_, _>>()?;
-        let read: Vec<Vec<f64>> = read.into_iter().flatten().collect();
-        self.check_finite(columns, rows.start, &read)?;
-        Ok(read)
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// Reads a column of text (an index into `text_columns`): `n_rows` values, `None` where missing.
+    ///
+    /// Integers and whole floats become decimal text, as ids do.
+    ///
+    /// # Errors
+    /// `NotCategories` when it holds fractions or is of a type that is no text; `Decode`, `Read`.
+    ///
+    /// # Panics
+    /// If the index is outside the field `text_columns`.
+    pub fn read_text(&self, column: usize) -> Result<Vec<Option<String>>, TableError> {
+        let name = &self.text_columns[column];
+        let Source::Wide(parquet) = &self.source else {
+            return Ok(vec![None; self.n_rows()]);
+        };
+        let position = self.positions[self.columns.len() + column];
+        let refuse = |found: String| TableError::NotCategories {
+            path: self.path.clone(),
+            column: name.clone(),
+            found,
+        };
+        let data_type = parquet.schema().field(position).data_type();
+        let is_date = data_type.is_temporal();
+        if !is_text(data_type) && !is_numeric(data_type) || is_date {
+            return Err(refuse(data_type.to_string()));
+        }
+        let mut values = Vec::with_capacity(self.n_rows());
+        for batch in parquet.batches(&[position], 0..self.n_rows())? {
+            match ids::texts(batch?.column(0)).map_err(decode(&self.path))? {
+                Ok(texts) => values.extend(texts),
+                Err(wrong) => {
+                    return Err(refuse(format!(
+                        "{} in row {}",
+                        wrong.value,
+                        values.len() + wrong.row + 1
+                    )));
+                }
+            }
+        }
+        let is_missing = |text: &str| {
+            let number = text.parse::<f64>().ok();
+            text.is_empty() || number.is_some_and(|it| self.missing.contains(&it))
+        };
+        for value in &mut values {
+            *value = value.take().filter(|text| !is_missing(text));
+        }
+        Ok(values)
     }
 
     fn read_group(
         &self,
+        parquet: &Parquet,
         columns: &[usize],
         rows: &Range<usize>,
     ) -> Result<Vec<Vec<f64>>, TableError> {
@@ -331,15 +473,24 @@ impl Table {
             .iter()
             .map(|_| Vec::with_capacity(rows.len()))
             .collect();
-        for batch in read_batches(&self.path, &self.metadata, &present, rows.clone())? {
-            let batch = batch.map_err(decode(&self.path))?;
+        for batch in parquet.batches(&present, rows.clone())? {
+            let batch = batch?;
             for (values, &place) in values.iter_mut().zip(&places) {
                 append_floats(values, batch.column(place)).map_err(decode(&self.path))?;
             }
         }
         if let Some(short) = values.iter().find(|values| values.len() != rows.len()) {
             let text = format!("expected {} rows, found {}", rows.len(), short.len());
-            return Err(decode(&self.path)(ArrowError::ParquetError(text)));
+            return Err(decode(&self.path)(arrow::error::ArrowError::ParquetError(
+                text,
+            )));
+        }
+        if !self.missing.is_empty() {
+            for value in values.iter_mut().flatten() {
+                if self.missing.contains(value) {
+                    *value = f64::NAN;
+                }
+            }
         }
         Ok(values)
     }
@@ -381,306 +532,33 @@ impl Table {
     }
 }
 
-/// A table whose schema and id column are known, before its columns are selected.
-struct Opening {
-    path: PathBuf,
-    metadata: ArrowReaderMetadata,
-    names: Vec<String>,
-    id_place: usize,
-    /// Positions of all columns but the ids.
-    others: Vec<usize>,
+fn read_start(path: &Path, start: &mut [u8]) -> Result<usize, TableError> {
+    use std::io::Read;
+    let mut read = Vec::new();
+    parquet::open(path)?
+        .take(start.len() as u64)
+        .read_to_end(&mut read)
+        .map_err(TableError::reading(path))?;
+    start[..read.len()].copy_from_slice(&read);
+    Ok(read.len())
 }
 
-impl Opening {
-    fn new(path: &Path, id_column: Option<&str>) -> Result<Self, TableError> {
-        let metadata = read_metadata(path)?;
-        let names: Vec<String> = metadata
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
-            .collect();
-        let repeated = repeated(&names);
-        if !repeated.is_empty() {
-            let names: Vec<&str> = repeated.iter().map(|(name, _)| *name).collect();
-            return Err(TableError::DuplicateColumns {
-                path: path.to_path_buf(),
-                names: first_few(&names),
-            });
-        }
-        let place = match id_column {
-            None => (!names.is_empty()).then_some(0),
-            Some(column) => names.iter().position(|name| name == column),
-        };
-        let Some(id_place) = place else {
-            let column = id_column.unwrap_or_default().to_owned();
-            return Err(TableError::NoIdColumn {
-                path: path.to_path_buf(),
-                column,
-                names: first_few(&names),
-            });
-        };
-        let others = (0..names.len())
-            .filter(|place| *place != id_place)
-            .collect();
-        Ok(Self {
-            path: path.to_path_buf(),
-            metadata,
-            names,
-            id_place,
-            others,
-        })
-    }
-
-    fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
-    }
-
-    /// Positions of the columns that `patterns` select, in file order.
-    fn select(&self, patterns: &[String]) -> Result<Vec<usize>, TableError> {
-        let candidates = || {
-            self.others
-                .iter()
-                .copied()
-                .filter(|&place| !is_pandas_index(&self.names[place]))
-        };
-        if patterns.is_empty() {
-            let ignored: Vec<&String> = self
-                .others
-                .iter()
-                .map(|&place| &self.names[place])
-                .filter(|name| is_pandas_index(name))
-                .collect();
-            if !ignored.is_empty() {
-                tracing::warn!(path = %self.path.display(), columns = ?ignored, "left out pandas index columns");
-            }
-            return Ok(candidates().collect());
-        }
-        let mut selected = vec![false; self.names.len()];
-        let mut unmatched = Vec::new();
-        for pattern in patterns {
-            let exact = self
-                .others
-                .iter()
-                .copied()
-                .find(|&place| self.names[place] == *pattern);
-            let matched: Vec<usize> = match exact {
-                Some(place) => vec![place],
-                None => candidates()
-                    .filter(|&place| matches(pattern, &self.names[place]))
-                    .collect(),
-            };
-            if matched.is_empty() {
-                unmatched.push(pattern);
-            }
-            matched.into_iter().for_each(|place| selected[place] = true);
-        }
-        if !unmatched.is_empty() {
-            let names: Vec<&String> = candidates().map(|place| &self.names[place]).collect();
-            let (patterns, names) = (first_few(&unmatched), first_few(&names));
-            return Err(TableError::NoMatch {
-                path: self.path.clone(),
-                patterns,
-                names,
-            });
-        }
-        Ok(self
-            .others
-            .iter()
-            .copied()
-            .filter(|&place| selected[place])
-            .collect())
-    }
-
-    fn finish(
-        self,
-        select: impl FnOnce(&Self) -> Result<Vec<usize>, TableError>,
-    ) -> Result<Table, TableError> {
-        let positions = select(&self)?;
-        let id_column = self.names[self.id_place].clone();
-        if positions.is_empty() {
-            return Err(TableError::NoColumns {
-                path: self.path,
-                column: id_column,
-            });
-        }
-        // The ids first: when the wrong column is taken for them, that is the error to see.
-        let ids = self.read_ids(&id_column)?;
-        self.check_numeric(&positions)?;
-        check_unique(&self.path, &id_column, &ids)?;
-        let columns = positions
-            .iter()
-            .map(|&place| self.names[place].clone())
-            .collect();
-        Ok(Table {
-            path: self.path,
-            id_column,
-            ids,
-            columns,
-            positions,
-            metadata: self.metadata,
-        })
-    }
-
-    fn check_numeric(&self, positions: &[usize]) -> Result<(), TableError> {
-        let wrong: Vec<String> = positions
-            .iter()
-            .map(|&place| self.schema().field(place))
-            .filter(|field| !is_numeric(field.data_type()))
-            .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
-            .collect();
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let (n, n_selected) = (wrong.len(), positions.len());
-        Err(TableError::NotNumeric {
-            path: self.path.clone(),
-            n,
-            n_selected,
-            shown: and_more(&wrong, n),
-        })
-    }
-
-    fn read_ids(&self, column: &str) -> Result<Vec<String>, TableError> {
-        let refuse = |found: String| {
-            let is_text = |place: &&usize| is_text(self.schema().field(**place).data_type());
-            let text: Vec<&String> = self
-                .others
-                .iter()
-                .filter(is_text)
-                .map(|&place| &self.names[place])
-                .collect();
-            TableError::IdType {
-                path: self.path.clone(),
-                column: column.to_owned(),
-                found,
-                text_columns: first_few(&text),
-            }
-        };
-        let data_type = self.schema().field(self.id_place).data_type();
-        if !is_text(data_type) && !is_integer(data_type) && !is_float(data_type) {
-            return Err(refuse(data_type.to_string()));
-        }
-        let n_rows = n_rows(&self.metadata);
-        let mut ids: Vec<String> = Vec::with_capacity(n_rows);
-        let mut missing: Option<(usize, usize)> = None;
-        for batch in read_batches(&self.path, &self.metadata, &[self.id_place], 0..n_rows)? {
-            let batch = batch.map_err(decode(&self.path))?;
-            let column = batch.column(0);
-            let texts: Vec<Option<String>> = if is_float(data_type) {
-                let mut values = Vec::with_capacity(column.len());
-                append_floats(&mut values, column).map_err(decode(&self.path))?;
-                let wrong = values
-                    .iter()
-                    .position(|value| !value.is_nan() && !is_whole(*value));
-                if let Some(row) = wrong {
-                    let row_of_file = ids.len() + row + 1;
-                    return Err(refuse(format!(
-                        "{data_type}, {} in row {row_of_file}",
-                        values[row]
-                    )));
-                }
-                values
-                    .iter()
-                    .map(|value| (!value.is_nan()).then(|| format!("{}", *value as i64)))
-                    .collect()
-            } else {
-                let texts = cast(column, &DataType::Utf8).map_err(decode(&self.path))?;
-                texts
-                    .as_string::<i32>()
-                    .iter()
-                    .map(|text| text.map(str::to_owned))
-                    .collect()
-            };
-            for text in texts {
-                let text = text.unwrap_or_default();
-                if text.is_empty() {
-                    let (n, _) = missing.get_or_insert((0, ids.len() + 1));
-                    *n += 1;
-                }
-                ids.push(text);
-            }
-        }
-        match missing {
-            None => Ok(ids),
-            Some((n, row)) => Err(TableError::MissingIds {
-                path: self.path.clone(),
-                column: column.to_owned(),
-                n,
-                row,
-            }),
-        }
-    }
-}
-
-fn check_unique(path: &Path, column: &str, ids: &[String]) -> Result<(), TableError> {
-    let repeated = repeated(ids);
-    if repeated.is_empty() {
+fn check_numeric(parquet: &Parquet, positions: &[usize]) -> Result<(), TableError> {
+    let wrong: Vec<String> = positions
+        .iter()
+        .map(|&place| parquet.schema().field(place))
+        .filter(|field| !is_numeric(field.data_type()))
+        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
+        .collect();
+    if wrong.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = repeated
-        .iter()
-        .take(SHOWN)
-        .map(|(id, rows)| {
-            let rows: Vec<String> = rows
-                .iter()
-                .take(3)
-                .map(|row| (row + 1).to_string())
-                .collect();
-            format!("`{id}` (rows {})", rows.join(", "))
-        })
-        .collect();
-    let n = repeated.len();
-    let shown = and_more(&shown, n);
-    Err(TableError::DuplicateIds {
-        path: path.to_path_buf(),
-        column: column.to_owned(),
+    let (n, n_selected) = (wrong.len(), positions.len());
+    Err(TableError::NotNumeric {
+        path: parquet.path().to_path_buf(),
         n,
-        shown,
-    })
-}
-
-/// The names that stand more than once and where, in order of their first place.
-fn repeated(names: &[String]) -> Vec<(&str, Vec<usize>)> {
-    let mut first: HashMap<&str, usize> = HashMap::with_capacity(names.len());
-    let mut again: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (place, name) in names.iter().enumerate() {
-        match first.get(name.as_str()) {
-            Some(&before) => again
-                .entry(before)
-                .or_insert_with(|| vec![before])
-                .push(place),
-            None => {
-                first.insert(name, place);
-            }
-        }
-    }
-    let mut repeated: Vec<(&str, Vec<usize>)> = again
-        .into_iter()
-        .map(|(before, places)| (names[before].as_str(), places))
-        .collect();
-    repeated.sort_unstable_by_key(|(_, places)| places[0]);
-    repeated
-}
-
-fn all_places(
-    path: &Path,
-    names: &[String],
-    places: &HashMap<&str, usize>,
-) -> Result<Vec<usize>, TableError> {
-    let missing: Vec<&String> = names
-        .iter()
-        .filter(|name| !places.contains_key(name.as_str()))
-        .collect();
-    if missing.is_empty() {
-        return Ok(names.iter().map(|name| places[name.as_str()]).collect());
-    }
-    let (n, n_wanted, names) = (missing.len(), names.len(), first_few(&missing));
-    Err(TableError::MissingColumns {
-        path: path.to_path_buf(),
-        n,
-        n_wanted,
-        names,
+        n_selected,
+        shown: and_more(&wrong, n),
     })
 }
 
@@ -693,649 +571,14 @@ fn and_more(shown: &[String], n: usize) -> String {
     }
 }
 
-/// Glob match in which `*` also spans `/`, which is nothing special in a column name.
-fn matches(pattern: &str, name: &str) -> bool {
-    let plain = |text: &str| text.replace('/', "\u{1}");
-    glob_match::glob_match(&plain(pattern), &plain(name))
-}
-
-fn is_pandas_index(name: &str) -> bool {
-    name.strip_prefix("__index_level_")
-        .and_then(|rest| rest.strip_suffix("__"))
-        .is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn value_type(data_type: &DataType) -> &DataType {
-    match data_type {
-        DataType::Dictionary(_, values) => values,
-        other => other,
-    }
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(
-        value_type(data_type),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
-}
-
-fn is_integer(data_type: &DataType) -> bool {
-    value_type(data_type).is_integer()
-}
-
-fn is_float(data_type: &DataType) -> bool {
-    value_type(data_type).is_floating()
-}
-
-fn is_numeric(data_type: &DataType) -> bool {
-    let values = value_type(data_type);
-    values.is_numeric() || matches!(values, DataType::Boolean | DataType::Null)
-}
-
-/// Whether `value` is an integer that a float64 holds exactly, neighbours included.
-fn is_whole(value: f64) -> bool {
-    value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
-}
-
-fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    cast_with_options(
-        array,
-        to,
-        &CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        },
-    )
-}
-
-/// Appends a numeric column as float64, null as NaN.
-fn append_floats(values: &mut Vec<f64>, column: &ArrayRef) -> Result<(), ArrowError> {
-    let floats = cast(column, &DataType::Float64)?;
-    let floats = floats.as_primitive::<Float64Type>();
-    match floats.null_count() {
-        0 => values.extend_from_slice(floats.values()),
-        _ => values.extend(floats.iter().map(|value| value.unwrap_or(f64::NAN))),
-    }
-    Ok(())
-}
-
-fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
-    move |source| TableError::Decode {
-        path: path.to_path_buf(),
-        source,
-    }
-}
-
-fn open(path: &Path) -> Result<File, TableError> {
-    let file = fs_err::File::open(path).map_err(|source| TableError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    Ok(file.into_parts().0)
-}
-
-/// Reads the schema and row groups of a Parquet file.
-pub(crate) fn read_metadata(path: &Path) -> Result<ArrowReaderMetadata, TableError> {
-    use std::io::Read;
-    let file = open(path)?;
-    let mut start = Vec::new();
-    (&file)
-        .take(8)
-        .read_to_end(&mut start)
-        .map_err(|source| TableError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-    if !start.starts_with(b"PAR1") && !start.starts_with(b"PARE") {
-        let start = String::from_utf8_lossy(&start).escape_debug().to_string();
-        return Err(TableError::NotParquet {
-            path: path.to_path_buf(),
-            start,
-        });
-    }
-    ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-        .map_err(|error| decode(path)(error.into()))
-}
-
-/// Rows of a Parquet file.
-pub(crate) fn n_rows(metadata: &ArrowReaderMetadata) -> usize {
-    usize::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
-}
-
-/// Streams `rows` of the columns at `positions`, row group by row group; columns come in file order.
-pub(crate) fn read_batches(
-    path: &Path,
-    metadata: &ArrowReaderMetadata,
-    positions: &[usize],
-    rows: Range<usize>,
-) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<>, TableError> {
-    let mut groups = Vec::new();
-    let mut skipped = 0;
-    let mut start = 0;
-    for (group, row_group) in metadata.metadata().row_groups().iter().enumerate() {
-        let end = start + usize::try_from(row_group.num_rows()).unwrap_or(0);
-        if end <= rows.start {
-            skipped = end;
-        } else if start < rows.end {
-            groups.push(group);
-        }
-        start = end;
-    }
-    let batch_rows = ((32 << 20) / (8 * positions.len().max(1))).clamp(1024, 1 << 16);
-    // Each reader has its own file handle: handles cloned from one another share their position.
-    ParquetRecordBatchReaderBuilder::new_with_metadata(open(path)?, metadata.clone())
-        .with_projection(ProjectionMask::roots(
-            metadata.parquet_schema(),
-            positions.iter().copied(),
-        ))
-        .with_row_groups(groups)
-        .with_offset(rows.start - skipped)
-        .with_limit(rows.len())
-        .with_batch_size(batch_rows)
-        .build()
-        .map_err(|error| decode(path)(error.into()))
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod long_tests;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod tests {
-    use super::*;
-    use arrow::array::{
-        BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
-        Int32Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
-        UInt8Array, UInt64Array,
-    };
-    use arrow::datatypes::{Field, Int8Type, Int32Type, Schema};
-    use parquet::arrow::ArrowWriter;
-    use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
-    use parquet::file::properties::WriterProperties;
-    use std::sync::Arc;
+pub(crate) mod tests;
 
-    /// Writes a Parquet file of named arrays.
-    pub(crate) fn write(
-        path: &Path,
-        columns: Vec<(&str, ArrayRef)>,
-        codec: Compression,
-        group_rows: usize,
-    ) {
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
-            .collect();
-        let arrays = columns.into_iter().map(|(_, array)| array).collect();
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
-        let properties = WriterProperties::builder()
-            .set_compression(codec)
-            .set_max_row_group_row_count(Some(group_rows))
-            .build();
-        let file = File::create(path).unwrap();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-    }
-
-    fn array<A: Array + 'static>(array: A) -> ArrayRef {
-        Arc::new(array)
-    }
-
-    fn floats(values: &[f64]) -> ArrayRef {
-        array(Float64Array::from(values.to_vec()))
-    }
-
-    fn ids(n: usize) -> ArrayRef {
-        array(StringArray::from_iter_values(
-            (0..n).map(|row| format!("S{row}")),
-        ))
-    }
-
-    struct Folder(tempfile::TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn table(&self, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
-            let path = self.0.path().join("t.parquet");
-            write(&path, columns, Compression::SNAPPY, 3);
-            path
-        }
-    }
-
-    fn message(result: Result<Table, TableError>) -> String {
-        result.unwrap_err().to_string()
-    }
-
-    fn all(path: &Path) -> Result<Table, TableError> {
-        Table::open(path, None, &[])
-    }
-
-    fn bits(columns: &[Vec<f64>]) -> Vec<Vec<u64>> {
-        columns
-            .iter()
-            .map(|column| column.iter().map(|value| value.to_bits()).collect())
-            .collect()
-    }
-
-    #[test]
-    fn every_codec_reads_the_same() {
-        let folder = Folder::new();
-        let n = 5000;
-        let codecs = [
-            Compression::UNCOMPRESSED,
-            Compression::SNAPPY,
-            Compression::GZIP(GzipLevel::default()),
-            Compression::LZ4,
-            Compression::LZ4_RAW,
-            Compression::BROTLI(BrotliLevel::default()),
-            Compression::ZSTD(ZstdLevel::default()),
-        ];
-        let columns: Vec<Vec<f64>> = (0..5)
-            .map(|column| {
-                (0..n)
-                    .map(|row| ((row * 7 + column) % 101) as f64 / 3.0)
-                    .collect()
-            })
-            .collect();
-        for codec in codecs {
-            for group_rows in [700, 100_000] {
-                let path = folder.0.path().join("t.parquet");
-                let named = ["a", "b", "c", "d", "e"]
-                    .into_iter()
-                    .zip(columns.iter().map(|it| floats(it)));
-                let named = std::iter::once(("id", ids(n))).chain(named).collect();
-                write(&path, named, codec, group_rows);
-                let table = all(&path).unwrap();
-                assert_eq!(
-                    (table.n_rows(), table.ids[4999].as_str()),
-                    (n, "S4999"),
-                    "{codec:?}"
-                );
-                assert_eq!(
-                    table.read_columns(&[0, 1, 2, 3, 4]).unwrap(),
-                    columns,
-                    "{codec:?}"
-                );
-                assert_eq!(
-                    table.read_columns(&[3, 0, 3]).unwrap(),
-                    [3, 0, 3].map(|it| columns[it].clone())
-                );
-                for rows in [0..0, 0..1, 699..701, 1400..2100, 4990..5000] {
-                    let read = table.read_columns_of(&[4, 2], rows.clone()).unwrap();
-                    assert_eq!(read, [&columns[4][rows.clone()], &columns[2][rows]]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_id_type_becomes_text() {
-        let folder = Folder::new();
-        let small = ["7", "1234567", "-3", "0"];
-        let big: [u64; 4] = [7, 9_007_199_254_740_993, u64::MAX, 0];
-        let text_cases: Vec<ArrayRef> = vec![
-            array(StringArray::from(small.to_vec())),
-            array(LargeStringArray::from(small.to_vec())),
-            array(StringViewArray::from(small.to_vec())),
-            array(small.into_iter().collect::<DictionaryArray<Int32Type>>()),
-            array(Int32Array::from(vec![7, 1_234_567, -3, 0])),
-            array(Int64Array::from(vec![7, 1_234_567, -3, 0])),
-            array(Float64Array::from(vec![7.0, 1_234_567.0, -3.0, 0.0])),
-            array(Float32Array::from(vec![7.0, 1_234_567.0, -3.0, -0.0])),
-            array(DictionaryArray::<Int8Type>::new(
-                vec![1_i8, 3, 0, 2].into(),
-                Arc::new(Int64Array::from(vec![-3, 7, 0, 1_234_567])),
-            )),
-        ];
-        for ids in text_cases {
-            let kind = ids.data_type().clone();
-            let path = folder.table(vec![("x", floats(&[0.0; 4])), ("id", ids)]);
-            assert_eq!(
-                Table::open(&path, Some("id"), &[]).unwrap().ids,
-                small,
-                "{kind}"
-            );
-        }
-        let path = folder.table(vec![
-            ("id", array(UInt64Array::from(big.to_vec()))),
-            ("x", floats(&[0.0; 4])),
-        ]);
-        assert_eq!(all(&path).unwrap().ids, big.map(|id| id.to_string()));
-        let text = ["007", " 7", "é", "S1"];
-        let path = folder.table(vec![
-            ("id", array(StringArray::from(text.to_vec()))),
-            ("x", floats(&[0.0; 4])),
-        ]);
-        assert_eq!(all(&path).unwrap().ids, text);
-    }
-
-    #[test]
-    fn every_numeric_type_becomes_float64() {
-        let folder = Folder::new();
-        let halves = cast(&floats(&[0.5, -2.0, 0.0]), &DataType::Float16).unwrap();
-        let decimals = Decimal128Array::from(vec![Some(12_345), None, Some(-1)])
-            .with_precision_and_scale(9, 2)
-            .unwrap();
-        let dictionary = DictionaryArray::<Int8Type>::new(
-            vec![Some(1_i8), None, Some(0)].into(),
-            Arc::new(Float64Array::from(vec![2.5, -1.0])),
-        );
-        let path = folder.table(vec![
-            ("id", ids(3)),
-            (
-                "u8",
-                array(UInt8Array::from(vec![Some(255), None, Some(0)])),
-            ),
-            ("i64", array(Int64Array::from(vec![-5, 0, 1 << 53]))),
-            (
-                "f32",
-                array(Float32Array::from(vec![Some(0.1), Some(f32::NAN), None])),
-            ),
-            ("f64", floats(&[0.1, f64::NAN, f64::MAX])),
-            ("f16", halves),
-            (
-                "bool",
-                array(BooleanArray::from(vec![Some(true), Some(false), None])),
-            ),
-            ("decimal", array(decimals)),
-            ("dictionary", array(dictionary)),
-            ("null", array(NullArray::new(3))),
-        ]);
-        let table = all(&path).unwrap();
-        let nan = f64::NAN;
-        let expected = vec![
-            vec![255.0, nan, 0.0],
-            vec![-5.0, 0.0, 9_007_199_254_740_992.0],
-            vec![f64::from(0.1_f32), nan, nan],
-            vec![0.1, nan, f64::MAX],
-            vec![0.5, -2.0, 0.0],
-            vec![1.0, 0.0, nan],
-            vec![123.45, nan, -0.01],
-            vec![-1.0, nan, 2.5],
-            vec![nan; 3],
-        ];
-        let read = table.read_columns(&(0..9).collect::<Vec<_>>()).unwrap();
-        for ((name, read), expected) in table.columns.iter().zip(&read).zip(&expected) {
-            for (read, expected) in read.iter().zip(expected) {
-                assert!(
-                    read == expected || (read.is_nan() && expected.is_nan()),
-                    "{name}: {read} {expected}"
-                );
-            }
-        }
-        assert_eq!(read.len(), expected.len());
-    }
-
-    #[test]
-    fn threads_do_not_change_what_is_read() {
-        let folder = Folder::new();
-        let names: Vec<String> = (0..37).map(|column| format!("x{column}")).collect();
-        let mut columns = vec![("id", ids(100))];
-        columns.extend(names.iter().enumerate().map(|(column, name)| {
-            let values: Vec<f64> = (0..100).map(|row| (row * column) as f64 / 7.0).collect();
-            (name.as_str(), floats(&values))
-        }));
-        let table = all(&folder.table(columns)).unwrap();
-        let read = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            pool.install(|| {
-                bits(
-                    &table
-                        .read_columns(&(0..37).rev().collect::<Vec<_>>())
-                        .unwrap(),
-                )
-            })
-        };
-        assert_eq!(read(1), read(5));
-    }
-
-    #[test]
-    fn columns_are_selected_by_name_and_glob() {
-        let folder = Folder::new();
-        let x = || floats(&[0.0]);
-        let path = folder.table(vec![
-            ("prot_A", x()),
-            ("prot_B", x()),
-            ("id", ids(1)),
-            ("IL1/IL2", x()),
-            ("a[1]", x()),
-            ("__index_level_0__", x()),
-            ("note", ids(1)),
-        ]);
-        let select = |patterns: &[&str]| {
-            let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
-            Table::open(&path, Some("id"), &patterns).map(|table| table.columns)
-        };
-        assert_eq!(select(&["prot_*"]).unwrap(), ["prot_A", "prot_B"]);
-        assert_eq!(select(&["prot_B", "prot_?"]).unwrap(), ["prot_A", "prot_B"]);
-        assert_eq!(select(&["I*2", "a[1]"]).unwrap(), ["IL1/IL2", "a[1]"]);
-        assert_eq!(select(&["{prot_A,IL*}"]).unwrap(), ["prot_A", "IL1/IL2"]);
-        assert_eq!(
-            select(&["!note"]).unwrap(),
-            ["prot_A", "prot_B", "IL1/IL2", "a[1]"]
-        );
-        assert_eq!(
-            select(&["__index_level_0__"]).unwrap(),
-            ["__index_level_0__"]
-        );
-        assert_eq!(
-            select(&["prot_A", "gene_*", "id"]).unwrap_err().to_string(),
-            format!(
-                "no column of `{}` matches `gene_*`, `id`; its columns are `prot_A`, `prot_B`, `IL1/IL2`, `a[1]`, `note`",
-                path.display()
-            )
-        );
-
-        let names = ["prot_B", "a[1]", "prot_A"].map(str::to_owned);
-        let table = Table::open_named(&path, Some("id"), &names).unwrap();
-        assert_eq!(table.columns, names);
-        assert_eq!(table.find_columns(&names[1..]).unwrap(), [1, 2]);
-        let wanted = ["x1", "prot_A", "x2"].map(str::to_owned);
-        assert_eq!(
-            message(Table::open_named(&path, Some("id"), &wanted)),
-            format!("`{}` lacks 2 of 3 columns: `x1`, `x2`", path.display())
-        );
-    }
-
-    #[test]
-    fn wrong_id_columns_are_named_with_the_remedy() {
-        let folder = Folder::new();
-        let path = folder.table(vec![
-            ("P1", floats(&[3.0, 0.5])),
-            ("P2", floats(&[1.0, 2.0])),
-            ("eid", ids(2)),
-        ]);
-        let name = path.display();
-        assert_eq!(
-            message(all(&path)),
-            format!(
-                "column `P1` of `{name}` cannot hold sample ids (Float64, 0.5 in row 2); \
-                 name the id column with `--id-column`, its text columns are `eid`"
-            )
-        );
-        assert_eq!(
-            message(Table::open(&path, Some("iid"), &[])),
-            format!(
-                "`{name}` has no column `iid` for its sample ids; \
-                 pass one of its columns as `--id-column`: `P1`, `P2`, `eid`"
-            )
-        );
-        for (column, kind) in [
-            (array(BooleanArray::from(vec![true, false])), "Boolean"),
-            (
-                array(BinaryArray::from(vec![b"a".as_ref(), b"b"])),
-                "Binary",
-            ),
-        ] {
-            let path = folder.table(vec![("id", column), ("x", floats(&[1.0, 2.0]))]);
-            let expected = format!(
-                "column `id` of `{name}` cannot hold sample ids ({kind}); name the id column with `--id-column`"
-            );
-            assert_eq!(message(all(&path)), expected);
-        }
-    }
-
-    #[test]
-    fn missing_and_repeated_ids_are_counted() {
-        let folder = Folder::new();
-        let missing: [ArrayRef; 3] = [
-            array(StringArray::from(vec![
-                Some("a"),
-                Some("b"),
-                Some("c"),
-                None,
-                Some(""),
-            ])),
-            array(Int64Array::from(vec![
-                Some(1),
-                Some(2),
-                Some(3),
-                None,
-                None,
-            ])),
-            array(Float64Array::from(vec![
-                Some(1.0),
-                Some(2.0),
-                Some(3.0),
-                None,
-                Some(f64::NAN),
-            ])),
-        ];
-        for ids in missing {
-            let path = folder.table(vec![("id", ids), ("x", floats(&[0.0; 5]))]);
-            assert_eq!(
-                message(all(&path)),
-                format!(
-                    "2 sample ids of `{}` are missing in column `id`, the first in row 4; \
-                     remove these rows, or name another column with `--id-column`",
-                    path.display()
-                )
-            );
-        }
-        let repeated = [
-            "a", "b", "a", "c", "b", "b", "b", "d", "d", "e", "e", "f", "f", "g", "g",
-        ];
-        let ids = array(StringArray::from(repeated.to_vec()));
-        let path = folder.table(vec![("id", ids), ("x", floats(&[0.0; 15]))]);
-        assert_eq!(
-            message(all(&path)),
-            format!(
-                "6 sample ids of `{}` stand in more than one row in column `id`: `a` (rows 1, 3), \
-                 `b` (rows 2, 5, 6), `d` (rows 8, 9), `e` (rows 10, 11), `f` (rows 12, 13) and 1 more; \
-                 keep one row a sample, or name another column with `--id-column`",
-                path.display()
-            )
-        );
-    }
-
-    #[test]
-    fn wrong_types_are_reported_at_once() {
-        let folder = Folder::new();
-        let mut columns = vec![("id", ids(2)), ("x", floats(&[0.0; 2]))];
-        columns.extend(["t1", "t2", "t3", "t4", "t5", "t6", "t7"].map(|name| (name, ids(2))));
-        let path = folder.table(columns);
-        assert_eq!(
-            message(all(&path)),
-            format!(
-                "7 of 8 columns selected from `{}` are not numeric: `t1` (Utf8), `t2` (Utf8), `t3` (Utf8), \
-                 `t4` (Utf8), `t5` (Utf8) and 2 more; \
-                 select the numeric ones by name or glob, or rewrite them as numbers",
-                path.display()
-            )
-        );
-        let path = folder.table(vec![("id", ids(2))]);
-        let expected = format!(
-            "`{}` has no column beside its sample ids `id`",
-            path.display()
-        );
-        assert_eq!(message(all(&path)), expected);
-        let path = folder.table(vec![
-            ("id", ids(1)),
-            ("x", floats(&[0.0])),
-            ("x", floats(&[0.0])),
-        ]);
-        let expected = format!(
-            "`{}` has more than one column of the name `x`; rename them",
-            path.display()
-        );
-        assert_eq!(message(all(&path)), expected);
-    }
-
-    #[test]
-    fn infinite_values_are_named() {
-        let folder = Folder::new();
-        let inf = f64::INFINITY;
-        let path = folder.table(vec![
-            ("id", ids(4)),
-            ("x", floats(&[0.0, inf, -inf, 1.0])),
-            ("y", floats(&[0.0; 4])),
-            ("z", floats(&[inf; 4])),
-        ]);
-        let table = all(&path).unwrap();
-        assert_eq!(
-            table.read_columns(&[0, 1, 2]).unwrap_err().to_string(),
-            format!(
-                "6 values of `{}` are infinite: column `x` of sample `S1`, column `x` of sample `S2`, \
-                 column `z` of sample `S0`, column `z` of sample `S1`, column `z` of sample `S2` and 1 more; \
-                 replace them by numbers, or by null where missing",
-                path.display()
-            )
-        );
-        let error = table.read_columns_of(&[0], 2..4).unwrap_err().to_string();
-        assert!(
-            error.contains("1 values") && error.contains("column `x` of sample `S2`;"),
-            "{error}"
-        );
-        assert_eq!(table.read_columns(&[1]).unwrap(), [[0.0; 4]]);
-    }
-
-    #[test]
-    fn other_files_are_refused_by_name() {
-        let folder = Folder::new();
-        let path = folder.0.path().join("t.csv");
-        fs_err::write(&path, "id,x\nS1,0\n").unwrap();
-        let name = path.display();
-        let expected = r"(it starts with `id,x\nS1,`); write the table as Parquet";
-        assert_eq!(
-            message(all(&path)),
-            format!("`{name}` is not a Parquet file {expected}")
-        );
-        fs_err::write(&path, "").unwrap();
-        assert!(message(all(&path)).contains("(it starts with ``)"));
-
-        let whole =
-            fs_err::read(folder.table(vec![("id", ids(9)), ("x", floats(&[0.5; 9]))])).unwrap();
-        fs_err::write(&path, &whole[..whole.len() - 10]).unwrap();
-        let expected =
-            format!("`{name}` is damaged, incomplete, or of a Parquet kind that cannot be read");
-        assert_eq!(message(all(&path)), expected);
-
-        let error = all(&folder.0.path().join("absent.parquet")).unwrap_err();
-        assert!(
-            error.to_string().starts_with("could not read `")
-                && error.to_string().ends_with("absent.parquet`")
-        );
-        assert!(std::error::Error::source(&error).is_some());
-        assert!(message(all(folder.0.path())).starts_with("could not read `"));
-    }
-
-    #[test]
-    #[allow(clippy::print_stderr)]
-    fn mice_tables_open_where_they_are() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/mice");
-        if !folder.exists() {
-            eprintln!("skipped: no mice tables beside the workspace");
-            return;
-        }
-        let features = all(&folder.join("features.parquet")).unwrap();
-        let phenotypes = all(&folder.join("phenotypes.parquet")).unwrap();
-        assert!(features.n_rows() > 0 && !phenotypes.columns.is_empty());
-        let read = features
-            .read_columns(&(0..features.columns.len()).collect::<Vec<_>>())
-            .unwrap();
-        assert!(read.iter().all(|column| column.len() == features.n_rows()));
-    }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod text_tests;
