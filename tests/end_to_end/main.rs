@@ -5,6 +5,7 @@ mod any_bytes;
 mod damage;
 mod folders;
 mod foreign;
+mod inputs;
 mod interface;
 mod options;
 mod report;

@@ -1,23 +1,24 @@
 //! The tables of a run, opened, checked and joined by sample id, before any work starts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::covariates::Covariates;
+use ntkpipe_model::rank_normal::rank_normal;
 use ntkpipe_store::features::Samples;
 use ntkpipe_store::id_list::read_id_list;
-use ntkpipe_store::table::Table;
+use ntkpipe_store::table::{self, Columns, LongReading, Reading, Table, TableError};
 use serde_json::{Value, json};
 
+use crate::accounting::{Waterfall, file_record};
+use crate::covariates::{CovariateColumns, INTERCEPT};
 use crate::failure::input;
-use crate::options::{Missing, Options};
+use crate::id_match::IdMatch;
+use crate::options::{DropQc, Missing, Options};
 use crate::run_directory::{InputRecord, digest};
 use crate::settings::Settings;
-
-/// Name of the intercept among the covariates.
-pub const INTERCEPT: &str = "intercept";
 
 /// The tables and how their samples meet.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Inputs {
     pub destination: Vec<Option<usize>>,
     /// From rows read to samples used.
     pub accounting: Value,
+    /// What a person should know of the tables before the results are trusted.
+    pub warnings: Vec<String>,
     /// Row in the phenotype table of each kernel sample.
     phenotype_rows: Vec<usize>,
 }
@@ -43,45 +46,55 @@ pub struct Inputs {
 impl Inputs {
     /// Opens the three tables and joins them.
     pub fn open(options: &Options) -> anyhow::Result<Self> {
-        let need = |path: &Option<std::path::PathBuf>, what: &str| {
+        let need = |path: &Option<PathBuf>, what: &str| {
             path.clone().ok_or_else(|| {
                 input(
                     format!("no {what} given"),
-                    format!("pass `--{what} FILE.parquet`, or set `{what}` in ntkpipe.toml"),
+                    format!("pass `--{what} FILE`, or set `{what}` in ntkpipe.toml"),
                 )
             })
         };
-        let id = options.id_column.as_deref();
-        let none = Vec::new();
-        let globs = |g: &Option<Vec<String>>| g.clone().unwrap_or(none.clone());
-        let features = Table::open(
+        let features = Table::open_as(
             &need(&options.features, "features")?,
-            id,
-            &globs(&options.feature_columns),
+            &Reading {
+                columns: matching(&options.feature_columns),
+                ..reading(options)
+            },
         )?;
-        let phenotypes = Table::open(
+        let missing_values = options.missing_values.clone().unwrap_or_default();
+        let phenotypes = Table::open_as(
             &need(&options.phenotypes, "phenotypes")?,
-            id,
-            &globs(&options.phenotype_columns),
+            &Reading {
+                columns: matching(&options.phenotype_columns),
+                missing_values: missing_values.clone(),
+                ..reading(options)
+            },
         )?;
         let covariates = options
             .covariates
             .as_deref()
-            .map(|path| Table::open(path, id, &globs(&options.covariate_columns)))
+            .map(|path| {
+                let reading = Reading {
+                    columns: matching(&options.covariate_columns),
+                    text_columns: options.categorical_covariates.clone().unwrap_or_default(),
+                    missing_values,
+                    ..reading(options)
+                };
+                Table::open_as(path, &reading).map_err(explain_covariates)
+            })
             .transpose()?;
-        if let Some(name) = covariates
-            .as_ref()
-            .and_then(|c| c.columns.iter().find(|n| *n == INTERCEPT))
+        if let Some(table) = &covariates
+            && table.columns.iter().any(|name| name == INTERCEPT)
         {
             return Err(input(
                 format!(
-                    "covariate column `{name}` has the name of the intercept that is added: `{}`",
-                    display(options.covariates.as_deref())
+                    "covariate column `{INTERCEPT}` has the name of the intercept that is added: `{}`",
+                    table.path.display()
                 ),
                 "rename the column, or leave it out with `--covariate-columns`",
             ));
         }
-        let lists = |path: &Option<std::path::PathBuf>| -> anyhow::Result<Option<HashSet<String>>> {
+        let lists = |path: &Option<PathBuf>| -> anyhow::Result<Option<HashSet<String>>> {
             Ok(path
                 .as_deref()
                 .map(read_id_list)
@@ -99,49 +112,96 @@ impl Inputs {
         keep: Option<HashSet<String>>,
         remove: Option<HashSet<String>>,
     ) -> anyhow::Result<Self> {
-        let kept = |id: &String| {
-            keep.as_ref().is_none_or(|k| k.contains(id))
-                && remove.as_ref().is_none_or(|r| !r.contains(id))
-        };
         let phenotype_row: HashMap<&String, usize> = phenotypes
             .ids
             .iter()
             .enumerate()
+            .filter(|(_, id)| !phenotypes.is_withdrawn(id))
             .map(|(r, id)| (id, r))
             .collect();
         let covariate_ids: Option<HashSet<&String>> =
             covariates.as_ref().map(|c| c.ids.iter().collect());
-        let in_kernel = |id: &String| {
-            phenotype_row.contains_key(id) && covariate_ids.as_ref().is_none_or(|c| c.contains(id))
-        };
-        let rows: Vec<usize> = (0..features.n_rows())
-            .filter(|&r| kept(&features.ids[r]))
+        let mut fall = Waterfall::new("rows of the feature table", &features.ids);
+        fall.lose("withdrawn", |id| features.is_withdrawn(id));
+        if let Some(keep) = &keep {
+            fall.lose("not in the keep list", |id| !keep.contains(id));
+        }
+        if let Some(remove) = &remove {
+            fall.lose("in the remove list", |id| remove.contains(id));
+        }
+        let rows = fall.left().to_vec();
+        fall.lose("not in the phenotype table", |id| {
+            !phenotype_row.contains_key(id)
+        });
+        let n_with_phenotypes = fall.left().len();
+        if let Some(ids) = &covariate_ids {
+            fall.lose("not in the covariate table", |id| !ids.contains(id));
+        }
+        let kernel = fall.left().to_vec();
+        let other_tables = [Some(&phenotypes), covariates.as_ref()];
+        let matches: Vec<IdMatch> = other_tables
+            .into_iter()
+            .flatten()
+            .map(|table| IdMatch::new(&features, table))
             .collect();
-        let (kernel, others): (Vec<usize>, Vec<usize>) =
-            rows.iter().partition(|&&r| in_kernel(&features.ids[r]));
         if kernel.is_empty() {
-            return Err(no_shared_ids(
-                &features,
-                &phenotypes,
-                covariates.as_ref(),
-                rows.len(),
+            let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
+            return Err(input(
+                format!(
+                    "no sample is in all tables ({} feature rows kept): {}",
+                    rows.len(),
+                    described.join("\n")
+                ),
+                "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
             ));
         }
+        let in_kernel: HashSet<usize> = kernel.iter().copied().collect();
+        let others: Vec<usize> = rows
+            .iter()
+            .copied()
+            .filter(|row| !in_kernel.contains(row))
+            .collect();
         let mut destination = vec![None; features.n_rows()];
         let ordered: Vec<usize> = kernel.iter().chain(&others).copied().collect();
         for (to, &row) in ordered.iter().enumerate() {
             destination[row] = Some(to);
         }
+        let mut warnings: Vec<String> = matches
+            .iter()
+            .filter(|it| it.is_small())
+            .map(|it| format!("few samples meet: {}", it.describe()))
+            .collect();
+        let in_list = |list: &Option<HashSet<String>>| {
+            let count =
+                |ids: &HashSet<String>| features.ids.iter().filter(|id| ids.contains(*id)).count();
+            list.as_ref().map(count)
+        };
+        let tables = [
+            ("features", Some(&features)),
+            ("phenotypes", Some(&phenotypes)),
+            ("covariates", covariates.as_ref()),
+        ];
+        let files: Vec<Value> = tables
+            .into_iter()
+            .filter_map(|(name, table)| Some(file_record(name, table?)))
+            .collect();
+        for table in tables.into_iter().filter_map(|(_, table)| table) {
+            let of_table = table.origin.warnings.iter();
+            warnings.extend(of_table.map(|it| format!("`{}`: {it}", table.path.display())));
+        }
         let accounting = json!({
             "feature_rows": features.n_rows(),
             "phenotype_rows": phenotypes.n_rows(),
             "covariate_rows": covariates.as_ref().map(Table::n_rows),
-            "in_keep_list": keep.as_ref().map(|k| features.ids.iter().filter(|id| k.contains(*id)).count()),
-            "in_remove_list": remove.as_ref().map(|k| features.ids.iter().filter(|id| k.contains(*id)).count()),
+            "withdrawn": features.ids.iter().filter(|id| features.is_withdrawn(id)).count(),
+            "in_keep_list": in_list(&keep),
+            "in_remove_list": in_list(&remove),
             "feature_rows_kept": rows.len(),
-            "kept_with_phenotypes": rows.iter().filter(|&&r| phenotype_row.contains_key(&features.ids[r])).count(),
+            "kept_with_phenotypes": n_with_phenotypes,
             "kernel_samples": kernel.len(),
             "only_in_feature_table": others.len(),
+            "steps": fall.steps(),
+            "files": files,
         });
         Ok(Self {
             samples: Samples {
@@ -156,6 +216,7 @@ impl Inputs {
                 .collect(),
             destination,
             accounting,
+            warnings,
             features,
             phenotypes,
             covariates,
@@ -168,6 +229,7 @@ impl Inputs {
             ("features", &options.features),
             ("phenotypes", &options.phenotypes),
             ("covariates", &options.covariates),
+            ("protein_names", &options.protein_names),
             ("keep", &options.keep),
             ("remove", &options.remove),
         ]
@@ -177,22 +239,14 @@ impl Inputs {
         .collect()
     }
 
-    /// Names and values of the covariates for every row of the feature array, intercept first; NaN is missing or absent.
-    pub fn covariate_columns(
-        &self,
-        intercept: bool,
-    ) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
-        let (mut names, mut columns) = (Vec::new(), Vec::new());
-        if intercept {
-            names.push(INTERCEPT.to_owned());
-            columns.push(vec![1.0; self.samples.sample_id.len()]);
-        }
-        if let Some(table) = &self.covariates {
-            let (more, values) = aligned_covariates(table, &self.samples.sample_id)?;
-            names.extend(more);
-            columns.extend(values);
-        }
-        Ok((names, columns))
+    /// The covariates of every row of the feature array.
+    pub fn covariate_columns(&self, intercept: bool) -> anyhow::Result<CovariateColumns> {
+        CovariateColumns::new(
+            self.covariates.as_ref(),
+            &self.samples.sample_id,
+            self.n_kernel,
+            intercept,
+        )
     }
 
     /// Values of one block of phenotype columns on the kernel's samples; NaN is missing.
@@ -206,67 +260,38 @@ impl Inputs {
     }
 }
 
-/// All columns of a covariate table in the order of `ids`; NaN where an id is not in the table.
-pub fn aligned_covariates(
-    table: &Table,
-    ids: &[String],
-) -> anyhow::Result<(Vec<String>, Vec<Vec<f64>>)> {
-    let row: HashMap<&String, usize> = table
-        .ids
-        .iter()
-        .enumerate()
-        .map(|(r, id)| (id, r))
-        .collect();
-    let all: Vec<usize> = (0..table.columns.len()).collect();
-    let columns = table
-        .read_columns(&all)?
-        .into_iter()
-        .map(|values| {
-            ids.iter()
-                .map(|id| row.get(id).map_or(f64::NAN, |&r| values[r]))
-                .collect()
-        })
-        .collect();
-    Ok((table.columns.clone(), columns))
-}
-
-fn display(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |p| p.display().to_string())
-}
-
-fn no_shared_ids(
-    features: &Table,
-    phenotypes: &Table,
-    covariates: Option<&Table>,
-    kept: usize,
-) -> anyhow::Error {
-    let some = |table: &Table| {
-        let ids: Vec<String> = table
-            .ids
-            .iter()
-            .take(5)
-            .map(|id| format!("`{id}`"))
-            .collect();
-        format!(
-            "`{}` ({} rows, column `{}`): {}",
-            table.path.display(),
-            table.n_rows(),
-            table.id_column,
-            ids.join(", ")
-        )
-    };
-    let mut message = format!(
-        "no sample is in all tables ({kept} feature rows kept)\n  first ids of {}\n  first ids of {}",
-        some(features),
-        some(phenotypes)
-    );
-    if let Some(covariates) = covariates {
-        message.push_str(&format!("\n  first ids of {}", some(covariates)));
+/// How the options have every table read; columns and missing values are each table's own.
+pub fn reading(options: &Options) -> Reading {
+    Reading {
+        id_column: options.id_column.clone(),
+        long: LongReading {
+            value_column: options.npx_value.clone(),
+            drop_qc: match options.drop_qc {
+                None | Some(DropQc::Fail) => table::DropQc::Fail,
+                Some(DropQc::Warn) => table::DropQc::Warn,
+                Some(DropQc::None) => table::DropQc::None,
+            },
+            instance: options.instance.unwrap_or(0),
+            protein_names: options.protein_names.clone(),
+        },
+        folder: options.scratch.clone().filter(|folder| folder.is_dir()),
+        ..Reading::default()
     }
-    input(
-        message,
-        "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
-    )
+}
+
+fn matching(patterns: &Option<Vec<String>>) -> Columns {
+    Columns::Matching(patterns.clone().unwrap_or_default())
+}
+
+/// Says what can be done about covariates that are no numbers.
+fn explain_covariates(error: TableError) -> anyhow::Error {
+    match error {
+        TableError::NotNumeric { .. } | TableError::NotNumbers { .. } => input(
+            format!("covariates: {error}"),
+            "name those that are categories in `--categorical-covariates`, or choose the others with `--covariate-columns`",
+        ),
+        other => other.into(),
+    }
 }
 
 /// A phenotype made ready for the analysis, with the way back to its own units.
@@ -280,6 +305,46 @@ pub struct Prepared {
     pub sd: f64,
     /// Kernel samples without a value.
     pub n_missing: usize,
+    /// Samples used whose value is imputed.
+    pub n_imputed: usize,
+    /// Cases and controls of a binary phenotype among the samples used.
+    pub cases: Option<[usize; 2]>,
+}
+
+impl Prepared {
+    /// Whether there are fewer cases, or fewer controls, than are asked for.
+    pub fn is_rare(&self, settings: &Settings) -> bool {
+        self.cases
+            .is_some_and(|it| it.iter().min() < Some(&settings.min_cases))
+    }
+}
+
+/// Cases (1) and controls (0), when both are there and nothing else.
+fn cases(seen: impl Iterator<Item = f64>) -> Option<[usize; 2]> {
+    let mut counts = [0, 0];
+    for value in seen {
+        match value {
+            1.0 => counts[0] += 1,
+            0.0 => counts[1] += 1,
+            _ => return None,
+        }
+    }
+    (!counts.contains(&0)).then_some(counts)
+}
+
+/// Makes controls and cases of 1 and 2, and missing of 0, where a phenotype has 2 and no other values.
+fn recode_one_two(values: &mut [f64]) {
+    let has = |wanted: f64| values.contains(&wanted);
+    let is_coded = |value: &f64| value.is_nan() || [0.0, 1.0, 2.0].contains(value);
+    if !has(2.0) || !values.iter().all(is_coded) {
+        return;
+    }
+    for value in values {
+        *value = match *value {
+            0.0 => f64::NAN,
+            coded => coded - 1.0,
+        };
+    }
 }
 
 /// Samples that any phenotype may use: complete covariates, and with `--missing complete` a value of every phenotype.
@@ -313,19 +378,31 @@ pub fn base_mask(
 
 /// Masks, standardises and, if asked for, imputes one phenotype.
 pub fn prepare(
-    values: Vec<f64>,
+    mut values: Vec<f64>,
     base: &[bool],
     covariates: &Covariates,
     columns: &[Vec<f64>],
     settings: &Settings,
 ) -> anyhow::Result<Prepared> {
+    if settings.one_two {
+        recode_one_two(&mut values);
+    }
     let observed: Vec<bool> = values
         .iter()
         .zip(base)
         .map(|(v, &b)| b && v.is_finite())
         .collect();
     let n_missing = values.iter().filter(|v| !v.is_finite()).count();
-    let count = observed.iter().filter(|&&o| o).count().max(1) as f64;
+    let n_observed = observed.iter().filter(|&&o| o).count();
+    let count = n_observed.max(1) as f64;
+    let in_use = values.iter().zip(&observed).filter(|(_, o)| **o);
+    let cases = cases(in_use.map(|(v, _)| *v));
+    if settings.rint_phenotypes {
+        for (value, _) in values.iter_mut().zip(&observed).filter(|(_, o)| !**o) {
+            *value = f64::NAN;
+        }
+        rank_normal(&mut values);
+    }
     let seen = || {
         values
             .iter()
@@ -369,6 +446,7 @@ pub fn prepare(
         }
         mask = base.to_vec();
     }
+    let n_imputed = mask.iter().filter(|&&m| m).count() - n_observed;
     Ok(Prepared {
         phenotype: Phenotype {
             mask,
@@ -377,6 +455,8 @@ pub fn prepare(
         mean,
         sd,
         n_missing,
+        n_imputed,
+        cases,
     })
 }
 

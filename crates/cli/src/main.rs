@@ -1,8 +1,11 @@
 //! The `ntkpipe` command: arguments → plan → stages.
 
+mod accounting;
 mod args;
+mod covariates;
 mod failure;
 mod fit_journal;
+mod id_match;
 mod inputs;
 mod lock;
 mod log;

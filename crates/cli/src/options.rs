@@ -30,6 +30,30 @@ pub enum Missing {
     Impute,
 }
 
+/// What is put on the normal quantiles of its ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Rint {
+    /// The observed values of each phenotype
+    Phenotypes,
+    /// The observed values of each feature
+    Features,
+    /// Both
+    Both,
+}
+
+/// Values of an Olink NPX file dropped for the quality control of their sample or assay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DropQc {
+    /// Those that failed
+    Fail,
+    /// Those that failed or have a warning
+    Warn,
+    /// None
+    None,
+}
+
 /// Form of `run.log` and of the log on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -94,19 +118,19 @@ impl From<Bytes> for String {
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
-    /// Features: Parquet, a row a sample
+    /// Features: Parquet, CSV, TSV or FID IID text, a row a sample; or long: Olink NPX, or UK Biobank's eid, protein_id, result
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
-    /// Phenotypes: Parquet, a row a sample, a numeric column a phenotype
+    /// Phenotypes: Parquet, CSV, TSV or FID IID text, gzipped or not; a row a sample, a numeric column a phenotype
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phenotypes: Option<PathBuf>,
-    /// Covariates: Parquet, a row a sample, numeric columns
+    /// Covariates: a file as for the phenotypes
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covariates: Option<PathBuf>,
-    /// Sample id column of every table [default: the first column]
+    /// Sample id column of every table [default: IID, else eid, else the first column]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
@@ -137,6 +161,41 @@ pub struct Options {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covariate_columns: Option<Vec<String>>,
+    /// Covariates that are categories, of text or whole numbers: names and globs; a column of 0 and 1 for each level but the most frequent
+    #[arg(
+        long,
+        value_name = "GLOB",
+        value_delimiter = ',',
+        help_heading = "Input"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub categorical_covariates: Option<Vec<String>>,
+    /// What means missing in phenotypes and covariates, besides nothing, `.`, NA, N/A, #N/A, NaN and null; for example -9
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Input"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_values: Option<Vec<String>>,
+    /// Column of the values of an Olink NPX file [default: NPX]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub npx_value: Option<String>,
+    /// Values of an Olink NPX file to drop for their sample's or assay's quality control [default: fail]
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_qc: Option<DropQc>,
+    /// Instance (visit) of UK Biobank's long table to use [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
+    /// Names of the proteins of UK Biobank's long table: coding143.tsv
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protein_names: Option<PathBuf>,
     /// Keep only these samples: ids, one a line (or `FID IID`)
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +243,18 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_phenotypes: Option<bool>,
+    /// Put phenotypes (or features, or both) on the normal quantiles of their ranks first [with no value: phenotypes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "phenotypes", value_name = "WHAT", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rint: Option<Rint>,
+    /// Phenotypes of 1 and 2 are controls and cases, 0 missing, as PLINK writes them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_two: Option<bool>,
+    /// Do not analyse a binary phenotype with fewer cases, or fewer controls, than this [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_cases: Option<usize>,
     /// Level of the score test that decides whether a phenotype is trained [default: 0.05]
     #[arg(long, value_name = "P", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,8 +300,9 @@ impl Options {
     /// What is set here, and where nothing is, what is set in `other`.
     pub fn or(self, other: Self) -> Self {
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
-            covariate_columns, keep, remove, out, scratch, activation, depth, weight_variance, bias_variance,
-            no_intercept, raw_features, raw_phenotypes, alpha, no_gate, missing, learning_rate, seed, threads,
+            covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
+            remove, out, scratch, activation, depth, weight_variance, bias_variance,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, learning_rate, seed, threads,
             memory, tile)
     }
 
@@ -265,6 +337,7 @@ impl Options {
             &mut self.features,
             &mut self.phenotypes,
             &mut self.covariates,
+            &mut self.protein_names,
             &mut self.keep,
             &mut self.remove,
             &mut self.out,

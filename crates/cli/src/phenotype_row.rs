@@ -32,11 +32,13 @@ pub enum Status {
     Constant,
     /// Too few samples for the covariates.
     TooFewSamples,
+    /// A binary phenotype with fewer cases, or controls, than `--min-cases` asks for.
+    TooFewCases,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::NotWarranted,
         Self::AtZero,
@@ -44,6 +46,7 @@ impl Status {
         Self::NotConverged,
         Self::Constant,
         Self::TooFewSamples,
+        Self::TooFewCases,
     ];
 
     /// As the tables spell it.
@@ -56,6 +59,7 @@ impl Status {
             Self::NotConverged => "not_converged",
             Self::Constant => "constant",
             Self::TooFewSamples => "too_few_samples",
+            Self::TooFewCases => "too_few_cases",
         }
     }
 
@@ -80,6 +84,9 @@ impl Status {
             }
             Self::TooFewSamples => {
                 "Too few samples are observed for the covariates: not tested, not trained, not predicted."
+            }
+            Self::TooFewCases => {
+                "A binary phenotype with fewer cases, or fewer controls, than --min-cases: not tested, not trained, not predicted."
             }
         }
     }
@@ -187,6 +194,17 @@ impl PhenotypeRow {
             row.reml_ratio = finite(reml.ratio);
         }
         row
+    }
+
+    /// Of a binary phenotype that is not analysed for its few cases, or few controls.
+    pub fn too_few_cases(phenotype: &str, n_samples: usize, n_missing: usize) -> Self {
+        Self {
+            phenotype: phenotype.to_owned(),
+            status: Status::TooFewCases,
+            n_samples: n_samples as i64,
+            n_missing: n_missing as i64,
+            ..Self::default()
+        }
     }
 
     /// Whether the phenotype has been tested.

@@ -9,7 +9,7 @@ use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
 use crate::args::{Cli, Command, InitArgs, PredictArgs, RunArgs, SimulateArgs, StatusArgs};
 use crate::failure::{self, input};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, reading};
 use crate::log;
 use crate::machine::Machine;
 use crate::manual;
@@ -128,11 +128,8 @@ fn run(
     let settings = Settings::new(&options)?;
     if args.dry_run {
         let inputs = Inputs::open(&options)?;
-        let (_, columns) = inputs.covariate_columns(settings.intercept)?;
-        let on_kernel: Vec<Vec<f64>> = columns
-            .iter()
-            .map(|c| c[..inputs.n_kernel].to_vec())
-            .collect();
+        let columns = inputs.covariate_columns(settings.intercept)?;
+        let on_kernel = columns.first(inputs.n_kernel);
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
         let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
         let masks = own_masks(&inputs, &base)?;
@@ -150,7 +147,9 @@ fn run(
         env!("CARGO_PKG_VERSION"),
         serde_json::to_string(&options)?
     );
-    tracing::info!("samples: {}", inputs.accounting);
+    for warning in &inputs.warnings {
+        tracing::warn!("{warning}");
+    }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(&options)?;
     directory.record.samples = inputs.accounting.clone();
@@ -160,6 +159,7 @@ fn run(
     directory.record.options = options.clone();
     directory.save()?;
     let mut context = Context::new(settings, inputs, stamps, directory)?;
+    context.account()?;
     let used = context.base.iter().filter(|&&b| b).count();
     if used == 0 {
         return Err(input(
@@ -275,15 +275,11 @@ fn predict_with(
     set_threads(options.threads)?;
     log::start(None, quiet, format)?;
     let need = |value: Option<PathBuf>, flag: &str, what: &str| {
-        value.ok_or_else(|| {
-            input(
-                format!("no {what} given"),
-                format!("pass `{flag} FILE.parquet`"),
-            )
-        })
+        value.ok_or_else(|| input(format!("no {what} given"), format!("pass `{flag} FILE`")))
     };
     let remedy = "take the folder from its run directory again; where the file is damaged there as well, delete it and give `ntkpipe run --out DIR` of that directory";
     let damaged = model.clone();
+    let reading = reading(&options);
     predict_new(&NewSamples {
         model,
         features: need(
@@ -292,7 +288,8 @@ fn predict_with(
             "features of the new samples",
         )?,
         covariates: options.covariates,
-        id_column: options.id_column,
+        missing_values: options.missing_values.unwrap_or_default(),
+        reading,
         out: need(options.out, "--out", "table to write")?,
     })
     .map_err(|error| failure::with_remedy(error, &damaged, remedy))

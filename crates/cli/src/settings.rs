@@ -7,7 +7,7 @@ use ntkpipe_model::kernel::infinite;
 use serde::Serialize;
 
 use crate::failure::input;
-use crate::options::{Activation, Missing, Options};
+use crate::options::{Activation, Missing, Options, Rint};
 
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
@@ -59,6 +59,14 @@ pub struct Settings {
     pub standardise_features: bool,
     /// Whether phenotypes are standardised.
     pub standardise_phenotypes: bool,
+    /// Whether features are put on the normal quantiles of their ranks.
+    pub rint_features: bool,
+    /// Whether phenotypes are.
+    pub rint_phenotypes: bool,
+    /// Whether phenotypes of 1 and 2 are controls and cases.
+    pub one_two: bool,
+    /// Fewest cases, and controls, of a binary phenotype that is analysed.
+    pub min_cases: usize,
     /// What is done about missing phenotype values.
     pub missing: Missing,
     /// Learning rate of the training that is planned.
@@ -131,6 +139,10 @@ impl Settings {
             intercept: !options.no_intercept.unwrap_or(false),
             standardise_features: !options.raw_features.unwrap_or(false),
             standardise_phenotypes: !options.raw_phenotypes.unwrap_or(false),
+            rint_features: matches!(options.rint, Some(Rint::Features | Rint::Both)),
+            rint_phenotypes: matches!(options.rint, Some(Rint::Phenotypes | Rint::Both)),
+            one_two: options.one_two.unwrap_or(false),
+            min_cases: options.min_cases.unwrap_or(0),
             missing: options.missing.unwrap_or(Missing::Exact),
             learning_rate: options.learning_rate,
             analysis: AnalysisOptions {

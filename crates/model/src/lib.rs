@@ -26,5 +26,6 @@ pub mod low_rank;
 pub mod measure;
 pub mod operator;
 pub mod quadratic_form;
+pub mod rank_normal;
 pub mod score_test;
 pub mod stopping_time;

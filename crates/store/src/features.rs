@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ntkpipe_model::rank_normal::rank_normal;
 use rayon::prelude::*;
 
 use crate::atomic::{AtomicError, AtomicFolder};
@@ -160,7 +161,8 @@ impl Ingested {
 /// Takes the features of `table` in: writes `features.zarr` and `features.parquet` into `folder`.
 ///
 /// `destination` gives for each row of the table its row in the array, `None` for a row that is dropped; the kept
-/// ones must fill the `n_rows` rows once each. With `standardise`, a feature's observed values become
+/// ones must fill the `n_rows` rows once each. With `form.rint`, a feature's observed values of the kept rows are first replaced by the
+/// normal quantiles of their ranks ([`rank_normal`]). With `form.standardise`, a feature's observed values become
 /// (x - mean) / sd with mean and population sd over the kept rows, and constant and all-missing features are
 /// dropped; without it every feature is kept as it is. Missing values become 0 either way.
 ///
@@ -171,8 +173,8 @@ impl Ingested {
 /// `progress` is called with the columns done and all columns. Sums run in the order of the array's rows, so the
 /// result does not depend on the number of threads or the order of the table.
 ///
-/// Cost: one pass over the selected columns. Memory: about 128 MiB for columns read and as much again for one of
-/// them in kernel order, and n_rows x 256 numbers on their way to the array.
+/// Cost: one pass over the selected columns. Memory: about 128 MiB (512 MiB of a long table) for columns read and as much again
+/// for one of them in kernel order, and n_rows x 256 numbers on their way to the array.
 ///
 /// # Errors
 /// `NoSamples`, `Destination`, `NoFeatures`, `TooLarge`; `Table`, among them infinite values; `Zarr`, `Results`, `Write`.
@@ -180,16 +182,25 @@ pub fn ingest(
     table: &Table,
     destination: &[Option<usize>],
     n_rows: usize,
-    standardise: bool,
+    form: FeatureForm,
     folder: &Path,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Ingested, FeaturesError> {
     let source = source_rows(table, destination, n_rows)?;
     if table.columns.len() <= MOST_FLOAT64 {
-        ingest_as::<f64>(table, &source, standardise, folder, progress)
+        ingest_as::<f64>(table, &source, form, folder, progress)
     } else {
-        ingest_as::<f32>(table, &source, standardise, folder, progress)
+        ingest_as::<f32>(table, &source, form, folder, progress)
     }
+}
+
+/// What is done to a feature's values on their way into the array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeatureForm {
+    /// Replaced by the normal quantiles of their ranks, before all else.
+    pub rint: bool,
+    /// Brought to mean 0 and standard deviation 1.
+    pub standardise: bool,
 }
 
 /// Inverts `destination`: for each row of the array, the row of the table.
@@ -260,9 +271,13 @@ fn prepare<T: Stored>(
     name: &str,
     column: &[f64],
     source: &[usize],
-    standardise: bool,
+    form: FeatureForm,
 ) -> Option<Prepared<T>> {
-    let values: Vec<f64> = source.iter().map(|&row| column[row]).collect();
+    let standardise = form.standardise;
+    let mut values: Vec<f64> = source.iter().map(|&row| column[row]).collect();
+    if form.rint {
+        rank_normal(&mut values);
+    }
     let moments = Moments::of(&values);
     let reason = match &moments {
         None => Some(DropReason::AllMissing),
@@ -348,13 +363,14 @@ impl Moments {
 fn ingest_as<T: Stored>(
     table: &Table,
     source: &[usize],
-    standardise: bool,
+    form: FeatureForm,
     folder: &Path,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Ingested, FeaturesError> {
     let n_rows = source.len();
+    let standardise = form.standardise;
     let n_selected = table.columns.len();
-    let block = (READ_BYTES / (8 * table.n_rows())).clamp(1, 2048);
+    let block = table.columns_at_once((READ_BYTES / (8 * table.n_rows())).clamp(1, 2048));
     let new = AtomicFolder::create(&folder.join(ARRAY))?;
     // How many features are kept shows at the end, so the chunks come first and `zarr.json` last: a chunk does
     // not depend on the width of its array, so they are written through one as wide as it can get.
@@ -380,7 +396,7 @@ fn ingest_as<T: Stored>(
             .zip(read)
             .map(|(&column, values)| {
                 let name = &table.columns[column];
-                prepare(name, &values, source, standardise).ok_or_else(|| FeaturesError::TooLarge {
+                prepare(name, &values, source, form).ok_or_else(|| FeaturesError::TooLarge {
                     path: table.path.clone(),
                     feature: name.clone(),
                     data_type: T::DATA_TYPE,
@@ -564,6 +580,7 @@ impl FeatureArray {
 mod tests {
     use super::*;
     use crate::results::read_table;
+    use crate::table::Reading;
     use crate::table::tests::write;
     use arrow::array::{ArrayRef, Float64Array, StringArray};
     use parquet::basic::Compression;
@@ -572,6 +589,15 @@ mod tests {
     use std::sync::Arc;
 
     type Named = Vec<(String, Vec<f64>)>;
+
+    const SCALED: FeatureForm = FeatureForm {
+        rint: false,
+        standardise: true,
+    };
+    const RAW: FeatureForm = FeatureForm {
+        rint: false,
+        standardise: false,
+    };
 
     fn table(folder: &Path, columns: &Named) -> Table {
         let path = folder.join("in.parquet");
@@ -630,7 +656,7 @@ mod tests {
         let calls = RefCell::new(Vec::new());
         let progress = |done, total| calls.borrow_mut().push((done, total));
         let out = folder.path().join("run");
-        let ingested = ingest(&table, &destination, 5, true, &out, &progress).unwrap();
+        let ingested = ingest(&table, &destination, 5, SCALED, &out, &progress).unwrap();
         assert_eq!(calls.into_inner(), [(0, 5), (5, 5)]);
         assert_eq!(
             (
@@ -711,7 +737,7 @@ mod tests {
             ("none".to_owned(), vec![f64::NAN; 3]),
         ];
         let table = table(folder.path(), &columns);
-        let ingested = ingest(&table, &identity(3), 3, false, folder.path(), &quiet).unwrap();
+        let ingested = ingest(&table, &identity(3), 3, RAW, folder.path(), &quiet).unwrap();
         let values = FeatureArray::open(folder.path())
             .unwrap()
             .read_rows_f64(0..3)
@@ -753,7 +779,7 @@ mod tests {
                 .unwrap();
             // Twice: the second replaces the first.
             for _ in 0..2 {
-                pool.install(|| ingest(&table, &identity(n), n, true, &out, &|_, _| ()))
+                pool.install(|| ingest(&table, &identity(n), n, SCALED, &out, &|_, _| ()))
                     .unwrap();
             }
             assert_eq!(fs_err::read_dir(&out).unwrap().count(), 2);
@@ -799,6 +825,34 @@ mod tests {
     }
 
     #[test]
+    fn ranks_of_the_kept_rows_take_the_place_of_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let columns = vec![
+            ("a".to_owned(), vec![1.0, 2.0, f64::NAN, 300.0, 9.0]),
+            ("b".to_owned(), vec![5.0, 6.0, 5.0, 5.0, 9.0]),
+        ];
+        let table = table(folder.path(), &columns);
+        let destination = [Some(0), Some(1), Some(2), Some(3), None];
+        let form = FeatureForm {
+            rint: true,
+            ..SCALED
+        };
+        ingest(&table, &destination, 4, form, folder.path(), &quiet).unwrap();
+        let read = FeatureArray::open(folder.path())
+            .unwrap()
+            .read_rows_f64(0..4)
+            .unwrap();
+        // Three ranks evenly about the middle one, and the missing value at their mean.
+        assert!((read[0] + 1.5_f64.sqrt()).abs() < 1e-12, "{read:?}");
+        assert!(read[2].abs() < 1e-12 && read[4] == 0.0, "{read:?}");
+        assert!((read[6] - 1.5_f64.sqrt()).abs() < 1e-12, "{read:?}");
+        assert!(
+            read[1] == read[5] && read[5] == read[7] && read[3] > 1.7,
+            "{read:?}"
+        );
+    }
+
+    #[test]
     fn new_samples_are_scaled_as_the_training_samples() {
         let folder = tempfile::tempdir().unwrap();
         let training = vec![
@@ -806,7 +860,7 @@ mod tests {
             ("b".to_owned(), vec![0.0, 4.0]),
         ];
         let train = table(folder.path(), &training);
-        let scaling = ingest(&train, &identity(2), 2, true, folder.path(), &quiet)
+        let scaling = ingest(&train, &identity(2), 2, SCALED, folder.path(), &quiet)
             .unwrap()
             .scaling;
         let file = folder.path().join("scaling.parquet");
@@ -821,7 +875,7 @@ mod tests {
         let new = table(folder.path(), &new);
         let expected = [0.0, 0.0, 2.0, 0.0, 0.0, 2.0];
         assert_eq!(standardise_rows(&new, &scaling, 0..3).unwrap(), expected);
-        let opened = scaling.open_table(&new.path, None).unwrap();
+        let opened = scaling.open_table(&new.path, &Reading::default()).unwrap();
         assert_eq!(opened.columns, ["a", "b"]);
         assert_eq!(
             standardise_rows(&opened, &scaling, 1..3).unwrap(),
@@ -847,7 +901,7 @@ mod tests {
         );
         assert_eq!(
             scaling
-                .open_table(&lacking.path, None)
+                .open_table(&lacking.path, &Reading::default())
                 .unwrap_err()
                 .to_string(),
             expected
@@ -865,7 +919,7 @@ mod tests {
         let table = table(input.path(), &columns);
         let name = table.path.display();
         let message = |destination: &[Option<usize>], n_rows: usize| {
-            ingest(&table, destination, n_rows, true, folder.path(), &quiet)
+            ingest(&table, destination, n_rows, SCALED, folder.path(), &quiet)
                 .unwrap_err()
                 .to_string()
         };
@@ -894,7 +948,7 @@ mod tests {
             .map(|column| (format!("f{column}"), vec![1e300, 2.0]))
             .collect();
         let wide = self::table(input.path(), &wide);
-        let error = ingest(&wide, &identity(2), 2, false, folder.path(), &quiet)
+        let error = ingest(&wide, &identity(2), 2, RAW, folder.path(), &quiet)
             .unwrap_err()
             .to_string();
         assert!(

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
-use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::atomic::{AtomicError, AtomicFile};
-use crate::table::{TableError, n_rows, read_batches, read_metadata};
+use crate::table::{Parquet, TableError, decode};
 
 /// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
 const GROUP_BYTES: usize = 64 << 20;
@@ -286,17 +285,13 @@ pub fn write_tsv(path: &Path, columns: &[(String, Column)]) -> Result<(), Result
 /// # Errors
 /// `Read`; `ColumnType`.
 pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
-    let metadata = read_metadata(path)?;
-    let schema = metadata.schema().clone();
-    let decode = |source: ArrowError| TableError::Decode {
-        path: path.to_path_buf(),
-        source,
-    };
+    let parquet = Parquet::open(path)?;
+    let schema = parquet.schema().clone();
     let all: Vec<usize> = (0..schema.fields().len()).collect();
-    let batches: Vec<RecordBatch> = read_batches(path, &metadata, &all, 0..n_rows(&metadata))?
-        .collect::<Result<_, _>>()
-        .map_err(decode)?;
-    let batch = concat_batches(&schema, &batches).map_err(decode)?;
+    let batches: Vec<RecordBatch> = parquet
+        .batches(&all, 0..parquet.n_rows())?
+        .collect::<Result<_, _>>()?;
+    let batch = concat_batches(&schema, &batches).map_err(decode(path))?;
     let read =
         |(field, array): (&Arc<Field>, &ArrayRef)| -> Result<(String, Column), ResultsError> {
             let values = match field.data_type() {
@@ -321,7 +316,7 @@ pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
                 safe: false,
                 ..CastOptions::default()
             };
-            let array = cast_with_options(array, &to, &options).map_err(decode)?;
+            let array = cast_with_options(array, &to, &options).map_err(decode(path))?;
             let column = match to {
                 DataType::Utf8 if array.null_count() == 0 => Column::Text(
                     array
@@ -665,15 +660,7 @@ mod tests {
                 .unwrap();
         }
         writer.finish().unwrap();
-        let metadata = read_metadata(&path).unwrap();
-        assert_eq!(metadata.metadata().num_row_groups(), 2);
-        let rows: Vec<i64> = metadata
-            .metadata()
-            .row_groups()
-            .iter()
-            .map(|group| group.num_rows())
-            .collect();
-        assert_eq!(rows, [1024, 476]);
+        assert_eq!(Parquet::open(&path).unwrap().group_rows(), [1024, 476]);
     }
 
     #[test]

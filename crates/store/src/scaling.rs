@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::results::{Column, Columns, ResultsError, write_table};
-use crate::table::{Table, TableError};
+use crate::results::{self, Column, ResultsError, write_table};
+use crate::table::{Columns, Reading, Table, TableError};
 
 /// Bytes of float64 columns read from a table at once.
 pub(crate) const READ_BYTES: usize = 128 << 20;
@@ -70,7 +70,7 @@ impl FeatureScaling {
     /// # Errors
     /// `Results`.
     pub fn from_features(path: &Path, standardised: bool) -> Result<Self, ScalingError> {
-        let mut columns = Columns::read(path)?;
+        let mut columns = results::Columns::read(path)?;
         let (names, kept) = (columns.text("feature")?, columns.bool("kept")?);
         let (mean, sd) = (columns.float("mean")?, columns.float("sd")?);
         let mut scaling = Self::default();
@@ -107,7 +107,7 @@ impl FeatureScaling {
     /// # Errors
     /// `Results`.
     pub fn read(path: &Path) -> Result<Self, ScalingError> {
-        let mut columns = Columns::read(path)?;
+        let mut columns = results::Columns::read(path)?;
         let (names, mean, sd) = (
             columns.text("feature")?,
             columns.float("mean")?,
@@ -116,12 +116,16 @@ impl FeatureScaling {
         Ok(Self { names, mean, sd })
     }
 
-    /// Opens a table of new features with exactly these features selected; its other columns are not looked at.
+    /// Opens a table of new features with exactly these features selected, whatever columns `reading` asks for.
     ///
     /// # Errors
-    /// `MissingFeatures`; `Table` for all else that [`Table::open`] refuses.
-    pub fn open_table(&self, path: &Path, id_column: Option<&str>) -> Result<Table, ScalingError> {
-        Table::open_named(path, id_column, &self.names).map_err(missing_features)
+    /// `MissingFeatures`; `Table` for all else that [`Table::open_as`] refuses.
+    pub fn open_table(&self, path: &Path, reading: &Reading) -> Result<Table, ScalingError> {
+        let reading = Reading {
+            columns: Columns::Named(self.names.clone()),
+            ..reading.clone()
+        };
+        Table::open_as(path, &reading).map_err(missing_features)
     }
 
     /// Finds the features among the columns selected from `table`.

@@ -41,6 +41,7 @@ struct Walk<'c> {
 /// What is known of a phenotype besides its values.
 #[derive(Clone, Copy)]
 struct Known {
+    n_samples: usize,
     n_missing: usize,
     sd: f64,
 }
@@ -57,11 +58,11 @@ impl Walk<'_> {
     }
 
     /// Analyses the phenotype columns; as many are under way at once as fit the memory, and one that is done makes room for the
-    /// next. Each result is handed on as it comes.
+    /// next. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
     fn run(
         &self,
         columns: &[usize],
-        mut take: impl FnMut(usize, Known, Analysis) -> anyhow::Result<()>,
+        mut take: impl FnMut(usize, Known, Option<Analysis>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let context = self.context;
         let (n, budget) = (context.inputs.n_kernel, self.budget());
@@ -79,14 +80,32 @@ impl Walk<'_> {
                     && let Some(block) = blocks.next()
                 {
                     for (&column, prepared) in block.iter().zip(self.prepare(block)?) {
+                        let is_rare = prepared.is_rare(&context.settings);
                         let Prepared {
                             phenotype,
                             n_missing,
                             sd,
                             ..
                         } = prepared;
-                        known.insert(column, Known { n_missing, sd });
-                        waiting.push_back((column, phenotype));
+                        let n_samples = phenotype.mask.iter().filter(|&&m| m).count();
+                        known.insert(
+                            column,
+                            Known {
+                                n_samples,
+                                n_missing,
+                                sd,
+                            },
+                        );
+                        if is_rare {
+                            take(column, known[&column], None)?;
+                            done += 1;
+                        } else {
+                            waiting.push_back((column, phenotype));
+                        }
+                    }
+                    // None of the block may have had to wait.
+                    if waiting.is_empty() {
+                        continue;
                     }
                 }
                 let Some((_, phenotype)) = waiting.front() else {
@@ -114,7 +133,7 @@ impl Walk<'_> {
             done += finished.len();
             bar.set(done, columns.len());
             for (column, analysis) in finished {
-                take(column, known[&column], analysis)?;
+                take(column, known[&column], Some(analysis))?;
             }
         }
     }
@@ -126,9 +145,22 @@ impl Walk<'_> {
             block,
             &context.base,
             &context.covariates,
-            &context.covariate_columns,
+            &context.covariate_columns.values,
             &context.settings,
         )
+    }
+}
+
+/// The row of a phenotype, analysed or not.
+fn row_of(
+    name: &str,
+    known: Known,
+    analysis: Option<&Analysis>,
+    rate: Option<f64>,
+) -> PhenotypeRow {
+    match analysis {
+        Some(analysis) => PhenotypeRow::new(name, analysis, known.n_missing, known.sd, rate),
+        None => PhenotypeRow::too_few_cases(name, known.n_samples, known.n_missing),
     }
 }
 
@@ -156,7 +188,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             |column, known, analysis| {
                 rows.insert(
                     column,
-                    PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, None),
+                    row_of(&names[column], known, analysis.as_ref(), None),
                 );
                 Ok(())
             },
@@ -280,7 +312,15 @@ fn fit_all(
     };
     walk.run(&columns, |column, known, analysis| {
         let rate = context.settings.learning_rate;
-        let row = PhenotypeRow::new(&names[column], &analysis, known.n_missing, known.sd, rate);
+        let row = row_of(&names[column], known, analysis.as_ref(), rate);
+        let Some(analysis) = analysis else {
+            return journal.add(Finished {
+                column,
+                test: row.clone(),
+                row,
+                curve: Vec::new(),
+            });
+        };
         let mut curve = Vec::new();
         if let Some(fit) = &analysis.fit {
             if row.is_trained() {
@@ -298,7 +338,7 @@ fn fit_all(
         };
         journal.add(Finished {
             column,
-            test: PhenotypeRow::new(&names[column], &test_alone, known.n_missing, known.sd, None),
+            test: row_of(&names[column], known, Some(&test_alone), None),
             row,
             curve,
         })

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ntkpipe_store::features;
+use ntkpipe_store::features::{self, FeatureForm};
 use serde_json::json;
 
 use super::Context;
@@ -20,7 +20,10 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         &inputs.features,
         &inputs.destination,
         n_rows,
-        context.settings.standardise_features,
+        FeatureForm {
+            rint: context.settings.rint_features,
+            standardise: context.settings.standardise_features,
+        },
         context.directory.root(),
         &|done, total| bar.set(done, total),
     )?;

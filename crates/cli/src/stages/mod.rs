@@ -15,6 +15,8 @@ use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr;
 use serde_json::{Value, json};
 
+use crate::accounting;
+use crate::covariates::CovariateColumns;
 use crate::inputs::{Inputs, base_mask};
 use crate::log;
 use crate::options::{Missing, Options};
@@ -32,10 +34,8 @@ pub struct Context {
     stamps: Stamps,
     /// The run directory, locked.
     pub directory: RunDirectory,
-    /// Names of the covariates, intercept first.
-    pub covariate_names: Vec<String>,
-    /// Their values on every row of the feature array.
-    pub covariate_columns: Vec<Vec<f64>>,
+    /// The covariates of every row of the feature array.
+    pub covariate_columns: CovariateColumns,
     /// The covariates on the kernel's samples.
     pub covariates: Covariates,
     /// Samples that a phenotype may use.
@@ -50,21 +50,39 @@ impl Context {
         stamps: Stamps,
         directory: RunDirectory,
     ) -> anyhow::Result<Self> {
-        let (covariate_names, covariate_columns) = inputs.covariate_columns(settings.intercept)?;
+        let covariate_columns = inputs.covariate_columns(settings.intercept)?;
         let n = inputs.n_kernel;
-        let on_kernel: Vec<Vec<f64>> = covariate_columns.iter().map(|c| c[..n].to_vec()).collect();
-        let covariates = Covariates::new(n, &on_kernel);
+        let covariates = Covariates::new(n, &covariate_columns.first(n));
         let base = base_mask(&inputs, &covariates, settings.missing)?;
         Ok(Self {
             settings,
             inputs,
             stamps,
             directory,
-            covariate_names,
             covariate_columns,
             covariates,
             base,
         })
+    }
+
+    /// Says, in the log and in `run.json`, what became of every row of the tables and of every covariate.
+    pub fn account(&mut self) -> anyhow::Result<()> {
+        let samples = &mut self.directory.record.samples;
+        samples["covariates"] = json!({
+            "used": self.covariate_columns.names,
+            "collinear": self.covariate_columns.collinear,
+            "categories": self.covariate_columns.categories,
+        });
+        samples["phenotypes"] = Value::from(accounting::of_phenotypes(
+            &self.inputs,
+            &self.covariates,
+            &self.covariate_columns,
+            &self.base,
+            &self.settings,
+        )?);
+        accounting::log(samples);
+        self.covariate_columns.log();
+        self.directory.save()
     }
 
     /// The kernel's tiles: in the scratch folder where one is given, else in the run directory.
@@ -168,7 +186,14 @@ impl Fingerprints {
                 inputs.features.columns,
                 ids,
                 inputs.n_kernel,
-                settings.standardise_features
+                settings.standardise_features,
+                settings.rint_features,
+                [
+                    json!(options.npx_value),
+                    json!(options.drop_qc),
+                    json!(options.instance)
+                ],
+                blake3("protein_names")
             ]),
         );
         let kernel = step(
@@ -188,7 +213,8 @@ impl Fingerprints {
             &kernel,
             json!([
                 blake3("covariates"),
-                context.covariate_names,
+                context.covariate_columns.names,
+                options.missing_values,
                 settings.analysis.seed,
                 FULL_PROBES,
                 SPECTRUM_PASSES,
@@ -204,6 +230,10 @@ impl Fingerprints {
                 inputs.phenotypes.columns,
                 settings.missing,
                 settings.standardise_phenotypes,
+                settings.rint_phenotypes,
+                settings.one_two,
+                settings.min_cases,
+                options.missing_values,
                 a.alpha,
                 a.max_passes
             ]),

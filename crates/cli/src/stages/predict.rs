@@ -11,7 +11,7 @@ use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
 use ntkpipe_store::kernel_tiles::cross_product;
 use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
-use ntkpipe_store::table::Table;
+use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,9 @@ use serde_json::json;
 
 use super::Context;
 use super::fit::DUAL;
+use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
-use crate::inputs::{INTERCEPT, aligned_covariates, prepare_block};
+use crate::inputs::prepare_block;
 use crate::options::Activation;
 use crate::phenotype_row::{self, Status};
 use crate::progress::Progress;
@@ -42,6 +43,12 @@ struct ModelRecord {
     n_samples: usize,
     /// Covariates, intercept first, as in `effects.parquet`.
     covariates: Vec<String>,
+    /// The categorical ones among them, with their levels.
+    #[serde(default)]
+    categories: Vec<Category>,
+    /// Whether the features were put on the normal quantiles of their ranks.
+    #[serde(default)]
+    rint_features: bool,
     phenotypes: Vec<ModelPhenotype>,
 }
 
@@ -110,7 +117,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
             block,
             &context.base,
             &context.covariates,
-            &context.covariate_columns,
+            &context.covariate_columns.values,
             settings,
         )?;
         for (&i, prepared) in block.iter().zip(prepared) {
@@ -136,11 +143,12 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                 .effects(MatRef::from_column_major_slice(&rest, n, 1));
             let predicted = rows
                 .get(i)
-                .is_some_and(|r| r.status != Status::TooFewSamples);
+                .is_some_and(|r| ![Status::TooFewSamples, Status::TooFewCases].contains(&r.status));
             if predicted {
                 for row in 0..n_all {
                     let fixed: f64 = context
                         .covariate_columns
+                        .values
                         .iter()
                         .enumerate()
                         .map(|(j, c)| c[row] * beta[(j, 0)])
@@ -237,7 +245,7 @@ fn write_model(
         "phenotype".to_owned(),
         Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()),
     )];
-    for (j, name) in context.covariate_names.iter().enumerate() {
+    for (j, name) in context.covariate_columns.names.iter().enumerate() {
         columns.push((
             name.clone(),
             Column::Float(effects.iter().map(|e| Some(e[j])).collect()),
@@ -260,7 +268,9 @@ fn write_model(
         weight_variance,
         bias_variance,
         n_samples: context.inputs.n_kernel,
-        covariates: context.covariate_names.clone(),
+        covariates: context.covariate_columns.names.clone(),
+        categories: context.covariate_columns.categories.clone(),
+        rint_features: context.settings.rint_features,
         phenotypes,
     };
     atomic::write(
@@ -299,8 +309,10 @@ pub struct NewSamples {
     pub features: PathBuf,
     /// Their covariates, where the model has any besides the intercept.
     pub covariates: Option<PathBuf>,
-    /// Sample id column.
-    pub id_column: Option<String>,
+    /// What means missing in the covariates.
+    pub missing_values: Vec<String>,
+    /// How the tables are read.
+    pub reading: Reading,
     /// Table to write.
     pub out: PathBuf,
 }
@@ -322,6 +334,15 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             "run the `predict` stage of the run again to rebuild it",
         )
     })?;
+    if record.rint_features {
+        return Err(input(
+            format!(
+                "the features of the model `{}` stand for their ranks among its training samples (`--rint features`), where new samples have none",
+                asked.model.display()
+            ),
+            "give the new samples to the run, in the feature table, without phenotypes: it predicts them",
+        ));
+    }
     let kernel = Network {
         activation: record.activation,
         depth: record.depth,
@@ -330,7 +351,7 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     }
     .kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
-    let table = scaling.open_table(&asked.features, asked.id_column.as_deref())?;
+    let table = scaling.open_table(&asked.features, &asked.reading)?;
     let covariates = new_covariates(asked, &record, &table)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
@@ -442,29 +463,43 @@ fn new_covariates(
     record: &ModelRecord,
     table: &Table,
 ) -> anyhow::Result<Vec<Vec<f64>>> {
-    let wanted: Vec<String> = record
+    let of_categories: Vec<String> = record.categories.iter().flat_map(Category::names).collect();
+    let numbers: Vec<String> = record
         .covariates
         .iter()
-        .filter(|n| *n != INTERCEPT)
+        .filter(|name| *name != INTERCEPT && !of_categories.contains(name))
         .cloned()
         .collect();
-    let mut columns = Vec::new();
-    if record.covariates.iter().any(|n| n == INTERCEPT) {
-        columns.push(vec![1.0; table.n_rows()]);
+    if record.covariates.iter().all(|name| name == INTERCEPT) {
+        return Ok(vec![vec![1.0; table.n_rows()]; record.covariates.len()]);
     }
-    if wanted.is_empty() {
-        return Ok(columns);
-    }
+    let texts: Vec<String> = record
+        .categories
+        .iter()
+        .map(|it| it.column.clone())
+        .collect();
     let Some(path) = &asked.covariates else {
+        let wanted: Vec<&str> = numbers.iter().chain(&texts).map(String::as_str).collect();
         return Err(input(
             format!(
                 "the model has covariates ({}) and none are given for the new samples",
                 wanted.join(", ")
             ),
-            "pass `--covariates FILE.parquet` with these columns",
+            "pass `--covariates FILE` with these columns",
         ));
     };
-    let covariates = Table::open_named(path, asked.id_column.as_deref(), &wanted)?;
-    columns.extend(aligned_covariates(&covariates, &table.ids)?.1);
-    Ok(columns)
+    let reading = Reading {
+        columns: Columns::Named(numbers),
+        text_columns: texts,
+        missing_values: asked.missing_values.clone(),
+        ..asked.reading.clone()
+    };
+    let covariates = Table::open_as(path, &reading)?;
+    let columns = CovariateColumns::of_model(
+        &covariates,
+        &table.ids,
+        &record.covariates,
+        &record.categories,
+    )?;
+    Ok(columns.values)
 }

@@ -1,0 +1,276 @@
+//! Why a table cannot be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
+
+/// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The file could not be opened or read; the cause names the operation.
+    #[error("could not read `{path}`", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file does not start as Parquet files do.
+    #[error(
+        "`{path}` is not a Parquet file (it starts with `{start}`); write the table as Parquet",
+        path = path.display()
+    )]
+    NotParquet {
+        /// The file.
+        path: PathBuf,
+        /// Its first bytes, unprintable ones escaped.
+        start: String,
+    },
+    /// The file starts as Parquet but cannot be decoded.
+    #[error("`{path}` is damaged, incomplete, or of a Parquet kind that cannot be read", path = path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What the Parquet reader said.
+        source: ArrowError,
+    },
+    /// Two columns have the same name.
+    #[error("`{path}` has more than one column of the name {names}; rename them", path = path.display())]
+    DuplicateColumns {
+        /// The file.
+        path: PathBuf,
+        /// The first few names that repeat.
+        names: String,
+    },
+    /// The id column asked for is not there.
+    #[error(
+        "`{path}` has no column `{column}` for its sample ids; pass one of its columns as `--id-column`: {names}",
+        path = path.display()
+    )]
+    NoIdColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// The first few columns of the file.
+        names: String,
+    },
+    /// The id column has a type, or a value, that is no id.
+    #[error(
+        "column `{column}` of `{path}` cannot hold sample ids ({found}); name the id column with `--id-column`{text}",
+        path = path.display(),
+        text = if text_columns.is_empty() { String::new() } else { format!(", its text columns are {text_columns}") }
+    )]
+    IdType {
+        /// The file.
+        path: PathBuf,
+        /// The id column: the one asked for, or the first.
+        column: String,
+        /// Its type, or the value that is no whole number and where.
+        found: String,
+        /// The first few text columns of the file, better candidates; may be empty.
+        text_columns: String,
+    },
+    /// Some ids are null or empty.
+    #[error(
+        "{n} sample ids of `{path}` are missing in column `{column}`, the first in row {row}; \
+         remove these rows, or name another column with `--id-column`",
+        path = path.display()
+    )]
+    MissingIds {
+        /// The file.
+        path: PathBuf,
+        /// The id column.
+        column: String,
+        /// How many.
+        n: usize,
+        /// Row of the first.
+        row: usize,
+    },
+    /// Some ids stand in more than one row.
+    #[error(
+        "{n} sample ids of `{path}` stand in more than one row in column `{column}`: {shown}; \
+         keep one row a sample, or name another column with `--id-column`",
+        path = path.display()
+    )]
+    DuplicateIds {
+        /// The file.
+        path: PathBuf,
+        /// The id column.
+        column: String,
+        /// How many ids repeat.
+        n: usize,
+        /// The first few and their rows.
+        shown: String,
+    },
+    /// A name or glob given to select columns matches none.
+    #[error("no column of `{path}` matches {patterns}; its columns are {names}", path = path.display())]
+    NoMatch {
+        /// The file.
+        path: PathBuf,
+        /// The first few patterns without a match.
+        patterns: String,
+        /// The first few columns of the file, without the ids.
+        names: String,
+    },
+    /// Columns asked for by name are not there.
+    #[error("`{path}` lacks {n} of {n_wanted} columns: {names}", path = path.display())]
+    MissingColumns {
+        /// The file.
+        path: PathBuf,
+        /// How many are missing.
+        n: usize,
+        /// How many were asked for.
+        n_wanted: usize,
+        /// The first few.
+        names: String,
+    },
+    /// There is no column beside the ids.
+    #[error("`{path}` has no column beside its sample ids `{column}`", path = path.display())]
+    NoColumns {
+        /// The file.
+        path: PathBuf,
+        /// The id column.
+        column: String,
+    },
+    /// Selected columns are not numeric.
+    #[error(
+        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; \
+         select the numeric ones by name or glob, or rewrite them as numbers",
+        path = path.display()
+    )]
+    NotNumeric {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        n: usize,
+        /// How many columns are selected.
+        n_selected: usize,
+        /// The first few with their types.
+        shown: String,
+    },
+    /// Columns hold infinite values.
+    #[error(
+        "{n} values of `{path}` are infinite: {shown}; replace them by numbers, or by null where missing",
+        path = path.display()
+    )]
+    Infinite {
+        /// The file.
+        path: PathBuf,
+        /// How many, among the columns read together.
+        n: usize,
+        /// The first few: column and sample id.
+        shown: String,
+    },
+    /// The file is empty.
+    #[error("`{path}` is empty; expected a header and a row a sample", path = path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is neither Parquet nor text in UTF-8.
+    #[error(
+        "`{path}` is neither Parquet nor UTF-8 text (line {line}); write it as Parquet, CSV or TSV in UTF-8",
+        path = path.display()
+    )]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// First line that is no text.
+        line: u64,
+    },
+    /// A row of a text file has more or fewer fields than the header.
+    #[error(
+        "line {line} of `{path}` has {found} fields, the header {expected}; give every row a field for each column (R writes \
+         row names without a header unless `row.names = FALSE`)",
+        path = path.display()
+    )]
+    Ragged {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1 with the header.
+        line: u64,
+        /// Fields of the header.
+        expected: usize,
+        /// Fields of the line.
+        found: usize,
+    },
+    /// Selected columns of a text file hold what is no number.
+    #[error(
+        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; select the numeric ones by name or glob, \
+         rewrite them as numbers, or say with `--missing-values` what means missing",
+        path = path.display()
+    )]
+    NotNumbers {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        n: usize,
+        /// How many columns are selected.
+        n_selected: usize,
+        /// The first few, each with its first such field and the line of that.
+        shown: String,
+    },
+    /// A long table lacks the column of values.
+    #[error("`{path}` has no column `{column}` of values; name one with `--npx-value`: {names}", path = path.display())]
+    NoValueColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// The columns that look like values.
+        names: String,
+    },
+    /// A long table has more than one value of a sample and protein.
+    #[error(
+        "{n} rows of `{path}` give a sample another value of a protein it has: {shown}; keep one row a sample and protein \
+         (rename reruns, or drop what failed quality control with `--drop-qc`)",
+        path = path.display()
+    )]
+    DuplicateValues {
+        /// The file.
+        path: PathBuf,
+        /// How many rows.
+        n: usize,
+        /// The first few: protein and sample.
+        shown: String,
+    },
+    /// A column that is to hold categories has other values.
+    #[error(
+        "column `{column}` of `{path}` cannot hold categories ({found}); name only columns of text or whole numbers in \
+         `--categorical-covariates`",
+        path = path.display()
+    )]
+    NotCategories {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its type, or the value that is no whole number and where.
+        found: String,
+    },
+    /// The columns of a text file could not be kept for reading.
+    #[error(
+        "could not keep the columns of `{path}` in `{folder}` while it is read; free some space there, or name another folder \
+         with `--scratch`",
+        path = path.display(), folder = folder.display()
+    )]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// Where they were to be kept.
+        folder: PathBuf,
+        /// What failed.
+        source: ParquetError,
+    },
+}
+
+impl TableError {
+    /// The file at `path` could not be read.
+    pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Read { path, source }
+    }
+}

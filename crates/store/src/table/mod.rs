@@ -1,0 +1,584 @@
+//! Tables keyed by sample id: a row a sample, one column of ids, columns of numbers and, where asked for, of text.
+//!
+//! Parquet and delimited text, told apart by content. Text becomes Parquet in one pass, of the selected columns alone, and is
+//! then read as that. Files with a row a sample and protein, told by their columns, are turned into columns as they are read.
+
+mod error;
+mod ids;
+mod long;
+mod names;
+mod parquet;
+mod reading;
+mod text;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use self::long::{Contents, Layout, Long};
+use self::names::{Names, all_places};
+use self::parquet::{append_floats, is_numeric, is_text};
+use self::text::{Kind, Text};
+
+pub(crate) use self::parquet::{Parquet, decode};
+pub use error::TableError;
+pub use reading::{Columns, DropQc, LongReading, Reading};
+pub use text::MISSING_VALUES;
+
+/// How many offenders a message shows before it only counts.
+const SHOWN: usize = 5;
+
+/// An open table: its ids read, its columns selected and checked, their values still where they are kept.
+///
+/// Cloning shares the metadata; a Parquet file is opened anew for every read, so it must not change meanwhile.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The file.
+    pub path: PathBuf,
+    /// Name of the column the ids come from.
+    pub id_column: String,
+    /// Sample ids in row order, unique but for [withdrawn](Self::is_withdrawn) ones, as text.
+    pub ids: Vec<String>,
+    /// Names of the columns of numbers, in file order (or in the order asked for, see [`Columns::Named`]).
+    pub columns: Vec<String>,
+    /// Names of the columns of text, in file order.
+    pub text_columns: Vec<String>,
+    /// What the file is and what of it is not in the table.
+    pub origin: Origin,
+    /// Where each column of numbers, then each of text, is in the source.
+    positions: Vec<usize>,
+    /// Numbers that stand for a missing value.
+    missing: Vec<f64>,
+    source: Source,
+}
+
+/// What a file is, and what of it is not in the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// `Parquet`, `text`, or what kind of long file.
+    pub form: String,
+    /// Rows of the file.
+    pub rows: usize,
+    /// What was left out.
+    pub dropped: Vec<Dropped>,
+    /// What the writer of the file said of it, by key.
+    pub remarks: Vec<(String, String)>,
+    /// What a person should know before the values are trusted, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Rows of a long file that are not in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Whose they are and why they were left out.
+    pub why: String,
+    /// How many rows.
+    pub rows: usize,
+    /// How many samples or assays they are of.
+    pub of: usize,
+}
+
+/// Where a table's values are.
+#[derive(Debug, Clone)]
+enum Source {
+    Wide(Parquet),
+    Long(Arc<Long>),
+}
+
+/// Where a table's columns come from.
+enum File {
+    Parquet(Parquet),
+    Text(Text),
+}
+
+impl Table {
+    /// Opens a table of numbers; see [`open_as`](Self::open_as).
+    ///
+    /// `select` holds column names and globs; empty means every column but the ids.
+    ///
+    /// # Errors
+    /// Those of [`open_as`](Self::open_as).
+    pub fn open(
+        path: &Path,
+        id_column: Option<&str>,
+        select: &[String],
+    ) -> Result<Self, TableError> {
+        Self::open_as(
+            path,
+            &Reading {
+                id_column: id_column.map(str::to_owned),
+                columns: Columns::Matching(select.to_vec()),
+                ..Reading::default()
+            },
+        )
+    }
+
+    /// Opens a table: reads the header and the id column, and selects columns.
+    ///
+    /// Parquet is known by its first bytes; all else is text: fields separated by tabs, commas, semicolons (quoted or not) or runs of
+    /// blanks, as its header shows, gzipped or not. Ids may be text, integers, or floats that are whole numbers (both become
+    /// decimal text), dictionary-encoded or not; those of a text file stay as they are written.
+    ///
+    /// Globs are `*`, `?`, `[..]`, `{a,b}`; a name that is a column is taken as it is, and a pattern may leave out the
+    /// `participant.` or `olink_instance_0.` of UK Biobank's platform. pandas' leftover index columns (`__index_level_0__`),
+    /// PLINK's `FID` and further columns `eid` are selected only by their full name. Columns of numbers must be
+    /// integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
+    ///
+    /// Cost: of Parquet the metadata and one column; of text one pass over the whole file (see [`Reading::folder`]).
+    ///
+    /// # Errors
+    /// `Read`, `Decode`, `Empty`, `NotText`, `Ragged`, `Keep`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`,
+    /// `DuplicateIds`; `NoColumns`, `NoMatch`, `MissingColumns`; `NotNumeric` or `NotNumbers`, which count all such columns.
+    pub fn open_as(path: &Path, reading: &Reading) -> Result<Self, TableError> {
+        let mut start = [0; 4];
+        let n_start = read_start(path, &mut start)?;
+        let is_parquet = parquet::is_parquet(&start[..n_start]);
+        let (header, file): (Vec<String>, File) = if is_parquet {
+            let parquet = Parquet::open(path)?;
+            let fields = parquet.schema().fields().iter();
+            let header = fields.map(|field| field.name().clone()).collect();
+            (header, File::Parquet(parquet))
+        } else {
+            let text = Text::open(path)?;
+            (text.names.clone(), File::Text(text))
+        };
+        match Layout::of(path, &header, &reading.long)? {
+            Some(layout) => {
+                names::check_unique(path, &header)?;
+                Self::open_long(path, &header, layout, file, reading)
+            }
+            None => {
+                let names = Names::new(path, header, reading.id_column.as_deref())?;
+                Self::open_wide(path, names, file, reading)
+            }
+        }
+    }
+
+    fn open_long(
+        path: &Path,
+        header: &[String],
+        layout: Layout,
+        file: File,
+        reading: &Reading,
+    ) -> Result<Self, TableError> {
+        let (id_column, form) = (layout.id_column(header), layout.form.to_owned());
+        let (parquet, layout) = match file {
+            File::Parquet(parquet) => (parquet, layout),
+            File::Text(text) => {
+                let folder = reading.folder.as_deref();
+                let parquet = text.columns(&layout.wanted(), &[], folder)?;
+                (parquet, layout.of_wanted())
+            }
+        };
+        let (long, contents) = Long::open(&parquet, layout, &reading.long)?;
+        let Contents {
+            ids,
+            mut proteins,
+            dropped,
+            mut warnings,
+        } = contents;
+        if let Some(path) = &reading.long.protein_names {
+            let known = long::protein_names(path)?;
+            let unnamed: Vec<&String> = proteins
+                .iter()
+                .filter(|protein| !known.contains_key(*protein))
+                .collect();
+            if !unnamed.is_empty() {
+                warnings.push(format!(
+                    "{} proteins have no name in `{}`: {}",
+                    unnamed.len(),
+                    path.display(),
+                    crate::first_few(&unnamed)
+                ));
+            }
+            for protein in &mut proteins {
+                if let Some(name) = known.get(protein) {
+                    protein.clone_from(name);
+                }
+            }
+        }
+        // As if the proteins were the columns of a wide table, after the ids.
+        let header = std::iter::once(id_column.clone()).chain(proteins).collect();
+        let names = Names::new(path, header, Some(&id_column))?;
+        let (numbers, _) = names.select(reading)?;
+        if numbers.is_empty() {
+            return Err(TableError::NoColumns {
+                path: path.to_path_buf(),
+                column: id_column,
+            });
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            ids,
+            columns: numbers.iter().map(|&it| names.all[it].clone()).collect(),
+            text_columns: Vec::new(),
+            origin: Origin {
+                form,
+                rows: parquet.n_rows(),
+                dropped,
+                remarks: parquet.remarks(),
+                warnings,
+            },
+            positions: numbers.iter().map(|place| place - 1).collect(),
+            missing: Vec::new(),
+            source: Source::Long(Arc::new(long)),
+            id_column,
+        })
+    }
+
+    fn open_wide(
+        path: &Path,
+        names: Names,
+        file: File,
+        reading: &Reading,
+    ) -> Result<Self, TableError> {
+        let id_column = names.all[names.id].clone();
+        let (numbers, texts) = names.select(reading)?;
+        let is_any = matches!(reading.columns, Columns::Matching(_));
+        if is_any && numbers.is_empty() && texts.is_empty() {
+            return Err(TableError::NoColumns {
+                path: path.to_path_buf(),
+                column: id_column,
+            });
+        }
+        let named = |places: &[usize]| -> Vec<String> {
+            places.iter().map(|&it| names.all[it].clone()).collect()
+        };
+        let (columns, text_columns) = (named(&numbers), named(&texts));
+        let (parquet, form, id_place, positions) = match file {
+            File::Parquet(parquet) => {
+                let positions = numbers.iter().chain(&texts).copied().collect();
+                (parquet, "Parquet", names.id, positions)
+            }
+            File::Text(text) => {
+                let mut wanted = vec![(names.id, Kind::Text)];
+                // A column that is asked for twice is kept once.
+                let mut places: HashMap<usize, usize> = HashMap::new();
+                let mut positions = Vec::new();
+                let kinds = numbers.iter().map(|&it| (it, Kind::Number));
+                for (place, kind) in kinds.chain(texts.iter().map(|&it| (it, Kind::Text))) {
+                    positions.push(*places.entry(place).or_insert_with(|| {
+                        wanted.push((place, kind));
+                        wanted.len() - 1
+                    }));
+                }
+                let folder = reading.folder.as_deref();
+                let parquet = text.columns(&wanted, &reading.missing_values, folder)?;
+                (parquet, "text", 0, positions)
+            }
+        };
+        // The ids first: when the wrong column is taken for them, that is the error to see.
+        let ids = ids::read(&parquet, id_place, &names)?;
+        check_numeric(&parquet, &positions[..columns.len()])?;
+        ids::check_unique(path, &id_column, &ids)?;
+        let mut warnings = Vec::new();
+        let left_out = names.left_out();
+        if matches!(&reading.columns, Columns::Matching(patterns) if patterns.is_empty())
+            && !left_out.is_empty()
+        {
+            warnings.push(format!("left out {}", crate::first_few(&left_out)));
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            id_column,
+            ids,
+            columns,
+            text_columns,
+            origin: Origin {
+                form: form.to_owned(),
+                rows: parquet.n_rows(),
+                warnings,
+                ..Origin::default()
+            },
+            positions,
+            missing: reading
+                .missing_values
+                .iter()
+                .filter_map(|it| it.parse().ok())
+                .collect(),
+            source: Source::Wide(parquet),
+        })
+    }
+
+    /// Number of rows, which is the number of ids.
+    pub fn n_rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether the id is one that UK Biobank gives to people who withdrew: a negative number in a column `eid`.
+    pub fn is_withdrawn(&self, id: &str) -> bool {
+        ids::is_withdrawn(&self.id_column, id)
+    }
+
+    /// Finds the columns of numbers `names`, as indices into `columns`, in the order of `names`.
+    ///
+    /// # Errors
+    /// `MissingColumns` counts all that are not selected.
+    pub fn find_columns(&self, names: &[String]) -> Result<Vec<usize>, TableError> {
+        let places: HashMap<&str, usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (name.as_str(), place))
+            .collect();
+        all_places(&self.path, names, &places)
+    }
+
+    /// Reads whole columns: for each of `columns` (indices into the field `columns`) `n_rows` values.
+    ///
+    /// Null and NaN become NaN. Only these columns are read, in parallel over columns. Memory: the result, and
+    /// for each thread a few thousand rows of its columns and a page of each.
+    ///
+    /// # Errors
+    /// `Infinite`, over all of these columns; `Decode`, `Read`.
+    ///
+    /// # Panics
+    /// If an index is outside the field `columns`.
+    pub fn read_columns(&self, columns: &[usize]) -> Result<Vec<Vec<f64>>, TableError> {
+        self.read_columns_of(columns, 0..self.n_rows())
+    }
+
+    /// Reads `rows` of columns, as [`read_columns`](Self::read_columns) does.
+    ///
+    /// Row groups that hold none of `rows` are skipped; of the first, the rows before `rows` are decoded and dropped.
+    ///
+    /// # Errors
+    /// `Infinite`, `Decode`, `Read`.
+    ///
+    /// # Panics
+    /// If an index is outside the field `columns`, or `rows` outside the table.
+    pub fn read_columns_of(
+        &self,
+        columns: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.n_rows(),
+            "rows {rows:?} of {}",
+            self.n_rows()
+        );
+        if columns.is_empty() || rows.is_empty() {
+            return Ok(vec![Vec::new(); columns.len()]);
+        }
+        let read = match &self.source {
+            Source::Wide(parquet) => self.read_wide(parquet, columns, &rows)?,
+            Source::Long(long) => {
+                let proteins: Vec<usize> = columns.iter().map(|&it| self.positions[it]).collect();
+                long.read(&proteins, rows.clone())?
+            }
+        };
+        self.check_finite(columns, rows.start, &read)?;
+        Ok(read)
+    }
+
+    /// How many columns [`read_columns`](Self::read_columns) should be asked for at once, when `usual` suits a table whose columns
+    /// are read one by one: a long file is passed over whole each time, and some 512 MiB of its values are worth a pass.
+    pub fn columns_at_once(&self, usual: usize) -> usize {
+        match &self.source {
+            Source::Wide(_) => usual,
+            Source::Long(_) => usual.max(Long::columns_at_once(self.n_rows())),
+        }
+    }
+
+    fn read_wide(
+        &self,
+        parquet: &Parquet,
+        columns: &[usize],
+        rows: &Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
+        // More tasks than threads, so that one with slow columns does not keep the others waiting.
+        let width = columns
+            .len()
+            .div_ceil(4 * rayon::current_num_threads())
+            .max(1);
+        let read: Vec<Vec<Vec<f64>>> = columns
+            .par_chunks(width)
+            .map(|columns| self.read_group(parquet, columns, rows))
+            .collect::<Result<_, _>>()?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// Reads a column of text (an index into `text_columns`): `n_rows` values, `None` where missing.
+    ///
+    /// Integers and whole floats become decimal text, as ids do.
+    ///
+    /// # Errors
+    /// `NotCategories` when it holds fractions or is of a type that is no text; `Decode`, `Read`.
+    ///
+    /// # Panics
+    /// If the index is outside the field `text_columns`.
+    pub fn read_text(&self, column: usize) -> Result<Vec<Option<String>>, TableError> {
+        let name = &self.text_columns[column];
+        let Source::Wide(parquet) = &self.source else {
+            return Ok(vec![None; self.n_rows()]);
+        };
+        let position = self.positions[self.columns.len() + column];
+        let refuse = |found: String| TableError::NotCategories {
+            path: self.path.clone(),
+            column: name.clone(),
+            found,
+        };
+        let data_type = parquet.schema().field(position).data_type();
+        let is_date = data_type.is_temporal();
+        if !is_text(data_type) && !is_numeric(data_type) || is_date {
+            return Err(refuse(data_type.to_string()));
+        }
+        let mut values = Vec::with_capacity(self.n_rows());
+        for batch in parquet.batches(&[position], 0..self.n_rows())? {
+            match ids::texts(batch?.column(0)).map_err(decode(&self.path))? {
+                Ok(texts) => values.extend(texts),
+                Err(wrong) => {
+                    return Err(refuse(format!(
+                        "{} in row {}",
+                        wrong.value,
+                        values.len() + wrong.row + 1
+                    )));
+                }
+            }
+        }
+        let is_missing = |text: &str| {
+            let number = text.parse::<f64>().ok();
+            text.is_empty() || number.is_some_and(|it| self.missing.contains(&it))
+        };
+        for value in &mut values {
+            *value = value.take().filter(|text| !is_missing(text));
+        }
+        Ok(values)
+    }
+
+    fn read_group(
+        &self,
+        parquet: &Parquet,
+        columns: &[usize],
+        rows: &Range<usize>,
+    ) -> Result<Vec<Vec<f64>>, TableError> {
+        let positions: Vec<usize> = columns
+            .iter()
+            .map(|&column| self.positions[column])
+            .collect();
+        // A batch holds each column once, in file order.
+        let mut present = positions.clone();
+        present.sort_unstable();
+        present.dedup();
+        let places: Vec<usize> = positions
+            .iter()
+            .map(|it| present.partition_point(|at| at < it))
+            .collect();
+
+        let mut values: Vec<Vec<f64>> = columns
+            .iter()
+            .map(|_| Vec::with_capacity(rows.len()))
+            .collect();
+        for batch in parquet.batches(&present, rows.clone())? {
+            let batch = batch?;
+            for (values, &place) in values.iter_mut().zip(&places) {
+                append_floats(values, batch.column(place)).map_err(decode(&self.path))?;
+            }
+        }
+        if let Some(short) = values.iter().find(|values| values.len() != rows.len()) {
+            let text = format!("expected {} rows, found {}", rows.len(), short.len());
+            return Err(decode(&self.path)(arrow::error::ArrowError::ParquetError(
+                text,
+            )));
+        }
+        if !self.missing.is_empty() {
+            for value in values.iter_mut().flatten() {
+                if self.missing.contains(value) {
+                    *value = f64::NAN;
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    fn check_finite(
+        &self,
+        columns: &[usize],
+        first_row: usize,
+        read: &[Vec<f64>],
+    ) -> Result<(), TableError> {
+        let n: usize = read
+            .par_iter()
+            .map(|values| values.iter().filter(|value| value.is_infinite()).count())
+            .sum();
+        if n == 0 {
+            return Ok(());
+        }
+        let offenders = columns.iter().zip(read).flat_map(|(&column, values)| {
+            let rows = values
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| value.is_infinite());
+            rows.map(move |(row, _)| (column, first_row + row))
+        });
+        let shown: Vec<String> = offenders
+            .take(SHOWN)
+            .map(|(column, row)| {
+                format!(
+                    "column `{}` of sample `{}`",
+                    self.columns[column], self.ids[row]
+                )
+            })
+            .collect();
+        Err(TableError::Infinite {
+            path: self.path.clone(),
+            n,
+            shown: and_more(&shown, n),
+        })
+    }
+}
+
+fn read_start(path: &Path, start: &mut [u8]) -> Result<usize, TableError> {
+    use std::io::Read;
+    let mut read = Vec::new();
+    parquet::open(path)?
+        .take(start.len() as u64)
+        .read_to_end(&mut read)
+        .map_err(TableError::reading(path))?;
+    start[..read.len()].copy_from_slice(&read);
+    Ok(read.len())
+}
+
+fn check_numeric(parquet: &Parquet, positions: &[usize]) -> Result<(), TableError> {
+    let wrong: Vec<String> = positions
+        .iter()
+        .map(|&place| parquet.schema().field(place))
+        .filter(|field| !is_numeric(field.data_type()))
+        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let (n, n_selected) = (wrong.len(), positions.len());
+    Err(TableError::NotNumeric {
+        path: parquet.path().to_path_buf(),
+        n,
+        n_selected,
+        shown: and_more(&wrong, n),
+    })
+}
+
+/// Joins the shown offenders and counts the rest.
+fn and_more(shown: &[String], n: usize) -> String {
+    let shown = &shown[..shown.len().min(SHOWN)];
+    match n - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod long_tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod text_tests;

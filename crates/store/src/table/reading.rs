@@ -1,0 +1,60 @@
+//! How a file is to be read as a table.
+
+use std::path::PathBuf;
+
+/// Which columns of a table are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Columns {
+    /// Those that match one of these names and globs, in file order; all where there is none.
+    Matching(Vec<String>),
+    /// Exactly these, in this order.
+    Named(Vec<String>),
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self::Matching(Vec::new())
+    }
+}
+
+/// How a file is to be read as a table; the default reads every column of a wide table as numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Column of the sample ids; by default `IID`, else `eid` (of UK Biobank, in any of its spellings), else the first.
+    pub id_column: Option<String>,
+    /// Columns of numbers.
+    pub columns: Columns,
+    /// Names and globs of columns that are read as text instead, whatever [`columns`](Self::columns) says of them.
+    pub text_columns: Vec<String>,
+    /// What stands for a missing value besides [`MISSING_VALUES`](super::MISSING_VALUES); a number matches in all its spellings.
+    pub missing_values: Vec<String>,
+    /// How a long file is read.
+    pub long: LongReading,
+    /// Where the columns of a large text file are kept while it is read; by default the folder for temporary files.
+    pub folder: Option<PathBuf>,
+}
+
+/// How a file with a row a sample and protein is read; wide files do not heed it.
+#[derive(Debug, Clone, Default)]
+pub struct LongReading {
+    /// Column of the values; by default `NPX`, else the first of Olink's other quantities that is there.
+    pub value_column: Option<String>,
+    /// Whose values are dropped for their quality control.
+    pub drop_qc: DropQc,
+    /// UK Biobank's instance (visit) that is read.
+    pub instance: u32,
+    /// Table that names UK Biobank's proteins: `coding` and `meaning`, as coding 143.
+    pub protein_names: Option<PathBuf>,
+}
+
+/// Values dropped for the quality control of their sample or assay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DropQc {
+    /// Those that failed.
+    #[default]
+    Fail,
+    /// Those that failed or have a warning.
+    Warn,
+    /// None.
+    None,
+}
