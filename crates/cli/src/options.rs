@@ -312,6 +312,7 @@ impl Options {
             &self.features,
             &self.phenotypes,
             &self.covariates,
+            &self.protein_names,
             &self.keep,
             &self.remove,
         ]

@@ -82,7 +82,10 @@ fn placeholder(option: &OptionDoc, schema: &Value) -> toml::Value {
         let shown = [default, example].into_iter().flatten();
         shown.filter_map(|text| text.parse().ok()).next()
     };
-    let choice = || default.filter(|word| option.choices.iter().any(|choice| choice == word));
+    let choice = || {
+        let usual = default.filter(|word| option.choices.iter().any(|choice| choice == word));
+        usual.or(option.choices.first().map(String::as_str))
+    };
     match type_name {
         Some("boolean") => false.into(),
         Some("array") => vec![option.value_name.clone()].into(),
