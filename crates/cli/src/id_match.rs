@@ -7,8 +7,11 @@ use ntkpipe_store::table::Table;
 /// Ids shown of each side.
 const SHOWN: usize = 5;
 
-/// A way in which ids of the same people come to be written differently, with what makes them alike again.
-const DIFFERENCES: [(&str, fn(&str) -> String); 6] = [
+/// What a difference is called, and what makes ids alike again.
+type Difference = (&'static str, fn(&str) -> String);
+
+/// Ways in which ids of the same people come to be written differently.
+const DIFFERENCES: [Difference; 6] = [
     ("blanks around them", |id| id.trim().to_owned()),
     ("upper and lower case", |id| id.to_lowercase()),
     ("numbers written with a fraction", |id| {

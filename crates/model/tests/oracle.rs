@@ -811,6 +811,7 @@ fn rounded(value: f32, bits: u32) -> f32 {
 /// Result: docs/decisions/0006-tiles-in-single-precision.md.
 #[test]
 #[ignore = "prints figures for a decision record"]
+#[allow(clippy::print_stdout)]
 fn tiles_in_half_precision() {
     let cohort = seeded_cohort(1200, 200, 11);
     let n = cohort.kernel.n_samples();

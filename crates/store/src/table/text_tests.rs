@@ -196,9 +196,11 @@ fn columns_too_large_for_memory_are_kept_in_a_file_without_a_name() {
         0
     );
     let read = table.read_columns(&[9_999, 3]).unwrap();
-    for row in 0..n {
-        assert_eq!(read[0][row], ((row * 7 + 9_999) % 10) as f64);
-        assert_eq!(read[1][row], ((row * 7 + 3) % 10) as f64);
+    for (column, values) in [(9_999, &read[0]), (3, &read[1])] {
+        assert_eq!(values.len(), n);
+        for (row, value) in values.iter().enumerate() {
+            assert_eq!(*value, ((row * 7 + column) % 10) as f64);
+        }
     }
     let error = folder
         .open_as(&text, &reading("absent"))
