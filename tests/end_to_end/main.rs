@@ -5,6 +5,7 @@ mod any_bytes;
 mod damage;
 mod folders;
 mod foreign;
+mod held_out;
 mod inputs;
 mod interface;
 mod options;

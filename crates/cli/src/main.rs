@@ -5,6 +5,7 @@ mod args;
 mod covariates;
 mod failure;
 mod fit_journal;
+mod folds;
 mod id_match;
 mod inputs;
 mod lock;

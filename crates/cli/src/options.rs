@@ -267,6 +267,19 @@ pub struct Options {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+    /// Predict each sample by the fit of the others, held out in this many folds: predictions_oof.parquet, out_of_sample_r2
+    #[arg(
+        long,
+        value_name = "K",
+        conflicts_with = "holdout",
+        help_heading = "Model"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+    /// Predict this share of the samples, such as 0.2, by the fit of the others
+    #[arg(long, value_name = "FRACTION", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<f64>,
     /// Learning rate of the training that is planned, such as 0.01; also reports stopping times in epochs
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -302,7 +315,7 @@ impl Options {
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, learning_rate, seed, threads,
             memory, tile)
     }
 

@@ -207,6 +207,11 @@ impl PhenotypeRow {
         }
     }
 
+    /// Whether there is enough of the phenotype to predict it.
+    pub fn is_predicted(&self) -> bool {
+        ![Status::TooFewSamples, Status::TooFewCases].contains(&self.status)
+    }
+
     /// Whether the phenotype has been tested.
     pub fn is_tested(&self) -> bool {
         self.neg_log10_p.is_some()

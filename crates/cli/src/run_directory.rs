@@ -81,6 +81,7 @@ impl Stage {
                 "phenotypes.parquet",
                 "phenotypes.tsv",
                 "curves.parquet",
+                "predictions_oof.parquet",
                 "model/dual.zarr/zarr.json",
             ],
             Self::Predict => &[

@@ -7,6 +7,7 @@ use ntkpipe_model::kernel::infinite;
 use serde::Serialize;
 
 use crate::failure::input;
+use crate::folds::HoldOut;
 use crate::options::{Activation, Missing, Options, Rint};
 
 /// Probes of the mask of all samples.
@@ -69,6 +70,8 @@ pub struct Settings {
     pub min_cases: usize,
     /// What is done about missing phenotype values.
     pub missing: Missing,
+    /// How samples are held out to see how well they are predicted.
+    pub hold_out: Option<HoldOut>,
     /// Learning rate of the training that is planned.
     pub learning_rate: Option<f64>,
     /// Test and fit.
@@ -144,6 +147,7 @@ impl Settings {
             one_two: options.one_two.unwrap_or(false),
             min_cases: options.min_cases.unwrap_or(0),
             missing: options.missing.unwrap_or(Missing::Exact),
+            hold_out: hold_out(options)?,
             learning_rate: options.learning_rate,
             analysis: AnalysisOptions {
                 alpha,
@@ -169,6 +173,26 @@ fn not_given(needed: &[(&str, &str, &Option<PathBuf>)]) -> anyhow::Error {
             flags.join(", ")
         ),
     )
+}
+
+fn hold_out(options: &Options) -> anyhow::Result<Option<HoldOut>> {
+    match (options.folds, options.holdout) {
+        (None, None) => Ok(None),
+        (Some(folds), None) if folds >= 2 => Ok(Some(HoldOut::Folds(folds))),
+        (None, Some(share)) if share > 0.0 && share < 1.0 => Ok(Some(HoldOut::Share(share))),
+        (Some(folds), None) => Err(input(
+            format!("folds is {folds}, expected at least 2"),
+            "pass for example `--folds 5`",
+        )),
+        (None, Some(share)) => Err(input(
+            format!("holdout is {share}, expected a share between 0 and 1"),
+            "pass for example `--holdout 0.2`",
+        )),
+        (Some(_), Some(_)) => Err(input(
+            "both folds and holdout are given",
+            "leave one of `--folds` and `--holdout` out",
+        )),
+    }
 }
 
 /// 80 % of the memory that is free, within the control group's limit.

@@ -1,7 +1,7 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -11,8 +11,9 @@ use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
-use super::{Context, Fingerprints};
+use super::{Context, Fingerprints, held_out};
 use crate::fit_journal::{Finished, FitJournal};
+use crate::folds::{Folds, HoldOut};
 use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
@@ -36,6 +37,22 @@ struct Walk<'c> {
     kernel: &'c TiledKernel,
     survey: &'c Survey<'c>,
     options: AnalysisOptions,
+    folds: Option<&'c Folds>,
+}
+
+/// A phenotype to analyse: on all its samples, or on those not held out in a fold.
+#[derive(Clone, Copy)]
+struct Job {
+    column: usize,
+    fold: Option<usize>,
+}
+
+impl Job {
+    /// The phenotypes on all their samples.
+    fn whole(columns: impl IntoIterator<Item = usize>) -> Vec<Self> {
+        let columns = columns.into_iter();
+        columns.map(|column| Self { column, fold: None }).collect()
+    }
 }
 
 /// What is known of a phenotype besides its values.
@@ -57,18 +74,18 @@ impl Walk<'_> {
         columns.saturating_sub(held)
     }
 
-    /// Analyses the phenotype columns; as many are under way at once as fit the memory, and one that is done makes room for the
+    /// Analyses the phenotypes; as many are under way at once as fit the memory, and one that is done makes room for the
     /// next. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
     fn run(
         &self,
-        columns: &[usize],
-        mut take: impl FnMut(usize, Known, Option<Analysis>) -> anyhow::Result<()>,
+        jobs: &[Job],
+        mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let context = self.context;
         let (n, budget) = (context.inputs.n_kernel, self.budget());
         let bar = Progress::new("fit", "phenotypes");
-        let mut known: BTreeMap<usize, Known> = BTreeMap::new();
-        let mut blocks = columns.chunks(READ_AHEAD);
+        let mut known: Vec<Known> = Vec::with_capacity(jobs.len());
+        let mut blocks = jobs.chunks(READ_AHEAD);
         let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
         let mut batch = Batch::new(self.survey, &context.covariates, &self.options);
         let mut done = 0;
@@ -79,8 +96,8 @@ impl Walk<'_> {
                 if waiting.is_empty()
                     && let Some(block) = blocks.next()
                 {
-                    for (&column, prepared) in block.iter().zip(self.prepare(block)?) {
-                        let is_rare = prepared.is_rare(&context.settings);
+                    for (&job, prepared) in block.iter().zip(self.prepare(block)?) {
+                        let is_rare = job.fold.is_none() && prepared.is_rare(&context.settings);
                         let Prepared {
                             phenotype,
                             n_missing,
@@ -88,19 +105,17 @@ impl Walk<'_> {
                             ..
                         } = prepared;
                         let n_samples = phenotype.mask.iter().filter(|&&m| m).count();
-                        known.insert(
-                            column,
-                            Known {
-                                n_samples,
-                                n_missing,
-                                sd,
-                            },
-                        );
+                        let number = known.len();
+                        known.push(Known {
+                            n_samples,
+                            n_missing,
+                            sd,
+                        });
                         if is_rare {
-                            take(column, known[&column], None)?;
+                            take(job, known[number], None)?;
                             done += 1;
                         } else {
-                            waiting.push_back((column, phenotype));
+                            waiting.push_back((number, phenotype));
                         }
                     }
                     // None of the block may have had to wait.
@@ -131,23 +146,31 @@ impl Walk<'_> {
                 finished.extend(batch.step(self.kernel)?);
             }
             done += finished.len();
-            bar.set(done, columns.len());
-            for (column, analysis) in finished {
-                take(column, known[&column], Some(analysis))?;
+            bar.set(done, jobs.len());
+            for (number, analysis) in finished {
+                take(jobs[number], known[number], Some(analysis))?;
             }
         }
     }
 
-    fn prepare(&self, block: &[usize]) -> anyhow::Result<Vec<Prepared>> {
+    fn prepare(&self, block: &[Job]) -> anyhow::Result<Vec<Prepared>> {
         let context = self.context;
-        prepare_block(
-            &context.inputs,
-            block,
-            &context.base,
-            &context.covariates,
-            &context.covariate_columns.values,
-            &context.settings,
-        )
+        let mut prepared = Vec::with_capacity(block.len());
+        for jobs in block.chunk_by(|a, b| a.fold == b.fold) {
+            let columns: Vec<usize> = jobs.iter().map(|job| job.column).collect();
+            prepared.extend(match jobs[0].fold.zip(self.folds) {
+                Some((fold, folds)) => held_out::prepare(context, &columns, folds, fold)?,
+                None => prepare_block(
+                    &context.inputs,
+                    &columns,
+                    &context.base,
+                    &context.covariates,
+                    &context.covariate_columns.values,
+                    &context.settings,
+                )?,
+            });
+        }
+        Ok(prepared)
     }
 }
 
@@ -180,12 +203,13 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             kernel: &kernel,
             survey: &survey,
             options,
+            folds: None,
         };
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
         walk.run(
-            &(0..names.len()).collect::<Vec<_>>(),
-            |column, known, analysis| {
+            &Job::whole(0..names.len()),
+            |Job { column, .. }, known, analysis| {
                 rows.insert(
                     column,
                     row_of(&names[column], known, analysis.as_ref(), None),
@@ -236,6 +260,10 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         }
     }
     phenotype_row::adjust(&mut rows);
+    match context.settings.hold_out {
+        Some(how) => fit_folds(context, how, &mut rows)?,
+        None => remove(&context.directory.path(held_out::PREDICTIONS))?,
+    }
     if !is_tested {
         write_tests(context, tests)?;
         let figures = json!({ "with": "fit" });
@@ -250,10 +278,68 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     fitted.remove()
 }
 
+/// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
+fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyhow::Result<()> {
+    let survey = super::spectrum::load(context)?;
+    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let n = context.inputs.n_kernel;
+    let options = context.settings.analysis.clone();
+    let ids = &context.inputs.samples.sample_id[..n];
+    let folds = Folds::new(how, ids, options.seed);
+    let path = context.directory.path(held_out::WEIGHTS);
+    let remove_weights = || match path.exists() {
+        true => std::fs::remove_dir_all(&path)
+            .with_context(|| format!("could not remove `{}`", path.display())),
+        false => Ok(()),
+    };
+    remove_weights()?;
+    let weights = ZarrArray::<f32>::create(
+        &path,
+        ArraySpec {
+            dimension_names: Some(["phenotype".into(), "sample".into()]),
+            ..ArraySpec::new([folds.n * rows.len(), n], [1, n])
+        },
+    )?;
+    let predicted = |column: &usize| rows[*column].is_predicted();
+    let jobs: Vec<Job> = (0..folds.n)
+        .flat_map(|fold| {
+            let columns = (0..rows.len()).filter(predicted);
+            columns.map(move |column| Job {
+                column,
+                fold: Some(fold),
+            })
+        })
+        .collect();
+    let walk = Walk {
+        context,
+        kernel: &kernel,
+        survey: &survey,
+        options,
+        folds: Some(&folds),
+    };
+    walk.run(&jobs, |Job { column, fold }, _, analysis| {
+        let fit = analysis.and_then(|it| it.fit);
+        if let Some((fit, fold)) = fit.zip(fold)
+            && fit.dual.iter().any(|a| *a != 0.0)
+        {
+            let row = held_out::weights_row(column, fold, rows.len());
+            weights.write_chunk(row, 0, &fit.dual)?;
+        }
+        Ok(())
+    })?;
+    held_out::predict(context, &kernel, &folds, &weights, rows)?;
+    super::traffic("folds", &kernel)?;
+    remove_weights()
+}
+
 /// Makes the next fit begin from the beginning.
 pub fn forget(context: &Context) -> anyhow::Result<()> {
-    let path = context.directory.path(JOURNAL);
-    match std::fs::remove_file(&path) {
+    remove(&context.directory.path(JOURNAL))
+}
+
+/// Removes a file if it is there.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("could not remove `{}`", path.display()))
         }
@@ -309,40 +395,44 @@ fn fit_all(
         kernel: &kernel,
         survey: &survey,
         options,
+        folds: None,
     };
-    walk.run(&columns, |column, known, analysis| {
-        let rate = context.settings.learning_rate;
-        let row = row_of(&names[column], known, analysis.as_ref(), rate);
-        let Some(analysis) = analysis else {
-            return journal.add(Finished {
-                column,
-                test: row.clone(),
-                row,
-                curve: Vec::new(),
-            });
-        };
-        let mut curve = Vec::new();
-        if let Some(fit) = &analysis.fit {
-            if row.is_trained() {
-                dual.write_chunk(column, 0, &fit.dual)?;
+    walk.run(
+        &Job::whole(columns),
+        |Job { column, .. }, known, analysis| {
+            let rate = context.settings.learning_rate;
+            let row = row_of(&names[column], known, analysis.as_ref(), rate);
+            let Some(analysis) = analysis else {
+                return journal.add(Finished {
+                    column,
+                    test: row.clone(),
+                    row,
+                    curve: Vec::new(),
+                });
+            };
+            let mut curve = Vec::new();
+            if let Some(fit) = &analysis.fit {
+                if row.is_trained() {
+                    dual.write_chunk(column, 0, &fit.dual)?;
+                }
+                curve.clone_from(&fit.curve);
             }
-            curve.clone_from(&fit.curve);
-        }
-        // A row that is not fitted is final: a later fit takes it as it stands.
-        let is_final = analysis.fit.is_none();
-        let test_alone = Analysis {
-            fit: None,
-            in_sample_r2: analysis.in_sample_r2.filter(|_| is_final),
-            passes: if is_final { analysis.passes } else { 0 },
-            ..analysis
-        };
-        journal.add(Finished {
-            column,
-            test: row_of(&names[column], known, Some(&test_alone), None),
-            row,
-            curve,
-        })
-    })?;
+            // A row that is not fitted is final: a later fit takes it as it stands.
+            let is_final = analysis.fit.is_none();
+            let test_alone = Analysis {
+                fit: None,
+                in_sample_r2: analysis.in_sample_r2.filter(|_| is_final),
+                passes: if is_final { analysis.passes } else { 0 },
+                ..analysis
+            };
+            journal.add(Finished {
+                column,
+                test: row_of(&names[column], known, Some(&test_alone), None),
+                row,
+                curve,
+            })
+        },
+    )?;
     Ok((journal, super::traffic("fit", &kernel)?))
 }
 

@@ -1,6 +1,7 @@
 //! The stages of a run: each reads what the ones before it left in the run directory and adds its own.
 
 pub mod fit;
+mod held_out;
 pub mod ingest;
 pub mod kernel;
 pub mod predict;
@@ -241,7 +242,12 @@ impl Fingerprints {
         let fit = step(
             Stage::Fit,
             &test,
-            json!([a.gate, a.tolerance, settings.learning_rate]),
+            json!([
+                a.gate,
+                a.tolerance,
+                settings.learning_rate,
+                settings.hold_out
+            ]),
         );
         let predict = step(Stage::Predict, &fit, json!([options.id_column]));
         let record = &context.directory.record;

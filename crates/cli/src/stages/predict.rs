@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use faer::{Mat, MatRef};
+use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::kernel::InfiniteKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
@@ -21,9 +22,9 @@ use super::Context;
 use super::fit::DUAL;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
-use crate::inputs::prepare_block;
+use crate::inputs::{Prepared, prepare_block};
 use crate::options::Activation;
-use crate::phenotype_row::{self, Status};
+use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::Network;
@@ -127,23 +128,8 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                 Some(c) if row < n => f64::from(on_kernel[(row, c)]),
                 Some(c) => f64::from(on_others[(row - n, c)]),
             };
-            let mask = &prepared.phenotype.mask;
-            let rest: Vec<f64> = (0..n)
-                .map(|row| {
-                    if mask[row] {
-                        prepared.phenotype.values[row] - increment(row)
-                    } else {
-                        0.0
-                    }
-                })
-                .collect();
-            let beta = context
-                .covariates
-                .on(mask)
-                .effects(MatRef::from_column_major_slice(&rest, n, 1));
-            let predicted = rows
-                .get(i)
-                .is_some_and(|r| ![Status::TooFewSamples, Status::TooFewCases].contains(&r.status));
+            let beta = fixed_effects(context, &prepared, &increment);
+            let predicted = rows.get(i).is_some_and(PhenotypeRow::is_predicted);
             if predicted {
                 for row in 0..n_all {
                     let fixed: f64 = context
@@ -151,13 +137,13 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                         .values
                         .iter()
                         .enumerate()
-                        .map(|(j, c)| c[row] * beta[(j, 0)])
+                        .map(|(j, c)| c[row] * beta[j])
                         .sum();
                     predictions[i * n_all + row] =
                         (increment(row) + fixed) * prepared.sd + prepared.mean;
                 }
             }
-            effects.push(beta.col_as_slice(0).to_vec());
+            effects.push(beta);
             records.push(ModelPhenotype {
                 name: names[i].clone(),
                 mean: prepared.mean,
@@ -180,6 +166,24 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     figures["trained"] = json!(n_trained);
     figures["samples"] = json!(n_all);
     Ok(figures)
+}
+
+/// Effects of the covariates on what the network's increment leaves of a phenotype, on its samples.
+pub fn fixed_effects(
+    context: &Context,
+    prepared: &Prepared,
+    increment: &dyn Fn(usize) -> f64,
+) -> Vec<f64> {
+    let Phenotype { mask, values } = &prepared.phenotype;
+    let rest: Vec<f64> = (0..mask.len())
+        .map(|row| match mask[row] {
+            true => values[row] - increment(row),
+            false => 0.0,
+        })
+        .collect();
+    let rest = MatRef::from_column_major_slice(&rest, mask.len(), 1);
+    let effects = context.covariates.on(mask).effects(rest);
+    effects.col_as_slice(0).to_vec()
 }
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.
