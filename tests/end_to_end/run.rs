@@ -311,7 +311,7 @@ fn trouble_has_a_message_and_an_exit_code() {
     fail(
         &run_arguments(&cohort, &out, &["--keep", &text(&ids)]),
         1,
-        &["no sample is in all tables"],
+        &["leave none of the 60 samples"],
     );
     // A damaged tile is named, never used.
     succeed(&run_arguments(&cohort, &out, &[]));

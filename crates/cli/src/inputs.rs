@@ -130,6 +130,24 @@ impl Inputs {
             fall.lose("in the remove list", |id| remove.contains(id));
         }
         let rows = fall.left().to_vec();
+        if rows.is_empty() {
+            let some: Vec<String> = features
+                .ids
+                .iter()
+                .take(5)
+                .map(|id| format!("`{id}`"))
+                .collect();
+            return Err(input(
+                format!(
+                    "`--keep` and `--remove` leave none of the {} samples of `{}` (column `{}`: {})",
+                    features.n_rows(),
+                    features.path.display(),
+                    features.id_column,
+                    some.join(", ")
+                ),
+                "ids in the lists are compared as text; write them as they stand in the table",
+            ));
+        }
         fall.lose("not in the phenotype table", |id| {
             !phenotype_row.contains_key(id)
         });

@@ -1,7 +1,7 @@
 //! The angle of a cosine in `[0, 1]`, and its sine: branch-free, one square root.
 
+use super::chebyshev::interpolate;
 use pulp::Simd;
-use std::f64::consts::PI;
 
 /// Degree of the polynomials.
 const DEGREE: usize = 10;
@@ -20,10 +20,11 @@ pub(crate) struct Angle {
 
 impl Angle {
     pub(crate) fn new() -> Self {
+        // x = (1 + t)/2; arccos(x) = 2 arcsin √((1 − x)/2), without cancellation.
+        let arc = |t: f64| 2.0 * (0.25 * (1.0 - t)).sqrt().asin() / (0.5 * (1.0 - t)).sqrt();
         Angle {
-            // arccos(x) = 2 arcsin √((1 − x)/2), without cancellation.
-            arc: interpolate(|x| 2.0 * (0.5 * (1.0 - x)).sqrt().asin() / (1.0 - x).sqrt()),
-            root: interpolate(|x| (1.0 + x).sqrt()),
+            arc: interpolate(arc),
+            root: interpolate(|t| (0.5 * (3.0 + t)).sqrt()),
         }
     }
 
@@ -59,37 +60,6 @@ impl Angle {
         }
         (arc, root)
     }
-}
-
-/// Coefficients in powers of `2x − 1` of the interpolant of `f` at the Chebyshev points of the first kind of `[0, 1]`.
-fn interpolate(f: impl Fn(f64) -> f64) -> [f64; DEGREE + 1] {
-    let n = DEGREE + 1;
-    let angle = |k: usize| (k as f64 + 0.5) * PI / n as f64;
-    // T₀ = 1, T₁ = t, T_{k+1} = 2 t T_k − T_{k−1}, as coefficients of monomials.
-    let mut coefficients = [0.0; DEGREE + 1];
-    let (mut before, mut present) = ([0.0; DEGREE + 1], [0.0; DEGREE + 1]);
-    before[0] = 1.0;
-    present[1] = 1.0;
-    for order in 0..n {
-        let sum: f64 = (0..n)
-            .map(|k| f(0.5 * (1.0 + angle(k).cos())) * (order as f64 * angle(k)).cos())
-            .sum();
-        let chebyshev = sum * if order == 0 { 1.0 } else { 2.0 } / n as f64;
-        for (coefficient, b) in coefficients.iter_mut().zip(before) {
-            *coefficient += chebyshev * b;
-        }
-        let mut next = [0.0; DEGREE + 1];
-        for power in 0..n {
-            let raised = if power == 0 {
-                0.0
-            } else {
-                2.0 * present[power - 1]
-            };
-            next[power] = raised - before[power];
-        }
-        (before, present) = (present, next);
-    }
-    coefficients
 }
 
 #[cfg(test)]

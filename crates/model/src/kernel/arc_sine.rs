@@ -1,7 +1,8 @@
 //! The arc sine on `[0, 1]`, branch-free and to full relative accuracy.
 
+use super::chebyshev::interpolate;
 use pulp::Simd;
-use std::f64::consts::{FRAC_PI_2, PI};
+use std::f64::consts::FRAC_PI_2;
 
 /// Degree of the polynomial.
 const DEGREE: usize = 10;
@@ -17,42 +18,15 @@ pub(crate) struct ArcSine {
 }
 
 impl ArcSine {
-    /// Interpolates at the Chebyshev points of the first kind.
     pub(crate) fn new() -> Self {
-        let n = DEGREE + 1;
-        let angle = |k: usize| (k as f64 + 0.5) * PI / n as f64;
-        let mut chebyshev = [0.0; DEGREE + 1];
-        for (order, coefficient) in chebyshev.iter_mut().enumerate() {
-            let sum: f64 = (0..n)
-                .map(|k| {
-                    // 8z − 1 = cos(angle), z = s².
-                    let s = 0.5 * (0.5 * angle(k)).cos();
-                    s.asin() / s * (order as f64 * angle(k)).cos()
-                })
-                .sum();
-            *coefficient = sum * if order == 0 { 1.0 } else { 2.0 } / n as f64;
+        // s² = z = (1 + t)/8.
+        let quotient = |t: f64| {
+            let s = (0.125 * (1.0 + t)).sqrt();
+            s.asin() / s
+        };
+        ArcSine {
+            coefficients: interpolate(quotient),
         }
-        // T₀ = 1, T₁ = t, T_{k+1} = 2 t T_k − T_{k−1}, as coefficients of monomials.
-        let mut coefficients = [0.0; DEGREE + 1];
-        let (mut before, mut present) = ([0.0; DEGREE + 1], [0.0; DEGREE + 1]);
-        before[0] = 1.0;
-        present[1] = 1.0;
-        for &c in &chebyshev {
-            for (sum, b) in coefficients.iter_mut().zip(before) {
-                *sum += c * b;
-            }
-            let mut next = [0.0; DEGREE + 1];
-            for power in 0..=DEGREE {
-                let raised = if power == 0 {
-                    0.0
-                } else {
-                    2.0 * present[power - 1]
-                };
-                next[power] = raised - before[power];
-            }
-            (before, present) = (present, next);
-        }
-        ArcSine { coefficients }
     }
 
     /// `asin(x)` given `x` in `[0, 1]` and `below = 1 − x`, for `W` independent vectors.

@@ -2,6 +2,7 @@
 
 mod angle;
 mod arc_sine;
+mod chebyshev;
 pub mod infinite;
 pub mod row_block;
 pub mod tile;
