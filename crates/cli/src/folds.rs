@@ -65,7 +65,7 @@ mod tests {
         for fold in 0..5 {
             let n = folds.of.iter().filter(|it| **it == Some(fold)).count();
             assert!((20..=21).contains(&n), "{n}");
-            let training = folds.training(&vec![true; 103], fold);
+            let training = folds.training(&[true; 103], fold);
             assert_eq!(training.iter().filter(|&&it| it).count(), 103 - n);
         }
         let mut turned = ids.clone();

@@ -1,6 +1,7 @@
 //! Predictions of samples held out of their phenotype's fit: `predictions_oof.parquet`, `out_of_sample_r2`.
 
 use faer::Mat;
+use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::results::PredictionWriter;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
