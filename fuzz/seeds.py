@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import gzip
 import json
 import pathlib
 import struct
@@ -97,6 +98,37 @@ def id_lists():
     (folder("id_list") / "utf16.txt").write_bytes("S1\nS2\n".encode("utf-16"))
 
 
+def texts():
+    olink = """SampleID;SampleType;OlinkID;Assay;AssayType;NPX;SampleQC;AssayQC;Normalization
+B;SAMPLE;OID2;IL6;assay;1.5;PASS;PASS;Plate control
+B;SAMPLE;OID1;TNF;assay;2.5;WARN;NA;Plate control
+B;SAMPLE;OID9;Extension control 1;ext_ctrl;3;PASS;NA;Plate control
+PC1;PLATE_CONTROL;OID1;TNF;assay;4;PASS;PASS;Plate control
+A;SAMPLE;OID1;TNF;assay;NA;PASS;WARN;Intensity
+A;SAMPLE;OID2;IL6;assay;0.25;FAIL;PASS;Intensity
+"""
+    files = {
+        "comma.csv": 'id,x,"y, z"\nS1,0.5,NA\nS2,-1e300,true\n"S""3",.,inf\n',
+        "semicolon.csv": "\ufeffid;x;t\r\nS1;0.5;a\r\nS2;-9;b\r\n",
+        "tab.tsv": "#id\tx\tsite\nS1\t1\tLeeds\nS2\t\tYork\n\n",
+        "blanks.txt": "FID IID x\nF  S1 0.5\n F S2 -9\n",
+        "ragged.csv": "id,x\nS1,1,2\n",
+        "open_quote.csv": 'id,x\n"S1,1\nS2,2\n',
+        "repeated.csv": "eid,eid,30001-0.0,x\n1,1,2,3\n-1,1,2,3\n-1,1,2,3\n",
+        "olink.csv": olink,
+        "biobank.txt": "eid\tins_index\tprotein_id\tresult\n10\t0\t1\t0.5\n10\t0\t2\t1.5\n11\t0\t1\t-0.5\n11\t2\t1\t9\n",
+        "coding143.tsv": "coding\tmeaning\n1\tAARSD1;Alanyl-tRNA editing\n2\tABHD14B;x\n",
+    }
+    for name, text in files.items():
+        (folder("text") / name).write_bytes(text.encode())
+    for name in ("comma.csv", "olink.csv"):
+        (folder("text") / f"{name}.gz").write_bytes(gzip.compress(files[name].encode(), mtime=0))
+    long = pa.table({"SampleID": ["A", "A", "B"], "OlinkID": ["O1", "O2", "O1"], "NPX": [0.5, 1.5, 2.5]})
+    pq.write_table(long, folder("text") / "olink.parquet", compression="none", store_schema=False, write_statistics=False)
+    numbers = pa.table({"eid": [1, 1, 2], "ins_index": [0, 0, 0], "protein_id": [1, 2, 1], "result": [0.5, 1.5, 2.5]})
+    pq.write_table(numbers, folder("text") / "biobank.parquet", compression="none", use_dictionary=False, write_statistics=False)
+
+
 def arrays():
     def description(shape, chunk, kind, fill):
         return {
@@ -162,5 +194,6 @@ def spectra():
 
 tables()
 id_lists()
+texts()
 arrays()
 spectra()

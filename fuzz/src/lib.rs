@@ -5,6 +5,7 @@
 
 mod damage;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use ntkpipe_store::features::{FeatureArray, FeatureScaling, Samples};
 use ntkpipe_store::id_list::read_id_list;
 use ntkpipe_store::results::read_table;
 use ntkpipe_store::spectrum;
-use ntkpipe_store::table::Table;
+use ntkpipe_store::table::{Columns, DropQc, LongReading, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, Element, ZarrArray};
 
@@ -26,8 +27,11 @@ pub use damage::Damage;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+///
+/// Text and Parquet tables are one target with a corpus each: the reader tells them apart by content.
+pub const TARGETS: [Target; 5] = [
     ("table", table),
+    ("text", table),
     ("id_list", id_list),
     ("array", array),
     ("spectrum", spectrum),
@@ -45,14 +49,33 @@ fn put(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// A Parquet file as an input table, as a result table, and as the tables of a run directory.
+/// A file as an input table, Parquet or text, wide or long; as a result table; as the tables of a run directory.
 pub fn table(bytes: &[u8]) {
     in_folder(|folder| {
         let path = folder.join("t.parquet");
         put(&path, bytes);
-        let numeric = ["[!t]*".to_owned()];
-        for (id_column, select) in [(None, &[][..]), (None, &numeric), (Some("id"), &numeric)] {
-            if let Ok(table) = Table::open(&path, id_column, select) {
+        let some = Columns::Matching(vec!["[!t]*".to_owned()]);
+        let readings = [
+            Reading::default(),
+            Reading {
+                id_column: Some("id".to_owned()),
+                columns: some.clone(),
+                missing_values: vec!["-9".to_owned()],
+                ..Reading::default()
+            },
+            Reading {
+                columns: some,
+                text_columns: vec!["*".to_owned()],
+                long: LongReading {
+                    drop_qc: DropQc::Warn,
+                    protein_names: Some(path.clone()),
+                    ..LongReading::default()
+                },
+                ..Reading::default()
+            },
+        ];
+        for reading in readings {
+            if let Ok(table) = Table::open_as(&path, &reading) {
                 read_whole(&table);
             }
         }
@@ -77,9 +100,16 @@ pub fn table(bytes: &[u8]) {
 }
 
 fn read_whole(table: &Table) {
-    let unique: std::collections::HashSet<&String> = table.ids.iter().collect();
-    assert_eq!(unique.len(), table.n_rows());
-    assert!(table.ids.iter().all(|id| !id.is_empty()));
+    let mut seen = HashSet::new();
+    for id in &table.ids {
+        assert!(!id.is_empty());
+        assert!(seen.insert(id) || table.is_withdrawn(id), "{id} repeats");
+    }
+    for column in 0..table.text_columns.len() {
+        if let Ok(texts) = table.read_text(column) {
+            assert_eq!(texts.len(), table.n_rows());
+        }
+    }
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let half = table.n_rows() / 2..table.n_rows();
     let whole = table.read_columns(&all);
