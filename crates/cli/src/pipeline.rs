@@ -128,6 +128,7 @@ fn run(
     let settings = Settings::new(&options)?;
     if args.dry_run {
         let inputs = Inputs::open(&options)?;
+        settings.check_features(inputs.features.columns.len())?;
         let columns = inputs.covariate_columns(settings.intercept)?;
         let on_kernel = columns.first(inputs.n_kernel);
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -140,6 +141,7 @@ fn run(
     }
     let stamps = Stamps::new(&options);
     let inputs = Inputs::open(&options)?;
+    settings.check_features(inputs.features.columns.len())?;
     log::start(Some(&settings.out), quiet, format)?;
     let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(
