@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ntkpipe_model::kernel::{FiniteKernel, InfiniteKernel, TangentKernel, infinite};
-use ntkpipe_model::network::Nonlinearity;
+use ntkpipe_model::network::{Mlp, Nonlinearity, Scheme};
 use ntkpipe_store::atomic;
+use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::network_file::NetworkFile;
 use serde::{Deserialize, Serialize};
 
+use crate::args::{DrawScheme, NetworkInitArgs};
 use crate::failure::input;
 use crate::options::{Activation, NetworkActivation, Options};
 
@@ -116,6 +118,46 @@ impl FiniteNetwork {
             "give it the features it was made for, in their order: choose them with `--feature-columns`; with `--raw-features` none is left out",
         ))
     }
+}
+
+/// Draws a network and writes it.
+pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
+    if args.out.exists() {
+        return Err(input(
+            format!("`{}` is there already", args.out.display()),
+            "name another file with `--out`",
+        ));
+    }
+    let of_ntk = args.weight_variance.or(args.bias_variance);
+    let scheme = match args.scheme {
+        DrawScheme::Ntk => Scheme::Ntk {
+            weight_variance: args.weight_variance.unwrap_or(2.0),
+            bias_variance: args.bias_variance.unwrap_or(0.0),
+        },
+        _ if of_ntk.is_some() => {
+            return Err(input(
+                "variances are given for a scheme that has its own",
+                "pass `--scheme ntk`, or leave `--weight-variance` and `--bias-variance` out",
+            ));
+        }
+        DrawScheme::Pytorch => Scheme::Pytorch,
+        DrawScheme::He => Scheme::He,
+    };
+    let inputs = match (args.inputs, &args.features_of) {
+        (Some(inputs), _) => inputs,
+        (None, Some(run)) => match FeatureArray::open(run)? {
+            FeatureArray::F32(features) => features.shape()[1],
+            FeatureArray::F64(features) => features.shape()[1],
+        },
+        (None, None) => 0,
+    };
+    let activation = args.activation.nonlinearity();
+    let network = Mlp::draw(inputs, &args.widths, activation, scheme, args.seed)?;
+    let file = NetworkFile {
+        is_double: args.double,
+        ..NetworkFile::new(network)
+    };
+    Ok(file.write(&args.out)?)
 }
 
 impl NetworkActivation {
