@@ -91,6 +91,11 @@ impl Status {
         }
     }
 
+    /// Whether there is enough of a phenotype of this status to predict it.
+    pub fn is_predicted(self) -> bool {
+        ![Self::TooFewSamples, Self::TooFewCases].contains(&self)
+    }
+
     fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
@@ -209,12 +214,17 @@ impl PhenotypeRow {
 
     /// Whether there is enough of the phenotype to predict it.
     pub fn is_predicted(&self) -> bool {
-        ![Status::TooFewSamples, Status::TooFewCases].contains(&self.status)
+        self.status.is_predicted()
     }
 
     /// Whether the phenotype has been tested.
     pub fn is_tested(&self) -> bool {
         self.neg_log10_p.is_some()
+    }
+
+    /// Whether the fit takes the phenotype after the test; with the gate only where training is warranted.
+    pub fn waits_for_fit(&self, gate: bool) -> bool {
+        self.is_tested() && (!gate || self.training_warranted == Some(true))
     }
 
     /// Whether the phenotype was fitted, and with a time above 0: it then has dual weights.

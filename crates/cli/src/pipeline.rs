@@ -126,8 +126,12 @@ fn run(
     options.check_paths()?;
     set_threads(options.threads)?;
     let settings = Settings::new(&options)?;
+    let stamps = Stamps::new(&options);
+    let inputs = Inputs::open(&options, &settings)?;
+    if let Some(how) = settings.hold_out {
+        how.check(inputs.n_kernel)?;
+    }
     if args.dry_run {
-        let inputs = Inputs::open(&options)?;
         let columns = inputs.covariate_columns(settings.intercept)?;
         let on_kernel = columns.first(inputs.n_kernel);
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -138,8 +142,6 @@ fn run(
         let text = plan.describe(&settings, masks, covariates.rank())?;
         return print(text.as_bytes());
     }
-    let stamps = Stamps::new(&options);
-    let inputs = Inputs::open(&options)?;
     log::start(Some(&settings.out), quiet, format)?;
     let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(

@@ -48,6 +48,10 @@ impl Network {
 /// What a run does, decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Table of the features.
+    pub features: PathBuf,
+    /// Table of the phenotypes.
+    pub phenotypes: PathBuf,
     /// Run directory.
     pub out: PathBuf,
     /// Where `kernel.zarr` is kept, if not in the run directory.
@@ -90,8 +94,9 @@ impl Settings {
 
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let out = match (&options.features, &options.phenotypes, &options.out) {
-            (Some(_), Some(_), Some(out)) => out.clone(),
+        let needed = (&options.features, &options.phenotypes, &options.out);
+        let (features, phenotypes, out) = match needed {
+            (Some(features), Some(phenotypes), Some(out)) => (features, phenotypes, out),
             (features, phenotypes, out) => {
                 return Err(not_given(&[
                     ("features", "--features FILE", features),
@@ -136,7 +141,9 @@ impl Settings {
         }
         let defaults = AnalysisOptions::default();
         Ok(Self {
-            out,
+            features: features.clone(),
+            phenotypes: phenotypes.clone(),
+            out: out.clone(),
             scratch: options.scratch.clone(),
             network,
             intercept: !options.no_intercept.unwrap_or(false),

@@ -280,15 +280,12 @@ fn counts(context: &Context) -> Vec<Count> {
             let name = step["step"].as_str().unwrap_or_default().to_owned();
             (name, step["left"].as_u64(), step["lost"].as_u64())
         });
-    let totals = samples.as_object().into_iter().flatten();
-    let totals = totals.map(|(name, value)| (name.replace('_', " "), value.as_u64(), None));
     let last = (
         "used by the analysis of any phenotype".to_owned(),
         Some(used),
         None,
     );
     let counts: Vec<(String, u64, Option<u64>)> = steps
-        .chain(totals)
         .chain([last])
         .filter_map(|(name, value, lost)| Some((name, value?, lost)))
         .collect();
