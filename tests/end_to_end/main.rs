@@ -3,6 +3,7 @@
 
 mod any_bytes;
 mod damage;
+mod documents;
 mod folders;
 mod foreign;
 mod held_out;

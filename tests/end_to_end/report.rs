@@ -112,6 +112,20 @@ try {
   dot.dispatchEvent(new MouseEvent("click", { bubbles: true }));
   facts.dot = encodeURIComponent(dot.querySelector("title").textContent);
   facts.dot_choice = encodeURIComponent(choice.selectedOptions[0].text);
+  const drawing = document.querySelector("#figures figure[data-phenotypes]:not([data-phenotypes='']) svg");
+  const press = (key) => drawing.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  facts.tab_stop = drawing.tabIndex;
+  const along = [];
+  for (const key of ["Home", "ArrowRight", "ArrowRight", "ArrowLeft", "End"]) {
+    press(key);
+    along.push(Number(document.querySelector("circle.pointed").getAttribute("cx")));
+  }
+  facts.along = along;
+  facts.pointed = encodeURIComponent(document.querySelector("circle.pointed title").textContent);
+  facts.pointed_said = drawing.parentElement.querySelector("p.pointed").textContent.length > 0;
+  press("Enter");
+  facts.pointed_choice = encodeURIComponent(choice.selectedOptions[0].text);
+  facts.samples_said = document.getElementById("chosen").textContent.includes("in the kernel - ");
   facts.held_out = document.querySelectorAll("#curves circle").length;
 } catch (error) { wrong.push(String(error)); }
 facts.wrong = wrong.map(encodeURIComponent);
@@ -209,6 +223,23 @@ fn a_reader_sorts_searches_and_chooses() {
     assert_eq!(facts["clicked"], facts["clicked_choice"]);
     assert_eq!(facts["dot"], facts["dot_choice"]);
     assert_eq!(facts["held_out"], 0);
+    // A figure is one stop of the tab key; the arrows go from dot to dot, left to right.
+    assert_eq!(facts["tab_stop"], 0);
+    let along: Vec<f64> = facts["along"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|x| x.as_f64().unwrap())
+        .collect();
+    assert!(
+        along[0] <= along[1] && along[1] <= along[2] && along[3] == along[1] && along[4] > along[0],
+        "{along:?}"
+    );
+    assert_eq!(facts["pointed"], facts["pointed_choice"]);
+    assert_eq!(
+        (&facts["pointed_said"], &facts["samples_said"]),
+        (&Value::from(true), &Value::from(true))
+    );
     // Held-out predictions, once there are any, are drawn as well.
     fs::copy(
         out.join("predictions.parquet"),
@@ -253,6 +284,18 @@ fn the_report_is_one_file_that_says_all_and_comes_back_the_same() {
             page.contains(&format!("<h3>{title}</h3>\n<svg role=\"img\"")),
             "{title}"
         );
+    }
+    let section: Value =
+        serde_json::from_slice(&fs::read(out.join("ntkpipe_mqc.json")).unwrap()).unwrap();
+    let (numbers, words) = table(&out.join("phenotypes.parquet"));
+    assert_eq!(section["data"].as_object().unwrap().len(), 6);
+    for (i, phenotype) in words["phenotype"].iter().enumerate() {
+        let shown = &section["data"][phenotype];
+        assert_eq!(shown["status"], words["status"][i].as_str());
+        for name in ["neg_log10_p", "t_hat", "out_of_sample_r2"] {
+            let expected = Some(numbers[name][i]).filter(|x| !x.is_nan());
+            assert_eq!(shown.get(name).and_then(Value::as_f64), expected, "{name}");
+        }
     }
     // The same bytes of the same run; made again when it is gone, and by nothing else.
     let when = || fs::metadata(&report).unwrap().modified().unwrap();

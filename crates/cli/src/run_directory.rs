@@ -91,7 +91,7 @@ impl Stage {
                 "model/scaling.parquet",
                 "model/features.zarr/zarr.json",
             ],
-            Self::Report => &["report.html"],
+            Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }
     }
 

@@ -112,6 +112,7 @@ function choose(index) {
   }
   if (phenotype.curve) drawCurves(phenotype);
   else says.push("There is no curve.");
+  if (phenotype.samples) says.push(`Samples: ${phenotype.samples}.`);
   if (phenotype.held_out) drawHeldOut(phenotype);
   byId("chosen").textContent = says.join(" ");
   for (const chosen of document.querySelectorAll(".chosen")) chosen.classList.remove("chosen");

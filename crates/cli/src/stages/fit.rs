@@ -265,6 +265,11 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
             (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
         }
     }
+    if !is_tested {
+        write_tests(context, tests)?;
+        let figures = json!({ "with": "fit" });
+        context.finish(Stage::Test, &prints.test, started, figures)?;
+    }
     phenotype_row::adjust(&mut rows);
     match context.settings.hold_out {
         Some(how) => figures["folds"] = fit_folds(context, how, &prints.fit, &mut rows)?,
@@ -272,11 +277,6 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
             forget_folds(context)?;
             remove(&context.directory.path(held_out::PREDICTIONS))?;
         }
-    }
-    if !is_tested {
-        write_tests(context, tests)?;
-        let figures = json!({ "with": "fit" });
-        context.finish(Stage::Test, &prints.test, started, figures)?;
     }
     let columns = phenotype_row::to_columns(&rows);
     write_table(&context.directory.path("phenotypes.parquet"), &columns)?;
