@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Cohort, cohort, run_arguments, succeed, table};
-use ntkpipe_store::results::{read_table, write_table};
+use ntkpipe_store::results::{Column, read_table, write_table};
 use serde_json::Value;
 
 /// A name that would end the page's script, were it not escaped.
@@ -305,4 +305,38 @@ fn the_report_is_one_file_that_says_all_and_comes_back_the_same() {
     fs::remove_file(&report).unwrap();
     succeed(&run_arguments(&cohort, &name, &[]));
     assert!(fs::read_to_string(&report).unwrap() == page);
+}
+
+#[test]
+fn held_out_panels_are_on_the_scale_of_the_predictions() {
+    let mut cohort = cohort(300, 20, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let mut columns = read_table(Path::new(&cohort.phenotypes)).unwrap();
+    for (_, column) in &mut columns[1..] {
+        if let Column::Float(values) = column {
+            values.iter_mut().flatten().for_each(|v| *v = 5e3 + 1e3 * *v);
+        }
+    }
+    cohort.phenotypes = folder.path().join("large.parquet").display().to_string();
+    write_table(Path::new(&cohort.phenotypes), &columns).unwrap();
+    for (name, more, centre, reach) in [
+        ("plain", &["--folds", "3"][..], 5e3, 5e3),
+        ("ranks", &["--folds", "3", "--rint"], 0.0, 4.0),
+    ] {
+        let out = folder.path().join(name);
+        succeed(&run_arguments(&cohort, &out.display().to_string(), more));
+        let page = fs::read_to_string(out.join("report.html")).unwrap();
+        let data = page.split("id=\"data\">").nth(1).unwrap();
+        let data: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
+        for phenotype in data["phenotypes"].as_array().unwrap() {
+            for side in ["observed", "predicted"] {
+                let values = phenotype["held_out"][side].as_array().unwrap();
+                assert_eq!(values.len(), 20);
+                let values = values.iter().map(|v| v.as_f64().unwrap());
+                let mean = values.clone().sum::<f64>() / 20.0;
+                assert!((mean - centre).abs() < 0.1 * reach, "{side} {mean}");
+                assert!(values.clone().all(|v| (v - centre).abs() < reach), "{side}");
+            }
+        }
+    }
 }

@@ -333,6 +333,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The value of each sample on the scale of predictions; `None` where it is not used.
+    pub fn observed(&self) -> impl Iterator<Item = Option<f64>> {
+        let Phenotype { mask, values } = &self.phenotype;
+        let pairs = mask.iter().zip(values);
+        pairs.map(|(&used, value)| used.then(|| value * self.sd + self.mean))
+    }
+
     /// Whether there are fewer cases, or fewer controls, than are asked for.
     pub fn is_rare(&self, settings: &Settings) -> bool {
         self.cases

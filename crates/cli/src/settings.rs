@@ -92,6 +92,14 @@ impl Settings {
         self.scratch.as_deref().unwrap_or(&self.out)
     }
 
+    /// These, but that nothing is imputed: what is imputed is no truth that a prediction is held against.
+    pub fn observed_only(&self) -> Self {
+        Self {
+            missing: Missing::Exact,
+            ..self.clone()
+        }
+    }
+
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let needed = (&options.features, &options.phenotypes, &options.out);

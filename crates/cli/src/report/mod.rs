@@ -373,6 +373,11 @@ fn stage_lines(record: &RunRecord) -> Vec<StageLine> {
 /// A JSON value without quotes and brackets.
 fn plain(value: &Value) -> String {
     match value {
+        Value::Object(members) => {
+            let members = members.iter();
+            let members = members.map(|(name, it)| format!("{} {}", plain(it), name.replace('_', " ")));
+            members.collect::<Vec<_>>().join(", ")
+        }
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),

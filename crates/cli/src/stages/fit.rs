@@ -350,15 +350,9 @@ fn fit_folds(
     for fit in journal.finished.values() {
         *by_status.entry(fit.status).or_default() += 1;
     }
-    let counts: Vec<String> = by_status
-        .iter()
-        .map(|(status, count)| format!("{count} {}", status.name()))
-        .collect();
-    tracing::info!(
-        "folds: {} fits: {}",
-        journal.finished.len(),
-        counts.join(", ")
-    );
+    for (status, count) in by_status {
+        tracing::info!("folds: {count} fits {}", status.name());
+    }
     held_out::predict(
         context,
         &kernel,

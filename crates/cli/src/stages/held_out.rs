@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ntkpipe_store::results::PredictionColumns;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
+use rayon::prelude::*;
 
 use super::Context;
 use super::fit::READ_AHEAD;
@@ -12,7 +13,6 @@ use super::predict::{KernelProducts, fits_at_once, fixed_effects};
 use crate::fit_journal::FinishedInFold;
 use crate::folds::Folds;
 use crate::inputs::{Prepared, prepare, prepare_block};
-use crate::options::Missing;
 use crate::phenotype_row::PhenotypeRow;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -80,26 +80,35 @@ pub fn predict(
             let products = KernelProducts::new(kernel, weights, trained)?;
             for part in block.chunks(READ_AHEAD) {
                 let all_values = inputs.phenotype_values(part)?;
-                for (&column, values) in part.iter().zip(all_values) {
-                    let mut predictions = vec![f64::NAN; n];
-                    for (fold, held_out) in held_out.iter().enumerate() {
-                        let fit = fits.get(&(fold, column));
-                        if !fit.is_some_and(|it| it.status.is_predicted()) {
-                            continue;
+                let found: Vec<(Vec<f64>, Option<f64>)> = part
+                    .par_iter()
+                    .zip(all_values)
+                    .map(|(&column, values)| {
+                        let mut predictions = vec![f64::NAN; n];
+                        for (fold, held_out) in held_out.iter().enumerate() {
+                            let fit = fits.get(&(fold, column));
+                            if !fit.is_some_and(|it| it.status.is_predicted()) {
+                                continue;
+                            }
+                            let training = folds.training(&context.base, fold);
+                            let settings = &context.settings;
+                            let prepared = prepared(context, values.clone(), &training, settings)?;
+                            let increment = products.of(weights_row(column, fold, n_phenotypes));
+                            let increment =
+                                |row: usize| increment.map_or(0.0, |it| f64::from(it[row]));
+                            let beta = fixed_effects(context, &prepared, &increment);
+                            for &row in held_out {
+                                let fixed = context.covariate_columns.fixed(row, &beta);
+                                predictions[row] =
+                                    (increment(row) + fixed) * prepared.sd + prepared.mean;
+                            }
                         }
-                        let training = folds.training(&context.base, fold);
-                        let prepared =
-                            prepared(context, values.clone(), &training, &context.settings)?;
-                        let increment = products.of(weights_row(column, fold, n_phenotypes));
-                        let increment = |row: usize| increment.map_or(0.0, |it| f64::from(it[row]));
-                        let beta = fixed_effects(context, &prepared, &increment);
-                        for &row in held_out {
-                            let fixed = context.covariate_columns.fixed(row, &beta);
-                            predictions[row] =
-                                (increment(row) + fixed) * prepared.sd + prepared.mean;
-                        }
-                    }
-                    rows[column].out_of_sample_r2 = r2_of(context, values, &predictions)?;
+                        let r2 = r2_of(context, values, &predictions)?;
+                        Ok((predictions, r2))
+                    })
+                    .collect::<anyhow::Result<_>>()?;
+                for (&column, (predictions, r2)) in part.iter().zip(found) {
+                    rows[column].out_of_sample_r2 = r2;
                     table.push(&predictions)?;
                     bar.set(column + 1, n_phenotypes);
                 }
@@ -119,20 +128,19 @@ fn prepared(
     prepare(values, base, &context.covariates, columns, settings)
 }
 
-/// R² of predictions, NaN where a sample is not predicted, of the values that are observed: what is imputed is no truth.
+/// R² of predictions, NaN where a sample is not predicted, of the values that are observed.
 fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Result<Option<f64>> {
-    let observed = Settings {
-        missing: Missing::Exact,
-        ..context.settings.clone()
-    };
-    let prepared = prepared(context, values, &context.base, &observed)?;
-    let phenotype = &prepared.phenotype;
-    let pairs: Vec<(f64, f64)> = (0..predictions.len())
-        .filter(|&row| phenotype.mask[row] && predictions[row].is_finite())
-        .map(|row| {
-            let value = phenotype.values[row] * prepared.sd + prepared.mean;
-            (value, predictions[row])
-        })
+    let prepared = prepared(
+        context,
+        values,
+        &context.base,
+        &context.settings.observed_only(),
+    )?;
+    let pairs: Vec<(f64, f64)> = prepared
+        .observed()
+        .zip(predictions)
+        .filter_map(|(value, &predicted)| Some((value?, predicted)))
+        .filter(|(_, predicted)| predicted.is_finite())
         .collect();
     Ok(r2(&pairs))
 }
