@@ -76,6 +76,7 @@ try {
   const line = () => [...document.querySelectorAll("#curves .plot-line")].map((p) => p.getAttribute("d"));
   const heading = (name) => [...table.tHead.rows[0].cells].find((c) => c.textContent === name);
   const column = (name) => { const at = heading(name).cellIndex; return shown().map((row) => row.cells[at].textContent); };
+  facts.at_first = column("neg_log10_p");
   facts.phenotypes = column("phenotype").sort().map(encodeURIComponent);
   facts.bold = document.querySelectorAll("b").length;
   for (const name of ["neg_log10_p", "t_hat"]) {
@@ -196,6 +197,7 @@ fn a_reader_sorts_searches_and_chooses() {
     let hostile = "%3C%2Fscript%3E%3Cb%3E%26%22'";
     assert!(texts(&facts["phenotypes"]).contains(&hostile), "{facts:#}");
     assert_eq!(facts["bold"], 0);
+    assert_sorted(&facts["at_first"], false);
     for column in ["neg_log10_p", "t_hat"] {
         assert_sorted(&facts[format!("{column}_up")], true);
         assert_sorted(&facts[format!("{column}_down")], false);
@@ -241,12 +243,8 @@ fn a_reader_sorts_searches_and_chooses() {
         (&Value::from(true), &Value::from(true))
     );
     // Held-out predictions, once there are any, are drawn as well.
-    fs::copy(
-        out.join("predictions.parquet"),
-        out.join("predictions_oof.parquet"),
-    )
-    .unwrap();
-    succeed(&["report", "--quiet", "--out", &name]);
+    let more = ["--learning-rate", "0.01", "--holdout", "0.4"];
+    succeed(&run_arguments(&cohort, &name, &more));
     let facts = read(&out.join("report.html")).unwrap();
     assert_eq!(facts["wrong"].as_array().unwrap().len(), 0, "{facts:#}");
     assert_eq!(facts["held_out"], 20);
@@ -314,7 +312,10 @@ fn held_out_panels_are_on_the_scale_of_the_predictions() {
     let mut columns = read_table(Path::new(&cohort.phenotypes)).unwrap();
     for (_, column) in &mut columns[1..] {
         if let Column::Float(values) = column {
-            values.iter_mut().flatten().for_each(|v| *v = 5e3 + 1e3 * *v);
+            values
+                .iter_mut()
+                .flatten()
+                .for_each(|v| *v = 5e3 + 1e3 * *v);
         }
     }
     cohort.phenotypes = folder.path().join("large.parquet").display().to_string();

@@ -14,7 +14,7 @@ use crate::failure::input;
 use crate::fit_journal;
 use crate::lock::LOCK;
 use crate::phenotype_row::{self, Status};
-use crate::run_directory::{RunRecord, Stage, read_record};
+use crate::run_directory::{RunRecord, Stage, StageRecord, read_record};
 use crate::stages::fit;
 
 /// What is done in a run directory and what is left, from its files alone; a run may be at work in it.
@@ -151,7 +151,8 @@ fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
         .iter()
         .map(|name| fit_journal::count(&root.join(name)))
         .sum();
-    let not_fitted = match record.stages.contains_key(&Stage::Test) {
+    let by_itself = |test: &StageRecord| test.figures["with"] != "fit";
+    let not_fitted = match record.stages.get(&Stage::Test).is_some_and(by_itself) {
         true => {
             let rows = phenotype_row::read(&root.join("test.parquet"))?;
             let gate = !record.options.no_gate.unwrap_or(false);

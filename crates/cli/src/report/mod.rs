@@ -375,7 +375,8 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Object(members) => {
             let members = members.iter();
-            let members = members.map(|(name, it)| format!("{} {}", plain(it), name.replace('_', " ")));
+            let members =
+                members.map(|(name, it)| format!("{} {}", plain(it), name.replace('_', " ")));
             members.collect::<Vec<_>>().join(", ")
         }
         Value::String(text) => text.clone(),

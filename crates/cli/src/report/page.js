@@ -192,13 +192,14 @@ headings.forEach((heading, column) => {
   button.type = "button";
   button.append(...heading.childNodes);
   heading.append(button);
-  button.addEventListener("click", () => {
-    const ascending = heading.ariaSort !== "ascending";
-    headings.forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    sortBy(column, ascending ? 1 : -1);
-  });
+  button.addEventListener("click", () => order(column, heading.ariaSort !== "ascending"));
 });
+
+function order(column, ascending) {
+  headings.forEach((heading) => heading.removeAttribute("aria-sort"));
+  headings[column].setAttribute("aria-sort", ascending ? "ascending" : "descending");
+  sortBy(column, ascending ? 1 : -1);
+}
 
 byId("search").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -211,5 +212,7 @@ byId("search").addEventListener("input", (event) => {
   byId("found").textContent = words.length ? `${found} of ${rows.length}` : "";
 });
 
-const first = data.phenotypes.findIndex((phenotype) => phenotype.curve);
-if (data.phenotypes.length) choose(Math.max(first, 0));
+// The strongest signal first, and its curves where it has any.
+order(headings.findIndex((heading) => heading.textContent === "neg_log10_p"), false);
+const ranked = [...table.tBodies[0].rows].map((row) => rows.indexOf(row));
+if (ranked.length) choose(ranked.find((index) => data.phenotypes[index].curve) ?? ranked[0]);

@@ -22,6 +22,9 @@ use crate::run_directory::{Stage, Standing};
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
 
+/// What the program takes besides: threads, open tables, names and ids.
+const PROGRAM_BYTES: usize = 24 << 20;
+
 /// Phenotypes read at a time.
 pub const READ_AHEAD: usize = 32;
 
@@ -73,7 +76,8 @@ impl Walk<'_> {
         let spaces: usize = probes.map(|b| b.ncols()).sum();
         // The covariates in float64, with their products and a projection at work.
         let held = spaces + 6 * self.context.covariates.rank() + READ_AHEAD * WAITING_COLUMNS;
-        let columns = self.context.settings.memory as usize / (4 * self.context.inputs.n_kernel);
+        let memory = (self.context.settings.memory as usize).saturating_sub(PROGRAM_BYTES);
+        let columns = memory / (4 * self.context.inputs.n_kernel);
         columns.saturating_sub(held)
     }
 
