@@ -12,6 +12,7 @@ use super::fit::READ_AHEAD;
 use super::predict::{KernelProducts, fits_at_once, fixed_effects};
 use crate::fit_journal::FinishedInFold;
 use crate::folds::Folds;
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare, prepare_block};
 use crate::phenotype_row::PhenotypeRow;
 use crate::progress::Progress;
@@ -56,6 +57,7 @@ pub fn predict(
     kernel: &TiledKernel,
     folds: &Folds,
     (weights, fits): (&ZarrArray<f32>, &BTreeMap<(usize, usize), FinishedInFold>),
+    initial: Option<&Initial>,
     rows: &mut [PhenotypeRow],
 ) -> anyhow::Result<()> {
     let inputs = &context.inputs;
@@ -94,8 +96,11 @@ pub fn predict(
                             let settings = &context.settings;
                             let prepared = prepared(context, values.clone(), &training, settings)?;
                             let increment = products.of(weights_row(column, fold, n_phenotypes));
-                            let increment =
-                                |row: usize| increment.map_or(0.0, |it| f64::from(it[row]));
+                            // f₀ + K α.
+                            let increment = |row: usize| {
+                                let trained = increment.map_or(0.0, |it| f64::from(it[row]));
+                                initial.map_or(0.0, |it| it.values[row]) + trained
+                            };
                             let beta = fixed_effects(context, &prepared, &increment);
                             for &row in held_out {
                                 let fixed = context.covariate_columns.fixed(row, &beta);
