@@ -10,11 +10,25 @@ use crate::support::{cohort, fail, ntkpipe, results, run_arguments, succeed, tab
 
 #[test]
 fn held_out_samples_are_predicted_as_if_their_phenotypes_were_missing() {
+    as_if_missing(&[]);
+}
+
+#[test]
+fn so_they_are_by_a_network_that_begins_with_a_prediction() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = text(&folder.path().join("network.safetensors"));
+    let init = ["network", "init", "--quiet", "--out", &network];
+    succeed(&[&init[..], &["--inputs", "20", "--widths", "16,16"]].concat());
+    as_if_missing(&["--network", &network]);
+}
+
+fn as_if_missing(more: &[&str]) {
     let cohort = cohort(400, 20, 3);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let out = path("held_out");
-    succeed(&run_arguments(&cohort, &out, &["--holdout", "0.25"]));
+    let held_out = [&["--holdout", "0.25"], more].concat();
+    succeed(&run_arguments(&cohort, &out, &held_out));
     let (held_out, ids) = table(&Path::new(&out).join("predictions_oof.parquet"));
     let names: Vec<&String> = held_out.keys().collect();
     let is_out = |row: usize| names.iter().any(|name| held_out[*name][row].is_finite());
@@ -31,17 +45,10 @@ fn held_out_samples_are_predicted_as_if_their_phenotypes_were_missing() {
     );
 
     let mut phenotypes = read_table(Path::new(&cohort.phenotypes)).unwrap();
-    let rows: Vec<bool> = match &phenotypes[0].1 {
-        Column::Int(v) => v
-            .iter()
-            .map(|id| id.unwrap().to_string())
-            .collect::<Vec<_>>(),
-        Column::Text(v) => v.clone(),
-        _ => unreachable!(),
-    }
-    .iter()
-    .map(|id| out_ids.contains(&id))
-    .collect();
+    let rows: Vec<bool> = ids_of(&phenotypes[0].1)
+        .iter()
+        .map(|id| out_ids.contains(&id))
+        .collect();
     for (_, column) in &mut phenotypes {
         if let Column::Float(values) = column {
             for (value, _) in values.iter_mut().zip(&rows).filter(|(_, out)| **out) {
@@ -55,7 +62,7 @@ fn held_out_samples_are_predicted_as_if_their_phenotypes_were_missing() {
     };
     write_table(Path::new(&emptied.phenotypes), &phenotypes).unwrap();
     let other = path("emptied");
-    succeed(&run_arguments(&emptied, &other, &[]));
+    succeed(&run_arguments(&emptied, &other, more));
     let (expected, all) = table(&Path::new(&other).join("predictions.parquet"));
     for name in names {
         for (id, value) in ids["sample_id"].iter().zip(&held_out[name]) {
@@ -94,12 +101,7 @@ fn every_sample_is_held_out_once_and_r2_is_of_those() {
     let (oof, ids) = table(&out.join("predictions_oof.parquet"));
     let (fitted, all) = table(&out.join("predictions.parquet"));
     let (observed, _) = table(Path::new(&cohort.phenotypes));
-    let phenotype_ids: Vec<String> = match &read_table(Path::new(&cohort.phenotypes)).unwrap()[0].1
-    {
-        Column::Int(v) => v.iter().map(|id| id.unwrap().to_string()).collect(),
-        Column::Text(v) => v.clone(),
-        _ => unreachable!(),
-    };
+    let phenotype_ids = ids_of(&read_table(Path::new(&cohort.phenotypes)).unwrap()[0].1);
     for (i, name) in texts["phenotype"].iter().enumerate() {
         let mut pairs = Vec::new();
         for (id, predicted) in ids["sample_id"].iter().zip(&oof[name]) {
