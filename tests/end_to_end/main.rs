@@ -9,6 +9,7 @@ mod foreign;
 mod held_out;
 mod inputs;
 mod interface;
+mod network;
 mod options;
 mod report;
 mod robustness;
