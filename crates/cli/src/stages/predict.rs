@@ -9,7 +9,7 @@ use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
-use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
+use ntkpipe_store::features::{FeatureArray, FeatureScaling, ScalingError, StandardisedRows};
 use ntkpipe_store::kernel_tiles::cross_product;
 use ntkpipe_store::results::{
     Column, PredictionColumns, PredictionWriter, read_table, write_table,
@@ -373,7 +373,15 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     };
     let kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
-    let table = scaling.open_table(&asked.features, &asked.reading)?;
+    let table = scaling
+        .open_table(&asked.features, &asked.reading)
+        .map_err(|error| match error {
+            ScalingError::MissingFeatures { n, n_features, .. } if n == n_features => input(
+                error.to_string(),
+                "none is there: a long table is read as the run read its own, with the same `--protein-names`",
+            ),
+            other => other.into(),
+        })?;
     let covariates = new_covariates(asked, &record, &table)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
