@@ -284,6 +284,10 @@ fn a_plan_counts_the_fits_of_the_folds() {
     };
     let (_, without) = plan(&[]);
     let (text_of_folds, with) = plan(&["--folds", "4"]);
+    assert!(
+        text_of_folds.contains("bytes of folds, for a while "),
+        "{text_of_folds}"
+    );
     let fits = text_of_folds
         .lines()
         .find(|l| l.starts_with("fits "))

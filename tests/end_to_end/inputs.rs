@@ -277,9 +277,20 @@ fn uk_biobank_gives_what_a_plain_table_gives() {
     assert_eq!(features["feature"][0], "p_1");
     let model = out.join("model").display().to_string();
     let new = study.out("new.parquet").display().to_string();
-    let predict = ["predict", "--quiet", "--model", &model, "--covariates", &others];
+    let predict = [
+        "predict",
+        "--quiet",
+        "--model",
+        &model,
+        "--covariates",
+        &others,
+    ];
     let predict = [&predict[..], &["--features", &rows, "--out", &new]].concat();
-    fail(&predict, 1, &["lacks", "hint: none is there", "`--protein-names`"]);
+    fail(
+        &predict,
+        1,
+        &["lacks", "hint: none is there", "`--protein-names`"],
+    );
     succeed(&[&predict[..], &["--protein-names", &coding]].concat());
 }
 

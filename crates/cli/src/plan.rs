@@ -157,6 +157,10 @@ impl Plan {
             "bytes of tiles",
             kernel::bytes(self.samples, self.tile).to_string(),
         )?;
+        if settings.hold_out.is_some() {
+            let of_folds = (self.fits - self.phenotypes) * self.samples * 4;
+            line("bytes of folds, for a while", of_folds.to_string())?;
+        }
         line(
             "bytes of features",
             ((self.samples + self.other_samples) * self.features * 4).to_string(),
