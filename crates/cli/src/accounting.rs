@@ -168,7 +168,7 @@ pub fn log(samples: &Value) {
         .collect();
     if !binary.is_empty() {
         tracing::info!(
-            "samples: {} phenotypes are binary (0 and 1) and analysed as quantitative: {}",
+            "samples: {} phenotypes are binary (0 and 1) and analysed as quantitative (squared error: predictions are no probabilities, and p is approximate where cases are few, see `--min-cases`): {}",
             binary.len(),
             binary.join(", ")
         );
