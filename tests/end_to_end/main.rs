@@ -4,6 +4,7 @@
 mod any_bytes;
 mod architectures;
 mod damage;
+mod documents;
 mod folders;
 mod foreign;
 mod held_out;

@@ -121,14 +121,14 @@ mod tests {
             set.as_object().unwrap().keys().collect::<Vec<_>>(),
             keys.iter().collect::<Vec<_>>()
         );
-        // The numbers shown are ones a run would take.
-        let options = Options {
+        // The numbers shown are ones a run would take, without what excludes others.
+        let apart = Options {
             network: None,
             network_activation: None,
             holdout: None,
             ..options
         };
-        Settings::new(&options).unwrap();
+        Settings::new(&apart).unwrap();
     }
 
     #[test]

@@ -172,8 +172,11 @@ fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
 
 fn dry_run(options: &Options) -> anyhow::Result<()> {
     let settings = Settings::new(options)?;
-    let inputs = Inputs::open(options)?;
+    let inputs = Inputs::open(options, &settings)?;
     settings.check_features(inputs.features.columns.len())?;
+    if let Some(how) = settings.hold_out {
+        how.check(inputs.n_kernel)?;
+    }
     let columns = inputs.covariate_columns(settings.intercept)?;
     let on_kernel = columns.first(inputs.n_kernel);
     let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -192,8 +195,11 @@ fn prepare(
 ) -> anyhow::Result<(Context, Fingerprints)> {
     let settings = Settings::new(options)?;
     let stamps = Stamps::new(options);
-    let inputs = Inputs::open(options)?;
+    let inputs = Inputs::open(options, &settings)?;
     settings.check_features(inputs.features.columns.len())?;
+    if let Some(how) = settings.hold_out {
+        how.check(inputs.n_kernel)?;
+    }
     if let Some((quiet, format)) = speech {
         log::start(Some(&settings.out), quiet, format)?;
     }
@@ -248,7 +254,7 @@ fn run_architectures(
     let out = Settings::new(&architectures[0].1)?.out;
     let alpha = options.alpha.unwrap_or(0.05) / architectures.len() as f64;
     let mut names: Vec<String> = Vec::new();
-    let mut parts: Vec<Options> = Vec::new();
+    let (mut parts, mut checked): (Vec<Options>, Vec<Settings>) = Default::default();
     for (name, mut part) in architectures {
         if names.contains(&name) {
             return Err(input(
@@ -260,11 +266,11 @@ fn run_architectures(
         part.scratch = part.scratch.map(|scratch| scratch.join(&name));
         // Of several tests one is picked.
         part.alpha = Some(alpha);
-        Settings::new(&part)?;
+        checked.push(Settings::new(&part)?);
         names.push(name);
         parts.push(part);
     }
-    Inputs::open(&parts[0])?;
+    Inputs::open(&parts[0], &checked[0])?;
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
     let started = Instant::now();

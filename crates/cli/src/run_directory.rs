@@ -54,7 +54,8 @@ impl Stage {
         match self {
             Self::Kernel => 2,
             Self::Spectrum => 5,
-            Self::Test | Self::Fit => 5,
+            Self::Test | Self::Fit => 6,
+            Self::Report => 2,
             _ => 1,
         }
     }
@@ -92,7 +93,7 @@ impl Stage {
                 "model/network.safetensors",
                 "model/features.zarr/zarr.json",
             ],
-            Self::Report => &["report.html"],
+            Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }
     }
 
