@@ -15,4 +15,5 @@ mod options;
 mod report;
 mod robustness;
 mod run;
+mod shares;
 mod support;
