@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod any_bytes;
+mod architectures;
 mod damage;
 mod documents;
 mod folders;

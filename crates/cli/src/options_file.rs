@@ -98,6 +98,7 @@ fn placeholder(option: &OptionDoc, schema: &Value) -> toml::Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::options::OneOrMore;
     use crate::settings::Settings;
 
     /// The example with the `#` before each key taken away.
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_given_is_set() {
         let given = Options {
-            depth: Some(3),
+            depth: Some(OneOrMore::One(3)),
             features: Some("a \"b\".parquet".into()),
             ..Options::default()
         };

@@ -494,7 +494,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     let n = 900;
     let mut cohort = seeded_cohort(n, 40, 6);
     // Phenotypes of every strength on each mask; the direction lies much along the leading eigenvectors.
-    let keep = |i: usize| i % 10 == 0 || i % 10 == 3;
+    let keep = |i: usize| [0, 3].contains(&(i % 10));
     let mut at = 0..;
     cohort.phenotypes.retain(|_| keep(at.next().unwrap_or(0)));
     let shared = cohort.phenotypes[1].values.clone();

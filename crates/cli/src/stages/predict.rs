@@ -22,6 +22,7 @@ use serde_json::json;
 
 use super::Context;
 use super::fit::{DUAL, READ_AHEAD};
+use crate::choice;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
 use crate::initial::Initial;
@@ -305,7 +306,7 @@ fn write_model(
 }
 
 /// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
-fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
     // A link left by an earlier run is the very file: copying onto it would empty both.
     if to.exists() {
@@ -325,7 +326,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// What `ntkpipe predict --model` is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewSamples {
     /// Folder of the model.
     pub model: PathBuf,
@@ -341,8 +342,28 @@ pub struct NewSamples {
     pub out: PathBuf,
 }
 
-/// Predicts new samples, streaming their features and cross-kernel.
+/// Predicts new samples with a model, or each phenotype with that of its architecture.
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
+    let Some(choice) = choice::read(&asked.model)? else {
+        return predict_with_one(asked);
+    };
+    let folder = asked.out.parent().filter(|it| !it.as_os_str().is_empty());
+    let parts = tempfile::tempdir_in(folder.unwrap_or(Path::new(".")))?;
+    let part = |k: usize| parts.path().join(format!("{k}.parquet"));
+    for (k, name) in choice.architectures.iter().enumerate() {
+        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
+            predict_with_one(&NewSamples {
+                model: asked.model.join(name),
+                out: part(k),
+                ..asked.clone()
+            })?;
+        }
+    }
+    choice::merge(&asked.out, &choice, part)
+}
+
+/// Predicts new samples, streaming their features and cross-kernel.
+fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     let started = Instant::now();
     let path = asked.model.join("model.json");
     let text = std::fs::read(&path).with_context(|| {

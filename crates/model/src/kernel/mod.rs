@@ -16,6 +16,8 @@ pub use row_block::{Feature, RowBlock};
 pub use tile::{TilePart, TileScratch};
 
 /// The tangent kernel of a network.
+// A run holds a handful of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TangentKernel {
     /// Of the infinitely wide network, in closed form.
