@@ -226,11 +226,7 @@ fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
 
 fn dry_run(options: &Options) -> anyhow::Result<()> {
     let settings = Settings::new(options)?;
-    let inputs = Inputs::open(options, &settings)?;
-    settings.check_features(inputs.features.columns.len())?;
-    if let Some(how) = settings.hold_out {
-        how.check(inputs.n_kernel)?;
-    }
+    let inputs = open(options, &settings)?;
     let columns = inputs.covariate_columns(settings.intercept)?;
     let on_kernel = columns.first(inputs.n_kernel);
     let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -240,6 +236,16 @@ fn dry_run(options: &Options) -> anyhow::Result<()> {
     let plan = Plan::new(&inputs, &settings, masks, machine);
     let text = plan.describe(&settings, masks, covariates.rank())?;
     print(text.as_bytes())
+}
+
+/// Opens the tables, and refuses what does not fit them.
+fn open(options: &Options, settings: &Settings) -> anyhow::Result<Inputs> {
+    let inputs = Inputs::open(options, settings)?;
+    settings.check_features(inputs.features.columns.len())?;
+    if let Some(how) = settings.hold_out {
+        how.check(inputs.n_kernel)?;
+    }
+    Ok(inputs)
 }
 
 /// How a command holds the run directory.
@@ -257,11 +263,7 @@ enum Access {
 fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fingerprints)> {
     let settings = Settings::new(options)?;
     let stamps = Stamps::new(options);
-    let inputs = Inputs::open(options, &settings)?;
-    settings.check_features(inputs.features.columns.len())?;
-    if let Some(how) = settings.hold_out {
-        how.check(inputs.n_kernel)?;
-    }
+    let inputs = open(options, &settings)?;
     if let Access::Alone((quiet, format)) = access {
         log::start(Some(&settings.out), quiet, format)?;
     }
@@ -323,7 +325,7 @@ fn run_architectures(
     let out = Settings::new(&architectures[0].1)?.out;
     let alpha = options.alpha.unwrap_or(0.05) / architectures.len() as f64;
     let mut names: Vec<String> = Vec::new();
-    let (mut parts, mut checked): (Vec<Options>, Vec<Settings>) = Default::default();
+    let mut parts: Vec<Options> = Vec::new();
     for (name, mut part) in architectures {
         if names.contains(&name) {
             return Err(input(
@@ -335,11 +337,11 @@ fn run_architectures(
         part.scratch = part.scratch.map(|scratch| scratch.join(&name));
         // Of several tests one is picked.
         part.alpha = Some(alpha);
-        checked.push(Settings::new(&part)?);
+        Settings::new(&part)?;
         names.push(name);
         parts.push(part);
     }
-    Inputs::open(&parts[0], &checked[0])?;
+    open(&parts[0], &Settings::new(&parts[0])?)?;
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
     let started = Instant::now();
