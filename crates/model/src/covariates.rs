@@ -101,6 +101,14 @@ impl Covariates {
         self.complete.len()
     }
 
+    /// Rows of the basis B for samples of the same covariates, whether among the n or not: Z T, rows × r, for `columns` of Z; NaN where one is
+    /// missing.
+    pub fn rows(&self, columns: &[&[f64]]) -> Mat<f64> {
+        let n = columns.first().map_or(0, |c| c.len());
+        let z = Mat::from_fn(n, columns.len(), |i, j| columns[j][i]);
+        z * &self.transform
+    }
+
     /// Rank of the covariates over all samples where they are complete.
     pub fn rank(&self) -> usize {
         self.basis.ncols()
@@ -189,6 +197,16 @@ impl Projection<'_> {
         );
         self.zero_outside(q.as_mut());
         q
+    }
+
+    /// B, n × rank of all samples.
+    pub fn basis(&self) -> MatRef<'_, f64> {
+        self.covariates.basis.as_ref()
+    }
+
+    /// Q(x) = B(x) L for rows of the basis: with Q'a = Q(x), a in the span of the covariates on S fits those of x. rows × rank.
+    pub fn extend(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
+        rows * &self.factor
     }
 
     /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask (n × rank), rank there × rank here.

@@ -147,16 +147,28 @@ impl OperatorMeasure {
         }
         let mean = sum / count;
         let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-        let total: f64 = self.tail.iter().map(|(_, w)| w).sum();
-        let centre = self.tail.iter().map(|(e, w)| w * e).sum::<f64>() / total;
-        let variance = |(e, w): &(f64, f64)| w * (e - centre).powi(2);
-        let spread = (self.tail.iter().map(variance).sum::<f64>() / total).sqrt();
-        if !(spread > 0.0 && spread.is_finite()) {
-            return vec![(mean, count)];
+        fitted(&self.tail, count, mean, deviation)
+    }
+
+    /// What the smallest eigenvalues look like: the tail's lowest `share` of all multiplicities, brought to `count`, `mean` and `variance`.
+    pub(crate) fn smallest(
+        &self,
+        share: f64,
+        count: f64,
+        mean: f64,
+        variance: f64,
+    ) -> Vec<(f64, f64)> {
+        let mut nodes = self.tail.clone();
+        nodes.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut left = share * self.dof as f64;
+        for (_, multiplicity) in &mut nodes {
+            *multiplicity = multiplicity.min(left);
+            left -= *multiplicity;
         }
-        let stretch = deviation / spread;
-        let fit = |(e, w): &(f64, f64)| (mean + stretch * (e - centre), w * count / total);
-        self.tail.iter().map(fit).collect()
+        nodes.retain(|(_, multiplicity)| *multiplicity > 0.0);
+        nodes.reverse();
+        let fitted = fitted(&nodes, count, mean, variance.sqrt());
+        fitted.into_iter().map(|(l, m)| (l.max(0.0), m)).collect()
     }
 
     /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the tail with the exact moments.
@@ -203,6 +215,20 @@ impl OperatorMeasure {
     }
 }
 
+/// Nodes with their multiplicities scaled and their values shifted and stretched to a count, mean and standard deviation.
+fn fitted(nodes: &[(f64, f64)], count: f64, mean: f64, deviation: f64) -> Vec<(f64, f64)> {
+    let total: f64 = nodes.iter().map(|(_, w)| w).sum();
+    let centre = nodes.iter().map(|(e, w)| w * e).sum::<f64>() / total;
+    let variance = |(e, w): &(f64, f64)| w * (e - centre).powi(2);
+    let spread = (nodes.iter().map(variance).sum::<f64>() / total).sqrt();
+    if !(spread > 0.0 && spread.is_finite()) {
+        return vec![(mean, count)];
+    }
+    let stretch = deviation / spread;
+    let fit = |(e, w): &(f64, f64)| (mean + stretch * (e - centre), w * count / total);
+    nodes.iter().map(fit).collect()
+}
+
 /// The nodes of `tail` with multiplicities that sum to at most `count`: the smallest lose theirs.
 ///
 /// A mask takes n − n_S dimensions and stretches what is left by n / n_S. Far above the bulk the two cancel: an eigenvalue of A stays
@@ -219,7 +245,7 @@ fn cut(mut tail: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
 }
 
 /// Weighted least-squares quadratic of f on the nodes, coefficients of 1, l/scale, (l/scale)².
-fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
+pub(crate) fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
     // Orthogonal polynomials on the weighted nodes, then back to monomials: stable where normal equations are not.
     let x: Vec<f64> = nodes.iter().map(|(l, _)| l / scale).collect();
     let w: Vec<f64> = nodes.iter().map(|(_, w)| *w).collect();

@@ -1,0 +1,199 @@
+//! Posterior variances beside the dense definition.
+
+#[expect(dead_code, reason = "shared with the other tests")]
+mod dense;
+mod memory_kernel;
+
+use dense::DenseOperator;
+use faer::{Mat, Par};
+use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use ntkpipe_model::analysis::{Survey, survey};
+use ntkpipe_model::covariates::Covariates;
+use ntkpipe_model::kernel::{Activation, InfiniteKernel};
+use ntkpipe_model::operator::{Kernel, MaskedOperator};
+use ntkpipe_model::posterior::{Places, Posterior, Products};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// t λ₁ of the times compared, and what a time comes to: from the first steps to a fit that spends half of the degrees of freedom or more.
+const TIMES: [f64; 5] = [0.3, 3.0, 15.0, 50.0, 150.0];
+
+/// Samples of a kernel, of which the last `n_new` are not surveyed.
+struct Cohort {
+    kernel: DenseKernel,
+    surveyed: DenseKernel,
+    columns: Vec<Vec<f64>>,
+    n: usize,
+}
+
+fn cohort(n: usize, n_new: usize, p: usize, seed: u64) -> Cohort {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let all = n + n_new;
+    let x = features(&mut rng, all, p);
+    let infinite = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).expect("valid kernel");
+    let kernel = kernel_of(&infinite, &x, p);
+    let columns = vec![
+        vec![1.0; all],
+        // A covariate that the features know of.
+        (0..all)
+            .map(|i| 55.0 + 4.0 * f64::from(x[i * p]) + 6.0 * normal(&mut rng))
+            .collect(),
+        (0..all)
+            .map(|_| f64::from(u8::from(rng.random_bool(0.5))))
+            .collect(),
+    ];
+    let surveyed = DenseKernel::new(kernel.k.submatrix(0, 0, n, n).to_owned());
+    Cohort {
+        kernel,
+        surveyed,
+        columns,
+        n,
+    }
+}
+
+impl Cohort {
+    fn covariates(&self) -> Covariates {
+        let first: Vec<Vec<f64>> = self.columns.iter().map(|c| c[..self.n].to_vec()).collect();
+        Covariates::new(self.n, &first)
+    }
+
+    fn survey<'a>(
+        &self,
+        covariates: &'a Covariates,
+        mask: &[bool],
+        (probes, passes): (usize, usize),
+    ) -> Survey<'a> {
+        let Ok(full) = survey(&self.surveyed, covariates, mask, probes, passes, 7, |_| {});
+        full
+    }
+
+    /// Places of the samples in `rows`, as new ones.
+    fn others(
+        &self,
+        posterior: &Posterior<'_, '_>,
+        covariates: &Covariates,
+        mask: &[bool],
+        rows: &[usize],
+    ) -> Places<'static> {
+        let all = self.kernel.n_samples();
+        let columns = posterior.columns();
+        let padded = |m: &Mat<f32>| {
+            Mat::from_fn(
+                all,
+                m.ncols(),
+                |i, j| {
+                    if i < self.n { m[(i, j)] } else { 0.0 }
+                },
+            )
+        };
+        let indicator = Mat::from_fn(self.n, 1, |i, _| f32::from(u8::from(mask[i])));
+        let Ok((products, squares)) = self
+            .kernel
+            .multiply(padded(&columns).as_ref(), padded(&indicator).as_ref());
+        let pick = |m: &Mat<f32>| Mat::from_fn(rows.len(), m.ncols(), |i, j| m[(rows[i], j)]);
+        let diagonal: Vec<f64> = rows.iter().map(|&i| self.kernel.diagonal()[i]).collect();
+        let z: Vec<Vec<f64>> = self
+            .columns
+            .iter()
+            .map(|c| rows.iter().map(|&i| c[i]).collect())
+            .collect();
+        let z: Vec<&[f64]> = z.iter().map(Vec::as_slice).collect();
+        posterior.others(
+            &Products {
+                products: pick(&products).as_ref(),
+                squares: pick(&squares).col_as_slice(0),
+                diagonal: &diagonal,
+            },
+            covariates.rows(&z),
+        )
+    }
+
+    /// Largest and root mean square relative error of the standard deviation for each time, on samples of the mask, on those of the survey that are
+    /// not in it, and on new ones; and Σ v / edf over the mask.
+    fn errors(&self, space: (usize, usize), masks: &[Vec<bool>]) -> Vec<Vec<([[f64; 2]; 3], f64)>> {
+        let everyone = vec![true; self.n];
+        let covariates = self.covariates();
+        let full = self.survey(&covariates, &everyone, space);
+        let posterior = Posterior::new(&full);
+        let Ok(places) = posterior.surveyed(&self.surveyed);
+        let new: Vec<usize> = (self.n..self.kernel.n_samples()).collect();
+        let others = self.others(&posterior, &covariates, &everyone, &new);
+        let never = |_| false;
+        masks
+            .iter()
+            .map(|mask| {
+                let operator = MaskedOperator::new(&covariates, mask);
+                let padded: Vec<bool> = mask
+                    .iter()
+                    .copied()
+                    .chain(new.iter().map(|_| false))
+                    .collect();
+                let dense = DenseOperator::new(&self.kernel.k, &self.columns, &padded);
+                let times = TIMES.map(|t| t / dense.lambda[0]);
+                let is_in = |x: usize| mask[x];
+                let found =
+                    posterior.variances(&operator, &times, &[(&places, &is_in), (&others, &never)]);
+                times
+                    .iter()
+                    .enumerate()
+                    .map(|(at, &t)| {
+                        let want = dense.posterior_variance(t);
+                        let mut errors = [Vec::new(), Vec::new(), Vec::new()];
+                        let mut sum = 0.0;
+                        for (x, want) in want.iter().enumerate() {
+                            let (kind, got) = match x.checked_sub(self.n) {
+                                None if mask[x] => (0, found[0][(x, at)]),
+                                None => (1, found[0][(x, at)]),
+                                Some(new) => (2, found[1][(new, at)]),
+                            };
+                            if kind == 0 {
+                                sum += got;
+                            }
+                            errors[kind].push((got / want).sqrt() - 1.0);
+                        }
+                        let edf: f64 = dense.lambda.iter().map(|l| -(-t * l).exp_m1()).sum();
+                        let summary = errors.map(|e| {
+                            let square: f64 = e.iter().map(|v| v * v).sum();
+                            [
+                                e.iter().fold(0.0, |m: f64, v| m.max(v.abs())),
+                                (square / e.len().max(1) as f64).sqrt(),
+                            ]
+                        });
+                        (summary, sum / edf - 1.0)
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+}
+
+fn masks(n: usize, seed: u64, missing: &[f64]) -> Vec<Vec<bool>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    missing
+        .iter()
+        .map(|&m| (0..n).map(|_| m == 0.0 || !rng.random_bool(m)).collect())
+        .collect()
+}
+
+#[test]
+fn standard_deviations_agree_with_the_dense_definition() {
+    faer::set_global_parallelism(Par::Seq);
+    let mut wrong = Vec::new();
+    for (n, p, seed) in [(600, 40, 1), (1200, 200, 2)] {
+        let cohort = cohort(n, 150, p, seed);
+        let masks = masks(n, seed, &[0.0, 0.1, 0.4]);
+        for (at, times) in cohort.errors((64, 8), &masks).iter().enumerate() {
+            let allowed = if at == 0 { 1e-2 } else { 5e-2 };
+            for (t, (errors, sum)) in TIMES.iter().zip(times) {
+                println!("n {n}, mask {at}, t λ₁ {t}: {errors:.5?}, sum {sum:.1e}");
+                if errors.iter().any(|e| !(e[0] < allowed)) {
+                    wrong.push(format!("n {n}, mask {at}, t λ₁ {t}: {errors:?}"));
+                }
+                if sum.abs() > 1e-2 {
+                    wrong.push(format!("n {n}, mask {at}, t λ₁ {t}: sum / edf − 1 = {sum}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
