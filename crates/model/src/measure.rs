@@ -245,7 +245,7 @@ fn cut(mut tail: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
 }
 
 /// Weighted least-squares quadratic of f on the nodes, coefficients of 1, l/scale, (l/scale)².
-pub(crate) fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
+fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
     // Orthogonal polynomials on the weighted nodes, then back to monomials: stable where normal equations are not.
     let x: Vec<f64> = nodes.iter().map(|(l, _)| l / scale).collect();
     let w: Vec<f64> = nodes.iter().map(|(_, w)| *w).collect();

@@ -26,10 +26,11 @@
 
 use crate::analysis::Survey;
 use crate::block;
+use crate::eigen::symmetric_eigen;
 use crate::flow::integrated_decay;
 use crate::low_rank::LowRank;
-use crate::measure::{OperatorMeasure, fit_quadratic};
-use crate::operator::{Kernel, MaskedOperator};
+use crate::measure::OperatorMeasure;
+use crate::operator::{Kernel, MaskedOperator, Moments};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -40,6 +41,12 @@ const CHUNK_ROWS: usize = 1024;
 
 /// Times in a panel: panels are always whole, so that a time's bits do not depend on which others there are.
 const PANEL: usize = 8;
+
+/// Nodes of what a sample has beyond Ṽ.
+const SHAPE_NODES: usize = 4;
+
+/// Share of the mask's dimensions that Ṽ is to hold at most, so that every sample has something beyond it, by its exact moments.
+const MOST_HELD: f64 = 0.6;
 
 /// Share of μ by which an eigenvalue must exceed it to be looked for in a new sample: below, it would be divided by rounding.
 const DISTINCT: f64 = 1e-3;
@@ -344,18 +351,30 @@ struct OnMask<'x> {
     /// β, and the mix with Ṽ = P_S G mix, m × k.
     values: Vec<f64>,
     mix: Mat<f32>,
+    /// How many of these directions count as held for a sample of the mask.
+    n_held: usize,
     /// Q_S'G mix, r × k.
     shared: Mat<f64>,
+    measure: OperatorMeasure,
     /// The spectrum beyond Ṽ, as nodes with multiplicities.
     tail: Vec<(f64, f64)>,
+    /// Its mean and standard deviation, and Gauss's quadrature of few nodes for it, of mass 1.
+    tail_moments: (f64, f64),
+    shape: Vec<(f64, f64)>,
 }
 
 /// Weights of the squares of a sample's coordinates, and what multiplies its own moments, for a panel of times.
 struct Panel {
     /// k × 2 PANEL: in the mask, out of it.
     weights: Mat<f64>,
-    /// Of each time t: the quadratic's coefficients of 1, λ, λ²; t; η on the tail.
-    times: Vec<([f64; 3], f64, f64)>,
+    times: Vec<Time>,
+}
+
+/// A time t with η̄_t and Σ (1 − exp(−tλ)).
+struct Time {
+    t: f64,
+    on_tail: f64,
+    effective_dof: f64,
 }
 
 impl<'x> OnMask<'x> {
@@ -376,11 +395,31 @@ impl<'x> OnMask<'x> {
             stretch: full.n_observed() as f64 / operator.n_observed().max(1) as f64,
             level: model.level(),
             values: model.values()[..k].to_vec(),
+            n_held: k,
             mix: block::narrow(mix.as_ref()),
             shared,
+            measure: posterior.measure.clone(),
             tail: Vec::new(),
+            tail_moments: (0.0, 0.0),
+            shape: Vec::new(),
         };
         on_mask.tail = on_mask.tail(posterior);
+        (on_mask.tail_moments, on_mask.shape) = gauss(&on_mask.tail, SHAPE_NODES);
+        if !on_mask.tail.is_empty() {
+            on_mask.n_held = k.min((MOST_HELD * operator.dof() as f64) as usize);
+        }
+        if operator.projection().mask() != full.projection().mask() {
+            let [trace, frobenius] = posterior.beyond;
+            let (mu, rest) = (model.level(), operator.dof() as f64 - k as f64);
+            let values = &on_mask.values;
+            let moments = Moments {
+                trace: values.iter().sum::<f64>() + mu * rest + trace,
+                frobenius_squared: values.iter().map(|b| b * b).sum::<f64>()
+                    + mu * mu * rest
+                    + frobenius,
+            };
+            on_mask.measure = posterior.measure.on_mask(operator.dof(), moments, values);
+        }
         on_mask
     }
 
@@ -403,10 +442,10 @@ impl<'x> OnMask<'x> {
             .smallest(count / dof, count, mean, variance)
     }
 
-    /// Per time t, with f = 1 − exp(−tλ) and q the quadratic fitted to f on the tail:
+    /// Per time t, with f = 1 − exp(−tλ):
     ///
     /// ```text
-    ///     x in S:      v = Σ (f − q)(β) y² + q₀ P_xx + q₁ A_xx + q₂ (A²)_xx
+    ///     x in S:      v = Σ f(β) y² + ∫ f over what x has beyond Ṽ, a measure of the tail's shape with the exact P_xx, A_xx, (A²)_xx
     ///     x not in S:  v = t κ − Σ b² η_t(β) y² − η̄ (|w|² − Σ b² y²),   b = β − μ
     /// ```
     fn panel(&self, times: &[f64]) -> Panel {
@@ -415,16 +454,11 @@ impl<'x> OnMask<'x> {
             .iter()
             .enumerate()
             .map(|(at, &t)| {
-                let shrink = |l: f64| -(-t * l.max(0.0)).exp_m1();
-                let scale = self
-                    .tail
-                    .first()
-                    .map_or(1.0, |n| n.0.max(f64::MIN_POSITIVE));
-                let c = fit_quadratic(&self.tail, shrink, scale);
-                let q = [c[0], c[1] / scale, c[2] / (scale * scale)];
                 for (j, &beta) in self.values.iter().enumerate() {
                     let b = beta - self.level;
-                    weights[(j, at)] = shrink(beta) - (q[0] + beta * (q[1] + beta * q[2]));
+                    if j < self.n_held {
+                        weights[(j, at)] = shrunk(t, beta);
+                    }
                     weights[(j, PANEL + at)] = -b * b * undecayed(t, beta);
                 }
                 // w beyond Ṽ has a share ~ λ² in each direction, as A e_x has.
@@ -434,8 +468,11 @@ impl<'x> OnMask<'x> {
                     .iter()
                     .map(|(l, m)| m * l * l * undecayed(t, *l))
                     .sum();
-                let on_tail = if total > 0.0 { mean / total } else { 0.0 };
-                (q, t, on_tail)
+                Time {
+                    t,
+                    on_tail: if total > 0.0 { mean / total } else { 0.0 },
+                    effective_dof: self.measure.effective_dof(t),
+                }
             })
             .collect();
         Panel { weights, times }
@@ -453,11 +490,20 @@ impl<'x> OnMask<'x> {
             .operator
             .projection()
             .extend(places.covariates.as_ref());
-        let base = Mat::from_fn(self.values.len(), 2, |j, c| {
-            let (beta, mu) = (self.values[j], self.level);
-            [beta - mu, beta * beta - mu * mu][c]
+        let is_in = |x: usize| places.is_surveyed && is_in_mask(x);
+        let mu = self.level;
+        let powers = Mat::from_fn(self.values.len(), 5, |j, c| {
+            let beta = self.values[j];
+            match c {
+                0 => beta - mu,
+                1 => beta * beta - mu * mu,
+                // What is held of P, A and A².
+                _ if j < self.n_held => beta.powi(c as i32 - 2),
+                _ => 0.0,
+            }
         });
-        let parts: Vec<Mat<f64>> = chunks(n)
+        // The share that Ṽ knows, and what is beyond it.
+        let parts: Vec<[Mat<f64>; 2]> = chunks(n)
             .map(|(start, len)| {
                 let mut y = rotated(&places.coordinates, start, len, &self.mix);
                 let fit = q.subrows(start, len) * &self.shared;
@@ -467,61 +513,92 @@ impl<'x> OnMask<'x> {
                     }
                 }
                 let y2 = squares(&y);
-                let held = &y2 * &base;
-                let mut variances = Mat::zeros(len, n_times);
-                for (p, panel) in panels.iter().enumerate() {
-                    let sums = &y2 * &panel.weights;
-                    for (at, time) in panel.times.iter().enumerate() {
-                        for i in 0..len {
-                            let x = start + i;
-                            let is_in = places.is_surveyed && is_in_mask(x);
-                            let sum = sums[(i, if is_in { at } else { PANEL + at })];
-                            let of_b = [held[(i, 0)], held[(i, 1)]];
-                            let v =
-                                self.variance(time, sum, of_b, is_in, row_square(&q, x), places, x);
-                            variances[(i, PANEL * p + at)] = v;
+                let held = &y2 * &powers;
+                let sums: Vec<Mat<f64>> = panels.iter().map(|p| &y2 * &p.weights).collect();
+                let mut shares = [Mat::zeros(len, n_times), Mat::zeros(len, n_times)];
+                for i in 0..len {
+                    let x = start + i;
+                    let is_in = is_in(x);
+                    let leverage = row_square(&q, x);
+                    let left = if is_in {
+                        1.0 - leverage
+                    } else {
+                        1.0 + leverage
+                    };
+                    let (own, off) = (self.stretch * places.own[x], self.stretch * places.off[x]);
+                    let of_b = held[(i, 0)] + mu * left;
+                    let a = of_b + own;
+                    let squared = held[(i, 1)] + mu * mu * left + off + a * a - of_b * of_b;
+                    let nodes = self.nodes([
+                        left - held[(i, 2)],
+                        a - held[(i, 3)],
+                        squared - held[(i, 4)],
+                    ]);
+                    for (p, (panel, sums)) in panels.iter().zip(&sums).enumerate() {
+                        for (at, time) in panel.times.iter().enumerate() {
+                            let of_tail = match is_in {
+                                true => nodes.iter().map(|(l, w)| w * shrunk(time.t, *l)).sum(),
+                                false => time.t * a - time.on_tail * off,
+                            };
+                            let of_space = sums[(i, if is_in { at } else { PANEL + at })];
+                            shares[0][(i, PANEL * p + at)] = of_space;
+                            shares[1][(i, PANEL * p + at)] = of_tail;
                         }
                     }
                 }
-                variances
+                shares
             })
             .collect();
         let mut variances = Mat::zeros(n, n_times);
-        for (c, part) in parts.iter().enumerate() {
-            variances
-                .subrows_mut(c * CHUNK_ROWS, part.nrows())
-                .copy_from(part);
+        let times = panels.iter().flat_map(|panel| &panel.times);
+        for (at, time) in times.enumerate() {
+            let total = |share: usize| -> f64 {
+                let of = |x: usize| parts[x / CHUNK_ROWS][share][(x % CHUNK_ROWS, at)];
+                (0..n).filter(|&x| is_in(x)).map(of).sum()
+            };
+            // Σ v over the mask is the effective degrees of freedom, which are known better.
+            let (of_space, of_tail) = (total(0), total(1));
+            let factor = match of_tail > 0.0 {
+                true => ((time.effective_dof - of_space) / of_tail).clamp(0.5, 2.0),
+                false => 1.0,
+            };
+            for x in 0..n {
+                let [of_space, of_tail] =
+                    [0, 1].map(|s| parts[x / CHUNK_ROWS][s][(x % CHUNK_ROWS, at)]);
+                let scale = if is_in(x) { factor } else { 1.0 };
+                variances[(x, at)] = (of_space + scale * of_tail).max(0.0);
+            }
         }
         variances
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the terms of one sum")]
-    fn variance(
-        &self,
-        (q, t, on_tail): &([f64; 3], f64, f64),
-        sum: f64,
-        [held, held_squares]: [f64; 2],
-        is_in: bool,
-        leverage: f64,
-        places: &Places<'_>,
-        x: usize,
-    ) -> f64 {
-        let left = if is_in {
-            1.0 - leverage
-        } else {
-            1.0 + leverage
-        };
-        let (own, off) = (self.stretch * places.own[x], self.stretch * places.off[x]);
-        let of_b = held + self.level * left;
-        let a = of_b + own;
-        let v = if is_in {
-            let squared = held_squares + self.level.powi(2) * left + off + a * a - of_b * of_b;
-            sum + q[0] * left + q[1] * a + q[2] * squared
-        } else {
-            t * a + sum - on_tail * off
-        };
-        v.max(0.0)
+    /// A measure with the moments that x has beyond Ṽ, of P, A and A²: the tail's, moved and drawn together; where x's is the wider beside its
+    /// mean, drawn out instead, with the rest of the mass at 0.
+    fn nodes(&self, [mass, first, second]: [f64; 3]) -> Vec<(f64, f64)> {
+        let (mass, first) = (mass.max(1e-9), first.max(0.0));
+        let mean = first / mass;
+        let variance = (second / mass - mean * mean).max(0.0);
+        let (centre, spread) = self.tail_moments;
+        if variance * centre * centre <= mean * mean * spread * spread {
+            let stretch = if spread > 0.0 {
+                variance.sqrt() / spread
+            } else {
+                0.0
+            };
+            let moved = |(l, w): &(f64, f64)| ((mean + stretch * (l - centre)).max(0.0), w * mass);
+            return self.shape.iter().map(moved).collect();
+        }
+        // c and m with m c E[l] = first and m c² E[l²] = second.
+        let square = centre * centre + spread * spread;
+        let c = (mean * mean + variance) * centre / (mean.max(f64::MIN_POSITIVE) * square);
+        let m = first / (c * centre).max(f64::MIN_POSITIVE);
+        self.shape.iter().map(|(l, w)| (c * l, w * m)).collect()
     }
+}
+
+/// 1 − exp(−tλ).
+fn shrunk(t: f64, l: f64) -> f64 {
+    -(-t * l.max(0.0)).exp_m1()
 }
 
 /// η_t(λ) = (t − φ_t(λ)) / λ, η_t(0) = t² / 2.
@@ -532,4 +609,43 @@ fn undecayed(t: f64, l: f64) -> f64 {
         true => t * t * (0.5 - x / 6.0 + x * x / 24.0),
         false => (t - integrated_decay(t, l, l)) / l,
     }
+}
+
+/// Mean and standard deviation of a discrete measure, and Gauss's quadrature of `k` nodes for it, of mass 1: the eigenpairs of its Jacobi matrix
+/// (Golub & Welsch 1969).
+fn gauss(measure: &[(f64, f64)], k: usize) -> ((f64, f64), Vec<(f64, f64)>) {
+    let total: f64 = measure.iter().map(|(_, w)| w).sum();
+    if total <= 0.0 {
+        return ((0.0, 0.0), vec![(0.0, 1.0)]);
+    }
+    let mean = measure.iter().map(|(l, w)| l * w).sum::<f64>() / total;
+    let about = |(l, w): &(f64, f64)| w * (l - mean).powi(2);
+    let sd = (measure.iter().map(about).sum::<f64>() / total).sqrt();
+    // Lanczos on diag(nodes), standardised, from √weights.
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let mut basis: Vec<Vec<f64>> = vec![measure.iter().map(|p| (p.1 / total).sqrt()).collect()];
+    let mut jacobi = Mat::<f64>::zeros(k, k);
+    for j in 0..k {
+        let scaled = |(v, p): (&f64, &(f64, f64))| v * (p.0 - mean) / sd.max(f64::MIN_POSITIVE);
+        let mut next: Vec<f64> = basis[j].iter().zip(measure).map(scaled).collect();
+        jacobi[(j, j)] = dot(&next, &basis[j]);
+        for v in basis.iter().chain(&basis) {
+            let c = dot(&next, v);
+            next.iter_mut().zip(v).for_each(|(a, b)| *a -= c * b);
+        }
+        let norm = dot(&next, &next).sqrt();
+        if j + 1 == k || !(norm > 1e-9) {
+            break;
+        }
+        jacobi[(j + 1, j)] = norm;
+        jacobi[(j, j + 1)] = norm;
+        basis.push(next.iter().map(|v| v / norm).collect());
+    }
+    let size = basis.len();
+    let eigen = symmetric_eigen(jacobi.submatrix(0, 0, size, size));
+    let node = |j: usize| {
+        let l = mean + sd * eigen.values[j];
+        (l, eigen.vectors[(0, j)].powi(2))
+    };
+    ((mean, sd), (0..size).map(node).collect())
 }
