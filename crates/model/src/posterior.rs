@@ -79,7 +79,7 @@ pub struct Places<'s> {
     is_surveyed: bool,
     /// E_xx.
     own: Vec<f64>,
-    /// Σ_{i≠x} (A²)_xi-part of E: |A e_x|² − |B e_x|² beside the diagonal; of a new sample |w|² beside what Ṽ holds.
+    /// Σ_{i≠x} A_xi² − B_xi²; of a sample that was not surveyed |w|² beyond Ṽ.
     off: Vec<f64>,
 }
 
@@ -178,7 +178,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
             let diagonal = held[(x, 0)] + self.level * left;
             let squared = held[(x, 1)] + self.level * self.level * left;
             let beside = places.own[x].powi(2) - diagonal.powi(2);
-            places.off[x] = (places.off[x] - squared - beside).max(0.0);
+            places.off[x] -= squared + beside;
             places.own[x] -= diagonal;
         }
         Ok(places)
@@ -365,7 +365,7 @@ struct OnMask<'x> {
 
 /// Weights of the squares of a sample's coordinates, and what multiplies its own moments, for a panel of times.
 struct Panel {
-    /// k × 2 PANEL: in the mask, out of it.
+    /// k × 4 PANEL: f in the mask; b² η, b² η / β and b² η / β² out of it.
     weights: Mat<f64>,
     times: Vec<Time>,
 }
@@ -446,10 +446,11 @@ impl<'x> OnMask<'x> {
     ///
     /// ```text
     ///     x in S:      v = Σ f(β) y² + ∫ f over what x has beyond Ṽ, a measure of the tail's shape with the exact P_xx, A_xx, (A²)_xx
-    ///     x not in S:  v = t κ − Σ b² η_t(β) y² − η̄ (|w|² − Σ b² y²),   b = β − μ
+    ///     x not in S:  v = t κ − Σ ω² η_t(β) − η̄ (|w|² − Σ ω²),   ω = Ṽ'w = b (1 − e / β) y, b = β − μ,
+    ///                  with e = E_xx where x was surveyed, else 0
     /// ```
     fn panel(&self, times: &[f64]) -> Panel {
-        let mut weights = Mat::zeros(self.values.len(), 2 * PANEL);
+        let mut weights = Mat::zeros(self.values.len(), 4 * PANEL);
         let times = times
             .iter()
             .enumerate()
@@ -459,7 +460,13 @@ impl<'x> OnMask<'x> {
                     if j < self.n_held {
                         weights[(j, at)] = shrunk(t, beta);
                     }
-                    weights[(j, PANEL + at)] = -b * b * undecayed(t, beta);
+                    let eta = undecayed(t, beta);
+                    for (part, share) in [1.0, 1.0 / beta, 1.0 / (beta * beta)]
+                        .into_iter()
+                        .enumerate()
+                    {
+                        weights[(j, (1 + part) * PANEL + at)] = b * b * eta * share;
+                    }
                 }
                 // w beyond Ṽ has a share ~ λ² in each direction, as A e_x has.
                 let total: f64 = self.tail.iter().map(|(l, m)| m * l * l).sum();
@@ -492,13 +499,15 @@ impl<'x> OnMask<'x> {
             .extend(places.covariates.as_ref());
         let is_in = |x: usize| places.is_surveyed && is_in_mask(x);
         let mu = self.level;
-        let powers = Mat::from_fn(self.values.len(), 5, |j, c| {
+        let powers = Mat::from_fn(self.values.len(), 7, |j, c| {
             let beta = self.values[j];
             match c {
                 0 => beta - mu,
                 1 => beta * beta - mu * mu,
+                2 => (beta - mu).powi(2) / beta,
+                3 => ((beta - mu) / beta).powi(2),
                 // What is held of P, A and A².
-                _ if j < self.n_held => beta.powi(c as i32 - 2),
+                _ if j < self.n_held => beta.powi(c as i32 - 4),
                 _ => 0.0,
             }
         });
@@ -530,17 +539,26 @@ impl<'x> OnMask<'x> {
                     let a = of_b + own;
                     let squared = held[(i, 1)] + mu * mu * left + off + a * a - of_b * of_b;
                     let nodes = self.nodes([
-                        left - held[(i, 2)],
-                        a - held[(i, 3)],
-                        squared - held[(i, 4)],
+                        left - held[(i, 4)],
+                        a - held[(i, 5)],
+                        squared - held[(i, 6)],
                     ]);
+                    // E e_x is orthogonal to Ṽ but for the sample's own entry, which is not on S.
+                    let e = if places.is_surveyed { own } else { 0.0 };
+                    let beyond = off + e * (2.0 * held[(i, 2)] - e * held[(i, 3)]);
                     for (p, (panel, sums)) in panels.iter().zip(&sums).enumerate() {
                         for (at, time) in panel.times.iter().enumerate() {
-                            let of_tail = match is_in {
-                                true => nodes.iter().map(|(l, w)| w * shrunk(time.t, *l)).sum(),
-                                false => time.t * a - time.on_tail * off,
+                            let sum = |part: usize| sums[(i, part * PANEL + at)];
+                            let (of_space, of_tail) = match is_in {
+                                true => (
+                                    sum(0),
+                                    nodes.iter().map(|(l, w)| w * shrunk(time.t, *l)).sum(),
+                                ),
+                                false => (
+                                    time.t * a - sum(1) + e * (2.0 * sum(2) - e * sum(3)),
+                                    -time.on_tail * beyond.max(0.0),
+                                ),
                             };
-                            let of_space = sums[(i, if is_in { at } else { PANEL + at })];
                             shares[0][(i, PANEL * p + at)] = of_space;
                             shares[1][(i, PANEL * p + at)] = of_tail;
                         }
