@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::options::{LogFormat, Options};
+use crate::options::{LogFormat, NetworkActivation, Options};
 use crate::options_file;
 use crate::schema;
 
@@ -45,6 +45,12 @@ pub enum Command {
     Predict(PredictArgs),
     /// report.html of a run
     Report(RunArgs),
+    /// Networks in files: draw a new one
+    Network {
+        /// What to do
+        #[command(subcommand)]
+        command: NetworkCommand,
+    },
     /// What is done in a run directory, what is left, and about how long that takes
     Status(StatusArgs),
     /// Write an options file in which every option is explained
@@ -66,6 +72,64 @@ pub enum Command {
         /// The command
         command: Option<String>,
     },
+}
+
+/// What is done with networks in files.
+#[derive(Subcommand, Debug)]
+pub enum NetworkCommand {
+    /// Draw the weights of a new network, as `run --network` and PyTorch read them
+    Init(NetworkInitArgs),
+}
+
+/// Arguments of `network init`.
+#[derive(Args, Debug)]
+pub struct NetworkInitArgs {
+    /// File to write (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Features it takes; or pass --features-of
+    #[arg(long, value_name = "P", required_unless_present = "features_of")]
+    pub inputs: Option<usize>,
+    /// Take as many features as this run directory holds
+    #[arg(long, value_name = "DIR", conflicts_with = "inputs")]
+    pub features_of: Option<PathBuf>,
+    /// Widths of the hidden layers
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        default_value = "500,500"
+    )]
+    pub widths: Vec<usize>,
+    /// Activation between the layers
+    #[arg(long, value_name = "ACTIVATION", default_value = "relu")]
+    pub activation: NetworkActivation,
+    /// How weights and biases are drawn
+    #[arg(long, default_value = "pytorch")]
+    pub scheme: DrawScheme,
+    /// Variance of the weights, times the number of inputs [default: 2; with --scheme ntk]
+    #[arg(long, value_name = "V")]
+    pub weight_variance: Option<f64>,
+    /// Variance of the biases [default: 0; with --scheme ntk]
+    #[arg(long, value_name = "V")]
+    pub bias_variance: Option<f64>,
+    /// Keep weights in double precision
+    #[arg(long)]
+    pub double: bool,
+    /// Seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// How weights and biases are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrawScheme {
+    /// Both uniform on ±1/√inputs, as PyTorch draws them
+    Pytorch,
+    /// Weights normal with variance 2/inputs, biases 0 (He et al. 2015)
+    He,
+    /// In the NTK parameterisation, whose kernel goes to that of --activation, --depth, … as widths grow
+    Ntk,
 }
 
 /// Arguments of `status`.

@@ -250,6 +250,7 @@ impl Inputs {
             ("protein_names", &options.protein_names),
             ("keep", &options.keep),
             ("remove", &options.remove),
+            ("network", &options.network),
         ]
         .into_iter()
         .filter_map(|(name, path)| Some((name.to_owned(), path.as_deref()?)))

@@ -18,6 +18,18 @@ pub enum Activation {
     Erf,
 }
 
+/// What stands between the layers of a network in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkActivation {
+    /// max(0, x)
+    Relu,
+    /// tanh(x)
+    Tanh,
+    /// x Φ(x), Φ the normal distribution function
+    Gelu,
+}
+
 /// What to do about missing phenotype values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -230,6 +242,14 @@ pub struct Options {
     #[arg(long, value_name = "V", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias_variance: Option<f64>,
+    /// Use the network in this file instead: PyTorch weights (safetensors) of Linear layers with one output
+    #[arg(long, value_name = "FILE", help_heading = "Network", conflicts_with_all = ["activation", "depth", "weight_variance", "bias_variance"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<PathBuf>,
+    /// Activation between the layers of that network [default: what the file says, else relu]
+    #[arg(long, value_name = "ACTIVATION", help_heading = "Network")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_activation: Option<NetworkActivation>,
 
     /// Do not add an intercept to the covariates
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
@@ -314,7 +334,7 @@ impl Options {
     pub fn or(self, other: Self) -> Self {
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
-            remove, out, scratch, activation, depth, weight_variance, bias_variance,
+            remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
             no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, learning_rate, seed, threads,
             memory, tile)
     }
@@ -328,6 +348,7 @@ impl Options {
             &self.protein_names,
             &self.keep,
             &self.remove,
+            &self.network,
         ]
         .into_iter()
         .flatten()
@@ -354,6 +375,7 @@ impl Options {
             &mut self.protein_names,
             &mut self.keep,
             &mut self.remove,
+            &mut self.network,
             &mut self.out,
             &mut self.scratch,
         ]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ntkpipe_model::analysis::{Analysis, Degenerate};
+use ntkpipe_model::analysis::{Analysis, Degenerate, TestResult};
 use ntkpipe_model::score_test::benjamini_hochberg;
 use ntkpipe_model::stopping_time::StoppingTime;
 use ntkpipe_store::results::{Column, read_table};
@@ -210,6 +210,15 @@ impl PhenotypeRow {
     /// Whether there is enough of the phenotype to predict it.
     pub fn is_predicted(&self) -> bool {
         ![Status::TooFewSamples, Status::TooFewCases].contains(&self.status)
+    }
+
+    /// What the test said, where there was one.
+    pub fn test(&self) -> Option<TestResult> {
+        Some(TestResult {
+            score: self.score?,
+            log_p: -self.neg_log10_p? * std::f64::consts::LN_10,
+            warranted: self.training_warranted?,
+        })
     }
 
     /// Whether the phenotype has been tested.

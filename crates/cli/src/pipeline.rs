@@ -7,12 +7,15 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
-use crate::args::{Cli, Command, InitArgs, PredictArgs, RunArgs, SimulateArgs, StatusArgs};
+use crate::args::{
+    Cli, Command, InitArgs, NetworkCommand, PredictArgs, RunArgs, SimulateArgs, StatusArgs,
+};
 use crate::failure::{self, input};
 use crate::inputs::{Inputs, reading};
 use crate::log;
 use crate::machine::Machine;
 use crate::manual;
+use crate::network;
 use crate::options::{LogFormat, Options};
 use crate::options_file;
 use crate::plan::{Plan, own_masks};
@@ -44,6 +47,9 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             run: args,
         }) => predict_with(model, args.options, speech),
         Command::Report(args) => run(args, Some(Stage::Report), speech),
+        Command::Network {
+            command: NetworkCommand::Init(args),
+        } => network::init(&args),
         Command::Status(args) => status(&args),
         Command::Init(args) => init(&args),
         Command::Simulate(args) => simulate_cohort(&args, speech),
@@ -128,6 +134,7 @@ fn run(
     let settings = Settings::new(&options)?;
     if args.dry_run {
         let inputs = Inputs::open(&options)?;
+        settings.check_features(inputs.features.columns.len())?;
         let columns = inputs.covariate_columns(settings.intercept)?;
         let on_kernel = columns.first(inputs.n_kernel);
         let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -140,6 +147,7 @@ fn run(
     }
     let stamps = Stamps::new(&options);
     let inputs = Inputs::open(&options)?;
+    settings.check_features(inputs.features.columns.len())?;
     log::start(Some(&settings.out), quiet, format)?;
     let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(

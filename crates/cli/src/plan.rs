@@ -83,14 +83,15 @@ impl Plan {
             m as f64 * USUAL_SHARE_TRAINED,
         ];
         let [of_probes, of_phenotypes, of_predictions] = columns.map(|c| c * square);
-        let kernel_multiply_adds = square * p as f64 / 2.0;
-        let recursion = square / 2.0 * settings.network.depth as f64 * ENTRY_AND_LAYER;
+        let entry = |recursion| settings.network.entry_multiply_adds(p, recursion);
+        let kernel_multiply_adds = square / 2.0 * entry(0.0);
+        let kernel_work = square / 2.0 * entry(ENTRY_AND_LAYER);
         let flows = (m * n) as f64 * FITTED_SAMPLE + own_masks as f64 * MASK;
         let check = bytes * CHECKED_BYTE;
         let predictions = (m * n_all) as f64 * PREDICTION;
         let work = [
             (Stage::Ingest, (n_all * p) as f64 * INGESTED_VALUE),
-            (Stage::Kernel, kernel_multiply_adds + recursion),
+            (Stage::Kernel, kernel_work),
             (Stage::Spectrum, of_probes / PROBES_SPEED + check),
             (Stage::Fit, of_phenotypes / PHENOTYPES_SPEED + flows + check),
             (

@@ -67,7 +67,7 @@ impl Stage {
                 "samples.parquet",
                 "features.zarr/zarr.json",
             ],
-            Self::Kernel => &["kernel.zarr/zarr.json"],
+            Self::Kernel => &["kernel.zarr/zarr.json", "initial_prediction.parquet"],
             Self::Spectrum => &[
                 "spectrum/spectrum.json",
                 "spectrum/eigenvectors.zarr/zarr.json",
@@ -89,6 +89,7 @@ impl Stage {
                 "model/model.json",
                 "model/effects.parquet",
                 "model/scaling.parquet",
+                "model/network.safetensors",
                 "model/features.zarr/zarr.json",
             ],
             Self::Report => &["report.html"],

@@ -3,47 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use ntkpipe_model::analysis::AnalysisOptions;
-use ntkpipe_model::kernel::infinite;
-use serde::Serialize;
 
 use crate::failure::input;
 use crate::folds::HoldOut;
-use crate::options::{Activation, Missing, Options, Rint};
+use crate::network::Network;
+use crate::options::{Missing, Options, Rint};
 
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
 
 /// Passes over the kernel that the spectrum takes.
 pub const SPECTRUM_PASSES: usize = 8;
-
-/// A network of infinite width.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Network {
-    /// Activation of the hidden layers.
-    pub activation: Activation,
-    /// Hidden layers.
-    pub depth: usize,
-    /// Variance of the weights.
-    pub weight_variance: f64,
-    /// Variance of the biases.
-    pub bias_variance: f64,
-}
-
-impl Network {
-    /// Its kernel.
-    pub fn kernel(&self) -> anyhow::Result<infinite::InfiniteKernel> {
-        let activation = match self.activation {
-            Activation::Relu => infinite::Activation::Relu,
-            Activation::Erf => infinite::Activation::Erf,
-        };
-        Ok(infinite::InfiniteKernel::new(
-            activation,
-            self.depth,
-            self.weight_variance,
-            self.bias_variance,
-        )?)
-    }
-}
 
 /// What a run does, decided.
 #[derive(Clone, Debug)]
@@ -88,6 +58,16 @@ impl Settings {
         self.scratch.as_deref().unwrap_or(&self.out)
     }
 
+    /// Refuses fewer features than the network takes; whether it takes all that are kept shows when they are read.
+    pub fn check_features(&self, n_features: usize) -> anyhow::Result<()> {
+        match self.network.finite() {
+            Some(network) if n_features < network.file()?.network.n_features() => {
+                network.check_features(n_features, &[])
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let out = match (&options.features, &options.phenotypes, &options.out) {
@@ -100,18 +80,7 @@ impl Settings {
                 ]));
             }
         };
-        let network = Network {
-            activation: options.activation.unwrap_or(Activation::Relu),
-            depth: options.depth.unwrap_or(2),
-            weight_variance: options.weight_variance.unwrap_or(2.0),
-            bias_variance: options.bias_variance.unwrap_or(0.0),
-        };
-        network.kernel().map_err(|e| {
-            input(
-                e.to_string(),
-                "see `--depth`, `--weight-variance`, `--bias-variance`",
-            )
-        })?;
+        let network = Network::new(options)?;
         let alpha = options.alpha.unwrap_or(0.05);
         if !(alpha > 0.0 && alpha <= 1.0) {
             return Err(input(

@@ -143,6 +143,10 @@ impl<'a> Survey<'a> {
         operator: &MaskedOperator<'_>,
         limit: f64,
     ) -> Option<Mat<f32>> {
+        let own = self.operator.projection().covariates();
+        if !std::ptr::eq(own, operator.projection().covariates()) {
+            return None;
+        }
         let (level, tail) = self.beyond();
         let [q, kq, qkq] = &self.covariates;
         let of_mask = operator.projection().orthonormal();
@@ -386,6 +390,7 @@ impl Spectrum {
 pub struct Batch<'s, 'a> {
     full: &'s Survey<'a>,
     covariates: &'a Covariates,
+    offset: Option<&'s [f64]>,
     options: &'s AnalysisOptions,
     groups: Vec<Group<'s, 'a>>,
 }
@@ -394,7 +399,7 @@ pub struct Batch<'s, 'a> {
 pub type Finished = Vec<(usize, Analysis)>;
 
 impl<'s, 'a> Batch<'s, 'a> {
-    /// An empty batch; `full` is the survey of the mask of all samples.
+    /// An empty batch; `full` is the survey of the mask of all samples. `covariates` are those of the survey, perhaps with more.
     pub fn new(
         full: &'s Survey<'a>,
         covariates: &'a Covariates,
@@ -403,9 +408,15 @@ impl<'s, 'a> Batch<'s, 'a> {
         Self {
             full,
             covariates,
+            offset: None,
             options,
             groups: Vec::new(),
         }
+    }
+
+    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units.
+    pub fn with_offset(self, offset: Option<&'s [f64]>) -> Self {
+        Self { offset, ..self }
     }
 
     /// Whether no phenotype waits for a pass.
@@ -491,13 +502,12 @@ impl<'s, 'a> Batch<'s, 'a> {
         let mask = &phenotypes[0].1.mask;
         let operator = match &known {
             Some(group) => group.operator.clone(),
-            None if mask == self.full.operator.projection().mask() => self.full.operator.clone(),
             None => MaskedOperator::new(self.covariates, mask),
         };
         let mut finished = Vec::new();
         let mut residuals = Vec::new();
         for (number, phenotype) in phenotypes {
-            match residual(&operator, &phenotype.values) {
+            match residual(&operator, &phenotype.values, self.offset) {
                 Ok(residual) => residuals.push((*number, residual)),
                 Err(why) => finished.push((*number, untested(&operator, Some(why)))),
             }
@@ -664,14 +674,18 @@ fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> An
     }
 }
 
-/// r = P y with the size of y's variation.
+/// r = P (y − f₀) with the size of y's variation.
 struct Residual {
     values: Vec<f64>,
     variation: f64,
 }
 
 /// Projects a phenotype.
-fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, Degenerate> {
+fn residual(
+    operator: &MaskedOperator<'_>,
+    values: &[f64],
+    offset: Option<&[f64]>,
+) -> Result<Residual, Degenerate> {
     let mask = operator.projection().mask();
     if operator.dof() < 2 {
         return Err(Degenerate::TooFewSamples);
@@ -681,7 +695,10 @@ fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, D
     let variation: f64 = observed().map(|y| (y - mean).powi(2)).sum();
     let size: f64 = observed().map(|y| y * y).sum();
     let mut r: Vec<f64> = (0..mask.len())
-        .map(|i| if mask[i] { values[i] } else { 0.0 })
+        .map(|i| match mask[i] {
+            true => values[i] - offset.map_or(0.0, |f| f[i]),
+            false => 0.0,
+        })
         .collect();
     operator
         .projection()
@@ -699,7 +716,7 @@ fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, D
 impl<'s, 'a> Group<'s, 'a> {
     /// A mask as the survey sees it; its own spectrum comes with the first pass.
     fn new(full: &'s Survey<'a>, operator: MaskedOperator<'a>, n: usize) -> Self {
-        let is_full = full.operator.projection().mask() == operator.projection().mask();
+        let is_full = full.operator.is_same(&operator);
         let model = LowRank::new(&full.probes, full.beyond().0, &full.operator, &operator);
         let measure = full.measure();
         let (spectrum, covariate_products) = match is_full {

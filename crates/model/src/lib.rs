@@ -4,7 +4,7 @@
 //! the BLUP of a random-effects model in which t is a variance component (Yao et al. 2026,
 //! arXiv:2605.27991). The rooms in the order data walks through them:
 //!
-//! [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
+//! [`network`] (which one) → [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
 //! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space) →
 //! [`measure`] (the two discrete measures) →
 //! [`score_test`] with [`quadratic_form`], and [`stopping_time`], and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
@@ -24,6 +24,7 @@ pub mod kernel;
 pub mod krylov;
 pub mod low_rank;
 pub mod measure;
+pub mod network;
 pub mod operator;
 pub mod posterior;
 pub mod quadratic_form;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use ntkpipe_model::kernel::tile::TileScratch;
-use ntkpipe_model::kernel::{Feature, InfiniteKernel, KernelError, RowBlock};
+use ntkpipe_model::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
 use rayon::prelude::*;
 
 use crate::tiled_kernel::lower_triangle;
@@ -44,19 +44,19 @@ const MOST_KEPT: usize = 8;
 
 /// Blocks of feature rows, prepared for the kernel; those used last are kept.
 struct Blocks<'a, T: Element + Feature> {
-    kernel: &'a InfiniteKernel,
+    kernel: &'a TangentKernel,
     features: &'a ZarrArray<T>,
     n: usize,
     side: usize,
     /// How many are kept beside those in use.
     kept: usize,
-    slots: Vec<Mutex<Weak<RowBlock<'static, T>>>>,
-    recent: Mutex<VecDeque<Arc<RowBlock<'static, T>>>>,
+    slots: Vec<Mutex<Weak<SampleBlock<'static, T>>>>,
+    recent: Mutex<VecDeque<Arc<SampleBlock<'static, T>>>>,
 }
 
 impl<'a, T: Element + Feature> Blocks<'a, T> {
-    fn new(kernel: &'a InfiniteKernel, features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
-        let bytes = side * features.shape()[1] * size_of::<T>();
+    fn new(kernel: &'a TangentKernel, features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
+        let bytes = side * kernel.values_a_sample(features.shape()[1]) * size_of::<T>();
         Self {
             kernel,
             features,
@@ -74,7 +74,7 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
 
     /// The rows of a block; others who want the same wait while they are read, so the read starts no work that a thread
     /// could wait for: it might be handed a tile of the same block meanwhile.
-    fn get(&self, block: usize) -> Result<Arc<RowBlock<'static, T>>, KernelTilesError> {
+    fn get(&self, block: usize) -> Result<Arc<SampleBlock<'static, T>>, KernelTilesError> {
         let rows = {
             let mut slot = lock(&self.slots[block]);
             match slot.upgrade() {
@@ -93,11 +93,11 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         Ok(rows)
     }
 
-    fn read(&self, block: usize) -> Result<RowBlock<'static, T>, KernelTilesError> {
+    fn read(&self, block: usize) -> Result<SampleBlock<'static, T>, KernelTilesError> {
         let (start, end) = self.range(block);
         let rows = self.features.read_rows(start..end)?;
         self.kernel
-            .row_block(rows, self.features.shape()[1])
+            .block(rows, self.features.shape()[1])
             .map_err(|source| KernelTilesError::Kernel { start, end, source })
     }
 }
@@ -116,7 +116,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// When features cannot be read, a tile cannot be written, or the kernel overflows.
 pub fn compute<T: Element + Feature>(
-    kernel: &InfiniteKernel,
+    kernel: &TangentKernel,
     features: &ZarrArray<T>,
     n: usize,
     tiles: &ZarrArray<f32>,
@@ -164,7 +164,7 @@ pub fn compute<T: Element + Feature>(
 /// # Errors
 /// When training features cannot be read or the kernel refuses a row.
 pub fn cross_product<T: Element + Feature>(
-    kernel: &InfiniteKernel,
+    kernel: &TangentKernel,
     features: &ZarrArray<T>,
     rows: &[T],
     alpha: MatRef<'_, f32>,
@@ -188,7 +188,7 @@ pub fn cross_product<T: Element + Feature>(
             || (TileScratch::default(), Vec::new()),
             |(scratch, tile), (sum, new)| {
                 let new = kernel
-                    .row_block(*new, n_features)
+                    .block(*new, n_features)
                     .map_err(|source| KernelTilesError::NewSamples { source })?;
                 tile.clear();
                 tile.resize(new.n_rows() * (end - start), 0.0_f32);
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::tiled_kernel;
     use crate::zarr::{ArraySpec, Attributes};
-    use ntkpipe_model::kernel::infinite::Activation;
+    use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 
     /// A thread that waits inside a read for another to end must not meet a block that it reads itself.
     #[test]
@@ -243,6 +243,7 @@ mod tests {
                 .collect();
             features.write_all(&values).unwrap();
             let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
+            let kernel = TangentKernel::Infinite(kernel);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
             let pool = pool.unwrap();
             for round in 0..10 {

@@ -1,19 +1,22 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Batch, Phenotype, Survey};
+use faer::MatMut;
+use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult};
+use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
-use super::{Context, Fingerprints, held_out};
+use super::{Context, Fingerprints, held_out, remove_file};
 use crate::fit_journal::{Finished, FitJournal};
 use crate::folds::{Folds, HoldOut};
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
@@ -38,10 +41,13 @@ struct Walk<'c> {
     survey: &'c Survey<'c>,
     options: AnalysisOptions,
     folds: Option<&'c Folds>,
+    initial: Option<&'c Initial>,
+    /// What the test said before, of phenotypes on all their samples.
+    tested: Option<&'c [PhenotypeRow]>,
 }
 
 /// A phenotype to analyse: on all its samples, or on those not held out in a fold.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Job {
     column: usize,
     fold: Option<usize>,
@@ -61,6 +67,8 @@ struct Known {
     n_samples: usize,
     n_missing: usize,
     sd: f64,
+    /// Where the network begins with a prediction: rank of the covariates, and R² of that prediction with their effects.
+    at_start: Option<(usize, f64)>,
 }
 
 impl Walk<'_> {
@@ -74,11 +82,83 @@ impl Walk<'_> {
         columns.saturating_sub(held)
     }
 
-    /// Analyses the phenotypes; as many are under way at once as fit the memory, and one that is done makes room for the
-    /// next. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
+    /// Analyses the phenotypes. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
+    ///
+    /// Where the network begins with a prediction f₀, the test's null model holds it as a direction: its operator is another than the
+    /// fit's, so that phenotypes are tested first, in passes of their own, unless they were before.
     fn run(
         &self,
         jobs: &[Job],
+        mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let covariates = &self.context.covariates;
+        let Some(initial) = self.initial else {
+            return self.walk(jobs, &self.options, covariates, None, take);
+        };
+        let mut tests: HashMap<Job, TestResult> = HashMap::new();
+        let before = |job: &Job| self.tested.filter(|_| job.fold.is_none())?[job.column].test();
+        tests.extend(jobs.iter().filter_map(|job| Some((*job, before(job)?))));
+        let untested = jobs.iter().filter(|job| !tests.contains_key(job));
+        let untested: Vec<Job> = untested.copied().collect();
+        let options = AnalysisOptions {
+            test_only: true,
+            ..self.options.clone()
+        };
+        self.walk(
+            &untested,
+            &options,
+            &initial.null,
+            None,
+            |job, known, analysis| {
+                let Some(test) = analysis.as_ref().and_then(|it| it.test) else {
+                    return take(job, known, analysis);
+                };
+                if !self.options.test_only && (test.warranted || !self.options.gate) {
+                    tests.insert(job, test);
+                    return Ok(());
+                }
+                let at_start = known.at_start;
+                let analysis = analysis.map(|analysis| Analysis {
+                    n_covariates: at_start.map_or(analysis.n_covariates, |it| it.0),
+                    in_sample_r2: at_start.map(|it| it.1),
+                    ..analysis
+                });
+                take(job, known, analysis)
+            },
+        )?;
+        let warranted: Vec<Job> = jobs
+            .iter()
+            .filter(|job| tests.contains_key(job))
+            .copied()
+            .collect();
+        let options = AnalysisOptions {
+            gate: false,
+            ..self.options.clone()
+        };
+        let offset = Some(initial.on_kernel());
+        self.walk(
+            &warranted,
+            &options,
+            covariates,
+            offset,
+            |job, known, analysis| {
+                let analysis = analysis.map(|analysis| Analysis {
+                    test: tests.get(&job).copied(),
+                    ..analysis
+                });
+                take(job, known, analysis)
+            },
+        )
+    }
+
+    /// Analyses the phenotypes less `offset`; as many are under way at once as fit the memory, and one that is done makes room for
+    /// the next.
+    fn walk(
+        &self,
+        jobs: &[Job],
+        options: &AnalysisOptions,
+        covariates: &Covariates,
+        offset: Option<&[f64]>,
         mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let context = self.context;
@@ -87,7 +167,7 @@ impl Walk<'_> {
         let mut known: Vec<Known> = Vec::with_capacity(jobs.len());
         let mut blocks = jobs.chunks(READ_AHEAD);
         let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
-        let mut batch = Batch::new(self.survey, &context.covariates, &self.options);
+        let mut batch = Batch::new(self.survey, covariates, options).with_offset(offset);
         let mut done = 0;
         loop {
             let mut load = batch.load();
@@ -110,6 +190,7 @@ impl Walk<'_> {
                             n_samples,
                             n_missing,
                             sd,
+                            at_start: self.initial.map(|it| self.at_start(&phenotype, it)),
                         });
                         if is_rare {
                             take(job, known[number], None)?;
@@ -153,6 +234,23 @@ impl Walk<'_> {
         }
     }
 
+    /// Rank of the covariates on a phenotype's samples, and 1 − |P (y − f₀)|² / Σ (y − ȳ)².
+    fn at_start(&self, phenotype: &Phenotype, initial: &Initial) -> (usize, f64) {
+        let Phenotype { mask, values } = phenotype;
+        let f0 = initial.on_kernel();
+        let mut rest: Vec<f64> = (0..mask.len())
+            .map(|i| if mask[i] { values[i] - f0[i] } else { 0.0 })
+            .collect();
+        let projection = self.context.covariates.on(mask);
+        let n = rest.len();
+        projection.apply(MatMut::from_column_major_slice_mut(&mut rest, n, 1));
+        let observed = || (0..n).filter(|&i| mask[i]).map(|i| values[i]);
+        let mean = observed().sum::<f64>() / observed().count() as f64;
+        let variation: f64 = observed().map(|y| (y - mean).powi(2)).sum();
+        let left: f64 = rest.iter().map(|r| r * r).sum();
+        (projection.rank(), 1.0 - left / variation)
+    }
+
     fn prepare(&self, block: &[Job]) -> anyhow::Result<Vec<Prepared>> {
         let context = self.context;
         let mut prepared = Vec::with_capacity(block.len());
@@ -194,6 +292,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
     let (rows, figures) = {
         let survey = super::spectrum::load(context)?;
         let kernel = TiledKernel::open(&context.kernel_path())?;
+        let initial = Initial::read(context)?;
         let options = AnalysisOptions {
             test_only: true,
             ..context.settings.analysis.clone()
@@ -204,6 +303,8 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             survey: &survey,
             options,
             folds: None,
+            initial: initial.as_ref(),
+            tested: None,
         };
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
@@ -262,7 +363,7 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     phenotype_row::adjust(&mut rows);
     match context.settings.hold_out {
         Some(how) => fit_folds(context, how, &mut rows)?,
-        None => remove(&context.directory.path(held_out::PREDICTIONS))?,
+        None => remove_file(&context.directory.path(held_out::PREDICTIONS))?,
     }
     if !is_tested {
         write_tests(context, tests)?;
@@ -282,6 +383,7 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
 fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyhow::Result<()> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
+    let initial = Initial::read(context)?;
     let n = context.inputs.n_kernel;
     let options = context.settings.analysis.clone();
     let ids = &context.inputs.samples.sample_id[..n];
@@ -316,6 +418,8 @@ fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyh
         survey: &survey,
         options,
         folds: Some(&folds),
+        initial: initial.as_ref(),
+        tested: None,
     };
     walk.run(&jobs, |Job { column, fold }, _, analysis| {
         let fit = analysis.and_then(|it| it.fit);
@@ -327,24 +431,14 @@ fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyh
         }
         Ok(())
     })?;
-    held_out::predict(context, &kernel, &folds, &weights, rows)?;
+    held_out::predict(context, &kernel, &folds, &weights, initial.as_ref(), rows)?;
     super::traffic("folds", &kernel)?;
     remove_weights()
 }
 
 /// Makes the next fit begin from the beginning.
 pub fn forget(context: &Context) -> anyhow::Result<()> {
-    remove(&context.directory.path(JOURNAL))
-}
-
-/// Removes a file if it is there.
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
+    remove_file(&context.directory.path(JOURNAL))
 }
 
 /// Fits the phenotypes that wait for it and are not in the journal, and keeps their dual weights.
@@ -355,6 +449,7 @@ fn fit_all(
 ) -> anyhow::Result<(FitJournal, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
+    let initial = Initial::read(context)?;
     let options = context.settings.analysis.clone();
     let names = &context.inputs.phenotypes.columns;
     let n = context.inputs.n_kernel;
@@ -396,6 +491,8 @@ fn fit_all(
         survey: &survey,
         options,
         folds: None,
+        initial: initial.as_ref(),
+        tested,
     };
     walk.run(
         &Job::whole(columns),

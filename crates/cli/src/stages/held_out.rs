@@ -9,6 +9,7 @@ use ntkpipe_store::zarr::ZarrArray;
 use super::Context;
 use super::predict::fixed_effects;
 use crate::folds::Folds;
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::options::Missing;
 use crate::phenotype_row::PhenotypeRow;
@@ -57,6 +58,7 @@ pub fn predict(
     kernel: &TiledKernel,
     folds: &Folds,
     weights: &ZarrArray<f32>,
+    initial: Option<&Initial>,
     rows: &mut [PhenotypeRow],
 ) -> anyhow::Result<()> {
     let n = context.inputs.n_kernel;
@@ -92,7 +94,10 @@ pub fn predict(
             };
             for (&column, prepared) in block.iter().zip(prepare(context, block, folds, fold)?) {
                 let at = trained.iter().position(|&it| it == column);
-                let increment = |row: usize| at.map_or(0.0, |at| f64::from(increments[(row, at)]));
+                let increment = |row: usize| {
+                    let trained = at.map_or(0.0, |at| f64::from(increments[(row, at)]));
+                    initial.map_or(0.0, |it| it.values[row]) + trained
+                };
                 let beta = fixed_effects(context, &prepared, &increment);
                 let held_out = (0..n).filter(|&row| folds.of[row] == Some(fold));
                 for row in held_out {

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_store::features::FeatureArray;
+use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
 use ntkpipe_store::{kernel_tiles, tiled_kernel};
 use serde_json::{Value, json};
 
-use super::{Context, network_record};
+use super::{Context, network_record, remove_file};
 use crate::failure::resources;
+use crate::initial::{self, Initial};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::Settings;
@@ -92,6 +95,13 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         ));
     }
     let kernel = context.settings.network.kernel()?;
+    match &kernel {
+        TangentKernel::Finite(kernel) => {
+            check_features(context)?;
+            Initial::write(context, kernel)?;
+        }
+        TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
+    }
     let bar = Progress::new("kernel", "tiles");
     let progress = |done, total| bar.set(done, total);
     match FeatureArray::open(context.directory.root())? {
@@ -112,6 +122,26 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let figures =
         json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
     context.finish(Stage::Kernel, fingerprint, started, figures)
+}
+
+/// Refuses features, as they were kept, that the network does not take.
+fn check_features(context: &Context) -> anyhow::Result<()> {
+    let Some(network) = context.settings.network.finite() else {
+        return Ok(());
+    };
+    let features = read_table(&context.directory.path("features.parquet"))?;
+    let column = |wanted: &str| features.iter().find(|(name, _)| name == wanted);
+    let (Some((_, Column::Text(names))), Some((_, Column::OptionalText(why)))) =
+        (column("feature"), column("reason"))
+    else {
+        return Ok(());
+    };
+    let dropped: Vec<String> = names
+        .iter()
+        .zip(why)
+        .filter_map(|(name, why)| Some(format!("`{name}`, {}", why.as_ref()?)))
+        .collect();
+    network.check_features(names.len() - dropped.len(), &dropped)
 }
 
 /// With `--scratch`, `kernel.zarr` in the run directory points to the tiles.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::Phenotype;
-use ntkpipe_model::kernel::InfiniteKernel;
+use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
@@ -22,12 +22,15 @@ use super::Context;
 use super::fit::DUAL;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
-use crate::options::Activation;
+use crate::network::Network;
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
-use crate::settings::Network;
+
+/// The network of a model that has one.
+const NETWORK: &str = "network.safetensors";
 
 /// Rows predicted at a time.
 const BLOCK_ROWS: usize = 1024;
@@ -36,10 +39,8 @@ const BLOCK_ROWS: usize = 1024;
 #[derive(Debug, Serialize, Deserialize)]
 struct ModelRecord {
     version: String,
-    activation: Activation,
-    depth: usize,
-    weight_variance: f64,
-    bias_variance: f64,
+    #[serde(flatten)]
+    network: Network,
     /// Training samples: the first rows of `features.zarr`.
     n_samples: usize,
     /// Covariates, intercept first, as in `effects.parquet`.
@@ -82,6 +83,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let network = settings.network.kernel()?;
+    let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;
     // 8 bytes a sample and phenotype for the predictions of all; for those of a block alpha, K alpha, its copies and the values.
     let free = (settings.memory as usize).saturating_sub(8 * n_all * names.len());
@@ -123,10 +125,14 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
         )?;
         for (&i, prepared) in block.iter().zip(prepared) {
             let column = trained.iter().position(|&t| t == i);
-            let increment = |row: usize| match column {
-                None => 0.0,
-                Some(c) if row < n => f64::from(on_kernel[(row, c)]),
-                Some(c) => f64::from(on_others[(row - n, c)]),
+            // f₀ + K α.
+            let increment = |row: usize| {
+                let trained = match column {
+                    None => 0.0,
+                    Some(c) if row < n => f64::from(on_kernel[(row, c)]),
+                    Some(c) => f64::from(on_others[(row - n, c)]),
+                };
+                initial.as_ref().map_or(0.0, |it| it.values[row]) + trained
             };
             let beta = fixed_effects(context, &prepared, &increment);
             let predicted = rows.get(i).is_some_and(PhenotypeRow::is_predicted);
@@ -188,7 +194,7 @@ pub fn fixed_effects(
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.
 fn others_product(
-    kernel: &InfiniteKernel,
+    kernel: &TangentKernel,
     features: &FeatureArray,
     rows: std::ops::Range<usize>,
     alpha: MatRef<'_, f32>,
@@ -239,12 +245,6 @@ fn write_model(
     phenotypes: Vec<ModelPhenotype>,
     effects: &[Vec<f64>],
 ) -> anyhow::Result<()> {
-    let Network {
-        activation,
-        depth,
-        weight_variance,
-        bias_variance,
-    } = context.settings.network;
     let mut columns = vec![(
         "phenotype".to_owned(),
         Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()),
@@ -265,12 +265,12 @@ fn write_model(
     // A damaged chunk would be as damaged under its second name, and stay so when the first is made again.
     zarr::verify(&features)?;
     link_folder(&features, &model.join("features.zarr"))?;
+    if let Some(network) = context.settings.network.finite() {
+        network.copy_to(&model.join(NETWORK))?;
+    }
     let record = ModelRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        activation,
-        depth,
-        weight_variance,
-        bias_variance,
+        network: context.settings.network.clone(),
         n_samples: context.inputs.n_kernel,
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
@@ -347,13 +347,11 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             "give the new samples to the run, in the feature table, without phenotypes: it predicts them",
         ));
     }
-    let kernel = Network {
-        activation: record.activation,
-        depth: record.depth,
-        weight_variance: record.weight_variance,
-        bias_variance: record.bias_variance,
-    }
-    .kernel()?;
+    let network = match record.network.clone() {
+        Network::Finite(network) => Network::Finite(network.found_at(&asked.model.join(NETWORK))?),
+        infinite => infinite,
+    };
+    let kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
     let table = scaling.open_table(&asked.features, &asked.reading)?;
     let covariates = new_covariates(asked, &record, &table)?;
@@ -388,6 +386,10 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     let bar = Progress::new("predict", "samples");
     for block in StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)? {
         let (rows, values) = block?;
+        let initial = match &kernel {
+            TangentKernel::Finite(kernel) => kernel.output(&values, scaling.len())?,
+            TangentKernel::Infinite(_) => vec![0.0; rows.len()],
+        };
         let increments = match &features {
             FeatureArray::F32(array) => {
                 let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
@@ -409,7 +411,8 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
                     .zip(&effects)
                     .map(|(z, b)| z[row] * b[i])
                     .sum();
-                let increment = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
+                let trained = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
+                let increment = initial[at] + trained;
                 predictions[i * rows.len() + at] =
                     (increment + fixed) * phenotype.sd + phenotype.mean;
             }

@@ -3,13 +3,94 @@
 mod angle;
 mod arc_sine;
 mod chebyshev;
+pub mod finite;
 pub mod infinite;
 pub mod row_block;
 pub mod tile;
 
+use std::borrow::Cow;
+
+pub use finite::{FactorBlock, FiniteKernel};
 pub use infinite::{Activation, InfiniteKernel};
 pub use row_block::{Feature, RowBlock};
 pub use tile::TileScratch;
+
+/// The tangent kernel of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TangentKernel {
+    /// Of the infinitely wide network, in closed form.
+    Infinite(InfiniteKernel),
+    /// Of a network as it stands.
+    Finite(FiniteKernel),
+}
+
+/// A block of samples prepared for one [`TangentKernel`].
+#[derive(Debug, Clone)]
+pub enum SampleBlock<'a, T: Feature> {
+    /// For the closed form.
+    Infinite(RowBlock<'a, T>),
+    /// Gone through the network.
+    Finite(FactorBlock<T>),
+}
+
+impl<T: Feature> SampleBlock<'_, T> {
+    /// Number of samples.
+    pub fn n_rows(&self) -> usize {
+        match self {
+            Self::Infinite(block) => block.n_rows(),
+            Self::Finite(block) => block.n_rows(),
+        }
+    }
+}
+
+impl TangentKernel {
+    /// Prepares a block of samples. `x`: n_rows × n_features, row-major, borrowed or kept.
+    ///
+    /// # Errors
+    /// When the kernel refuses the samples; see [`InfiniteKernel::row_block`] and [`FiniteKernel::row_block`].
+    pub fn block<'a, T: Feature>(
+        &self,
+        x: impl Into<Cow<'a, [T]>>,
+        n_features: usize,
+    ) -> Result<SampleBlock<'a, T>, KernelError> {
+        Ok(match self {
+            Self::Infinite(kernel) => SampleBlock::Infinite(kernel.row_block(x, n_features)?),
+            Self::Finite(kernel) => SampleBlock::Finite(kernel.row_block(&x.into(), n_features)?),
+        })
+    }
+
+    /// Values of the features' type that a block keeps of each sample.
+    pub fn values_a_sample(&self, n_features: usize) -> usize {
+        match self {
+            Self::Infinite(_) => n_features,
+            Self::Finite(kernel) => kernel.network().n_factors(),
+        }
+    }
+
+    /// Computes a tile of the kernel, Θ(rows, cols), on the calling thread; see [`InfiniteKernel::tile`] and [`FiniteKernel::tile`].
+    ///
+    /// # Panics
+    /// As those do, and when the blocks are another kernel's.
+    pub fn tile<T: Feature>(
+        &self,
+        rows: &SampleBlock<'_, T>,
+        cols: &SampleBlock<'_, T>,
+        diagonal: bool,
+        out: &mut [f32],
+        out_stride: usize,
+        scratch: &mut TileScratch,
+    ) {
+        match (self, rows, cols) {
+            (Self::Infinite(kernel), SampleBlock::Infinite(rows), SampleBlock::Infinite(cols)) => {
+                kernel.tile(rows, cols, diagonal, out, out_stride, scratch);
+            }
+            (Self::Finite(kernel), SampleBlock::Finite(rows), SampleBlock::Finite(cols)) => {
+                kernel.tile(rows, cols, diagonal, out, out_stride);
+            }
+            _ => panic!("blocks of this kernel"),
+        }
+    }
+}
 
 /// Why a kernel could not be set up or evaluated.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -38,6 +119,14 @@ pub enum KernelError {
     BiasVariance {
         /// Value asked for.
         value: f64,
+    },
+    /// The samples have not the features that the network takes.
+    #[error("samples have {found} features and the network takes {expected}")]
+    Features {
+        /// What the network takes.
+        expected: usize,
+        /// What there is.
+        found: usize,
     },
     /// A feature matrix without columns has no kernel.
     #[error("feature matrix has no columns; keep at least one feature")]

@@ -1,5 +1,7 @@
 //! A block of samples, with what the kernel recursion needs to know of each.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
 
 use super::{InfiniteKernel, KernelError};
@@ -16,6 +18,14 @@ pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
     /// The values as `f32`, where they are.
     #[doc(hidden)]
     fn narrow(x: &[Self]) -> Option<&[f32]>;
+
+    /// The nearest value of this type.
+    #[doc(hidden)]
+    fn round(x: f64) -> Self;
+
+    /// A B into `out`, on the calling thread.
+    #[doc(hidden)]
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>);
 }
 
 mod sealed {
@@ -34,6 +44,14 @@ impl Feature for f32 {
     fn narrow(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }
+
+    fn round(x: f64) -> Self {
+        x as f32
+    }
+
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>) {
+        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
+    }
 }
 
 impl Feature for f64 {
@@ -43,6 +61,14 @@ impl Feature for f64 {
 
     fn narrow(_: &[f64]) -> Option<&[f32]> {
         None
+    }
+
+    fn round(x: f64) -> Self {
+        x
+    }
+
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>) {
+        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
     }
 }
 

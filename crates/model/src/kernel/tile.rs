@@ -507,7 +507,7 @@ fn store(values: &[f64; CHUNK], part: &mut [f32]) {
 }
 
 /// Copies the lower triangle onto the upper one, a block at a time.
-fn mirror(out: &mut [f32], n: usize, stride: usize) {
+pub(super) fn mirror(out: &mut [f32], n: usize, stride: usize) {
     const SIDE: usize = 32;
     for row in (0..n).step_by(SIDE) {
         for col in (0..=row).step_by(SIDE) {
