@@ -355,6 +355,8 @@ struct OnMask<'x> {
     n_held: usize,
     /// Q_S'G mix, r × k.
     shared: Mat<f64>,
+    /// A small mask's Ṽ does not reach all of what the space holds of other samples: W and Q_S'G W, W W' = U diag(s (λ − μ)) U' in G's coordinates.
+    features: Option<(Mat<f32>, Mat<f64>)>,
     measure: OperatorMeasure,
     /// The spectrum beyond Ṽ, as nodes with multiplicities.
     tail: Vec<(f64, f64)>,
@@ -390,9 +392,18 @@ impl<'x> OnMask<'x> {
             0 => Mat::zeros(q.ncols(), 0),
             _ => space.coordinates(&[&q]).transpose() * &mix,
         };
+        let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
+        let features = (k < posterior.values.len()).then(|| {
+            let v = &posterior.vectors;
+            let root = |j: usize| (stretch * (posterior.values[j] - posterior.level)).sqrt();
+            let w = Mat::from_fn(v.nrows(), v.ncols(), |i, j| v[(i, j)] * root(j));
+            let shared = space.coordinates(&[&q]).transpose() * &w;
+            (block::narrow(w.as_ref()), shared)
+        });
         let mut on_mask = Self {
             operator,
-            stretch: full.n_observed() as f64 / operator.n_observed().max(1) as f64,
+            stretch,
+            features,
             level: model.level(),
             values: model.values()[..k].to_vec(),
             n_held: k,
@@ -514,14 +525,19 @@ impl<'x> OnMask<'x> {
         // The share that Ṽ knows, and what is beyond it.
         let parts: Vec<[Mat<f64>; 2]> = chunks(n)
             .map(|(start, len)| {
-                let mut y = rotated(&places.coordinates, start, len, &self.mix);
-                let fit = q.subrows(start, len) * &self.shared;
-                for j in 0..y.ncols() {
-                    for i in 0..len {
-                        y[(i, j)] -= fit[(i, j)] as f32;
+                let q_rows = q.subrows(start, len);
+                let within = |mix: &Mat<f32>, shared: &Mat<f64>| {
+                    let mut y = rotated(&places.coordinates, start, len, mix);
+                    let fit = q_rows * shared;
+                    for j in 0..y.ncols() {
+                        for i in 0..len {
+                            y[(i, j)] -= fit[(i, j)] as f32;
+                        }
                     }
-                }
-                let y2 = squares(&y);
+                    squares(&y)
+                };
+                let y2 = within(&self.mix, &self.shared);
+                let features = self.features.as_ref().map(|(w, shared)| within(w, shared));
                 let held = &y2 * &powers;
                 let sums: Vec<Mat<f64>> = panels.iter().map(|p| &y2 * &p.weights).collect();
                 let mut shares = [Mat::zeros(len, n_times), Mat::zeros(len, n_times)];
@@ -535,7 +551,11 @@ impl<'x> OnMask<'x> {
                         1.0 + leverage
                     };
                     let (own, off) = (self.stretch * places.own[x], self.stretch * places.off[x]);
-                    let of_b = held[(i, 0)] + mu * left;
+                    let of_features = match &features {
+                        Some(squares) if !is_in => squares.row(i).iter().sum(),
+                        _ => held[(i, 0)],
+                    };
+                    let of_b = of_features + mu * left;
                     let a = of_b + own;
                     let squared = held[(i, 1)] + mu * mu * left + off + a * a - of_b * of_b;
                     let nodes = self.nodes([

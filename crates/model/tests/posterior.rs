@@ -197,3 +197,97 @@ fn standard_deviations_agree_with_the_dense_definition() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Masks that cut along the first principal component, and masks of few samples; and, beside them, a space so small that most of the spectrum
+/// lies beyond it, as on many samples.
+#[test]
+fn hard_masks_and_small_spaces_cost_accuracy_within_bounds() {
+    faer::set_global_parallelism(Par::Seq);
+    let cohort = cohort(1200, 150, 200, 3);
+    let leading = {
+        let covariates = cohort.covariates();
+        let everyone = vec![true; cohort.n];
+        let full = cohort.survey(&covariates, &everyone, (64, 3));
+        full.probes().ritz_vectors(1)
+    };
+    let mut order: Vec<usize> = (0..cohort.n).collect();
+    order.sort_by(|&a, &b| leading[(a, 0)].total_cmp(&leading[(b, 0)]));
+    let mut along = vec![true; cohort.n];
+    order[..500].iter().for_each(|&x| along[x] = false);
+    let mut masks = masks(cohort.n, 3, &[0.0, 0.3, 0.9]);
+    masks.push(along);
+    let mut wrong = Vec::new();
+    for (space, allowed) in [
+        ((64, 8), [1e-2, 1e-2, 5e-2, 1e-2]),
+        ((16, 4), [1e-2, 1e-2, 5e-2, 2e-2]),
+    ] {
+        for (at, times) in cohort.errors(space, &masks).iter().enumerate() {
+            // Up to t λ₁ = 50, where most degrees of freedom are not yet spent.
+            for (t, (errors, sum)) in TIMES.iter().zip(times).take(4) {
+                println!("{space:?}, mask {at}, t λ₁ {t}: {errors:.4?}, sum {sum:.1e}");
+                if errors.iter().any(|e| !(e[1] < allowed[at])) {
+                    wrong.push(format!("{space:?}, mask {at}, t λ₁ {t}: {errors:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A survey of some samples alone (`--missing complete`): the others in the kernel are placed as new ones are.
+#[test]
+fn samples_of_the_kernel_that_were_not_surveyed_are_as_good_as_new() {
+    faer::set_global_parallelism(Par::Seq);
+    let cohort = cohort(700, 50, 60, 4);
+    let mask = masks(cohort.n, 4, &[0.2]).remove(0);
+    let covariates = cohort.covariates();
+    let full = cohort.survey(&covariates, &mask, (64, 8));
+    let posterior = Posterior::new(&full);
+    let outside: Vec<usize> = (0..750).filter(|&x| x >= 700 || !mask[x]).collect();
+    let others = cohort.others(&posterior, &covariates, &mask, &outside);
+    let padded: Vec<bool> = mask.iter().copied().chain([false; 50]).collect();
+    let dense = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &padded);
+    let t = 30.0 / dense.lambda[0];
+    let want = dense.posterior_variance(t);
+    let never = |_| false;
+    let operator = MaskedOperator::new(&covariates, &mask);
+    let got = posterior.variances(&operator, &[t], &[(&others, &never)]);
+    for (at, &x) in outside.iter().enumerate() {
+        let off = (got[0][(at, 0)] / want[x]).sqrt() - 1.0;
+        assert!(off.abs() < 1e-3, "sample {x}: {off:.1e}");
+    }
+}
+
+#[test]
+fn bits_depend_on_neither_threads_nor_the_other_times() {
+    faer::set_global_parallelism(Par::Seq);
+    let cohort = cohort(1100, 40, 30, 5);
+    let covariates = cohort.covariates();
+    let everyone = vec![true; cohort.n];
+    let full = cohort.survey(&covariates, &everyone, (16, 4));
+    let mask = masks(cohort.n, 5, &[0.2]).remove(0);
+    let run = |threads: usize, times: &[f64]| -> Vec<Vec<u64>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool").install(|| {
+            let posterior = Posterior::new(&full);
+            let Ok(places) = posterior.surveyed(&cohort.surveyed);
+            let new: Vec<usize> = (cohort.n..cohort.n + 40).collect();
+            let others = cohort.others(&posterior, &covariates, &everyone, &new);
+            let operator = MaskedOperator::new(&covariates, &mask);
+            let (is_in, never) = (|x: usize| mask[x], |_| false);
+            let found =
+                posterior.variances(&operator, times, &[(&places, &is_in), (&others, &never)]);
+            let column = |at: usize| {
+                let values = found.iter().flat_map(move |v| v.col_as_slice(at));
+                values.map(|v| v.to_bits()).collect()
+            };
+            (0..times.len()).map(column).collect()
+        })
+    };
+    let times: Vec<f64> = (1..=11).map(|k| 7.0 * f64::from(k)).collect();
+    let one = run(1, &times);
+    assert_eq!(one, run(3, &times));
+    for at in [0, 4, 10] {
+        assert_eq!(one[at], run(2, &times[at..=at])[0], "time {at}");
+    }
+}
