@@ -101,10 +101,8 @@ impl Covariates {
         self.complete.len()
     }
 
-    /// Rows of the basis B for samples of the same covariates, whether among the n or not: Z T, rows × r, for `columns` of Z; NaN where one is
-    /// missing.
-    pub fn rows(&self, columns: &[&[f64]]) -> Mat<f64> {
-        let n = columns.first().map_or(0, |c| c.len());
+    /// Rows of the basis B at `n` samples, of the n or not: Z T, n × r, for their `columns` of Z.
+    pub fn rows(&self, n: usize, columns: &[&[f64]]) -> Mat<f64> {
         let z = Mat::from_fn(n, columns.len(), |i, j| columns[j][i]);
         z * &self.transform
     }

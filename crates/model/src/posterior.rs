@@ -88,7 +88,7 @@ pub struct Products<'p> {
     /// K(x, ·) times [`Posterior::columns`], rows × columns.
     pub products: MatRef<'p, f32>,
     /// Σᵢ K(x, i)² over the samples surveyed.
-    pub squares: &'p [f32],
+    pub squares: &'p [f64],
     /// K(x, x).
     pub diagonal: &'p [f64],
 }
@@ -151,6 +151,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
         let operator = self.survey.operator();
         let (of_shares, squares) =
             kernel.multiply(self.shares.as_ref(), operator.indicator().as_ref())?;
+        let widened: Vec<f64> = squares.col_as_slice(0).iter().map(|&v| v.into()).collect();
         let basis = operator.projection().basis();
         let q = operator.projection().extend(basis);
         let [own, size] = self.moments(
@@ -158,7 +159,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
             kernel.diagonal(),
             self.survey.covariate_products().as_ref(),
             of_shares.as_ref(),
-            squares.col_as_slice(0),
+            &widened,
         );
         let weights = Mat::from_fn(self.values.len(), 2, |j, c| {
             let (l, mu) = (self.values[j], self.level);
@@ -253,14 +254,14 @@ impl<'s, 'a> Posterior<'s, 'a> {
         diagonal: &[f64],
         of_covariates: MatRef<'_, f32>,
         of_shares: MatRef<'_, f32>,
-        squares: &[f32],
+        squares: &[f64],
     ) -> [Vec<f64>; 2] {
         let n = self.survey.operator().n_observed() as f64;
         let r = q.ncols();
         let (m, c) = (&self.covariates_gram, &self.shares_gram);
         (0..q.nrows())
             .map(|x| {
-                let (mut own, mut size, mut along) = (diagonal[x], f64::from(squares[x]), 0.0);
+                let (mut own, mut size, mut along) = (diagonal[x], squares[x], 0.0);
                 for i in 0..r {
                     let on_q = f64::from(of_covariates[(x, i)]);
                     let fitted: f64 = (0..r).map(|j| m[(i, j)] * q[(x, j)]).sum();

@@ -90,6 +90,7 @@ impl Cohort {
         let Ok((products, squares)) = self
             .kernel
             .multiply(padded(&columns).as_ref(), padded(&indicator).as_ref());
+        let squares: Vec<f64> = rows.iter().map(|&i| squares[(i, 0)].into()).collect();
         let pick = |m: &Mat<f32>| Mat::from_fn(rows.len(), m.ncols(), |i, j| m[(rows[i], j)]);
         let diagonal: Vec<f64> = rows.iter().map(|&i| self.kernel.diagonal()[i]).collect();
         let z: Vec<Vec<f64>> = self
@@ -101,10 +102,10 @@ impl Cohort {
         posterior.others(
             &Products {
                 products: pick(&products).as_ref(),
-                squares: pick(&squares).col_as_slice(0),
+                squares: &squares,
                 diagonal: &diagonal,
             },
-            covariates.rows(&z),
+            covariates.rows(rows.len(), &z),
         )
     }
 

@@ -10,7 +10,7 @@ use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
-use ntkpipe_store::kernel_tiles::cross_product;
+use ntkpipe_store::kernel_tiles::{cross_product, cross_products};
 use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
@@ -18,8 +18,8 @@ use ntkpipe_store::zarr::{self, ZarrArray};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Context;
 use super::fit::DUAL;
+use super::{Context, intervals};
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
 use crate::initial::Initial;
@@ -51,6 +51,9 @@ struct ModelRecord {
     /// Whether the features were put on the normal quantiles of their ranks.
     #[serde(default)]
     rint_features: bool,
+    /// Whether the model tells how sure its predictions are.
+    #[serde(default)]
+    intervals: bool,
     phenotypes: Vec<ModelPhenotype>,
 }
 
@@ -64,6 +67,11 @@ struct ModelPhenotype {
     trained: bool,
     /// Whether it can be predicted at all.
     predicted: bool,
+    /// Stopping time, where finite, and noise variance of one that is trained.
+    #[serde(default)]
+    t_hat: Option<f64>,
+    #[serde(default)]
+    sigma2: Option<f64>,
 }
 
 /// Runs the stage of a run.
@@ -156,13 +164,23 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                 sd: prepared.sd,
                 trained: column.is_some(),
                 predicted,
+                t_hat: rows[i].t_hat,
+                sigma2: rows[i].sigma2,
             });
             bar.set(records.len(), names.len());
         }
     }
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
-    write_predictions(context, &predictions)?;
+    write_predictions(context, "predictions.parquet", &predictions)?;
+    drop(predictions);
+    match settings.intervals {
+        true => {
+            intervals::write(context, &rows, &kernel, &network, &features)?;
+            intervals::write_model(context, &model)?;
+        }
+        false => intervals::remove(context, &model)?,
+    }
     write_model(context, &model, records, &effects)?;
     tracing::info!(
         "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
@@ -219,15 +237,14 @@ fn others_product(
     Ok(product)
 }
 
-/// `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.
-fn write_predictions(context: &Context, predictions: &[f64]) -> anyhow::Result<()> {
+/// A table like `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.
+pub fn write_predictions(context: &Context, name: &str, predictions: &[f64]) -> anyhow::Result<()> {
     let samples = &context.inputs.samples;
     let names = &context.inputs.phenotypes.columns;
     let n_all = samples.sample_id.len();
     let mut order: Vec<usize> = (0..n_all).collect();
     order.sort_by_key(|&i| samples.row[i]);
-    let mut writer =
-        PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
+    let mut writer = PredictionWriter::create(&context.directory.path(name), names)?;
     for part in order.chunks(BLOCK_ROWS) {
         let ids: Vec<String> = part.iter().map(|&i| samples.sample_id[i].clone()).collect();
         let values: Vec<f64> = (0..names.len())
@@ -275,6 +292,7 @@ fn write_model(
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
         rint_features: context.settings.rint_features,
+        intervals: context.settings.intervals,
         phenotypes,
     };
     atomic::write(
@@ -285,7 +303,7 @@ fn write_model(
 }
 
 /// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
-fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
     // A link left by an earlier run is the very file: copying onto it would empty both.
     if to.exists() {
@@ -422,6 +440,49 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     }
     writer.finish()?;
     drop(bar);
+    if record.intervals {
+        let blocks = StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)?;
+        let shape = [table.n_rows(), names.len()];
+        let stored =
+            intervals::StoredSurvey::read(&asked.model, record.n_samples, &record.fits(), &dual)?;
+        let deviations = stored.deviations(
+            &asked.model,
+            shape,
+            &covariates,
+            blocks.map(|block| Ok(block?)),
+            |values, x, over| match &features {
+                FeatureArray::F32(array) => {
+                    let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+                    cross_products(&kernel, array, &narrow, x.as_ref(), Some(over))
+                }
+                FeatureArray::F64(array) => {
+                    cross_products(&kernel, array, values, x.as_ref(), Some(over))
+                }
+            },
+        )?;
+        let known = |row: usize, p: &ModelPhenotype| {
+            let is_known = p.predicted && !(p.trained && p.t_hat.is_none());
+            is_known && covariates.iter().all(|c| c[row].is_finite())
+        };
+        let mut writer = PredictionWriter::create(&deviations_path(&asked.out), &names)?;
+        let rows: Vec<usize> = (0..table.n_rows()).collect();
+        for part in rows.chunks(BLOCK_ROWS) {
+            let values: Vec<f64> = record
+                .phenotypes
+                .iter()
+                .enumerate()
+                .flat_map(|(i, p)| {
+                    let deviations = &deviations[i * rows.len()..];
+                    part.iter().map(move |&row| match known(row, p) {
+                        true => deviations[row],
+                        false => f64::NAN,
+                    })
+                })
+                .collect();
+            writer.write_block(&table.ids[part[0]..part[0] + part.len()], &values)?;
+        }
+        writer.finish()?;
+    }
     tracing::info!(
         "predict: {} samples x {} phenotypes in {:.1} s: `{}`",
         table.n_rows(),
@@ -430,6 +491,24 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         asked.out.display()
     );
     Ok(())
+}
+
+/// Where the standard deviations of predictions in `out` are written: `NAME_sd.parquet` beside `NAME.parquet`.
+fn deviations_path(out: &Path) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}_sd.parquet"))
+}
+
+impl ModelRecord {
+    /// Column, stopping time and noise variance of each phenotype with a finite time.
+    fn fits(&self) -> Vec<(usize, f64, f64)> {
+        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_hat?, p.sigma2?));
+        let phenotypes = self.phenotypes.iter().enumerate();
+        phenotypes
+            .filter(|(_, p)| p.trained)
+            .filter_map(of)
+            .collect()
+    }
 }
 
 /// Refuses a model whose files do not fit each other.
