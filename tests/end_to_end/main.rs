@@ -8,6 +8,7 @@ mod foreign;
 mod held_out;
 mod inputs;
 mod interface;
+mod intervals;
 mod options;
 mod report;
 mod robustness;
