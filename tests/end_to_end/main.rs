@@ -9,6 +9,7 @@ mod held_out;
 mod inputs;
 mod interface;
 mod intervals;
+mod network;
 mod options;
 mod report;
 mod robustness;

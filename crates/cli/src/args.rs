@@ -113,6 +113,9 @@ pub struct NetworkInitArgs {
     /// Variance of the biases [default: 0; with --scheme ntk]
     #[arg(long, value_name = "V")]
     pub bias_variance: Option<f64>,
+    /// What stands before the layers' places in the names of the tensors, such as net for net.0.weight
+    #[arg(long, value_name = "NAME")]
+    pub prefix: Option<String>,
     /// Keep weights in double precision
     #[arg(long)]
     pub double: bool,

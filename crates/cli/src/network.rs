@@ -153,10 +153,15 @@ pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
     };
     let activation = args.activation.nonlinearity();
     let network = Mlp::draw(inputs, &args.widths, activation, scheme, args.seed)?;
-    let file = NetworkFile {
+    let mut file = NetworkFile {
         is_double: args.double,
         ..NetworkFile::new(network)
     };
+    if let Some(prefix) = &args.prefix {
+        for layer in &mut file.layers {
+            *layer = format!("{prefix}.{layer}");
+        }
+    }
     Ok(file.write(&args.out)?)
 }
 

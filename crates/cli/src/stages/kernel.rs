@@ -56,10 +56,84 @@ pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
 
 /// Runs the stage: tiles that are there and belong to this kernel are kept.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    run_together(&mut [(context, fingerprint)])
+}
+
+/// Runs the stage of runs that differ in their kernels of infinite width alone: every tile of theirs comes from one product of the
+/// features.
+pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Kernel)?;
-    let n = context.inputs.n_kernel;
-    let tile = tile_side(&context.settings, n);
+    let (mut arrays, mut kernels, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+    for (context, fingerprint) in &mut *runs {
+        context.directory.begin(Stage::Kernel)?;
+        let array = open_array(context, fingerprint)?;
+        let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
+        let present = tiles
+            .iter()
+            .filter(|&&(i, j)| array.has_chunk(i, j))
+            .count() as u64;
+        let (n, tile) = (context.inputs.n_kernel, array.spec().chunk[0]);
+        wanted.push((
+            present,
+            bytes(n, tile).saturating_sub(present * array.chunk_bytes()),
+        ));
+        arrays.push(array);
+        let kernel = context.settings.network.kernel()?;
+        match &kernel {
+            TangentKernel::Finite(kernel) => {
+                check_features(context)?;
+                Initial::write(context, kernel)?;
+            }
+            TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
+        }
+        kernels.push(kernel);
+    }
+    let Some((first, _)) = runs.first() else {
+        return Ok(());
+    };
+    let (n, path) = (first.inputs.n_kernel, first.kernel_path());
+    let (free, all) = (
+        fs4::available_space(&path)?,
+        wanted.iter().map(|it| it.1).sum::<u64>(),
+    );
+    if all > free {
+        return Err(resources(
+            format!(
+                "the kernel's tiles need {all} bytes and `{}` has {free} free",
+                path.display()
+            ),
+            "free some space, or put the tiles on another disk with `--scratch DIR`",
+        ));
+    }
+    let bar = Progress::new("kernel", "tiles");
+    let progress = |done, total| bar.set(done, total);
+    match FeatureArray::open(first.directory.root())? {
+        FeatureArray::F32(features) => {
+            kernel_tiles::compute(&kernels, &features, n, &arrays, &progress)?
+        }
+        FeatureArray::F64(features) => {
+            kernel_tiles::compute(&kernels, &features, n, &arrays, &progress)?
+        }
+    }
+    drop(bar);
+    for ((context, fingerprint), (array, (present, wanted))) in
+        runs.iter_mut().zip(arrays.iter().zip(wanted))
+    {
+        link_from_run_directory(context)?;
+        let tile = array.spec().chunk[0];
+        tracing::info!(
+            "kernel: {n} samples, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        let figures =
+            json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
+        context.finish(Stage::Kernel, fingerprint, started, figures)?;
+    }
+    Ok(())
+}
+
+/// The array of the tiles, those of another kernel removed.
+fn open_array(context: &Context, fingerprint: &str) -> anyhow::Result<ZarrArray<f32>> {
     let path = context.kernel_path();
     let spec = spec(context, fingerprint);
     if path.exists() {
@@ -78,50 +152,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         std::fs::remove_file(&path)
             .with_context(|| format!("could not remove the link `{}`", path.display()))?;
     }
-    let array = ZarrArray::<f32>::create(&path, spec)?;
-    let present = tiled_kernel::lower_triangle(n.div_ceil(tile))
-        .iter()
-        .filter(|&&(i, j)| array.has_chunk(i, j))
-        .count() as u64;
-    let wanted = bytes(n, tile).saturating_sub(present * array.chunk_bytes());
-    let free = fs4::available_space(&path)?;
-    if wanted > free {
-        return Err(resources(
-            format!(
-                "the kernel's tiles need {wanted} bytes and `{}` has {free} free",
-                path.display()
-            ),
-            "free some space, or put the tiles on another disk with `--scratch DIR`",
-        ));
-    }
-    let kernel = context.settings.network.kernel()?;
-    match &kernel {
-        TangentKernel::Finite(kernel) => {
-            check_features(context)?;
-            Initial::write(context, kernel)?;
-        }
-        TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
-    }
-    let bar = Progress::new("kernel", "tiles");
-    let progress = |done, total| bar.set(done, total);
-    match FeatureArray::open(context.directory.root())? {
-        FeatureArray::F32(features) => {
-            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
-        }
-        FeatureArray::F64(features) => {
-            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
-        }
-    }
-    drop(bar);
-    link_from_run_directory(context)?;
-    let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(
-        "kernel: {n} samples, tiles of {tile}, {} found, {wanted} bytes written in {seconds:.1} s",
-        present
-    );
-    let figures =
-        json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
-    context.finish(Stage::Kernel, fingerprint, started, figures)
+    Ok(ZarrArray::create(&path, spec)?)
 }
 
 /// Refuses features, as they were kept, that the network does not take.
