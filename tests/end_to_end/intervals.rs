@@ -336,7 +336,7 @@ fn coverage() {
             let name = format!("p{at}");
             let (t, sigma2) = (rows["t_hat"][at], rows["sigma2"][at]);
             times.push(t * largest);
-            if !(t > 0.0) {
+            if t.is_nan() || t <= 0.0 {
                 at_zero += 1;
                 continue;
             }

@@ -673,7 +673,7 @@ fn gauss(measure: &[(f64, f64)], k: usize) -> ((f64, f64), Vec<(f64, f64)>) {
             next.iter_mut().zip(v).for_each(|(a, b)| *a -= c * b);
         }
         let norm = dot(&next, &next).sqrt();
-        if j + 1 == k || !(norm > 1e-9) {
+        if j + 1 == k || norm <= 1e-9 {
             break;
         }
         jacobi[(j + 1, j)] = norm;

@@ -187,7 +187,7 @@ fn standard_deviations_agree_with_the_dense_definition() {
             let allowed = if at == 0 { 1e-2 } else { 5e-2 };
             for (t, (errors, sum)) in TIMES.iter().zip(times) {
                 println!("n {n}, mask {at}, t λ₁ {t}: {errors:.5?}, sum {sum:.1e}");
-                if errors.iter().any(|e| !(e[0] < allowed)) {
+                if errors.iter().any(|e| e[1].is_nan() || e[0] >= allowed) {
                     wrong.push(format!("n {n}, mask {at}, t λ₁ {t}: {errors:?}"));
                 }
                 if sum.abs() > 1e-2 {
@@ -226,7 +226,7 @@ fn hard_masks_and_small_spaces_cost_accuracy_within_bounds() {
             // Up to t λ₁ = 50, where most degrees of freedom are not yet spent.
             for (t, (errors, sum)) in TIMES.iter().zip(times).take(4) {
                 println!("{space:?}, mask {at}, t λ₁ {t}: {errors:.4?}, sum {sum:.1e}");
-                if errors.iter().any(|e| !(e[1] < allowed[at])) {
+                if errors.iter().any(|e| e[1].is_nan() || e[1] >= allowed[at]) {
                     wrong.push(format!("{space:?}, mask {at}, t λ₁ {t}: {errors:?}"));
                 }
             }
