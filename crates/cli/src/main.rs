@@ -2,6 +2,7 @@
 
 mod accounting;
 mod args;
+mod choice;
 mod covariates;
 mod failure;
 mod fit_journal;

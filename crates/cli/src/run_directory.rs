@@ -54,7 +54,8 @@ impl Stage {
         match self {
             Self::Kernel => 2,
             Self::Spectrum => 5,
-            Self::Test | Self::Fit => 5,
+            Self::Test | Self::Fit => 6,
+            Self::Report => 2,
             _ => 1,
         }
     }
@@ -95,7 +96,7 @@ impl Stage {
                 "model/training.parquet",
                 "model/spectrum/spectrum.json",
             ],
-            Self::Report => &["report.html"],
+            Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }
     }
 

@@ -4,27 +4,24 @@ mod dense;
 mod memory_kernel;
 
 use dense::{DenseAnalysis, DenseOperator};
+use faer::Mat;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::matrix_free::eigen::{
     PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
 };
 use faer::{Col, Par};
-use faer::{Mat, MatRef};
 use memory_kernel::{DenseKernel, features, kernel_of, normal};
 use ntkpipe_model::analysis::{
     Analysis, AnalysisOptions, Batch, Degenerate, Phenotype, Survey, analyse, survey,
 };
 use ntkpipe_model::covariates::Covariates;
-use ntkpipe_model::kernel::{Activation, InfiniteKernel, TileScratch};
+use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_model::stopping_time::StoppingTime;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-use rayon::prelude::*;
-use std::convert::Infallible;
 
 /// A phenotype's values: a linear and a nonlinear truth in the features, with `share` of the variance, and noise.
 fn signal(rng: &mut ChaCha8Rng, x: &[f32], p: usize, share: f64) -> Vec<f64> {
@@ -406,7 +403,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     let n = 900;
     let mut cohort = seeded_cohort(n, 40, 6);
     // Phenotypes of every strength on each mask; the direction lies much along the leading eigenvectors.
-    let keep = |i: usize| i % 10 == 0 || i % 10 == 3;
+    let keep = |i: usize| [0, 3].contains(&(i % 10));
     let mut at = 0..;
     cohort.phenotypes.retain(|_| keep(at.next().unwrap_or(0)));
     let shared = cohort.phenotypes[1].values.clone();

@@ -1,4 +1,5 @@
-//! Posterior variances beside the dense definition.
+//! Posterior variances beside the dense definition; `--nocapture` shows by how much they differ.
+#![allow(clippy::print_stdout)]
 
 #[expect(dead_code, reason = "shared with the other tests")]
 mod dense;

@@ -11,13 +11,14 @@ use ntkpipe_model::operator::{Kernel, MaskedOperator};
 use ntkpipe_model::posterior::{Places, Posterior, Products};
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::kernel_tiles::{CrossProducts, KernelTilesError, cross_products};
-use ntkpipe_store::results::{Column, read_table, write_table};
+use ntkpipe_store::results::{Column, PredictionColumns, read_table, write_table};
 use ntkpipe_store::spectrum;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
 use rayon::prelude::*;
 
-use super::predict::{link_folder, write_predictions};
+use super::fit::READ_AHEAD;
+use super::predict::{fits_at_once, link_folder};
 use super::{Context, remove_file};
 use crate::failure::input;
 use crate::inputs::prepare_block;
@@ -42,9 +43,6 @@ const BLOCK_COLUMNS: usize = 64;
 
 /// Masks looked at together.
 const MASKS_AT_ONCE: usize = 16;
-
-/// Phenotypes read at a time.
-const READ_AHEAD: usize = 32;
 
 /// What the fit of a phenotype says.
 struct Fit {
@@ -177,32 +175,47 @@ pub fn write(
         let places = place(&posterior, covariates, &found, &of_rows(&others));
         stations.push((places, others));
     }
-    let mut deviations = vec![f64::NAN; n_all * rows.len()];
-    // Predicted from the covariates alone: there is no increment to be unsure of.
-    for (column, _) in rows
-        .iter()
-        .enumerate()
-        .filter(|(_, it)| it.is_predicted() && !it.is_trained())
-    {
-        deviations[column * n_all..(column + 1) * n_all].fill(0.0);
-    }
-    groups(context, rows)?.deviations(&posterior, covariates, &stations, |column, station, sds| {
-        for (&row, &sd) in station.1.iter().zip(sds) {
-            deviations[column * n_all + row] = sd;
+    let order = context.inputs.samples.table_order();
+    let ids = &context.inputs.samples.sample_id;
+    let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let path = context.directory.path(TABLE);
+    PredictionColumns::write(&path, &context.inputs.phenotypes.columns, &ids, |table| {
+        for block in all.chunks(fits_at_once(context)) {
+            let mut deviations = vec![vec![f64::NAN; n_all]; block.len()];
+            for (&column, values) in block.iter().zip(&mut deviations) {
+                // Predicted from the covariates alone: there is no increment to be unsure of.
+                if rows[column].is_predicted() && !rows[column].is_trained() {
+                    values.fill(0.0);
+                }
+            }
+            groups(context, rows, block)?.deviations(
+                &posterior,
+                covariates,
+                &stations,
+                |column, (_, samples), sds| {
+                    for (&sample, &sd) in samples.iter().zip(sds) {
+                        deviations[column - block[0]][sample] = sd;
+                    }
+                },
+            );
+            for values in &deviations {
+                let value = |&row: &usize| match has_covariates(row) {
+                    true => values[row],
+                    false => f64::NAN,
+                };
+                table.push(&order.iter().map(value).collect::<Vec<f64>>())?;
+            }
         }
-    });
-    for row in (0..n_all).filter(|&row| !has_covariates(row)) {
-        for column in 0..rows.len() {
-            deviations[column * n_all + row] = f64::NAN;
-        }
-    }
-    write_predictions(context, TABLE, &deviations)
+        anyhow::Ok(())
+    })
 }
 
-/// The phenotypes with a finite time, by mask.
-fn groups(context: &Context, rows: &[PhenotypeRow]) -> anyhow::Result<Groups> {
+/// Those of the phenotypes in `columns` that have a finite time, by mask.
+fn groups(context: &Context, rows: &[PhenotypeRow], columns: &[usize]) -> anyhow::Result<Groups> {
     let mut groups = Groups::default();
-    let trained: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].is_trained()).collect();
+    let trained = columns.iter().copied().filter(|&i| rows[i].is_trained());
+    let trained: Vec<usize> = trained.collect();
     for block in trained.chunks(READ_AHEAD) {
         let prepared = prepare_block(
             &context.inputs,

@@ -334,6 +334,7 @@ impl DenseOperator {
 
     /// Posterior variance of the increment at every sample in units of σ², from the definition: t κ − w'η_t(A) w, η_t = ∫₀ᵗ φ_s ds; each
     /// sample's covariates are fitted by the least-norm combination of those on the mask.
+    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn posterior_variance(&self, t: f64) -> Vec<f64> {
         let (n, q) = (self.n_observed(), self.covariates.ncols());
         let z = Mat::from_fn(n, q, |i, j| self.covariates[(self.observed[i], j)]);
