@@ -10,6 +10,7 @@ mod foreign;
 mod held_out;
 mod inputs;
 mod interface;
+mod intervals;
 mod network;
 mod options;
 mod report;

@@ -343,6 +343,10 @@ pub struct Options {
     #[arg(long, value_name = "FRACTION", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holdout: Option<f64>,
+    /// Also write the standard deviation of each prediction, given the data: prediction_sd.parquet
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<bool>,
     /// Learning rate of the training that is planned, such as 0.01; also reports stopping times in epochs
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -381,7 +385,7 @@ impl Options {
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile)
     }
 

@@ -87,11 +87,14 @@ impl Stage {
             ],
             Self::Predict => &[
                 "predictions.parquet",
+                "prediction_sd.parquet",
                 "model/model.json",
                 "model/effects.parquet",
                 "model/scaling.parquet",
                 "model/network.safetensors",
                 "model/features.zarr/zarr.json",
+                "model/training.parquet",
+                "model/spectrum/spectrum.json",
             ],
             Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }

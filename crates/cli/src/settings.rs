@@ -46,6 +46,8 @@ pub struct Settings {
     pub missing: Missing,
     /// How samples are held out to see how well they are predicted.
     pub hold_out: Option<HoldOut>,
+    /// Whether the standard deviations of predictions are written.
+    pub intervals: bool,
     /// Learning rate of the training that is planned.
     pub learning_rate: Option<f64>,
     /// Test and fit.
@@ -132,6 +134,7 @@ impl Settings {
             min_cases: options.min_cases.unwrap_or(0),
             missing: options.missing.unwrap_or(Missing::Exact),
             hold_out: hold_out(options)?,
+            intervals: options.intervals.unwrap_or(false),
             learning_rate: options.learning_rate,
             analysis: AnalysisOptions {
                 alpha,

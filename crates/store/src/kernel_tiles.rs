@@ -179,6 +179,30 @@ pub fn cross_product<T: Element + Feature>(
     rows: &[T],
     alpha: MatRef<'_, f32>,
 ) -> Result<Mat<f32>, KernelTilesError> {
+    Ok(cross_products(kernel, features, rows, alpha, None)?.products)
+}
+
+/// What new samples' rows of the kernel come to.
+pub struct CrossProducts {
+    /// K(x, ·) times the columns given.
+    pub products: Mat<f32>,
+    /// Σᵢ K(x, i)² over the samples given.
+    pub squares: Vec<f64>,
+    /// K(x, x).
+    pub diagonal: Vec<f64>,
+}
+
+/// [`cross_product`] with, where `over` says which training samples to sum over, the rows' sums of squares and the diagonal; else these are empty.
+///
+/// # Errors
+/// As there.
+pub fn cross_products<T: Element + Feature>(
+    kernel: &TangentKernel,
+    features: &ZarrArray<T>,
+    rows: &[T],
+    alpha: MatRef<'_, f32>,
+    over: Option<&[bool]>,
+) -> Result<CrossProducts, KernelTilesError> {
     const SIDE: usize = 1024;
     const PANEL: usize = 32;
     let width = alpha.ncols().next_multiple_of(PANEL);
@@ -187,16 +211,17 @@ pub fn cross_product<T: Element + Feature>(
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
     let blocks = Blocks::new(std::slice::from_ref(kernel), features, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
-    let mut sums: Vec<Mat<f32>> = new_blocks
+    let n_rows = |b: &&[T]| b.len() / n_features;
+    let mut sums: Vec<(Mat<f32>, Vec<f64>)> = new_blocks
         .iter()
-        .map(|b| Mat::zeros(b.len() / n_features, width))
+        .map(|b| (Mat::zeros(n_rows(b), width), vec![0.0; n_rows(b)]))
         .collect();
     for block in 0..n.div_ceil(SIDE) {
         let (start, end) = blocks.range(block);
         let training = blocks.read(block)?;
         sums.par_iter_mut().zip(&new_blocks).try_for_each_init(
             || (TileScratch::default(), Vec::new()),
-            |(scratch, tile), (sum, new)| {
+            |(scratch, tile), ((sum, squares), new)| {
                 let new = kernel
                     .block(*new, n_features)
                     .map_err(|source| KernelTilesError::NewSamples { source })?;
@@ -216,19 +241,64 @@ pub fn cross_product<T: Element + Feature>(
                         Par::Seq,
                     );
                 }
+                if let Some(over) = over {
+                    for (square, row) in squares.iter_mut().zip(tile.chunks(end - start)) {
+                        let chosen = row
+                            .iter()
+                            .zip(&over[start..end])
+                            .filter(|(_, is_in)| **is_in);
+                        *square += chosen.map(|(k, _)| f64::from(*k).powi(2)).sum::<f64>();
+                    }
+                }
                 Ok::<(), KernelTilesError>(())
             },
         )?;
     }
-    let mut product = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut products = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut squares = Vec::new();
     let mut start = 0;
-    for sum in &sums {
-        product
+    for (sum, of_rows) in sums {
+        products
             .subrows_mut(start, sum.nrows())
             .copy_from(sum.subcols(0, alpha.ncols()));
         start += sum.nrows();
+        squares.extend(of_rows);
     }
-    Ok(product)
+    let diagonal = match over {
+        Some(_) => diagonal(kernel, &new_blocks, n_features)?,
+        None => Vec::new(),
+    };
+    Ok(CrossProducts {
+        products,
+        squares,
+        diagonal,
+    })
+}
+
+/// K(x, x) of the samples of blocks of rows.
+fn diagonal<T: Feature>(
+    kernel: &TangentKernel,
+    blocks: &[&[T]],
+    n_features: usize,
+) -> Result<Vec<f64>, KernelTilesError> {
+    let of_block = |rows: &&[T]| -> Result<Vec<f64>, KernelTilesError> {
+        let block = kernel
+            .block(*rows, n_features)
+            .map_err(|source| KernelTilesError::NewSamples { source })?;
+        let n = block.n_rows();
+        let mut tile = vec![0.0_f32; n * n];
+        kernel.tile(
+            &block,
+            &block,
+            true,
+            &mut tile,
+            n,
+            &mut TileScratch::default(),
+        );
+        Ok((0..n).map(|i| f64::from(tile[i * n + i])).collect())
+    };
+    let diagonals: Vec<Vec<f64>> = blocks.par_iter().map(of_block).collect::<Result<_, _>>()?;
+    Ok(diagonals.concat())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, ScalingError, StandardisedRows};
-use ntkpipe_store::kernel_tiles::cross_product;
+use ntkpipe_store::kernel_tiles::{cross_product, cross_products};
 use ntkpipe_store::results::{
     Column, PredictionColumns, PredictionWriter, read_table, write_table,
 };
@@ -20,8 +20,8 @@ use ntkpipe_store::zarr::{self, ZarrArray};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Context;
 use super::fit::{DUAL, READ_AHEAD};
+use super::{Context, intervals};
 use crate::choice;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
@@ -54,6 +54,9 @@ struct ModelRecord {
     /// Whether the features were put on the normal quantiles of their ranks.
     #[serde(default)]
     rint_features: bool,
+    /// Whether the model tells how sure its predictions are.
+    #[serde(default)]
+    intervals: bool,
     phenotypes: Vec<ModelPhenotype>,
 }
 
@@ -67,6 +70,11 @@ struct ModelPhenotype {
     trained: bool,
     /// Whether it can be predicted at all.
     predicted: bool,
+    /// Stopping time, where finite, and noise variance of one that is trained.
+    #[serde(default)]
+    t_hat: Option<f64>,
+    #[serde(default)]
+    sigma2: Option<f64>,
 }
 
 /// Runs the stage of a run.
@@ -142,6 +150,8 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                         sd: prepared.sd,
                         trained: column.is_some(),
                         predicted,
+                        t_hat: rows[i].t_hat,
+                        sigma2: rows[i].sigma2,
                     });
                     effects.push(beta);
                     bar.set(records.len(), names.len());
@@ -152,6 +162,13 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     })?;
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
+    match settings.intervals {
+        true => {
+            intervals::write(context, &rows, &kernel, &network, &features)?;
+            intervals::write_model(context, &model)?;
+        }
+        false => intervals::remove(context, &model)?,
+    }
     write_model(context, &model, records, &effects)?;
     tracing::info!(
         "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
@@ -296,6 +313,7 @@ fn write_model(
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
         rint_features: context.settings.rint_features,
+        intervals: context.settings.intervals,
         phenotypes,
     };
     atomic::write(
@@ -359,7 +377,15 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             })?;
         }
     }
-    choice::merge(&asked.out, &choice, part)
+    choice::merge(&asked.out, &choice, part)?;
+    let used =
+        (0..choice.architectures.len()).filter(|k| choice.phenotypes.iter().any(|(_, at)| at == k));
+    match used.map(part).all(|it| deviations_path(&it).exists()) {
+        true => choice::merge(&deviations_path(&asked.out), &choice, |k| {
+            deviations_path(&part(k))
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Predicts new samples, streaming their features and cross-kernel.
@@ -471,6 +497,44 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     }
     writer.finish()?;
     drop(bar);
+    if record.intervals {
+        let blocks = StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)?;
+        let stored =
+            intervals::StoredSurvey::read(&asked.model, record.n_samples, &record.fits(), &dual)?;
+        let deviations = stored.deviations(
+            &asked.model,
+            [table.n_rows(), names.len()],
+            &covariates,
+            blocks.map(|block| Ok(block?)),
+            |values, x, over| match &features {
+                FeatureArray::F32(array) => {
+                    let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+                    cross_products(&kernel, array, &narrow, x.as_ref(), Some(over))
+                }
+                FeatureArray::F64(array) => {
+                    cross_products(&kernel, array, values, x.as_ref(), Some(over))
+                }
+            },
+        )?;
+        let ids: Vec<&str> = table.ids.iter().map(String::as_str).collect();
+        let path = deviations_path(&asked.out);
+        PredictionColumns::write(&path, &names, &ids, |written| {
+            for (p, of_column) in record
+                .phenotypes
+                .iter()
+                .zip(deviations.chunks(ids.len().max(1)))
+            {
+                let is_known = p.predicted && !(p.trained && p.t_hat.is_none());
+                let value = |(row, sd): (usize, &f64)| {
+                    let is_there = covariates.iter().all(|c| c[row].is_finite());
+                    if is_known && is_there { *sd } else { f64::NAN }
+                };
+                let values: Vec<f64> = of_column.iter().enumerate().map(value).collect();
+                written.push(&values)?;
+            }
+            anyhow::Ok(())
+        })?;
+    }
     tracing::info!(
         "predict: {} samples x {} phenotypes in {:.1} s: `{}`",
         table.n_rows(),
@@ -479,6 +543,24 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
         asked.out.display()
     );
     Ok(())
+}
+
+/// Where the standard deviations of predictions in `out` are written: `NAME_sd.parquet` beside `NAME.parquet`.
+fn deviations_path(out: &Path) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}_sd.parquet"))
+}
+
+impl ModelRecord {
+    /// Column, stopping time and noise variance of each phenotype with a finite time.
+    fn fits(&self) -> Vec<(usize, f64, f64)> {
+        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_hat?, p.sigma2?));
+        let phenotypes = self.phenotypes.iter().enumerate();
+        phenotypes
+            .filter(|(_, p)| p.trained)
+            .filter_map(of)
+            .collect()
+    }
 }
 
 /// Refuses a model whose files do not fit each other.
