@@ -245,7 +245,9 @@ fn killed_among_its_folds_a_run_goes_on_from_them_to_the_same_bytes() {
     for ((name, a), (other, b)) in expected.iter().zip(&found) {
         assert!(name == other && a == b, "{} differs", name.display());
     }
-    // Without folds nothing of them stays.
+    // The record's folds give way to a share; without either nothing of them stays.
+    succeed(&["run", "--quiet", "--out", &name, "--holdout", "0.5"]);
+    assert!(out.join("predictions_oof.parquet").exists());
     succeed(&run_arguments(&cohort, &name, &[]));
     assert!(!out.join("predictions_oof.parquet").exists());
 }

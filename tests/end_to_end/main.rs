@@ -16,4 +16,5 @@ mod options;
 mod report;
 mod robustness;
 mod run;
+mod shares;
 mod support;

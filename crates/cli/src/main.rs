@@ -27,6 +27,7 @@ mod report;
 mod run_directory;
 mod schema;
 mod settings;
+mod share;
 mod stages;
 mod stamps;
 

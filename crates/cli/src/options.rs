@@ -330,7 +330,7 @@ pub struct Options {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// Predict each sample by the fit of the others, held out in this many folds: predictions_oof.parquet, out_of_sample_r2
+    /// Predict each sample by the fit of the others, held out in this many folds, such as 5; gives predictions_oof.parquet and out_of_sample_r2
     #[arg(
         long,
         value_name = "K",
@@ -377,8 +377,11 @@ macro_rules! or_else {
 }
 
 impl Options {
-    /// What is set here, and where nothing is, what is set in `other`.
-    pub fn or(self, other: Self) -> Self {
+    /// What is set here, and where nothing is, what is set in `other`; `folds` and `holdout` are set together.
+    pub fn or(self, mut other: Self) -> Self {
+        if self.folds.is_some() || self.holdout.is_some() {
+            (other.folds, other.holdout) = (None, None);
+        }
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,

@@ -27,6 +27,7 @@ use crate::progress_report::ProgressReport;
 use crate::run_directory::{RunDirectory, RunRecord, Stage, Standing, fingerprint, read_record};
 use crate::schema;
 use crate::settings::Settings;
+use crate::share::{self, Share};
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
@@ -36,20 +37,26 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let speech = (cli.quiet, cli.log_format.unwrap_or(LogFormat::Text));
     match cli.command {
         Command::Run(args) => run(args, None, speech),
-        Command::Ingest(args) => run(args, Some(Stage::Ingest), speech),
-        Command::Kernel(args) => run(args, Some(Stage::Kernel), speech),
-        Command::Spectrum(args) => run(args, Some(Stage::Spectrum), speech),
-        Command::Test(args) => run(args, Some(Stage::Test), speech),
-        Command::Fit(args) => run(args, Some(Stage::Fit), speech),
+        Command::Ingest(args) => run(args, Some(Task::Stage(Stage::Ingest)), speech),
+        Command::Kernel(args) => {
+            let task = Task::new(Stage::Kernel, args.shard, args.finalize);
+            run(args.run, Some(task), speech)
+        }
+        Command::Spectrum(args) => run(args, Some(Task::Stage(Stage::Spectrum)), speech),
+        Command::Test(args) => run(args, Some(Task::Stage(Stage::Test)), speech),
+        Command::Fit(args) => {
+            let task = Task::new(Stage::Fit, args.shard, args.gather);
+            run(args.run, Some(task), speech)
+        }
         Command::Predict(PredictArgs {
             model: None,
             run: args,
-        }) => run(args, Some(Stage::Predict), speech),
+        }) => run(args, Some(Task::Stage(Stage::Predict)), speech),
         Command::Predict(PredictArgs {
             model: Some(model),
             run: args,
         }) => predict_with(model, args.options, speech),
-        Command::Report(args) => run(args, Some(Stage::Report), speech),
+        Command::Report(args) => run(args, Some(Task::Stage(Stage::Report)), speech),
         Command::Network {
             command: NetworkCommand::Init(args),
         } => network::init(&args),
@@ -125,8 +132,35 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs everything that is not current, or one stage.
-fn run(args: RunArgs, only: Option<Stage>, speech: (bool, LogFormat)) -> anyhow::Result<()> {
+/// What a command does of a run.
+#[derive(Clone, Copy)]
+enum Task {
+    /// A stage.
+    Stage(Stage),
+    /// A share of it, beside other jobs.
+    Share(Stage, Share),
+    /// It, from shares that are all there.
+    Gather(Stage),
+}
+
+impl Task {
+    fn new(stage: Stage, share: Option<Share>, gathers: bool) -> Self {
+        match share {
+            Some(share) => Self::Share(stage, share),
+            None if gathers => Self::Gather(stage),
+            None => Self::Stage(stage),
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Stage(stage) | Self::Share(stage, _) | Self::Gather(stage) => stage,
+        }
+    }
+}
+
+/// Runs everything that is not current, or one task.
+fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::Result<()> {
     let mut options = args.options.or(options_file::read(args.config.as_deref())?);
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = only.is_some() || options.features.is_none() && options.phenotypes.is_none();
@@ -151,11 +185,31 @@ fn run(args: RunArgs, only: Option<Stage>, speech: (bool, LogFormat)) -> anyhow:
         };
     }
     if architectures.len() > 1 {
-        return run_architectures(&options, architectures, only, args.force, speech);
+        let stage = match only {
+            None => None,
+            Some(Task::Stage(stage)) => Some(stage),
+            Some(_) => {
+                return Err(input(
+                    "shares are of a run with one architecture",
+                    "run each architecture in a directory of its own, or all without shares",
+                ));
+            }
+        };
+        return run_architectures(&options, architectures, stage, args.force, speech);
     }
-    let (mut context, prints) = prepare(&options, Some(speech))?;
+    if let Some(Task::Share(stage, share)) = only {
+        log::start(None, speech.0, speech.1)?;
+        let (context, prints) = prepare(&options, Access::Share)?;
+        check_earlier(&context, &prints, stage)?;
+        let done = match stage {
+            Stage::Kernel => kernel::run_share(&context, &prints.kernel, share),
+            _ => fit::run_share(&context, &prints, share),
+        };
+        return done.map_err(|error| with_remedy(error, &context));
+    }
+    let (mut context, prints) = prepare(&options, Access::Alone(speech))?;
     let done = match only {
-        Some(stage) => one_stage(&mut context, &prints, stage),
+        Some(task) => one_task(&mut context, &prints, task),
         None => all_stages(&mut context, &prints, args.force),
     };
     done.map_err(|error| with_remedy(error, &context))
@@ -172,11 +226,7 @@ fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
 
 fn dry_run(options: &Options) -> anyhow::Result<()> {
     let settings = Settings::new(options)?;
-    let inputs = Inputs::open(options, &settings)?;
-    settings.check_features(inputs.features.columns.len())?;
-    if let Some(how) = settings.hold_out {
-        how.check(inputs.n_kernel)?;
-    }
+    let inputs = open(options, &settings)?;
     let columns = inputs.covariate_columns(settings.intercept)?;
     let on_kernel = columns.first(inputs.n_kernel);
     let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
@@ -188,20 +238,41 @@ fn dry_run(options: &Options) -> anyhow::Result<()> {
     print(text.as_bytes())
 }
 
-/// Opens tables and run directory and decides what each stage depends on. `speech`: where this run begins the log.
-fn prepare(
-    options: &Options,
-    speech: Option<(bool, LogFormat)>,
-) -> anyhow::Result<(Context, Fingerprints)> {
-    let settings = Settings::new(options)?;
-    let stamps = Stamps::new(options);
-    let inputs = Inputs::open(options, &settings)?;
+/// Opens the tables, and refuses what does not fit them.
+fn open(options: &Options, settings: &Settings) -> anyhow::Result<Inputs> {
+    let inputs = Inputs::open(options, settings)?;
     settings.check_features(inputs.features.columns.len())?;
     if let Some(how) = settings.hold_out {
         how.check(inputs.n_kernel)?;
     }
-    if let Some((quiet, format)) = speech {
+    Ok(inputs)
+}
+
+/// How a command holds the run directory.
+#[derive(Clone, Copy)]
+enum Access {
+    /// Alone; it begins the log.
+    Alone((bool, LogFormat)),
+    /// Alone, as a part of a run that has begun the log.
+    Part,
+    /// Beside other jobs: what the directory says of itself stays as it is.
+    Share,
+}
+
+/// Opens tables and run directory and decides what each stage depends on.
+fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fingerprints)> {
+    let settings = Settings::new(options)?;
+    let stamps = Stamps::new(options);
+    let inputs = open(options, &settings)?;
+    if let Access::Alone((quiet, format)) = access {
         log::start(Some(&settings.out), quiet, format)?;
+    }
+    if let Access::Share = access {
+        let mut directory = RunDirectory::join(&settings.out, settings.scratch.as_deref())?;
+        directory.record.inputs = inputs.digests(options)?;
+        let context = Context::new(settings, inputs, stamps, directory)?;
+        let prints = Fingerprints::new(options, &context);
+        return Ok((context, prints));
     }
     let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(
@@ -254,7 +325,7 @@ fn run_architectures(
     let out = Settings::new(&architectures[0].1)?.out;
     let alpha = options.alpha.unwrap_or(0.05) / architectures.len() as f64;
     let mut names: Vec<String> = Vec::new();
-    let (mut parts, mut checked): (Vec<Options>, Vec<Settings>) = Default::default();
+    let mut parts: Vec<Options> = Vec::new();
     for (name, mut part) in architectures {
         if names.contains(&name) {
             return Err(input(
@@ -266,18 +337,18 @@ fn run_architectures(
         part.scratch = part.scratch.map(|scratch| scratch.join(&name));
         // Of several tests one is picked.
         part.alpha = Some(alpha);
-        checked.push(Settings::new(&part)?);
+        Settings::new(&part)?;
         names.push(name);
         parts.push(part);
     }
-    Inputs::open(&parts[0], &checked[0])?;
+    open(&parts[0], &Settings::new(&parts[0])?)?;
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
     let started = Instant::now();
     tracing::info!("architectures: {}", names.join(", "));
     let mut runs = Vec::new();
     for part in &parts {
-        runs.push(prepare(part, None)?);
+        runs.push(prepare(part, Access::Part)?);
     }
     let first = &runs[0].0.directory.record;
     directory.record = RunRecord {
@@ -398,6 +469,24 @@ fn bring_up_to_date(
         }
     }
     Ok(())
+}
+
+/// Runs one stage, or puts its shares together; those it builds on must be current.
+fn one_task(context: &mut Context, prints: &Fingerprints, task: Task) -> anyhow::Result<()> {
+    let (out, stage) = (context.directory.root().to_path_buf(), task.stage());
+    check_earlier(context, prints, stage)?;
+    if let Task::Gather(_) = task {
+        let shares = share::all_there(&out, stage.name(), prints.of(stage))?;
+        match stage {
+            Stage::Kernel => kernel::check_whole(context, &prints.kernel)?,
+            _ => fit::gather(context, prints, &shares)?,
+        }
+    }
+    perform(context, prints, stage)?;
+    match task {
+        Task::Gather(_) => share::forget(&out, stage.name()),
+        _ => Ok(()),
+    }
 }
 
 /// Runs one stage; those it builds on must be current.

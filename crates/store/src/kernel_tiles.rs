@@ -10,7 +10,6 @@ use ntkpipe_model::kernel::tile::TileScratch;
 use ntkpipe_model::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
 use rayon::prelude::*;
 
-use crate::tiled_kernel::lower_triangle;
 use crate::zarr::{Element, ZarrArray, ZarrError};
 
 /// Why tiles could not be computed.
@@ -111,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Computes the tiles of each kernel K on the first `n` rows of `features` that are not yet in its array of `arrays`.
+/// Computes those of `tiles` of each kernel K, on the first `n` rows of `features`, that are not yet in its array of `arrays`.
 ///
 /// Several kernels must be of infinite width: each tile of theirs is made from one product of the features.
 /// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
@@ -126,6 +125,7 @@ pub fn compute<T: Element + Feature>(
     features: &ZarrArray<T>,
     n: usize,
     arrays: &[ZarrArray<f32>],
+    tiles: &[(usize, usize)],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), KernelTilesError> {
     let Some(side) = arrays.first().map(|array| array.spec().chunk[0]) else {
@@ -133,37 +133,28 @@ pub fn compute<T: Element + Feature>(
     };
     let blocks = Blocks::new(kernels, features, n, side);
     let lacks = |i: usize, j: usize| arrays.iter().any(|array| !array.has_chunk(i, j));
-    let all = lower_triangle(n.div_ceil(side));
-    let mut missing: Vec<(usize, usize)> =
-        all.iter().copied().filter(|&(i, j)| lacks(i, j)).collect();
+    let lacking = tiles.iter().copied().filter(|&(i, j)| lacks(i, j));
+    let mut missing: Vec<(usize, usize)> = lacking.collect();
     let strip = blocks.kept.saturating_sub(1).max(1);
     missing.sort_by_key(|&(i, j)| (i / strip, j, i));
-    let done = AtomicUsize::new(all.len() - missing.len());
-    progress(done.load(Ordering::Relaxed), all.len());
+    let done = AtomicUsize::new(tiles.len() - missing.len());
+    progress(done.load(Ordering::Relaxed), tiles.len());
     let next = AtomicUsize::new(0);
     let work = |_: rayon::BroadcastContext<'_>| {
         let mut scratch = TileScratch::default();
-        let mut tiles = vec![vec![0.0_f32; side * side]; kernels.len()];
+        let mut made = vec![vec![0.0_f32; side * side]; kernels.len()];
         while let Some(&(i, j)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (rows, cols) = (blocks.get(i)?, blocks.get(j)?);
             if rows[0].n_rows() < side || cols[0].n_rows() < side {
-                tiles.iter_mut().for_each(|tile| tile.fill(0.0));
+                made.iter_mut().for_each(|tile| tile.fill(0.0));
             }
-            TangentKernel::tiles(
-                kernels,
-                &rows,
-                &cols,
-                i == j,
-                &mut tiles,
-                side,
-                &mut scratch,
-            );
-            for (array, tile) in arrays.iter().zip(&tiles) {
+            TangentKernel::tiles(kernels, &rows, &cols, i == j, &mut made, side, &mut scratch);
+            for (array, tile) in arrays.iter().zip(&made) {
                 if !array.has_chunk(i, j) {
                     array.write_chunk(i, j, tile)?;
                 }
             }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, all.len());
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, tiles.len());
         }
         Ok(())
     };
@@ -314,7 +305,7 @@ fn diagonal<T: Feature>(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::tiled_kernel;
+    use crate::tiled_kernel::{self, lower_triangle};
     use crate::zarr::{ArraySpec, Attributes};
     use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 
@@ -339,7 +330,8 @@ mod tests {
                 let spec = tiled_kernel::spec(n, tile, Attributes::new());
                 let folder = folder.path().join(format!("k{round}"));
                 let arrays = [ZarrArray::<f32>::create(folder, spec).unwrap()];
-                pool.install(|| compute(&kernels, &features, n, &arrays, &|_, _| ()))
+                let all = lower_triangle(n.div_ceil(tile));
+                pool.install(|| compute(&kernels, &features, n, &arrays, &all, &|_, _| ()))
                     .unwrap();
             }
             done.send(()).unwrap();
@@ -380,10 +372,11 @@ mod tests {
             };
             let together: Vec<_> = (0..3).map(|k| make(format!("together{k}"))).collect();
             let alone: Vec<_> = (0..3).map(|k| make(format!("alone{k}"))).collect();
-            compute(kernels, &features, n, &together, &|_, _| ()).unwrap();
+            let tiles = lower_triangle(n.div_ceil(side));
+            compute(kernels, &features, n, &together, &tiles, &|_, _| ()).unwrap();
             for (kernel, array) in kernels.iter().zip(&alone) {
                 let (kernel, array) = (std::slice::from_ref(kernel), std::slice::from_ref(array));
-                compute(kernel, &features, n, array, &|_, _| ()).unwrap();
+                compute(kernel, &features, n, array, &tiles, &|_, _| ()).unwrap();
             }
             for (a, b) in together.iter().zip(&alone) {
                 for (i, j) in lower_triangle(n.div_ceil(side)) {

@@ -14,6 +14,7 @@ use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
 use super::{Context, Fingerprints, held_out, remove_file};
+use crate::failure::input;
 use crate::fit_journal::{Entry, Finished, FinishedInFold, FitJournal};
 use crate::folds::{Folds, HoldOut};
 use crate::initial::Initial;
@@ -21,6 +22,7 @@ use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
+use crate::share::{self, Share};
 
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
@@ -350,14 +352,12 @@ fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
 pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
-    let tested = is_tested
-        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
-        .transpose()?;
+    let tested = tested(context, prints)?;
+    let is_tested = tested.is_some();
     context
         .directory
         .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
-    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref())?;
+    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref(), None)?;
     let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
     for i in 0..context.inputs.phenotypes.columns.len() {
         match (fitted.finished.get(&i), &tested) {
@@ -391,6 +391,76 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
     fitted.remove()
+}
+
+/// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
+pub fn run_share(context: &Context, prints: &Fingerprints, share: Share) -> anyhow::Result<()> {
+    let started = Instant::now();
+    share::create_folder(context.directory.root())?;
+    let tested = tested(context, prints)?;
+    let (journal, _) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    tracing::info!(
+        "fit: share {share}, {} phenotypes in {:.1} s",
+        journal.finished.len(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Takes what the shares finished as what the fit finished before an interruption; names the phenotype that none did.
+pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Share]) -> anyhow::Result<()> {
+    let names = &context.inputs.phenotypes.columns;
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
+    let dual = context.directory.path(DUAL);
+    let open = |path: &Path| {
+        open_journal(path, &prints.fit, (&dual, &spec), |it: &Finished| {
+            it.row.is_trained().then_some(it.column)
+        })
+    };
+    let mut all = open(&context.directory.path(JOURNAL))?;
+    for share in shares {
+        let part = open(&share.file(context.directory.root(), Stage::Fit.name()))?;
+        for (_, finished) in part.finished {
+            all.add(finished)?;
+        }
+    }
+    // What an earlier fit trained and this one does not.
+    let array = ZarrArray::<f32>::create(&dual, spec.clone())?;
+    for fit in all.finished.values().filter(|it| !it.row.is_trained()) {
+        remove_file(&array.chunk_path(fit.column, 0))?;
+    }
+    let gate = context.settings.analysis.gate;
+    let tested = tested(context, prints)?;
+    let lacks = |i: &usize| {
+        let rows = tested.as_ref();
+        let waits = rows.is_none_or(|rows| rows[*i].waits_for_fit(gate));
+        waits && !all.finished.contains_key(i)
+    };
+    match (0..names.len()).find(lacks) {
+        None => Ok(()),
+        Some(i) => {
+            let share = shares.iter().find(|share| share.is_dealt(i));
+            let share = share.map_or(String::new(), Share::to_string);
+            Err(input(
+                format!(
+                    "the share {share} of the fit ended before it came to `{}`",
+                    names[i]
+                ),
+                format!(
+                    "run `ntkpipe fit --shard {share} --out {}` again: it goes on from there",
+                    context.directory.root().display()
+                ),
+            ))
+        }
+    }
+}
+
+/// What the test said, where it was done before the fit.
+fn tested(context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<Vec<PhenotypeRow>>> {
+    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
+    is_tested
+        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
+        .transpose()
 }
 
 /// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
@@ -524,6 +594,7 @@ fn fit_all(
     context: &Context,
     fingerprint: &str,
     tested: Option<&[PhenotypeRow]>,
+    share: Option<Share>,
 ) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
@@ -533,17 +604,21 @@ fn fit_all(
     let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let path = context.directory.path(DUAL);
     let mut journal = open_journal(
-        &context.directory.path(JOURNAL),
+        &match share {
+            None => context.directory.path(JOURNAL),
+            Some(share) => share.file(context.directory.root(), Stage::Fit.name()),
+        },
         fingerprint,
         (&path, &spec),
         |it: &Finished| it.row.is_trained().then_some(it.column),
     )?;
-    if journal.finished.is_empty() {
+    if journal.finished.is_empty() && share.is_none() {
         remove_folder(&context.directory.path("model"))?;
     }
     let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
     let columns: Vec<usize> = (0..names.len())
+        .filter(|&i| share.is_none_or(|share| share.is_dealt(i)))
         .filter(|&i| tested.is_none_or(|rows| rows[i].waits_for_fit(gate)))
         .filter(|i| !journal.finished.contains_key(i))
         .collect();
