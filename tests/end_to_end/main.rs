@@ -8,6 +8,8 @@ mod foreign;
 mod held_out;
 mod inputs;
 mod interface;
+#[cfg(target_os = "linux")]
+mod memory;
 mod options;
 mod report;
 mod robustness;

@@ -54,7 +54,7 @@ impl Stage {
         match self {
             Self::Kernel => 2,
             Self::Spectrum => 5,
-            Self::Test | Self::Fit => 5,
+            Self::Test | Self::Fit => 6,
             _ => 1,
         }
     }

@@ -853,6 +853,18 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
+/// Columns of n f32 values at work besides [`Batch::load`], for covariates of a rank: the largest of what a few phenotypes take at
+/// once as they are admitted, shown to the probes' space, and corrected.
+pub fn working_columns(rank: usize) -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
+    let admitted = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
+    let shown = SHADOWS_AT_ONCE * 2 * MOST_NEW_VECTORS / 4;
+    // The corrections, and as many again as they become vectors.
+    let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
+    admitted.max(shown).max(corrected)
+}
+
 /// An analysis that says nothing yet.
 fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> Analysis {
     Analysis {

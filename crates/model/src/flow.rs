@@ -192,21 +192,24 @@ impl Flow {
         let times = TIMES.iter().map(|share| share * until).chain([shown]);
         let times: Vec<f64> = times.collect();
         // The integral of exp(−(t−s)B) L c(s) over s, and of that over t, for eigenvalues b of B and l of T.
-        let weight = |q: usize, b: f64, l: f64| match times.get(q) {
-            Some(&time) => convolved_decay(time, b, l),
-            None if t.is_finite() => -convolved_mean_decay(t, b, l),
+        let weight = |q: usize, b: &Decays, l: &Decays| match times.get(q) {
+            Some(&time) => convolved_decay(time, b.at(q), l.at(q)),
+            None if t.is_finite() => -convolved_mean_decay(t, b.at(q), l.at(q)),
             None => 0.0,
         };
-        let level = model.level();
+        let decays = |value: f64| Decays::new(value.max(0.0), &times, t);
+        let level = decays(model.level());
+        let of_rank: Vec<Decays> = model.values().iter().map(|b| decays(*b)).collect();
         let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
+        let of_nodes: Vec<Decays> = nodes.iter().map(|l| decays(*l)).collect();
         let on_level = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
-            weight(q, level, nodes[j].max(0.0)) * coefficients[j]
+            weight(q, &level, &of_nodes[j]) * coefficients[j]
         });
         let shadow = self.leaks_shadow(quadrature);
         let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| {
             (0..shadow.ncols())
                 .map(|j| {
-                    let own = weight(q, model.values()[i], nodes[j].max(0.0)) * coefficients[j];
+                    let own = weight(q, &of_rank[i], &of_nodes[j]) * coefficients[j];
                     (own - on_level[(j, q)]) * shadow[(i, j)]
                 })
                 .sum()
@@ -298,16 +301,42 @@ fn mean_decay(x: f64) -> f64 {
     }
 }
 
-/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l).
-fn convolved_decay(t: f64, b: f64, l: f64) -> f64 {
-    t * (-t * b.min(l)).exp() * mean_decay(t * (b - l).abs())
+/// An eigenvalue λ with exp(−tλ) at the times t looked at, then (1 − exp(−tλ)) / (tλ) at the stopping time.
+struct Decays {
+    value: f64,
+    decays: Vec<f64>,
 }
 
-/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close.
-fn convolved_mean_decay(t: f64, b: f64, l: f64) -> f64 {
+impl Decays {
+    fn new(value: f64, times: &[f64], stop: f64) -> Self {
+        let at_times = times.iter().map(|t| (-t * value).exp());
+        Self {
+            value,
+            decays: at_times.chain([mean_decay(stop * value)]).collect(),
+        }
+    }
+
+    /// λ and its decay at the q-th time.
+    fn at(&self, q: usize) -> (f64, f64) {
+        (self.value, self.decays[q])
+    }
+}
+
+/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l); each eigenvalue comes with exp(−t ·).
+fn convolved_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
+    let apart = t * (b - l).abs();
+    match apart > 0.5 {
+        true => (of_l - of_b) / (b - l),
+        false => t * of_b.max(of_l) * mean_decay(apart),
+    }
+}
+
+/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close; each eigenvalue
+/// comes with φ_t / t.
+fn convolved_mean_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
     let (x, y) = (t * b, t * l);
     if (x - y).abs() > 1e-3 * (1.0 + x.min(y)) {
-        return t * t * (mean_decay(y) - mean_decay(x)) / (x - y);
+        return t * t * (of_l - of_b) / (x - y);
     }
     let m = 0.5 * (x + y);
     // −d/dx (1 − e⁻ˣ)/x = (1 − (1 + x) e⁻ˣ) / x².
@@ -346,13 +375,18 @@ mod tests {
             for b in [0.0, 0.3, 1.0] {
                 for l in [0.0, 1e-7, 0.29999, 0.3, 0.9, 1.0] {
                     let slow = integral(t, |s| (-(t - s) * b - s * l).exp());
-                    let fast = convolved_decay(t, b, l);
+                    let with = |f: &dyn Fn(f64) -> f64| ((b, f(t * b)), (l, f(t * l)));
+                    let (of_b, of_l) = with(&|x| (-x).exp());
+                    let fast = convolved_decay(t, of_b, of_l);
                     assert!(
                         (fast - slow).abs() < 1e-6 * slow,
                         "{t} {b} {l}: {fast} {slow}"
                     );
-                    let slow = integral(t, |u| convolved_decay(u, b, l));
-                    let fast = convolved_mean_decay(t, b, l);
+                    let slow = integral(t, |u| {
+                        convolved_decay(u, (b, (-u * b).exp()), (l, (-u * l).exp()))
+                    });
+                    let (of_b, of_l) = with(&mean_decay);
+                    let fast = convolved_mean_decay(t, of_b, of_l);
                     assert!(
                         (fast - slow).abs() < 1e-5 * slow,
                         "{t} {b} {l}: {fast} {slow}"

@@ -15,14 +15,16 @@ use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
 use super::fit::DUAL;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
-use crate::failure::input;
+use crate::failure::{input, resources};
 use crate::inputs::{Prepared, prepare_block};
+use crate::machine;
 use crate::options::Activation;
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
@@ -31,6 +33,9 @@ use crate::settings::Network;
 
 /// Rows predicted at a time.
 const BLOCK_ROWS: usize = 1024;
+
+/// Bytes a sample that a phenotype takes while it is predicted among others.
+const BLOCK_BYTES: usize = 32;
 
 /// `model/model.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,8 +89,19 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let network = settings.network.kernel()?;
     let features = FeatureArray::open(context.directory.root())?;
     // 8 bytes a sample and phenotype for the predictions of all; for those of a block alpha, K alpha, its copies and the values.
-    let free = (settings.memory as usize).saturating_sub(8 * n_all * names.len());
-    let fits = free / (32 * n_all.max(1));
+    let held = 8 * n_all * names.len() + machine::anonymous_memory().unwrap_or(0);
+    let fits = (settings.memory as usize).saturating_sub(held) / (BLOCK_BYTES * n_all.max(1));
+    if fits == 0 {
+        let needed = held + BLOCK_BYTES * n_all;
+        return Err(resources(
+            format!(
+                "`--memory` allows {} bytes, and the predictions of {} phenotypes need {needed}",
+                settings.memory,
+                names.len()
+            ),
+            format!("pass `--memory {}MiB` or more", needed.div_ceil(1 << 20)),
+        ));
+    }
     let block_len = fits.clamp(1, names.len().max(1));
     let mut predictions = vec![f64::NAN; n_all * names.len()];
     let mut effects: Vec<Vec<f64>> = Vec::new();
@@ -121,7 +137,8 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
             &context.covariate_columns.values,
             settings,
         )?;
-        for (&i, prepared) in block.iter().zip(prepared) {
+        let into = predictions[block[0] * n_all..].par_chunks_mut(n_all);
+        let predict = |((&i, prepared), into): ((&usize, Prepared), &mut [f64])| {
             let column = trained.iter().position(|&t| t == i);
             let increment = |row: usize| match column {
                 None => 0.0,
@@ -131,28 +148,34 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
             let beta = fixed_effects(context, &prepared, &increment);
             let predicted = rows.get(i).is_some_and(PhenotypeRow::is_predicted);
             if predicted {
-                for row in 0..n_all {
-                    let fixed: f64 = context
-                        .covariate_columns
-                        .values
-                        .iter()
-                        .enumerate()
-                        .map(|(j, c)| c[row] * beta[j])
-                        .sum();
-                    predictions[i * n_all + row] =
-                        (increment(row) + fixed) * prepared.sd + prepared.mean;
+                into.fill(0.0);
+                for (z, beta) in context.covariate_columns.values.iter().zip(&beta) {
+                    into.iter_mut().zip(z).for_each(|(p, z)| *p += z * beta);
+                }
+                for (row, p) in into.iter_mut().enumerate() {
+                    *p = (increment(row) + *p) * prepared.sd + prepared.mean;
                 }
             }
-            effects.push(beta);
-            records.push(ModelPhenotype {
+            let record = ModelPhenotype {
                 name: names[i].clone(),
                 mean: prepared.mean,
                 sd: prepared.sd,
                 trained: column.is_some(),
                 predicted,
-            });
-            bar.set(records.len(), names.len());
+            };
+            (beta, record)
+        };
+        let done: Vec<_> = block
+            .par_iter()
+            .zip(prepared)
+            .zip(into)
+            .map(predict)
+            .collect();
+        for (beta, record) in done {
+            effects.push(beta);
+            records.push(record);
         }
+        bar.set(records.len(), names.len());
     }
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
