@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod any_bytes;
+mod architectures;
 mod damage;
+mod documents;
 mod folders;
 mod foreign;
 mod held_out;
@@ -10,8 +12,10 @@ mod inputs;
 mod interface;
 #[cfg(target_os = "linux")]
 mod memory;
+mod network;
 mod options;
 mod report;
 mod robustness;
 mod run;
+mod shares;
 mod support;

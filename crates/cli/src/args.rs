@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::options::{LogFormat, Options};
+use crate::options::{LogFormat, NetworkActivation, Options};
 use crate::options_file;
 use crate::schema;
+use crate::share::Share;
 
 /// Stopping times of wide networks by REML on their neural tangent kernel.
 ///
@@ -34,17 +35,23 @@ pub enum Command {
     /// Tables to standardised features
     Ingest(RunArgs),
     /// Features to kernel tiles
-    Kernel(RunArgs),
+    Kernel(KernelArgs),
     /// Kernel to leading spectrum
     Spectrum(RunArgs),
     /// Score test of every phenotype
     Test(RunArgs),
     /// Stopping time of every phenotype that the test warrants
-    Fit(RunArgs),
+    Fit(FitArgs),
     /// Predictions of a run, or with --model of new samples
     Predict(PredictArgs),
     /// report.html of a run
     Report(RunArgs),
+    /// Networks in files: draw a new one
+    Network {
+        /// What to do
+        #[command(subcommand)]
+        command: NetworkCommand,
+    },
     /// What is done in a run directory, what is left, and about how long that takes
     Status(StatusArgs),
     /// Write an options file in which every option is explained
@@ -66,6 +73,67 @@ pub enum Command {
         /// The command
         command: Option<String>,
     },
+}
+
+/// What is done with networks in files.
+#[derive(Subcommand, Debug)]
+pub enum NetworkCommand {
+    /// Draw the weights of a new network, as `run --network` and PyTorch read them
+    Init(NetworkInitArgs),
+}
+
+/// Arguments of `network init`.
+#[derive(Args, Debug)]
+pub struct NetworkInitArgs {
+    /// File to write (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Features it takes; or pass --features-of
+    #[arg(long, value_name = "P", required_unless_present = "features_of")]
+    pub inputs: Option<usize>,
+    /// Take as many features as this run directory holds
+    #[arg(long, value_name = "DIR", conflicts_with = "inputs")]
+    pub features_of: Option<PathBuf>,
+    /// Widths of the hidden layers
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        default_value = "500,500"
+    )]
+    pub widths: Vec<usize>,
+    /// Activation between the layers
+    #[arg(long, value_name = "ACTIVATION", default_value = "relu")]
+    pub activation: NetworkActivation,
+    /// How weights and biases are drawn
+    #[arg(long, default_value = "pytorch")]
+    pub scheme: DrawScheme,
+    /// Variance of the weights, times the number of inputs [default: 2; with --scheme ntk]
+    #[arg(long, value_name = "V")]
+    pub weight_variance: Option<f64>,
+    /// Variance of the biases [default: 0; with --scheme ntk]
+    #[arg(long, value_name = "V")]
+    pub bias_variance: Option<f64>,
+    /// What stands before the layers' places in the names of the tensors, such as net for net.0.weight
+    #[arg(long, value_name = "NAME")]
+    pub prefix: Option<String>,
+    /// Keep weights in double precision
+    #[arg(long)]
+    pub double: bool,
+    /// Seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// How weights and biases are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrawScheme {
+    /// Both uniform on ±1/√inputs, as PyTorch draws them
+    Pytorch,
+    /// Weights normal with variance 2/inputs, biases 0 (He et al. 2015)
+    He,
+    /// In the NTK parameterisation, whose kernel goes to that of --activation, --depth, … as widths grow
+    Ntk,
 }
 
 /// Arguments of `status`.
@@ -105,6 +173,34 @@ pub struct RunArgs {
     /// Run again even what is current (kernel tiles included)
     #[arg(long)]
     pub force: bool,
+}
+
+/// Arguments of `kernel`.
+#[derive(Args, Debug)]
+pub struct KernelArgs {
+    /// Make the I-th of N shares of the tiles, beside other jobs that make theirs
+    #[arg(long, value_name = "I/N", help_heading = "Shares")]
+    pub shard: Option<Share>,
+    /// Check that every share is there and made from the same inputs and options, and take the stage as done
+    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
+    pub finalize: bool,
+    /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `fit`.
+#[derive(Args, Debug)]
+pub struct FitArgs {
+    /// Fit the I-th of N shares of the phenotypes, beside other jobs that fit theirs
+    #[arg(long, value_name = "I/N", help_heading = "Shares")]
+    pub shard: Option<Share>,
+    /// Check that every share is there and made from the same inputs and options, and write the tables
+    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
+    pub gather: bool,
+    /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Arguments of `predict`.

@@ -2,16 +2,19 @@
 
 mod accounting;
 mod args;
+mod choice;
 mod covariates;
 mod failure;
 mod fit_journal;
 mod folds;
 mod id_match;
+mod initial;
 mod inputs;
 mod lock;
 mod log;
 mod machine;
 mod manual;
+mod network;
 mod option_doc;
 mod options;
 mod options_file;
@@ -24,6 +27,7 @@ mod report;
 mod run_directory;
 mod schema;
 mod settings;
+mod share;
 mod stages;
 mod stamps;
 

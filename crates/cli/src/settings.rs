@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use ntkpipe_model::analysis::AnalysisOptions;
-use ntkpipe_model::kernel::infinite;
-use serde::Serialize;
 
 use crate::failure::input;
 use crate::folds::HoldOut;
-use crate::options::{Activation, Missing, Options, Rint};
+use crate::network::Network;
+use crate::options::{Missing, Options, Rint};
 
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
@@ -16,38 +15,13 @@ pub const FULL_PROBES: usize = 64;
 /// Passes over the kernel that the spectrum takes.
 pub const SPECTRUM_PASSES: usize = 8;
 
-/// A network of infinite width.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Network {
-    /// Activation of the hidden layers.
-    pub activation: Activation,
-    /// Hidden layers.
-    pub depth: usize,
-    /// Variance of the weights.
-    pub weight_variance: f64,
-    /// Variance of the biases.
-    pub bias_variance: f64,
-}
-
-impl Network {
-    /// Its kernel.
-    pub fn kernel(&self) -> anyhow::Result<infinite::InfiniteKernel> {
-        let activation = match self.activation {
-            Activation::Relu => infinite::Activation::Relu,
-            Activation::Erf => infinite::Activation::Erf,
-        };
-        Ok(infinite::InfiniteKernel::new(
-            activation,
-            self.depth,
-            self.weight_variance,
-            self.bias_variance,
-        )?)
-    }
-}
-
 /// What a run does, decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Table of the features.
+    pub features: PathBuf,
+    /// Table of the phenotypes.
+    pub phenotypes: PathBuf,
     /// Run directory.
     pub out: PathBuf,
     /// Where `kernel.zarr` is kept, if not in the run directory.
@@ -88,10 +62,29 @@ impl Settings {
         self.scratch.as_deref().unwrap_or(&self.out)
     }
 
+    /// These, but that nothing is imputed: what is imputed is no truth that a prediction is held against.
+    pub fn observed_only(&self) -> Self {
+        Self {
+            missing: Missing::Exact,
+            ..self.clone()
+        }
+    }
+
+    /// Refuses fewer features than the network takes; whether it takes all that are kept shows when they are read.
+    pub fn check_features(&self, n_features: usize) -> anyhow::Result<()> {
+        match self.network.finite() {
+            Some(network) if n_features < network.file()?.network.n_features() => {
+                network.check_features(n_features, &[])
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let out = match (&options.features, &options.phenotypes, &options.out) {
-            (Some(_), Some(_), Some(out)) => out.clone(),
+        let needed = (&options.features, &options.phenotypes, &options.out);
+        let (features, phenotypes, out) = match needed {
+            (Some(features), Some(phenotypes), Some(out)) => (features, phenotypes, out),
             (features, phenotypes, out) => {
                 return Err(not_given(&[
                     ("features", "--features FILE", features),
@@ -100,18 +93,7 @@ impl Settings {
                 ]));
             }
         };
-        let network = Network {
-            activation: options.activation.unwrap_or(Activation::Relu),
-            depth: options.depth.unwrap_or(2),
-            weight_variance: options.weight_variance.unwrap_or(2.0),
-            bias_variance: options.bias_variance.unwrap_or(0.0),
-        };
-        network.kernel().map_err(|e| {
-            input(
-                e.to_string(),
-                "see `--depth`, `--weight-variance`, `--bias-variance`",
-            )
-        })?;
+        let network = Network::new(options)?;
         let alpha = options.alpha.unwrap_or(0.05);
         if !(alpha > 0.0 && alpha <= 1.0) {
             return Err(input(
@@ -136,7 +118,9 @@ impl Settings {
         }
         let defaults = AnalysisOptions::default();
         Ok(Self {
-            out,
+            features: features.clone(),
+            phenotypes: phenotypes.clone(),
+            out: out.clone(),
             scratch: options.scratch.clone(),
             network,
             intercept: !options.no_intercept.unwrap_or(false),

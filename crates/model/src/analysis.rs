@@ -151,6 +151,10 @@ impl<'a> Survey<'a> {
         shared: &Mat<f64>,
         limit: f64,
     ) -> Option<Combination<'x>> {
+        let own = self.operator.projection().covariates();
+        if !std::ptr::eq(own, operator.projection().covariates()) {
+            return None;
+        }
         let (level, tail) = self.beyond();
         let [q, kq, qkq] = &self.covariates;
         let l = operator.projection().within(q.as_ref());
@@ -385,6 +389,7 @@ impl Spectrum {
 pub struct Batch<'s, 'a> {
     full: &'s Survey<'a>,
     covariates: &'a Covariates,
+    offset: Option<&'s [f64]>,
     options: &'s AnalysisOptions,
     groups: Vec<Group<'a>>,
 }
@@ -393,7 +398,7 @@ pub struct Batch<'s, 'a> {
 pub type Finished = Vec<(usize, Analysis)>;
 
 impl<'s, 'a> Batch<'s, 'a> {
-    /// An empty batch; `full` is the survey of the mask of all samples.
+    /// An empty batch; `full` is the survey of the mask of all samples. `covariates` are those of the survey, perhaps with more.
     pub fn new(
         full: &'s Survey<'a>,
         covariates: &'a Covariates,
@@ -402,9 +407,15 @@ impl<'s, 'a> Batch<'s, 'a> {
         Self {
             full,
             covariates,
+            offset: None,
             options,
             groups: Vec::new(),
         }
+    }
+
+    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units.
+    pub fn with_offset(self, offset: Option<&'s [f64]>) -> Self {
+        Self { offset, ..self }
     }
 
     /// Whether no phenotype waits for a pass.
@@ -509,14 +520,16 @@ impl<'s, 'a> Batch<'s, 'a> {
         let mask = &phenotypes[0].1.mask;
         let operator = match known {
             Some(at) => self.groups[at].operator.clone(),
-            None if mask == self.full.operator.projection().mask() => self.full.operator.clone(),
             None => MaskedOperator::new(self.covariates, mask),
         };
         let mut finished = Vec::new();
         let mut residuals = Vec::new();
         let projected: Vec<_> = phenotypes
             .par_iter()
-            .map(|(number, phenotype)| (*number, residual(&operator, &phenotype.values)))
+            .map(|(number, phenotype)| {
+                let residual = residual(&operator, &phenotype.values, self.offset);
+                (*number, residual)
+            })
             .collect();
         for (number, residual) in projected {
             match residual {
@@ -543,9 +556,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Makes the groups of new masks: each as the survey sees it; its own spectrum comes with the first pass.
     fn found(&self, operators: &[MaskedOperator<'a>]) -> Vec<Group<'a>> {
         let (full, n) = (self.full, self.covariates.n_samples());
-        let is_full = |operator: &MaskedOperator<'_>| {
-            full.operator.projection().mask() == operator.projection().mask()
-        };
+        let is_full = |operator: &MaskedOperator<'_>| full.operator.is_same(operator);
         // The probes are orthogonal to the covariates of all samples.
         let q: Vec<Mat<f64>> = operators
             .par_iter()
@@ -885,14 +896,18 @@ struct Opened<'a> {
     finished: Finished,
 }
 
-/// r = P y with the size of y's variation.
+/// r = P (y − f₀) with the size of y's variation.
 struct Residual {
     values: Vec<f64>,
     variation: f64,
 }
 
 /// Projects a phenotype.
-fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, Degenerate> {
+fn residual(
+    operator: &MaskedOperator<'_>,
+    values: &[f64],
+    offset: Option<&[f64]>,
+) -> Result<Residual, Degenerate> {
     let mask = operator.projection().mask();
     if operator.dof() < 2 {
         return Err(Degenerate::TooFewSamples);
@@ -902,7 +917,10 @@ fn residual(operator: &MaskedOperator<'_>, values: &[f64]) -> Result<Residual, D
     let variation: f64 = observed().map(|y| (y - mean).powi(2)).sum();
     let size: f64 = observed().map(|y| y * y).sum();
     let mut r: Vec<f64> = (0..mask.len())
-        .map(|i| if mask[i] { values[i] } else { 0.0 })
+        .map(|i| match mask[i] {
+            true => values[i] - offset.map_or(0.0, |f| f[i]),
+            false => 0.0,
+        })
         .collect();
     operator
         .projection()

@@ -178,6 +178,11 @@ impl Projection<'_> {
         self.factor.ncols()
     }
 
+    /// The covariates that are projected off.
+    pub(crate) fn covariates(&self) -> &Covariates {
+        self.covariates
+    }
+
     /// Which samples are in S.
     pub fn mask(&self) -> &[bool] {
         &self.mask

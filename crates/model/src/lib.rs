@@ -4,7 +4,7 @@
 //! the BLUP of a random-effects model in which t is a variance component (Yao et al. 2026,
 //! arXiv:2605.27991). The rooms in the order data walks through them:
 //!
-//! [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
+//! [`network`] (which one) → [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
 //! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space, with
 //! [`combination`]) →
 //! [`measure`] (the two discrete measures) →
@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod krylov;
 pub mod low_rank;
 pub mod measure;
+pub mod network;
 pub mod operator;
 pub mod quadratic_form;
 pub mod rank_normal;

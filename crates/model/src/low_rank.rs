@@ -1,7 +1,7 @@
 //! What the probes' space of all samples tells of the operator of any mask: a low-rank part and a level.
 //!
-//! A function that vanishes outside S and is orthogonal to the covariates on S is orthogonal to them everywhere, so that with
-//! A the operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. Where A ≈ Σ λ u u' + μ on what the
+//! A function that vanishes outside S and is orthogonal on S to the covariates, and perhaps to more, is orthogonal to them
+//! everywhere, so that with A the operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. Where A ≈ Σ λ u u' + μ on what the
 //! space does not hold,
 //!
 //! ```text
@@ -115,10 +115,10 @@ fn gram_on(
     shared: &Mat<f64>,
 ) -> Mat<f64> {
     let m = space.dimension();
-    let (all, mask) = (full.projection().mask(), operator.projection().mask());
-    if all == mask {
+    if full.is_same(operator) {
         return Mat::identity(m, m);
     }
+    let (all, mask) = (full.projection().mask(), operator.projection().mask());
     let pick = |wanted: bool| -> Vec<usize> {
         (0..mask.len())
             .filter(|&i| all[i] && mask[i] == wanted)

@@ -76,6 +76,12 @@ impl<'a> MaskedOperator<'a> {
         self.n_observed.saturating_sub(self.rank())
     }
 
+    /// Whether both project off the same covariates on the same samples.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (own, its) = (&self.projection, &other.projection);
+        std::ptr::eq(own.covariates(), its.covariates()) && own.mask() == its.mask()
+    }
+
     /// The projection off the covariates.
     pub fn projection(&self) -> &Projection<'a> {
         &self.projection

@@ -10,7 +10,7 @@ use faer::matrix_free::eigen::{
 use faer::{Col, Par};
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::{
-    Analysis, AnalysisOptions, Degenerate, Phenotype, Survey, analyse, survey,
+    Analysis, AnalysisOptions, Batch, Degenerate, Phenotype, Survey, analyse, survey,
 };
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_model::kernel::{Activation, InfiniteKernel, TileScratch};
@@ -485,6 +485,80 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A network that starts from f₀ is tested with f₀ as one more direction of the null model, on the survey of the covariates alone, and
+/// fitted to what f₀ leaves.
+#[test]
+fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dense_version() {
+    let n = 900;
+    let mut cohort = seeded_cohort(n, 40, 6);
+    // Phenotypes of every strength on each mask; the direction lies much along the leading eigenvectors.
+    let keep = |i: usize| [0, 3].contains(&(i % 10));
+    let mut at = 0..;
+    cohort.phenotypes.retain(|_| keep(at.next().unwrap_or(0)));
+    let shared = cohort.phenotypes[1].values.clone();
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let f0: Vec<f64> = shared
+        .iter()
+        .map(|v| 0.3 * v + 0.2 * normal(&mut rng))
+        .collect();
+    let covariates = Covariates::new(n, &cohort.columns);
+    let mut columns = cohort.columns.clone();
+    columns.push(f0.clone());
+    let null = Covariates::new(n, &columns);
+    let full = full_survey(&cohort, &covariates, 64);
+    let walk = |covariates: &Covariates, offset: Option<&[f64]>, options: &AnalysisOptions| {
+        let mut batch = Batch::new(&full, covariates, options).with_offset(offset);
+        let numbered: Vec<_> = cohort.phenotypes.iter().cloned().enumerate().collect();
+        let Ok(mut finished) = batch.admit(&cohort.kernel, &numbered);
+        while !batch.is_empty() {
+            let Ok(more) = batch.step(&cohort.kernel);
+            finished.extend(more);
+        }
+        finished.sort_by_key(|(number, _)| *number);
+        finished
+    };
+    let options = AnalysisOptions {
+        gate: false,
+        ..AnalysisOptions::default()
+    };
+    let test_only = AnalysisOptions {
+        test_only: true,
+        ..options.clone()
+    };
+    let tested = walk(&null, None, &test_only);
+    let fitted = walk(&covariates, Some(&f0), &options);
+    assert_eq!((tested.len(), fitted.len()), (6, 6));
+    for (i, phenotype) in cohort.phenotypes.iter().enumerate() {
+        let of_null = DenseOperator::new(&cohort.kernel.k, &columns, &phenotype.mask);
+        let want = of_null.analyse(&phenotype.values, options.alpha, false);
+        let test = tested[i].1.test.expect("tested");
+        let (got, log_p) = (test.log_p, want.log_p);
+        assert!(
+            (got - log_p).abs() <= 1e-3 * log_p.abs().max(std::f64::consts::LN_10),
+            "{i}: {got} {log_p}"
+        );
+        assert!(
+            (test.score / want.score - 1.0).abs() < 1e-4,
+            "{i}: {} {}",
+            test.score,
+            want.score
+        );
+        let left: Vec<f64> = phenotype
+            .values
+            .iter()
+            .zip(&f0)
+            .map(|(y, f)| y - f)
+            .collect();
+        let operator = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &phenotype.mask);
+        let want = operator.analyse(&left, options.alpha, false);
+        let fit = fitted[i].1.fit.as_ref().expect("fitted");
+        let (got, time) = (fit.reml.time.time(), want.time.expect("finite"));
+        assert!((got - time).abs() <= 1e-4 * time, "{i}: {got} {time}");
+        let (got, variance) = (fit.noise_variance, want.noise_variance);
+        assert!((got / variance - 1.0).abs() < 1e-4, "{i}: {got} {variance}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod features;
 pub mod guard;
 pub mod id_list;
 pub mod kernel_tiles;
+pub mod network_file;
 pub mod results;
 pub mod samples;
 pub mod scaling;

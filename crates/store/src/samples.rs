@@ -20,6 +20,13 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// The samples in the order of the feature table, each as its place here.
+    pub fn table_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.row.len()).collect();
+        order.sort_by_key(|&i| self.row[i]);
+        order
+    }
+
     /// Writes `samples.parquet`: `sample_id` (text), `in_kernel` (boolean), `row` (uint64).
     ///
     /// # Errors

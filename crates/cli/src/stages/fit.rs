@@ -1,25 +1,31 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::{self, Analysis, AnalysisOptions, Batch, Phenotype, Survey};
+use faer::MatMut;
+use ntkpipe_model::analysis::{
+    self, Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult,
+};
+use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
-use super::{Context, Fingerprints, held_out};
-use crate::failure::resources;
-use crate::fit_journal::{Finished, FitJournal};
+use super::{Context, Fingerprints, held_out, remove_file};
+use crate::failure::{input, resources};
+use crate::fit_journal::{Entry, Finished, FinishedInFold, FitJournal};
 use crate::folds::{Folds, HoldOut};
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::machine;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
+use crate::share::{self, Share};
 
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
@@ -28,13 +34,16 @@ const WAITING_COLUMNS: usize = 3;
 const USABLE_SHARE: f64 = 0.85;
 
 /// Phenotypes read at a time.
-const READ_AHEAD: usize = 32;
+pub const READ_AHEAD: usize = 32;
 
 /// Dual weights, a row a phenotype; the chunks of those that are trained.
 pub const DUAL: &str = "model/dual.zarr";
 
 /// Phenotypes that an interrupted fit had finished.
-const JOURNAL: &str = "fit.jsonl";
+pub const JOURNAL: &str = "fit.jsonl";
+
+/// Those that it had finished in folds.
+pub const FOLDS_JOURNAL: &str = "folds.jsonl";
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -43,10 +52,13 @@ struct Walk<'c> {
     survey: &'c Survey<'c>,
     options: AnalysisOptions,
     folds: Option<&'c Folds>,
+    initial: Option<&'c Initial>,
+    /// What the test said before, of phenotypes on all their samples.
+    tested: Option<&'c [PhenotypeRow]>,
 }
 
 /// A phenotype to analyse: on all its samples, or on those not held out in a fold.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Job {
     column: usize,
     fold: Option<usize>,
@@ -66,6 +78,8 @@ struct Known {
     n_samples: usize,
     n_missing: usize,
     sd: f64,
+    /// Where the network begins with a prediction: rank of the covariates, and R² of that prediction with their effects.
+    at_start: Option<(usize, f64)>,
 }
 
 impl Walk<'_> {
@@ -73,8 +87,8 @@ impl Walk<'_> {
     ///
     /// # Errors
     /// When the memory bound leaves no room for one.
-    fn budget(&self) -> anyhow::Result<usize> {
-        let (context, rank) = (self.context, self.context.covariates.rank());
+    fn budget(&self, covariates: &Covariates) -> anyhow::Result<usize> {
+        let (context, rank) = (self.context, covariates.rank());
         let bound = context.settings.memory as usize;
         let column = 4 * context.inputs.n_kernel;
         let probes = self.survey.probes().blocks().iter();
@@ -84,7 +98,7 @@ impl Walk<'_> {
         // Freed memory does not all go back to the system.
         let usable = (bound.saturating_sub(held) as f64 * USABLE_SHARE) as usize;
         let working = analysis::working_columns(rank) + READ_AHEAD * WAITING_COLUMNS;
-        let batch = Batch::new(self.survey, &context.covariates, &self.options);
+        let batch = Batch::new(self.survey, covariates, &self.options);
         let least = working + batch.load_of_new(1);
         if usable / column < least {
             let needed = held + (((least + 1) * column) as f64 / USABLE_SHARE) as usize;
@@ -99,20 +113,95 @@ impl Walk<'_> {
         Ok(usable / column - working)
     }
 
-    /// Analyses the phenotypes; as many are under way at once as fit the memory, and one that is done makes room for the
-    /// next. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
+    /// Analyses the phenotypes. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
+    ///
+    /// Where the network begins with a prediction f₀, the test's null model holds it as a direction: its operator is another than the
+    /// fit's, so that phenotypes are tested first, in passes of their own, unless they were before.
     fn run(
         &self,
         jobs: &[Job],
         mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let covariates = &self.context.covariates;
+        let Some(initial) = self.initial else {
+            return self.walk(jobs, &self.options, covariates, None, take);
+        };
+        let mut tests: HashMap<Job, TestResult> = HashMap::new();
+        let before = |job: &Job| self.tested.filter(|_| job.fold.is_none())?[job.column].test();
+        tests.extend(jobs.iter().filter_map(|job| Some((*job, before(job)?))));
+        let untested = jobs.iter().filter(|job| !tests.contains_key(job));
+        let untested: Vec<Job> = untested.copied().collect();
+        let options = AnalysisOptions {
+            test_only: true,
+            ..self.options.clone()
+        };
+        self.walk(
+            &untested,
+            &options,
+            &initial.null,
+            None,
+            |job, known, analysis| {
+                let Some(test) = analysis.as_ref().and_then(|it| it.test) else {
+                    return take(job, known, analysis);
+                };
+                if !self.options.test_only && (test.warranted || !self.options.gate) {
+                    tests.insert(job, test);
+                    return Ok(());
+                }
+                let at_start = known.at_start;
+                let analysis = analysis.map(|analysis| Analysis {
+                    n_covariates: at_start.map_or(analysis.n_covariates, |it| it.0),
+                    in_sample_r2: at_start.map(|it| it.1),
+                    ..analysis
+                });
+                take(job, known, analysis)
+            },
+        )?;
+        let warranted: Vec<Job> = jobs
+            .iter()
+            .filter(|job| tests.contains_key(job))
+            .copied()
+            .collect();
+        let options = AnalysisOptions {
+            gate: false,
+            ..self.options.clone()
+        };
+        let offset = Some(initial.on_kernel());
+        self.walk(
+            &warranted,
+            &options,
+            covariates,
+            offset,
+            |job, known, analysis| {
+                let analysis = analysis.map(|analysis| Analysis {
+                    test: tests.get(&job).copied(),
+                    ..analysis
+                });
+                take(job, known, analysis)
+            },
+        )
+    }
+
+    /// Analyses the phenotypes less `offset`; as many are under way at once as fit the memory, and one that is done makes room for
+    /// the next.
+    fn walk(
+        &self,
+        jobs: &[Job],
+        options: &AnalysisOptions,
+        covariates: &Covariates,
+        offset: Option<&[f64]>,
+        mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let context = self.context;
-        let (n, budget) = (context.inputs.n_kernel, self.budget()?);
-        let bar = Progress::new("fit", "phenotypes");
+        let (n, budget) = (context.inputs.n_kernel, self.budget(covariates)?);
+        let bar = match self.folds {
+            Some(_) => Progress::new("folds", "fits"),
+            None => Progress::new("fit", "phenotypes"),
+        };
         let mut known: Vec<Known> = Vec::with_capacity(jobs.len());
         let mut blocks = jobs.chunks(READ_AHEAD);
         let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
-        let mut batch = Batch::new(self.survey, &context.covariates, &self.options);
+        let mut batch = Batch::new(self.survey, covariates, options).with_offset(offset);
         let mut done = 0;
         loop {
             let mut load = batch.load();
@@ -135,6 +224,7 @@ impl Walk<'_> {
                             n_samples,
                             n_missing,
                             sd,
+                            at_start: self.initial.map(|it| self.at_start(&phenotype, it)),
                         });
                         if is_rare {
                             take(job, known[number], None)?;
@@ -178,13 +268,30 @@ impl Walk<'_> {
         }
     }
 
+    /// Rank of the covariates on a phenotype's samples, and 1 − |P (y − f₀)|² / Σ (y − ȳ)².
+    fn at_start(&self, phenotype: &Phenotype, initial: &Initial) -> (usize, f64) {
+        let Phenotype { mask, values } = phenotype;
+        let f0 = initial.on_kernel();
+        let mut rest: Vec<f64> = (0..mask.len())
+            .map(|i| if mask[i] { values[i] - f0[i] } else { 0.0 })
+            .collect();
+        let projection = self.context.covariates.on(mask);
+        let n = rest.len();
+        projection.apply(MatMut::from_column_major_slice_mut(&mut rest, n, 1));
+        let observed = || (0..n).filter(|&i| mask[i]).map(|i| values[i]);
+        let mean = observed().sum::<f64>() / observed().count() as f64;
+        let variation: f64 = observed().map(|y| (y - mean).powi(2)).sum();
+        let left: f64 = rest.iter().map(|r| r * r).sum();
+        (projection.rank(), 1.0 - left / variation)
+    }
+
     fn prepare(&self, block: &[Job]) -> anyhow::Result<Vec<Prepared>> {
         let context = self.context;
         let mut prepared = Vec::with_capacity(block.len());
         for jobs in block.chunk_by(|a, b| a.fold == b.fold) {
             let columns: Vec<usize> = jobs.iter().map(|job| job.column).collect();
             prepared.extend(match jobs[0].fold.zip(self.folds) {
-                Some((fold, folds)) => held_out::prepare(context, &columns, folds, fold)?,
+                Some((fold, folds)) => held_out::prepare_training(context, &columns, folds, fold)?,
                 None => prepare_block(
                     &context.inputs,
                     &columns,
@@ -219,6 +326,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
     let (rows, figures) = {
         let survey = super::spectrum::load(context)?;
         let kernel = TiledKernel::open(&context.kernel_path())?;
+        let initial = Initial::read(context)?;
         let options = AnalysisOptions {
             test_only: true,
             ..context.settings.analysis.clone()
@@ -229,6 +337,8 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             survey: &survey,
             options,
             folds: None,
+            initial: initial.as_ref(),
+            tested: None,
         };
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
@@ -264,14 +374,12 @@ fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
 pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
-    let tested = is_tested
-        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
-        .transpose()?;
+    let tested = tested(context, prints)?;
+    let is_tested = tested.is_some();
     context
         .directory
         .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
-    let (fitted, figures) = fit_all(context, &prints.fit, tested.as_deref())?;
+    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref(), None)?;
     let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
     for i in 0..context.inputs.phenotypes.columns.len() {
         match (fitted.finished.get(&i), &tested) {
@@ -284,55 +392,134 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
             (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
         }
     }
-    phenotype_row::adjust(&mut rows);
-    match context.settings.hold_out {
-        Some(how) => fit_folds(context, how, &mut rows)?,
-        None => remove(&context.directory.path(held_out::PREDICTIONS))?,
-    }
     if !is_tested {
         write_tests(context, tests)?;
         let figures = json!({ "with": "fit" });
         context.finish(Stage::Test, &prints.test, started, figures)?;
+    }
+    phenotype_row::adjust(&mut rows);
+    match context.settings.hold_out {
+        Some(how) => figures["folds"] = fit_folds(context, how, &prints.fit, &mut rows)?,
+        None => {
+            forget_folds(context)?;
+            remove_file(&context.directory.path(held_out::PREDICTIONS))?;
+        }
     }
     let columns = phenotype_row::to_columns(&rows);
     write_table(&context.directory.path("phenotypes.parquet"), &columns)?;
     write_tsv(&context.directory.path("phenotypes.tsv"), &columns)?;
     write_table(&context.directory.path("curves.parquet"), &curves.columns())?;
     summarise(&rows);
+    forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
     fitted.remove()
 }
 
+/// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
+pub fn run_share(context: &Context, prints: &Fingerprints, share: Share) -> anyhow::Result<()> {
+    let started = Instant::now();
+    share::create_folder(context.directory.root())?;
+    let tested = tested(context, prints)?;
+    let (journal, _) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    tracing::info!(
+        "fit: share {share}, {} phenotypes in {:.1} s",
+        journal.finished.len(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Takes what the shares finished as what the fit finished before an interruption; names the phenotype that none did.
+pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Share]) -> anyhow::Result<()> {
+    let names = &context.inputs.phenotypes.columns;
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
+    let dual = context.directory.path(DUAL);
+    let open = |path: &Path| {
+        open_journal(path, &prints.fit, (&dual, &spec), |it: &Finished| {
+            it.row.is_trained().then_some(it.column)
+        })
+    };
+    let mut all = open(&context.directory.path(JOURNAL))?;
+    for share in shares {
+        let part = open(&share.file(context.directory.root(), Stage::Fit.name()))?;
+        for (_, finished) in part.finished {
+            all.add(finished)?;
+        }
+    }
+    // What an earlier fit trained and this one does not.
+    let array = ZarrArray::<f32>::create(&dual, spec.clone())?;
+    for fit in all.finished.values().filter(|it| !it.row.is_trained()) {
+        remove_file(&array.chunk_path(fit.column, 0))?;
+    }
+    let gate = context.settings.analysis.gate;
+    let tested = tested(context, prints)?;
+    let lacks = |i: &usize| {
+        let rows = tested.as_ref();
+        let waits = rows.is_none_or(|rows| rows[*i].waits_for_fit(gate));
+        waits && !all.finished.contains_key(i)
+    };
+    match (0..names.len()).find(lacks) {
+        None => Ok(()),
+        Some(i) => {
+            let share = shares.iter().find(|share| share.is_dealt(i));
+            let share = share.map_or(String::new(), Share::to_string);
+            Err(input(
+                format!(
+                    "the share {share} of the fit ended before it came to `{}`",
+                    names[i]
+                ),
+                format!(
+                    "run `ntkpipe fit --shard {share} --out {}` again: it goes on from there",
+                    context.directory.root().display()
+                ),
+            ))
+        }
+    }
+}
+
+/// What the test said, where it was done before the fit.
+fn tested(context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<Vec<PhenotypeRow>>> {
+    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
+    is_tested
+        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
+        .transpose()
+}
+
 /// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
-fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyhow::Result<()> {
+fn fit_folds(
+    context: &Context,
+    how: HoldOut,
+    fingerprint: &str,
+    rows: &mut [PhenotypeRow],
+) -> anyhow::Result<serde_json::Value> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
+    let initial = Initial::read(context)?;
     let n = context.inputs.n_kernel;
     let options = context.settings.analysis.clone();
     let ids = &context.inputs.samples.sample_id[..n];
     let folds = Folds::new(how, ids, options.seed);
+    let spec = dual_spec(folds.n * rows.len(), n);
     let path = context.directory.path(held_out::WEIGHTS);
-    let remove_weights = || match path.exists() {
-        true => std::fs::remove_dir_all(&path)
-            .with_context(|| format!("could not remove `{}`", path.display())),
-        false => Ok(()),
-    };
-    remove_weights()?;
-    let weights = ZarrArray::<f32>::create(
-        &path,
-        ArraySpec {
-            dimension_names: Some(["phenotype".into(), "sample".into()]),
-            ..ArraySpec::new([folds.n * rows.len(), n], [1, n])
-        },
+    let n_phenotypes = rows.len();
+    let row_of_fit = |it: &FinishedInFold| held_out::weights_row(it.column, it.fold, n_phenotypes);
+    let mut journal = open_journal(
+        &context.directory.path(FOLDS_JOURNAL),
+        fingerprint,
+        (&path, &spec),
+        |it: &FinishedInFold| it.is_trained.then(|| row_of_fit(it)),
     )?;
-    let predicted = |column: &usize| rows[*column].is_predicted();
+    match journal.finished.len() {
+        0 => remove_folder(&path)?,
+        n => tracing::info!("folds: {n} fits were finished before an interruption"),
+    }
+    let weights = ZarrArray::<f32>::create(&path, spec)?;
     let jobs: Vec<Job> = (0..folds.n)
-        .flat_map(|fold| {
-            let columns = (0..rows.len()).filter(predicted);
-            columns.map(move |column| Job {
-                column,
-                fold: Some(fold),
-            })
+        .flat_map(|fold| (0..n_phenotypes).map(move |column| (fold, column)))
+        .filter(|key| rows[key.1].is_predicted() && !journal.finished.contains_key(key))
+        .map(|(fold, column)| Job {
+            column,
+            fold: Some(fold),
         })
         .collect();
     let walk = Walk {
@@ -341,30 +528,82 @@ fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyh
         survey: &survey,
         options,
         folds: Some(&folds),
+        initial: initial.as_ref(),
+        tested: None,
     };
-    walk.run(&jobs, |Job { column, fold }, _, analysis| {
-        let fit = analysis.and_then(|it| it.fit);
-        if let Some((fit, fold)) = fit.zip(fold)
-            && fit.dual.iter().any(|a| *a != 0.0)
+    walk.run(&jobs, |Job { column, fold }, known, analysis| {
+        let row = row_of(&rows[column].phenotype, known, analysis.as_ref(), None);
+        let finished = FinishedInFold {
+            fold: fold.unwrap_or(0),
+            column,
+            status: row.status,
+            is_trained: row.is_trained(),
+        };
+        if let Some(fit) = analysis.and_then(|it| it.fit)
+            && finished.is_trained
         {
-            let row = held_out::weights_row(column, fold, rows.len());
-            weights.write_chunk(row, 0, &fit.dual)?;
+            weights.write_chunk(row_of_fit(&finished), 0, &fit.dual)?;
         }
-        Ok(())
+        journal.add(finished)
     })?;
-    held_out::predict(context, &kernel, &folds, &weights, rows)?;
-    super::traffic("folds", &kernel)?;
-    remove_weights()
+    let mut by_status: BTreeMap<Status, usize> = BTreeMap::new();
+    for fit in journal.finished.values() {
+        *by_status.entry(fit.status).or_default() += 1;
+    }
+    for (status, count) in by_status {
+        tracing::info!("folds: {count} fits {}", status.name());
+    }
+    held_out::predict(
+        context,
+        &kernel,
+        &folds,
+        (&weights, &journal.finished),
+        initial.as_ref(),
+        rows,
+    )?;
+    super::traffic("folds", &kernel)
+}
+
+/// Dual weights: a row a fit, a column a sample of the kernel; the chunks of those fits that train.
+fn dual_spec(n_fits: usize, n: usize) -> ArraySpec {
+    ArraySpec {
+        dimension_names: Some(["phenotype".into(), "sample".into()]),
+        ..ArraySpec::new([n_fits, n], [1, n])
+    }
+}
+
+/// Opens a journal; a fit whose dual weights (`weights_row`) are not in the array counts as not finished.
+fn open_journal<E: Entry>(
+    path: &Path,
+    fingerprint: &str,
+    (array, spec): (&Path, &ArraySpec),
+    weights_row: impl Fn(&E) -> Option<usize>,
+) -> anyhow::Result<FitJournal<E>> {
+    let former = ZarrArray::<f32>::open(array)
+        .ok()
+        .filter(|array| array.spec() == spec);
+    let is_there = |row: usize| former.as_ref().is_some_and(|array| array.has_chunk(row, 0));
+    let journal = FitJournal::open(path, fingerprint, |entry| {
+        weights_row(entry).is_none_or(is_there)
+    })?;
+    Ok(journal)
 }
 
 /// Makes the next fit begin from the beginning.
 pub fn forget(context: &Context) -> anyhow::Result<()> {
-    remove(&context.directory.path(JOURNAL))
+    forget_folds(context)?;
+    remove_file(&context.directory.path(JOURNAL))
 }
 
-/// Removes a file if it is there.
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(path) {
+/// Removes what the folds leave for a resumed fit.
+fn forget_folds(context: &Context) -> anyhow::Result<()> {
+    remove_file(&context.directory.path(FOLDS_JOURNAL))?;
+    remove_folder(&context.directory.path(held_out::WEIGHTS))
+}
+
+/// Removes a folder if it is there.
+fn remove_folder(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("could not remove `{}`", path.display()))
         }
@@ -377,36 +616,32 @@ fn fit_all(
     context: &Context,
     fingerprint: &str,
     tested: Option<&[PhenotypeRow]>,
-) -> anyhow::Result<(FitJournal, serde_json::Value)> {
+    share: Option<Share>,
+) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
+    let initial = Initial::read(context)?;
     let options = context.settings.analysis.clone();
     let names = &context.inputs.phenotypes.columns;
-    let n = context.inputs.n_kernel;
-    let spec = ArraySpec {
-        dimension_names: Some(["phenotype".into(), "sample".into()]),
-        ..ArraySpec::new([names.len(), n], [1, n])
-    };
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let path = context.directory.path(DUAL);
-    let former = ZarrArray::<f32>::open(&path)
-        .ok()
-        .filter(|array| *array.spec() == spec);
-    let mut journal =
-        FitJournal::open(&context.directory.path(JOURNAL), fingerprint, |phenotype| {
-            let has_dual = |array: &ZarrArray<f32>| array.has_chunk(phenotype.column, 0);
-            !phenotype.row.is_trained() || former.as_ref().is_some_and(has_dual)
-        })?;
-    let model = context.directory.path("model");
-    if journal.finished.is_empty() && model.exists() {
-        std::fs::remove_dir_all(&model)
-            .with_context(|| format!("could not remove the former `{}`", model.display()))?;
+    let mut journal = open_journal(
+        &match share {
+            None => context.directory.path(JOURNAL),
+            Some(share) => share.file(context.directory.root(), Stage::Fit.name()),
+        },
+        fingerprint,
+        (&path, &spec),
+        |it: &Finished| it.row.is_trained().then_some(it.column),
+    )?;
+    if journal.finished.is_empty() && share.is_none() {
+        remove_folder(&context.directory.path("model"))?;
     }
     let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
-    let waits =
-        |row: &PhenotypeRow| row.is_tested() && (!gate || row.training_warranted == Some(true));
     let columns: Vec<usize> = (0..names.len())
-        .filter(|&i| tested.is_none_or(|rows| waits(&rows[i])))
+        .filter(|&i| share.is_none_or(|share| share.is_dealt(i)))
+        .filter(|&i| tested.is_none_or(|rows| rows[i].waits_for_fit(gate)))
         .filter(|i| !journal.finished.contains_key(i))
         .collect();
     if !journal.finished.is_empty() {
@@ -421,6 +656,8 @@ fn fit_all(
         survey: &survey,
         options,
         folds: None,
+        initial: initial.as_ref(),
+        tested,
     };
     walk.run(
         &Job::whole(columns),

@@ -8,9 +8,10 @@ pub mod predict;
 pub mod report;
 pub mod spectrum;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr;
@@ -20,9 +21,10 @@ use crate::accounting;
 use crate::covariates::CovariateColumns;
 use crate::inputs::{Inputs, base_mask};
 use crate::log;
+use crate::network::Network;
 use crate::options::{Missing, Options};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
-use crate::settings::{FULL_PROBES, Network, SPECTRUM_PASSES, Settings};
+use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stamps::Stamps;
 
 /// All that the stages share.
@@ -265,6 +267,16 @@ impl Fingerprints {
             predict,
             report,
         }
+    }
+}
+
+/// Removes a file if it is there.
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Instant;
 use anyhow::Context as _;
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::Phenotype;
-use ntkpipe_model::kernel::InfiniteKernel;
+use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
-use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
+use ntkpipe_store::features::{FeatureArray, FeatureScaling, ScalingError, StandardisedRows};
 use ntkpipe_store::kernel_tiles::cross_product;
-use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
+use ntkpipe_store::results::{
+    Column, PredictionColumns, PredictionWriter, read_table, write_table,
+};
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
@@ -20,31 +22,36 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
-use super::fit::DUAL;
+use super::fit::{DUAL, READ_AHEAD};
+use crate::choice;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
-use crate::failure::{input, resources};
+use crate::failure::input;
+use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::machine;
-use crate::options::Activation;
-use crate::phenotype_row::{self, PhenotypeRow};
+use crate::network::Network;
+use crate::phenotype_row;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
-use crate::settings::Network;
+
+/// The network of a model that has one.
+const NETWORK: &str = "network.safetensors";
 
 /// Rows predicted at a time.
 const BLOCK_ROWS: usize = 1024;
 
-/// Bytes a sample that a phenotype takes while it is predicted among others.
-const BLOCK_BYTES: usize = 32;
+/// Bytes a sample of a fit that is predicted among others: alpha, K alpha, and the copies it is made from.
+const BLOCK_BYTES: usize = 24;
+
+/// Bytes a sample of a phenotype's values, mask and predictions.
+const PREPARED_BYTES: usize = 40;
 
 /// `model/model.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct ModelRecord {
     version: String,
-    activation: Activation,
-    depth: usize,
-    weight_variance: f64,
-    bias_variance: f64,
+    #[serde(flatten)]
+    network: Network,
     /// Training samples: the first rows of `features.zarr`.
     n_samples: usize,
     /// Covariates, intercept first, as in `effects.parquet`.
@@ -87,99 +94,78 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let network = settings.network.kernel()?;
+    let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;
-    // 8 bytes a sample and phenotype for the predictions of all; for those of a block alpha, K alpha, its copies and the values.
-    let held = 8 * n_all * names.len() + machine::anonymous_memory().unwrap_or(0);
-    let fits = (settings.memory as usize).saturating_sub(held) / (BLOCK_BYTES * n_all.max(1));
-    if fits == 0 {
-        let needed = held + BLOCK_BYTES * n_all;
-        return Err(resources(
-            format!(
-                "`--memory` allows {} bytes, and the predictions of {} phenotypes need {needed}",
-                settings.memory,
-                names.len()
-            ),
-            format!("pass `--memory {}MiB` or more", needed.div_ceil(1 << 20)),
-        ));
-    }
-    let block_len = fits.clamp(1, names.len().max(1));
-    let mut predictions = vec![f64::NAN; n_all * names.len()];
     let mut effects: Vec<Vec<f64>> = Vec::new();
     let mut records = Vec::new();
     let bar = Progress::new("predict", "phenotypes");
     let all: Vec<usize> = (0..names.len()).collect();
-    for block in all.chunks(block_len) {
-        let trained: Vec<usize> = block
-            .iter()
-            .copied()
-            .filter(|&i| rows[i].is_trained())
-            .collect();
-        let mut alpha = Mat::<f32>::zeros(n, trained.len());
-        for (at, &i) in trained.iter().enumerate() {
-            alpha
-                .col_as_slice_mut(at)
-                .copy_from_slice(&dual.read_rows(i..i + 1)?);
-        }
-        let none = Mat::<f32>::zeros(n, 0);
-        let on_kernel = match trained.len() {
-            0 => Mat::zeros(n, 0),
-            _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
-        };
-        let on_others = match (trained.len(), n_all - n) {
-            (0, _) | (_, 0) => Mat::zeros(n_all - n, trained.len()),
-            _ => others_product(&network, &features, n..n_all, alpha.as_ref())?,
-        };
-        let prepared = prepare_block(
-            inputs,
-            block,
-            &context.base,
-            &context.covariates,
-            &context.covariate_columns.values,
-            settings,
-        )?;
-        let into = predictions[block[0] * n_all..].par_chunks_mut(n_all);
-        let predict = |((&i, prepared), into): ((&usize, Prepared), &mut [f64])| {
-            let column = trained.iter().position(|&t| t == i);
-            let increment = |row: usize| match column {
-                None => 0.0,
-                Some(c) if row < n => f64::from(on_kernel[(row, c)]),
-                Some(c) => f64::from(on_others[(row - n, c)]),
+    let order = inputs.samples.table_order();
+    let ids: Vec<&str> = order
+        .iter()
+        .map(|&i| inputs.samples.sample_id[i].as_str())
+        .collect();
+    let path = context.directory.path("predictions.parquet");
+    PredictionColumns::write(&path, names, &ids, |table| {
+        for block in all.chunks(fits_at_once(context)) {
+            let trained = block.iter().copied().filter(|&i| rows[i].is_trained());
+            let products = KernelProducts::new(&kernel, &dual, trained.collect())?;
+            let on_others = match (products.rows.len(), n_all - n) {
+                (0, _) | (_, 0) => Mat::zeros(n_all - n, products.rows.len()),
+                _ => others_product(&network, &features, n..n_all, products.alpha.as_ref())?,
             };
-            let beta = fixed_effects(context, &prepared, &increment);
-            let predicted = rows.get(i).is_some_and(PhenotypeRow::is_predicted);
-            if predicted {
-                into.fill(0.0);
-                for (z, beta) in context.covariate_columns.values.iter().zip(&beta) {
-                    into.iter_mut().zip(z).for_each(|(p, z)| *p += z * beta);
+            for part in block.chunks(READ_AHEAD) {
+                let prepared = prepare_block(
+                    inputs,
+                    part,
+                    &context.base,
+                    &context.covariates,
+                    &context.covariate_columns.values,
+                    settings,
+                )?;
+                let predict = |(&i, prepared): (&usize, Prepared)| {
+                    let column = products.column(i);
+                    // f₀ + K α.
+                    let increment = |row: usize| {
+                        let trained = match column {
+                            None => 0.0,
+                            Some(c) if row < n => f64::from(products.product[(row, c)]),
+                            Some(c) => f64::from(on_others[(row - n, c)]),
+                        };
+                        initial.as_ref().map_or(0.0, |it| it.values[row]) + trained
+                    };
+                    let beta = fixed_effects(context, &prepared, &increment);
+                    let predicted = rows[i].is_predicted();
+                    let value = |&row: &usize| match predicted {
+                        true => {
+                            let fixed = context.covariate_columns.fixed(row, &beta);
+                            (increment(row) + fixed) * prepared.sd + prepared.mean
+                        }
+                        false => f64::NAN,
+                    };
+                    let values: Vec<f64> = order.iter().map(value).collect();
+                    let record = ModelPhenotype {
+                        name: names[i].clone(),
+                        mean: prepared.mean,
+                        sd: prepared.sd,
+                        trained: column.is_some(),
+                        predicted,
+                    };
+                    (values, record, beta)
+                };
+                let done: Vec<_> = part.par_iter().zip(prepared).map(predict).collect();
+                for (values, record, beta) in done {
+                    table.push(&values)?;
+                    records.push(record);
+                    effects.push(beta);
                 }
-                for (row, p) in into.iter_mut().enumerate() {
-                    *p = (increment(row) + *p) * prepared.sd + prepared.mean;
-                }
+                bar.set(records.len(), names.len());
             }
-            let record = ModelPhenotype {
-                name: names[i].clone(),
-                mean: prepared.mean,
-                sd: prepared.sd,
-                trained: column.is_some(),
-                predicted,
-            };
-            (beta, record)
-        };
-        let done: Vec<_> = block
-            .par_iter()
-            .zip(prepared)
-            .zip(into)
-            .map(predict)
-            .collect();
-        for (beta, record) in done {
-            effects.push(beta);
-            records.push(record);
         }
-        bar.set(records.len(), names.len());
-    }
+        anyhow::Ok(())
+    })?;
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
-    write_predictions(context, &predictions)?;
     write_model(context, &model, records, &effects)?;
     tracing::info!(
         "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
@@ -189,6 +175,59 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     figures["trained"] = json!(n_trained);
     figures["samples"] = json!(n_all);
     Ok(figures)
+}
+
+/// Fits that are predicted at once within `--memory`, beside what is held already and the values of a few phenotypes.
+pub fn fits_at_once(context: &Context) -> usize {
+    let n_all = context.inputs.samples.sample_id.len().max(1);
+    let held = machine::anonymous_memory().unwrap_or(0) + READ_AHEAD * PREPARED_BYTES * n_all;
+    ((context.settings.memory as usize).saturating_sub(held) / (BLOCK_BYTES * n_all)).max(1)
+}
+
+/// K α for some rows of an array of dual weights, in one pass over the kernel.
+pub struct KernelProducts {
+    /// The rows.
+    rows: Vec<usize>,
+    /// α, a column for each.
+    alpha: Mat<f32>,
+    /// K α.
+    product: Mat<f32>,
+}
+
+impl KernelProducts {
+    /// Reads the weights and multiplies them.
+    pub fn new(
+        kernel: &TiledKernel,
+        weights: &ZarrArray<f32>,
+        rows: Vec<usize>,
+    ) -> anyhow::Result<Self> {
+        let n = kernel.n_samples();
+        let mut alpha = Mat::<f32>::zeros(n, rows.len());
+        for (at, &row) in rows.iter().enumerate() {
+            let of_row = weights.read_rows(row..row + 1)?;
+            alpha.col_as_slice_mut(at).copy_from_slice(&of_row);
+        }
+        let none = Mat::<f32>::zeros(n, 0);
+        let product = match rows.len() {
+            0 => Mat::zeros(n, 0),
+            _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
+        };
+        Ok(Self {
+            rows,
+            alpha,
+            product,
+        })
+    }
+
+    fn column(&self, row: usize) -> Option<usize> {
+        self.rows.iter().position(|&it| it == row)
+    }
+
+    /// K α of a row of the weights; `None` where it is none of those multiplied.
+    pub fn of(&self, row: usize) -> Option<&[f32]> {
+        let column = self.column(row)?;
+        Some(self.product.col_as_slice(column))
+    }
 }
 
 /// Effects of the covariates on what the network's increment leaves of a phenotype, on its samples.
@@ -211,7 +250,7 @@ pub fn fixed_effects(
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.
 fn others_product(
-    kernel: &InfiniteKernel,
+    kernel: &TangentKernel,
     features: &FeatureArray,
     rows: std::ops::Range<usize>,
     alpha: MatRef<'_, f32>,
@@ -236,38 +275,12 @@ fn others_product(
     Ok(product)
 }
 
-/// `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.
-fn write_predictions(context: &Context, predictions: &[f64]) -> anyhow::Result<()> {
-    let samples = &context.inputs.samples;
-    let names = &context.inputs.phenotypes.columns;
-    let n_all = samples.sample_id.len();
-    let mut order: Vec<usize> = (0..n_all).collect();
-    order.sort_by_key(|&i| samples.row[i]);
-    let mut writer =
-        PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
-    for part in order.chunks(BLOCK_ROWS) {
-        let ids: Vec<String> = part.iter().map(|&i| samples.sample_id[i].clone()).collect();
-        let values: Vec<f64> = (0..names.len())
-            .flat_map(|j| part.iter().map(move |&i| predictions[j * n_all + i]))
-            .collect();
-        writer.write_block(&ids, &values)?;
-    }
-    writer.finish()?;
-    Ok(())
-}
-
 fn write_model(
     context: &Context,
     model: &Path,
     phenotypes: Vec<ModelPhenotype>,
     effects: &[Vec<f64>],
 ) -> anyhow::Result<()> {
-    let Network {
-        activation,
-        depth,
-        weight_variance,
-        bias_variance,
-    } = context.settings.network;
     let mut columns = vec![(
         "phenotype".to_owned(),
         Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()),
@@ -288,12 +301,12 @@ fn write_model(
     // A damaged chunk would be as damaged under its second name, and stay so when the first is made again.
     zarr::verify(&features)?;
     link_folder(&features, &model.join("features.zarr"))?;
+    if let Some(network) = context.settings.network.finite() {
+        network.copy_to(&model.join(NETWORK))?;
+    }
     let record = ModelRecord {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        activation,
-        depth,
-        weight_variance,
-        bias_variance,
+        network: context.settings.network.clone(),
         n_samples: context.inputs.n_kernel,
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
@@ -308,7 +321,7 @@ fn write_model(
 }
 
 /// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
-fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
     // A link left by an earlier run is the very file: copying onto it would empty both.
     if to.exists() {
@@ -328,7 +341,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// What `ntkpipe predict --model` is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewSamples {
     /// Folder of the model.
     pub model: PathBuf,
@@ -344,8 +357,28 @@ pub struct NewSamples {
     pub out: PathBuf,
 }
 
-/// Predicts new samples, streaming their features and cross-kernel.
+/// Predicts new samples with a model, or each phenotype with that of its architecture.
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
+    let Some(choice) = choice::read(&asked.model)? else {
+        return predict_with_one(asked);
+    };
+    let folder = asked.out.parent().filter(|it| !it.as_os_str().is_empty());
+    let parts = tempfile::tempdir_in(folder.unwrap_or(Path::new(".")))?;
+    let part = |k: usize| parts.path().join(format!("{k}.parquet"));
+    for (k, name) in choice.architectures.iter().enumerate() {
+        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
+            predict_with_one(&NewSamples {
+                model: asked.model.join(name),
+                out: part(k),
+                ..asked.clone()
+            })?;
+        }
+    }
+    choice::merge(&asked.out, &choice, part)
+}
+
+/// Predicts new samples, streaming their features and cross-kernel.
+fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     let started = Instant::now();
     let path = asked.model.join("model.json");
     let text = std::fs::read(&path).with_context(|| {
@@ -370,15 +403,21 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
             "give the new samples to the run, in the feature table, without phenotypes: it predicts them",
         ));
     }
-    let kernel = Network {
-        activation: record.activation,
-        depth: record.depth,
-        weight_variance: record.weight_variance,
-        bias_variance: record.bias_variance,
-    }
-    .kernel()?;
+    let network = match record.network.clone() {
+        Network::Finite(network) => Network::Finite(network.found_at(&asked.model.join(NETWORK))?),
+        infinite => infinite,
+    };
+    let kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
-    let table = scaling.open_table(&asked.features, &asked.reading)?;
+    let table = scaling
+        .open_table(&asked.features, &asked.reading)
+        .map_err(|error| match error {
+            ScalingError::MissingFeatures { n, n_features, .. } if n == n_features => input(
+                error.to_string(),
+                "none is there: a long table is read as the run read its own, with the same `--protein-names`",
+            ),
+            other => other.into(),
+        })?;
     let covariates = new_covariates(asked, &record, &table)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
@@ -411,6 +450,10 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     let bar = Progress::new("predict", "samples");
     for block in StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)? {
         let (rows, values) = block?;
+        let initial = match &kernel {
+            TangentKernel::Finite(kernel) => kernel.output(&values, scaling.len())?,
+            TangentKernel::Infinite(_) => vec![0.0; rows.len()],
+        };
         let increments = match &features {
             FeatureArray::F32(array) => {
                 let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
@@ -432,7 +475,8 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
                     .zip(&effects)
                     .map(|(z, b)| z[row] * b[i])
                     .sum();
-                let increment = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
+                let trained = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
+                let increment = initial[at] + trained;
                 predictions[i * rows.len() + at] =
                     (increment + fixed) * phenotype.sd + phenotype.mean;
             }

@@ -1,6 +1,9 @@
 //! A block of samples, with what the kernel recursion needs to know of each.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{InfiniteKernel, KernelError};
 
@@ -16,6 +19,14 @@ pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
     /// The values as `f32`, where they are.
     #[doc(hidden)]
     fn narrow(x: &[Self]) -> Option<&[f32]>;
+
+    /// The nearest value of this type.
+    #[doc(hidden)]
+    fn round(x: f64) -> Self;
+
+    /// A B into `out`, on the calling thread.
+    #[doc(hidden)]
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>);
 }
 
 mod sealed {
@@ -34,6 +45,14 @@ impl Feature for f32 {
     fn narrow(x: &[f32]) -> Option<&[f32]> {
         Some(x)
     }
+
+    fn round(x: f64) -> Self {
+        x as f32
+    }
+
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>) {
+        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
+    }
 }
 
 impl Feature for f64 {
@@ -44,15 +63,23 @@ impl Feature for f64 {
     fn narrow(_: &[f64]) -> Option<&[f32]> {
         None
     }
+
+    fn round(x: f64) -> Self {
+        x
+    }
+
+    fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>) {
+        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
+    }
 }
 
 /// A block of samples prepared for one kernel.
 ///
-/// Holds, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
+/// Holds the samples, which blocks of several kernels can share, and, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
 /// [`InfiniteKernel::row_block`].
 #[derive(Debug, Clone)]
 pub struct RowBlock<'a, T: Feature> {
-    pub(crate) x: Cow<'a, [T]>,
+    pub(crate) x: Arc<Cow<'a, [T]>>,
     pub(crate) n_features: usize,
     pub(crate) n_rows: usize,
     squared_norms: Vec<f64>,
@@ -72,7 +99,7 @@ pub struct RowBlock<'a, T: Feature> {
 impl<'a, T: Feature> RowBlock<'a, T> {
     pub(crate) fn new(
         kernel: &InfiniteKernel,
-        x: Cow<'a, [T]>,
+        x: Arc<Cow<'a, [T]>>,
         n_features: usize,
     ) -> Result<Self, KernelError> {
         if n_features == 0 {
@@ -88,7 +115,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         let padded = n_rows.next_multiple_of(CHUNK);
         let depth = kernel.depth();
         let mut block = RowBlock {
-            x: Cow::Borrowed(&[]),
+            x: Arc::default(),
             n_features,
             n_rows,
             squared_norms: Vec::with_capacity(n_rows),

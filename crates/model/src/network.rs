@@ -1,0 +1,432 @@
+//! A multilayer perceptron of finite width: its output, and the factors of its tangent kernel and of its gradients.
+//!
+//! ```text
+//!     a₁ = x,   z_l = W_l a_l + b_l,   a_{l+1} = σ(z_l),   f = z_L
+//!     d_L = 1,   d_l = σ'(z_l) ∘ W_{l+1}' d_{l+1}             the derivative of f to z_l
+//!     ∂f/∂W_l = d_l a_l',   ∂f/∂b_l = d_l
+//! ```
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use rand::SeedableRng;
+use rand::distr::Uniform;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use statrs::consts::LN_SQRT_2PI;
+use statrs::function::erf::erfc;
+use std::f64::consts::FRAC_1_SQRT_2;
+
+/// Nonlinearity between the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonlinearity {
+    /// max(z, 0), with derivative 0 at 0.
+    Relu,
+    /// tanh z.
+    Tanh,
+    /// z Φ(z), Φ the normal distribution function.
+    Gelu,
+}
+
+impl Nonlinearity {
+    /// (σ(z), σ'(z)).
+    fn at(self, z: f64) -> (f64, f64) {
+        match self {
+            Self::Relu if z > 0.0 => (z, 1.0),
+            Self::Relu => (0.0, 0.0),
+            Self::Tanh => {
+                let t = z.tanh();
+                (t, 1.0 - t * t)
+            }
+            Self::Gelu => {
+                let below = 0.5 * erfc(-z * FRAC_1_SQRT_2);
+                let density = (-0.5 * z * z - LN_SQRT_2PI).exp();
+                (z * below, below + z * density)
+            }
+        }
+    }
+}
+
+/// A fully connected layer z = W a + b.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// W, outputs × inputs.
+    pub weight: Mat<f64>,
+    /// b, a value an output.
+    pub bias: Option<Vec<f64>>,
+    /// What a unit step of gradient descent is multiplied by, for W and for b: 1 as networks are usually trained, the variances
+    /// w / inputs and b under which the NTK parameterisation draws them.
+    pub rates: [f64; 2],
+}
+
+impl Linear {
+    /// Number of inputs.
+    pub fn n_inputs(&self) -> usize {
+        self.weight.ncols()
+    }
+
+    /// Number of outputs.
+    pub fn n_outputs(&self) -> usize {
+        self.weight.nrows()
+    }
+}
+
+/// Why layers do not make a network.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// There is none.
+    #[error("the network has no layers")]
+    NoLayers,
+    /// A layer does not take what the one before it gives.
+    #[error("layer {layer} takes {inputs} inputs and the layer before it has {outputs} outputs")]
+    Chain {
+        /// Place of the layer, from 0.
+        layer: usize,
+        /// What it takes.
+        inputs: usize,
+        /// What it is given.
+        outputs: usize,
+    },
+    /// The biases of a layer are not one an output.
+    #[error("layer {layer} has {outputs} outputs and {biases} biases")]
+    Biases {
+        /// Place of the layer, from 0.
+        layer: usize,
+        /// Outputs.
+        outputs: usize,
+        /// Biases.
+        biases: usize,
+    },
+    /// The last layer must have one output.
+    #[error("the last layer has {outputs} outputs, expected 1")]
+    Outputs {
+        /// Outputs.
+        outputs: usize,
+    },
+    /// A weight or bias is missing or infinite.
+    #[error("layer {layer} has a weight or bias that is not finite")]
+    NotFinite {
+        /// Place of the layer, from 0.
+        layer: usize,
+    },
+}
+
+/// How the parameters of a new network are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scheme {
+    /// As PyTorch does: weights and biases uniform on ±1/√inputs.
+    Pytorch,
+    /// He et al. 2015: weights normal with variance 2 / inputs, biases 0.
+    He,
+    /// In the NTK parameterisation: weights normal with variance w / inputs and biases with variance b, trained at rates of
+    /// that size, so that the tangent kernel goes to [`InfiniteKernel`](crate::kernel::InfiniteKernel) as widths grow.
+    Ntk {
+        /// w.
+        weight_variance: f64,
+        /// b; at 0 the network has no biases.
+        bias_variance: f64,
+    },
+}
+
+/// A multilayer perceptron with one output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mlp {
+    layers: Vec<Linear>,
+    nonlinearity: Nonlinearity,
+}
+
+/// What the network makes of a block of samples, a column a sample.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    /// Inputs a_l of each layer, inputs × samples.
+    pub inputs: Vec<Mat<f64>>,
+    /// Derivatives d_l of the output to what each layer gives, outputs × samples.
+    pub signals: Vec<Mat<f64>>,
+    /// f, a value a sample.
+    pub output: Vec<f64>,
+}
+
+impl Mlp {
+    /// A network of the given layers, first to last.
+    ///
+    /// # Errors
+    /// When a layer does not fit the one before it or its biases, the last has not one output, or a parameter is not finite.
+    pub fn new(layers: Vec<Linear>, nonlinearity: Nonlinearity) -> Result<Self, NetworkError> {
+        for (layer, it) in layers.iter().enumerate() {
+            let outputs = layer.checked_sub(1).map(|l| layers[l].n_outputs());
+            if let Some(outputs) = outputs.filter(|&o| o != it.n_inputs()) {
+                return Err(NetworkError::Chain {
+                    layer,
+                    inputs: it.n_inputs(),
+                    outputs,
+                });
+            }
+            if let Some(biases) = it.bias.as_ref().map(Vec::len)
+                && biases != it.n_outputs()
+            {
+                return Err(NetworkError::Biases {
+                    layer,
+                    outputs: it.n_outputs(),
+                    biases,
+                });
+            }
+            let biases = it.bias.iter().flatten();
+            if !(it.weight.is_all_finite() && biases.into_iter().all(|b| b.is_finite())) {
+                return Err(NetworkError::NotFinite { layer });
+            }
+        }
+        match layers.last().map(Linear::n_outputs) {
+            None => Err(NetworkError::NoLayers),
+            Some(1) => Ok(Self {
+                layers,
+                nonlinearity,
+            }),
+            Some(outputs) => Err(NetworkError::Outputs { outputs }),
+        }
+    }
+
+    /// A new network on `n_features` features with hidden layers of the given widths.
+    ///
+    /// Each layer is a stream of its own of `seed`.
+    ///
+    /// # Errors
+    /// When a width is 0 or a variance is not a finite number of at least 0.
+    pub fn draw(
+        n_features: usize,
+        widths: &[usize],
+        nonlinearity: Nonlinearity,
+        scheme: Scheme,
+        seed: u64,
+    ) -> Result<Self, DrawError> {
+        let mut sizes = vec![n_features];
+        sizes.extend(widths);
+        sizes.push(1);
+        if sizes.contains(&0) {
+            return Err(DrawError::NoWidth);
+        }
+        let mut layers = Vec::new();
+        for (stream, size) in sizes.windows(2).enumerate() {
+            let (inputs, outputs) = (size[0], size[1]);
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(stream as u64);
+            let fan = inputs as f64;
+            let mut draw = |law: &dyn Fn(&mut ChaCha8Rng) -> f64, rows, columns| {
+                let mut drawn = Mat::zeros(rows, columns);
+                for i in 0..rows {
+                    for j in 0..columns {
+                        drawn[(i, j)] = law(&mut rng);
+                    }
+                }
+                drawn
+            };
+            let normal = |variance: f64| {
+                Normal::new(0.0, variance.sqrt()).map_err(|_| DrawError::Variance { variance })
+            };
+            let biases = |drawn: Mat<f64>| Some(drawn.col_as_slice(0).to_vec());
+            layers.push(match scheme {
+                Scheme::Pytorch => {
+                    let most = 1.0 / fan.sqrt();
+                    let law =
+                        Uniform::new_inclusive(-most, most).map_err(|_| DrawError::NoWidth)?;
+                    Linear {
+                        weight: draw(&|rng| law.sample(rng), outputs, inputs),
+                        bias: biases(draw(&|rng| law.sample(rng), outputs, 1)),
+                        rates: [1.0; 2],
+                    }
+                }
+                Scheme::He => {
+                    let law = normal(2.0 / fan)?;
+                    Linear {
+                        weight: draw(&|rng| law.sample(rng), outputs, inputs),
+                        bias: Some(vec![0.0; outputs]),
+                        rates: [1.0; 2],
+                    }
+                }
+                Scheme::Ntk {
+                    weight_variance,
+                    bias_variance,
+                } => {
+                    let (law, of_bias) = (normal(weight_variance / fan)?, normal(bias_variance)?);
+                    let weight = draw(&|rng| law.sample(rng), outputs, inputs);
+                    let bias = biases(draw(&|rng| of_bias.sample(rng), outputs, 1));
+                    Linear {
+                        weight,
+                        bias: bias.filter(|_| bias_variance > 0.0),
+                        rates: [weight_variance / fan, bias_variance],
+                    }
+                }
+            });
+        }
+        Ok(Self {
+            layers,
+            nonlinearity,
+        })
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> &[Linear] {
+        &self.layers
+    }
+
+    /// The layers, to be changed; their shapes must stay.
+    #[cfg(test)]
+    pub(crate) fn layers_mut(&mut self) -> &mut [Linear] {
+        &mut self.layers
+    }
+
+    /// Nonlinearity between the layers.
+    pub fn nonlinearity(&self) -> Nonlinearity {
+        self.nonlinearity
+    }
+
+    /// Number of features it takes.
+    pub fn n_features(&self) -> usize {
+        self.layers[0].n_inputs()
+    }
+
+    /// Widths of the hidden layers.
+    pub fn widths(&self) -> Vec<usize> {
+        let hidden = &self.layers[..self.layers.len() - 1];
+        hidden.iter().map(Linear::n_outputs).collect()
+    }
+
+    /// Number of weights and biases.
+    pub fn n_parameters(&self) -> usize {
+        let of =
+            |l: &Linear| l.weight.nrows() * l.weight.ncols() + l.bias.as_ref().map_or(0, Vec::len);
+        self.layers.iter().map(of).sum()
+    }
+
+    /// Values of the factors of one sample, Σ (inputs + outputs) over the layers: multiply-adds of a kernel entry.
+    pub fn n_factors(&self) -> usize {
+        let of = |l: &Linear| l.n_inputs() + l.n_outputs();
+        self.layers.iter().map(of).sum()
+    }
+
+    /// The network's output and the factors of its derivatives on samples `x`, n_features × samples.
+    ///
+    /// Runs on the calling thread. Cost: 4 flops a parameter and sample.
+    pub fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
+        let n = x.ncols();
+        let mut inputs = vec![x.to_owned()];
+        let mut slopes = Vec::new();
+        let mut output = Vec::new();
+        for (l, layer) in self.layers.iter().enumerate() {
+            let mut z = product(layer.weight.as_ref(), inputs[l].as_ref());
+            if let Some(bias) = &layer.bias {
+                for i in 0..n {
+                    let column = z.col_as_slice_mut(i).iter_mut();
+                    column.zip(bias).for_each(|(z, b)| *z += b);
+                }
+            }
+            if l + 1 == self.layers.len() {
+                output = (0..n).map(|i| z[(0, i)]).collect();
+                break;
+            }
+            let mut slope = Mat::zeros(z.nrows(), n);
+            for i in 0..n {
+                let slope = slope.col_as_slice_mut(i).iter_mut();
+                for (z, slope) in z.col_as_slice_mut(i).iter_mut().zip(slope) {
+                    (*z, *slope) = self.nonlinearity.at(*z);
+                }
+            }
+            inputs.push(z);
+            slopes.push(slope);
+        }
+        let mut signals = vec![Mat::from_fn(1, n, |_, _| 1.0)];
+        for (slope, above) in slopes.into_iter().zip(&self.layers[1..]).rev() {
+            let from_above = &signals[signals.len() - 1];
+            let mut signal = product(above.weight.transpose(), from_above.as_ref());
+            for i in 0..n {
+                let signal = signal.col_as_slice_mut(i).iter_mut();
+                signal.zip(slope.col_as_slice(i)).for_each(|(d, s)| *d *= s);
+            }
+            signals.push(signal);
+        }
+        signals.reverse();
+        Sweep {
+            inputs,
+            signals,
+            output,
+        }
+    }
+}
+
+/// Why a network could not be drawn.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrawError {
+    /// A layer has no units.
+    #[error("a layer has no units; pass widths of at least 1")]
+    NoWidth,
+    /// A variance is negative or not finite.
+    #[error("variance is {variance}, expected a finite number of at least 0")]
+    Variance {
+        /// Value asked for.
+        variance: f64,
+    },
+}
+
+/// A B on the calling thread.
+fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let mut c = Mat::zeros(a.nrows(), b.ncols());
+    matmul(c.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+    c
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derivatives_are_differences_of_the_output() {
+        for nonlinearity in [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu] {
+            let network = Mlp::draw(4, &[7, 5], nonlinearity, Scheme::Pytorch, 3);
+            let network = network.expect("widths above 0");
+            let x = Mat::from_fn(4, 6, |i, j| ((3 * i + 5 * j) as f64).sin());
+            let Sweep {
+                inputs, signals, ..
+            } = network.sweep(x.as_ref());
+            for layer in 0..3 {
+                let (row, column) = (0, 2);
+                let moved = |by: f64| {
+                    let mut other = network.clone();
+                    other.layers_mut()[layer].weight[(row, column)] += by;
+                    other.sweep(x.as_ref()).output
+                };
+                let (up, down) = (moved(1e-6), moved(-1e-6));
+                for sample in 0..6 {
+                    let want = (up[sample] - down[sample]) / 2e-6;
+                    let got = signals[layer][(row, sample)] * inputs[layer][(column, sample)];
+                    assert!((got - want).abs() < 1e-8, "{nonlinearity:?} {got} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_do_not_fit_are_refused() {
+        let layer = |outputs, inputs| Linear {
+            weight: Mat::zeros(outputs, inputs),
+            bias: None,
+            rates: [1.0; 2],
+        };
+        let new = |layers| Mlp::new(layers, Nonlinearity::Relu).map(|_| ());
+        assert_eq!(new(vec![]), Err(NetworkError::NoLayers));
+        assert_eq!(new(vec![layer(3, 2), layer(1, 3)]), Ok(()));
+        let outputs = 2;
+        assert_eq!(
+            new(vec![layer(2, 2)]),
+            Err(NetworkError::Outputs { outputs })
+        );
+        let chain = NetworkError::Chain {
+            layer: 1,
+            inputs: 4,
+            outputs: 3,
+        };
+        assert_eq!(new(vec![layer(3, 2), layer(1, 4)]), Err(chain));
+        let mut bad = layer(1, 2);
+        bad.weight[(0, 1)] = f64::NAN;
+        assert_eq!(new(vec![bad]), Err(NetworkError::NotFinite { layer: 0 }));
+    }
+}

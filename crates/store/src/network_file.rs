@@ -1,0 +1,521 @@
+//! Networks as PyTorch's `state_dict` in a safetensors file: `nn.Sequential` of `Linear` layers with one nonlinearity between them.
+//!
+//! The tensors are `[prefix.]K.weight` (outputs × inputs) and, where a layer has them, `[prefix.]K.bias`, K the place in the
+//! `nn.Sequential`. The file does not say what stands between the layers; the metadata entry `activation` (`relu`, `tanh`,
+//! `gelu`) does, where there is one. Files written here carry the entry `ntkpipe`, which also tells the NTK parameterisation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use faer::Mat;
+use ntkpipe_model::network::{Linear, Mlp, NetworkError, Nonlinearity};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, AtomicError};
+
+/// What a file says of the network beside its tensors.
+const RECORD: &str = "ntkpipe";
+/// Its nonlinearity, in files that others write.
+const ACTIVATION: &str = "activation";
+
+/// A network with the names of its layers and the precision it is kept in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkFile {
+    /// The network.
+    pub network: Mlp,
+    /// Name of each layer, such as `net.0`.
+    pub layers: Vec<String>,
+    /// Whether weights are kept in double precision.
+    pub is_double: bool,
+}
+
+/// Why a network could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkFileError {
+    /// The file could not be opened or read.
+    #[error("could not read the network `{path}`", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not safetensors.
+    #[error("`{path}` is no safetensors file; write it with `safetensors.torch.save_file(model.state_dict(), PATH)`", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SafeTensorError,
+    },
+    /// A tensor is not what a network of Linear layers has there.
+    #[error("`{path}`: tensor `{tensor}` {problem}", path = path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The nonlinearity that the file names is not known.
+    #[error("`{path}` says that its activation is `{activation}`, expected relu, tanh or gelu", path = path.display())]
+    Activation {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        activation: String,
+    },
+}
+
+/// What a file written here says of the network.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    activation: String,
+    /// (w, b) of the NTK parameterisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variances: Option<[f64; 2]>,
+}
+
+fn name_of(nonlinearity: Nonlinearity) -> &'static str {
+    match nonlinearity {
+        Nonlinearity::Relu => "relu",
+        Nonlinearity::Tanh => "tanh",
+        Nonlinearity::Gelu => "gelu",
+    }
+}
+
+/// The tensors of one layer.
+#[derive(Default)]
+struct Parts<'a> {
+    weight: Option<TensorView<'a>>,
+    bias: Option<TensorView<'a>>,
+}
+
+impl NetworkFile {
+    /// A network under the names that `nn.Sequential(Linear, ReLU, Linear, …)` gives its layers, in single precision.
+    pub fn new(network: Mlp) -> Self {
+        let layers = 0..network.layers().len();
+        Self {
+            layers: layers.map(|k| (2 * k).to_string()).collect(),
+            network,
+            is_double: false,
+        }
+    }
+
+    /// Reads a network. `nonlinearity`: between its layers; by default what the file says, and relu where it says nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no safetensors file, or a tensor is missing, not finite, of a shape that does not fit the
+    /// others, or not a Linear layer's. The message names the tensor.
+    pub fn read(path: &Path, nonlinearity: Option<Nonlinearity>) -> Result<Self, NetworkFileError> {
+        let bytes = std::fs::read(path).map_err(|source| NetworkFileError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse(&bytes, path, nonlinearity)
+    }
+
+    /// Takes a network from the bytes of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`NetworkFile::read`].
+    pub fn parse(
+        bytes: &[u8],
+        path: &Path,
+        nonlinearity: Option<Nonlinearity>,
+    ) -> Result<Self, NetworkFileError> {
+        let wrong = |tensor: &str, problem: String| NetworkFileError::Tensor {
+            path: path.to_path_buf(),
+            tensor: tensor.to_owned(),
+            problem,
+        };
+        let malformed = |source| NetworkFileError::Format {
+            path: path.to_path_buf(),
+            source,
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+        let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
+        let record = record(header.metadata().as_ref(), path)?;
+
+        let mut parts: BTreeMap<usize, (String, Parts<'_>)> = BTreeMap::new();
+        let mut tensors = file.tensors();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut prefix: Option<String> = None;
+        for (name, view) in tensors {
+            let place = name.rsplit_once('.').and_then(|(layer, part)| {
+                let (before, place) = layer.rsplit_once('.').unwrap_or(("", layer));
+                Some((
+                    before.to_owned(),
+                    place.parse::<usize>().ok()?,
+                    layer.to_owned(),
+                    part.to_owned(),
+                ))
+            });
+            let Some((before, place, layer, part)) = place else {
+                return Err(wrong(&name, "has no name of the form `K.weight` or `K.bias`, K a layer's place; only `nn.Sequential` of Linear layers is read".into()));
+            };
+            if prefix.get_or_insert_with(|| before.clone()) != &before {
+                let first = prefix.unwrap_or_default();
+                return Err(wrong(
+                    &name,
+                    format!(
+                        "is of another part of the model than `{first}.*`; save the `state_dict` of one `nn.Sequential`"
+                    ),
+                ));
+            }
+            let parts = &mut parts.entry(place).or_insert((layer, Parts::default())).1;
+            match part.as_str() {
+                "weight" => parts.weight = Some(view),
+                "bias" => parts.bias = Some(view),
+                _ => return Err(wrong(&name, "belongs to no Linear layer; only Linear layers with ReLU, Tanh or GELU between them are read".into())),
+            }
+        }
+
+        let places: Vec<usize> = parts.keys().copied().collect();
+        let (mut names, mut layers, mut is_double) = (Vec::new(), Vec::new(), false);
+        for (layer, parts) in parts.into_values() {
+            let weight = format!("{layer}.weight");
+            let Some(view) = parts.weight else {
+                return Err(wrong(
+                    &weight,
+                    format!("is missing: `{layer}.bias` is there"),
+                ));
+            };
+            let &[outputs, inputs] = view.shape() else {
+                return Err(wrong(
+                    &weight,
+                    format!(
+                        "has shape {:?}, expected outputs × inputs: it is no Linear layer's; only Linear layers with ReLU, Tanh or GELU between them are read",
+                        view.shape()
+                    ),
+                ));
+            };
+            is_double |= view.dtype() == Dtype::F64;
+            let values = values(&view).map_err(|problem| wrong(&weight, problem))?;
+            let bias = parts.bias.map(|view| {
+                let name = format!("{layer}.bias");
+                if view.shape() != [outputs] {
+                    return Err(wrong(&name, format!("has shape {:?}, expected [{outputs}] as `{weight}` has {outputs} outputs", view.shape())));
+                }
+                self::values(&view).map_err(|problem| wrong(&name, problem))
+            });
+            layers.push(Linear {
+                weight: Mat::from_fn(outputs, inputs, |o, i| values[o * inputs + i]),
+                bias: bias.transpose()?,
+                rates: match record.variances {
+                    Some([w, b]) => [w / inputs as f64, b],
+                    None => [1.0; 2],
+                },
+            });
+            names.push(layer);
+        }
+
+        // Linear, nonlinearity, perhaps Dropout, Linear, …: one step all along, or a layer is missing.
+        let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
+        if let Some(at) = steps.iter().position(|&step| step == 1) {
+            return Err(wrong(
+                &format!("{}.weight", names[at + 1]),
+                format!(
+                    "follows `{}.weight` with no activation between them",
+                    names[at]
+                ),
+            ));
+        }
+        let least = steps.iter().min().copied().unwrap_or(2).min(3);
+        // A Dropout may stand before some layers and not before others.
+        if let Some(at) = steps.iter().position(|&step| step > least + 1) {
+            let lacks = names[at]
+                .strip_suffix(&places[at].to_string())
+                .unwrap_or_default();
+            return Err(wrong(
+                &format!("{lacks}{}.weight", places[at] + least),
+                format!(
+                    "is missing: `{}.weight` is followed by `{}.weight`",
+                    names[at],
+                    names[at + 1]
+                ),
+            ));
+        }
+        let network = Mlp::new(layers, nonlinearity.unwrap_or(record.nonlinearity));
+        let network = network.map_err(|error| {
+            let tensor = |layer: usize| format!("{}.weight", names[layer]);
+            match error {
+                NetworkError::NoLayers => wrong("0.weight", "is missing: the file holds no tensors".into()),
+                NetworkError::Chain { layer, inputs, outputs } => wrong(&tensor(layer), format!("takes {inputs} inputs and `{}` before it has {outputs} outputs; a layer may be missing", tensor(layer - 1))),
+                NetworkError::Outputs { outputs } => wrong(&tensor(names.len() - 1), format!("has {outputs} outputs, expected 1: the last layer predicts one phenotype")),
+                other => wrong(&tensor(0), other.to_string()),
+            }
+        })?;
+        Ok(Self {
+            network,
+            layers: names,
+            is_double,
+        })
+    }
+
+    /// The file's bytes: for the same network the same.
+    ///
+    /// # Errors
+    /// When the format cannot hold it.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
+        let mut data: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let encode = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
+            match self.is_double {
+                true => values.flat_map(f64::to_le_bytes).collect(),
+                false => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            }
+        };
+        for (name, layer) in self.layers.iter().zip(self.network.layers()) {
+            let weight = &layer.weight;
+            let rows = 0..weight.nrows();
+            let mut values = rows.flat_map(|o| (0..weight.ncols()).map(move |i| weight[(o, i)]));
+            let shape = vec![weight.nrows(), weight.ncols()];
+            data.push((format!("{name}.weight"), shape, encode(&mut values)));
+            if let Some(bias) = &layer.bias {
+                let values = &mut bias.iter().copied();
+                data.push((format!("{name}.bias"), vec![bias.len()], encode(values)));
+            }
+        }
+        let dtype = if self.is_double {
+            Dtype::F64
+        } else {
+            Dtype::F32
+        };
+        let views: Result<Vec<_>, SafeTensorError> = data
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((name.as_str(), TensorView::new(dtype, shape.clone(), bytes)?))
+            })
+            .collect();
+        let record = Record {
+            activation: name_of(self.network.nonlinearity()).to_owned(),
+            variances: variances(&self.network),
+        };
+        // One entry: the order of several would be left to chance.
+        let metadata = HashMap::from([(RECORD.to_owned(), serde_json::to_string(&record)?)]);
+        safetensors::serialize(views?, Some(metadata))
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), AtomicError> {
+        let bytes = self.to_bytes().map_err(|error| AtomicError {
+            path: path.to_path_buf(),
+            source: std::io::Error::other(error),
+        })?;
+        atomic::write(path, &[&bytes])
+    }
+}
+
+/// (w, b) of a network in the NTK parameterisation.
+fn variances(network: &Mlp) -> Option<[f64; 2]> {
+    let first = &network.layers()[0];
+    let [w, b] = first.rates;
+    (first.rates != [1.0; 2]).then(|| [w * first.n_inputs() as f64, b])
+}
+
+/// What the metadata says.
+struct Said {
+    nonlinearity: Nonlinearity,
+    variances: Option<[f64; 2]>,
+}
+
+fn record(
+    metadata: Option<&HashMap<String, String>>,
+    path: &Path,
+) -> Result<Said, NetworkFileError> {
+    let entry = |key| metadata.and_then(|it| it.get(key));
+    let own: Option<Record> = entry(RECORD).and_then(|text| serde_json::from_str(text).ok());
+    let activation = own.as_ref().map(|it| &it.activation).or(entry(ACTIVATION));
+    let known = [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu];
+    let nonlinearity = match activation.map(|it| it.to_lowercase()) {
+        None => Nonlinearity::Relu,
+        Some(name) => known
+            .into_iter()
+            .find(|&it| name_of(it) == name)
+            .ok_or_else(|| NetworkFileError::Activation {
+                path: path.to_path_buf(),
+                activation: name,
+            })?,
+    };
+    let valid = |[w, b]: &[f64; 2]| w.is_finite() && *w > 0.0 && b.is_finite() && *b >= 0.0;
+    Ok(Said {
+        nonlinearity,
+        variances: own.and_then(|it| it.variances).filter(valid),
+    })
+}
+
+/// The values of a tensor, row-major.
+fn values(view: &TensorView<'_>) -> Result<Vec<f64>, String> {
+    fn read<const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|&it| from(it))
+            .collect()
+    }
+    let values = match view.dtype() {
+        Dtype::F32 => read(view.data(), |it| f64::from(f32::from_le_bytes(it))),
+        Dtype::F64 => read(view.data(), f64::from_le_bytes),
+        other => {
+            return Err(format!(
+                "is of type {other:?}, expected F32 or F64; convert the model with `.float()` before saving it"
+            ));
+        }
+    };
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => Err(format!(
+            "holds {} as its value {at} (row-major, from 0); training must have diverged",
+            values[at]
+        )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ntkpipe_model::network::Scheme;
+
+    fn drawn(scheme: Scheme) -> NetworkFile {
+        NetworkFile::new(Mlp::draw(3, &[4, 5], Nonlinearity::Gelu, scheme, 1).unwrap())
+    }
+
+    /// Names and shapes.
+    type Tensors<'a> = &'a [(&'a str, &'a [usize])];
+
+    /// A file of tensors of ones.
+    fn file(tensors: Tensors<'_>, metadata: &[(&str, &str)]) -> Vec<u8> {
+        let bytes: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|(_, shape)| 1.0_f32.to_le_bytes().repeat(shape.iter().product()))
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
+            (
+                *name,
+                TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap(),
+            )
+        });
+        let metadata = metadata
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        safetensors::serialize(views, Some(metadata.collect())).unwrap()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let error = NetworkFile::parse(bytes, Path::new("w.safetensors"), None);
+        error.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_network_comes_back_as_it_was() {
+        let ntk = Scheme::Ntk {
+            weight_variance: 1.5,
+            bias_variance: 0.25,
+        };
+        for scheme in [Scheme::Pytorch, Scheme::He, ntk] {
+            let mut network = drawn(scheme);
+            network.is_double = true;
+            let bytes = network.to_bytes().unwrap();
+            let again = NetworkFile::parse(&bytes, Path::new("w"), None).unwrap();
+            assert_eq!(again, network);
+            assert_eq!(again.to_bytes().unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn the_file_or_the_caller_says_the_nonlinearity() {
+        let layers: [(&str, &[usize]); 2] = [("net.0.weight", &[4, 2]), ("net.3.weight", &[1, 4])];
+        let read = |metadata: &[(&str, &str)], asked| {
+            let bytes = file(&layers, metadata);
+            let read = NetworkFile::parse(&bytes, Path::new("w"), asked).unwrap();
+            read.network.nonlinearity()
+        };
+        assert_eq!(read(&[], None), Nonlinearity::Relu);
+        assert_eq!(read(&[("activation", "Tanh")], None), Nonlinearity::Tanh);
+        let asked = Some(Nonlinearity::Gelu);
+        assert_eq!(read(&[("activation", "tanh")], asked), Nonlinearity::Gelu);
+        let message = refusal(&file(&layers, &[("activation", "silu")]));
+        assert!(message.contains("`silu`"), "{message}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases: [(Tensors<'_>, &str); 9] = [
+            (
+                &[("0.weight", &[4, 2]), ("2.weight", &[1, 5])],
+                "`2.weight` takes 5 inputs",
+            ),
+            (
+                &[
+                    ("0.weight", &[4, 2]),
+                    ("2.bias", &[4]),
+                    ("4.weight", &[1, 4]),
+                ],
+                "`2.weight` is missing",
+            ),
+            (
+                &[
+                    ("0.weight", &[4, 2]),
+                    ("2.weight", &[4, 4]),
+                    ("6.weight", &[1, 4]),
+                ],
+                "`4.weight` is missing",
+            ),
+            (
+                &[
+                    ("0.weight", &[4, 2]),
+                    ("1.weight", &[4]),
+                    ("2.weight", &[1, 4]),
+                ],
+                "`1.weight` has shape [4]",
+            ),
+            (
+                &[("0.weight", &[4, 2]), ("1.weight", &[1, 4])],
+                "no activation",
+            ),
+            (
+                &[("0.weight", &[4, 2]), ("2.weight", &[3, 4])],
+                "`2.weight` has 3 outputs",
+            ),
+            (
+                &[
+                    ("0.weight", &[4, 2]),
+                    ("0.bias", &[3]),
+                    ("2.weight", &[1, 4]),
+                ],
+                "`0.bias` has shape [3]",
+            ),
+            (
+                &[
+                    ("0.weight", &[4, 2]),
+                    ("1.running_mean", &[4]),
+                    ("2.weight", &[1, 4]),
+                ],
+                "`1.running_mean` belongs",
+            ),
+            (
+                &[("fc1.weight", &[4, 2]), ("out.weight", &[1, 4])],
+                "`fc1.weight` has no name",
+            ),
+        ];
+        for (tensors, part) in cases {
+            let message = refusal(&file(tensors, &[]));
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(refusal(b"PK not tensors").contains("no safetensors file"));
+        let mut network = drawn(Scheme::He);
+        network.is_double = true;
+        let mut bytes = network.to_bytes().unwrap();
+        let end = bytes.len();
+        bytes[end - 8..].copy_from_slice(&f64::NAN.to_le_bytes());
+        let message = refusal(&bytes);
+        assert!(message.contains("holds NaN"), "{message}");
+    }
+}
