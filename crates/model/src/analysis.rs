@@ -756,7 +756,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Assesses each phenotype after a pass; those that are done come back.
     fn assess(&mut self) -> Finished {
         let (full, covariates, options) = (self.full, self.covariates, self.options);
-        let judged: Vec<Result<(usize, Analysis), Fitting<'_, 'a>>> = self
+        let judged: Vec<Judgement<'_, 'a>> = self
             .groups
             .par_iter_mut()
             .flat_map(|group| {
@@ -779,8 +779,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         let (mut finished, mut fitting) = (Vec::new(), Vec::new());
         for judgement in judged {
             match judgement {
-                Ok(done) => finished.push(done),
-                Err(goes_on) => fitting.push(goes_on),
+                Judgement::Done(number, analysis) => finished.push((number, *analysis)),
+                Judgement::Fits(goes_on) => fitting.push(*goes_on),
             }
         }
         for panel in fitting.chunks_mut(AT_ONCE) {
@@ -1039,6 +1039,14 @@ struct Fitting<'x, 'a> {
     reml: RemlFit,
 }
 
+/// What a pass says of a phenotype.
+enum Judgement<'x, 'a> {
+    /// The test is all there is; with the number it was admitted under.
+    Done(usize, Box<Analysis>),
+    /// It is being fitted.
+    Fits(Box<Fitting<'x, 'a>>),
+}
+
 /// Settles the test of one phenotype after a pass; its analysis where that is all, else the fit as the space knows it.
 fn judge<'x, 'a>(
     member: &'x mut Member,
@@ -1046,7 +1054,7 @@ fn judge<'x, 'a>(
     model: &'x LowRank,
     spectrum: &'x Spectrum,
     options: &AnalysisOptions,
-) -> Result<(usize, Analysis), Fitting<'x, 'a>> {
+) -> Judgement<'x, 'a> {
     let quadrature = member.flow.quadrature();
     let dof = operator.dof();
     let measure = PhenotypeMeasure::new(
@@ -1065,9 +1073,9 @@ fn judge<'x, 'a>(
             passes: member.passes,
             ..untested(operator, None)
         };
-        return Ok((member.number, analysis));
+        return Judgement::Done(member.number, Box::new(analysis));
     }
-    Err(Fitting {
+    Judgement::Fits(Box::new(Fitting {
         operator,
         model,
         spectrum,
@@ -1076,7 +1084,7 @@ fn judge<'x, 'a>(
         quadrature,
         reml: stopping_time::fit(&measure),
         measure,
-    })
+    }))
 }
 
 impl Fitting<'_, '_> {
