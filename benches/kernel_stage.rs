@@ -183,7 +183,10 @@ fn main() -> anyhow::Result<()> {
             Ok::<(), Infallible>(())
         })?;
         let tiles_folder = folder.path().join("kernel.zarr");
-        let tiles = [ZarrArray::<f32>::create(&tiles_folder, spec(n, tile, Attributes::new()))?];
+        let tiles = [ZarrArray::<f32>::create(
+            &tiles_folder,
+            spec(n, tile, Attributes::new()),
+        )?];
         let stage =
             seconds(|| kernel_tiles::compute(&kernels, &features_on_disk, n, &tiles, &|_, _| ()))?;
         std::fs::remove_dir_all(&tiles_folder)?;
