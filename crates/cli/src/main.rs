@@ -28,6 +28,8 @@ mod schema;
 mod settings;
 mod stages;
 mod stamps;
+mod train;
+mod trained_row;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use ntkpipe_store::simulate::{SimulateOptions, simulate};
 
 use crate::args::{
     Cli, Command, InitArgs, NetworkCommand, PredictArgs, RunArgs, SimulateArgs, StatusArgs,
+    TrainArgs,
 };
 use crate::failure::{self, input};
 use crate::inputs::{Inputs, reading};
@@ -27,6 +28,7 @@ use crate::settings::Settings;
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
+use crate::train;
 
 /// Runs the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -47,6 +49,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             run: args,
         }) => predict_with(model, args.options, speech),
         Command::Report(args) => run(args, Some(Stage::Report), speech),
+        Command::Train(args) => train(&args, speech),
         Command::Network {
             command: NetworkCommand::Init(args),
         } => network::init(&args),
@@ -243,8 +246,25 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
 
 /// Runs one stage; those it builds on must be current.
 fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
+    let earlier = STAGES.into_iter().filter(|earlier| *earlier < stage);
+    check_current(
+        context,
+        prints,
+        &format!("stage `{}`", stage.name()),
+        earlier,
+    )?;
+    perform(context, prints, stage)
+}
+
+/// Refuses to build on stages that are not current.
+fn check_current(
+    context: &Context,
+    prints: &Fingerprints,
+    what: &str,
+    stages: impl Iterator<Item = Stage>,
+) -> anyhow::Result<()> {
     let out = context.directory.root().display().to_string();
-    for earlier in STAGES.into_iter().filter(|earlier| *earlier < stage) {
+    for earlier in stages {
         let why = match context.standing(earlier, prints)? {
             Standing::Current => continue,
             Standing::NotDone => {
@@ -253,14 +273,44 @@ fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyh
             Standing::Lost(path) => format!("whose `{}` is not what it left", path.display()),
         };
         return Err(input(
-            format!("stage `{}` needs `{}`, {why}", stage.name(), earlier.name()),
+            format!("{what} needs `{}`, {why}", earlier.name()),
             format!(
                 "run `ntkpipe {} --out {out}` first, or `ntkpipe run --out {out}`",
                 earlier.name()
             ),
         ));
     }
-    perform(context, prints, stage)
+    Ok(())
+}
+
+/// Trains the network of a run, with the options its run was started with.
+fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result<()> {
+    let Some(record) = read_record(&args.out)? else {
+        return Err(input(
+            format!("`{}` holds no run", args.out.display()),
+            "make one first: `ntkpipe run --network FILE --out DIR` with features and phenotypes",
+        ));
+    };
+    let options = Options {
+        out: Some(args.out.clone()),
+        threads: args.threads.or(record.options.threads),
+        ..record.options
+    };
+    if options.network.is_none() {
+        return Err(train::infinitely_wide(&args.out));
+    }
+    set_threads(options.threads)?;
+    let settings = Settings::new(&options)?;
+    let stamps = Stamps::new(&options);
+    let inputs = Inputs::open(&options)?;
+    log::start(Some(&args.out), quiet, format)?;
+    let mut directory = RunDirectory::open(&args.out, settings.scratch.as_deref())?;
+    directory.record.inputs = inputs.digests(&options)?;
+    let context = Context::new(settings, inputs, stamps, directory)?;
+    let prints = Fingerprints::new(&options, &context);
+    let built_on = STAGES.into_iter().filter(|stage| *stage != Stage::Report);
+    check_current(&context, &prints, "training", built_on)?;
+    train::run(&context, &prints, args)
 }
 
 fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
