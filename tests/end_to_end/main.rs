@@ -14,3 +14,4 @@ mod report;
 mod robustness;
 mod run;
 mod support;
+mod train;

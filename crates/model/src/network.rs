@@ -29,22 +29,16 @@ pub enum Nonlinearity {
 
 impl Nonlinearity {
     /// z ← σ(z) and `slope` ← σ'(z).
+    #[inline(always)]
     fn apply<T: Feature>(self, z: &mut [T], slope: &mut [T]) {
-        let each = z.iter_mut().zip(slope);
-        match self {
-            Self::Relu => each.for_each(|(z, s)| {
-                let is_on = (*z).into() > 0.0;
-                *s = T::round(if is_on { 1.0 } else { 0.0 });
-                *z = if is_on { *z } else { T::round(0.0) };
-            }),
-            _ => each.for_each(|(z, s)| {
-                let (value, slope) = self.at((*z).into());
-                (*z, *s) = (T::round(value), T::round(slope));
-            }),
+        for (z, slope) in z.iter_mut().zip(slope) {
+            let (value, derivative) = self.at((*z).into());
+            (*z, *slope) = (T::round(value), T::round(derivative));
         }
     }
 
     /// (σ(z), σ'(z)).
+    #[inline(always)]
     fn at(self, z: f64) -> (f64, f64) {
         match self {
             Self::Relu if z > 0.0 => (z, 1.0),
@@ -192,6 +186,7 @@ impl<T: Feature> Sweep<T> {
     ) {
         let n = x.ncols();
         let depth = layers.len() - 1;
+        let arch = pulp::Arch::new();
         for (l, (weight, bias)) in layers.iter().enumerate() {
             let (before, after) = self.inputs.split_at_mut(l + 1);
             let a = if l == 0 { x } else { before[l].as_ref() };
@@ -203,14 +198,18 @@ impl<T: Feature> Sweep<T> {
                 output.for_each(|(f, z)| *f = z[0].into() + bias);
                 break;
             }
-            for i in 0..n {
-                let z = z.col_as_slice_mut(i);
-                if let Some(bias) = bias {
-                    let sum = |z: &mut T, b: &T| *z = T::round((*z).into() + (*b).into());
-                    z.iter_mut().zip(*bias).for_each(|(z, b)| sum(z, b));
+            let slopes = &mut self.signals[l];
+            arch.dispatch(|| {
+                for i in 0..n {
+                    let z = z.col_as_slice_mut(i);
+                    if let Some(bias) = bias {
+                        for (z, &b) in z.iter_mut().zip(*bias) {
+                            *z = T::round((*z).into() + b.into());
+                        }
+                    }
+                    nonlinearity.apply(z, slopes.col_as_slice_mut(i));
                 }
-                nonlinearity.apply(z, self.signals[l].col_as_slice_mut(i));
-            }
+            });
         }
         // The signals hold the slopes σ'(z_l), and the last is 1.
         self.signals[depth]
@@ -224,13 +223,15 @@ impl<T: Feature> Sweep<T> {
                 layers[l + 1].0.transpose(),
                 above[0].as_ref(),
             );
-            for i in 0..n {
-                let signal = signals[l].col_as_slice_mut(i).iter_mut();
-                let times = |d: &mut T, p: &T| *d = T::round((*d).into() * (*p).into());
-                signal
-                    .zip(product.col_as_slice(i))
-                    .for_each(|(d, p)| times(d, p));
-            }
+            let signal = &mut signals[l];
+            arch.dispatch(|| {
+                for i in 0..n {
+                    let signal = signal.col_as_slice_mut(i).iter_mut();
+                    for (d, &p) in signal.zip(product.col_as_slice(i)) {
+                        *d = T::round((*d).into() * p.into());
+                    }
+                }
+            });
         }
     }
 }
