@@ -301,23 +301,24 @@ impl Session<'_> {
                 });
             }
         }
+        let rate_of = |plan: &Plan| rate.or(plan.todo.ok().map(|it| it.learning_rate));
         let is_too_fast = |plan: &&Plan| {
-            plan.todo
-                .is_ok_and(|it| it.learning_rate * plan.lambda_max >= 2.0)
+            let rate = rate_of(plan).filter(|_| plan.todo.is_ok());
+            rate.is_some_and(|rate| rate * plan.lambda_max >= 2.0)
         };
         let fast: Vec<&Plan> = plans.iter().filter(is_too_fast).collect();
         if let Some(worst) = fast
             .iter()
             .max_by(|a, b| a.lambda_max.total_cmp(&b.lambda_max))
         {
-            let largest = 2.0 / worst.lambda_max;
-            let rate = worst.todo.map_or(0.0, |it| it.learning_rate);
             return Err(input(
                 format!(
-                    "a learning rate of {rate} makes the training of {} phenotypes diverge: the largest eigenvalue λ of `{}` is {:.4e}, and the rate must be below 2/λ = {largest:.4e}",
+                    "a learning rate of {} makes the training of {} phenotypes diverge: the largest eigenvalue λ of `{}` is {:.4e}, and the rate must be below 2/λ = {:.4e}",
+                    rate_of(worst).unwrap_or_default(),
                     fast.len(),
                     names[worst.column],
-                    worst.lambda_max
+                    worst.lambda_max,
+                    2.0 / worst.lambda_max
                 ),
                 "pass a lower `--learning-rate`, or more `--epochs`; without either ntkpipe chooses",
             ));
@@ -358,7 +359,7 @@ impl Session<'_> {
             phenotype: inputs.phenotypes.columns[plan.column].clone(),
             status: plan.todo.err().unwrap_or(TrainedStatus::Trained),
             n_samples: plan.n_samples as i64,
-            n_held_out: (inputs.samples.sample_id.len() - plan.n_samples) as i64,
+            n_held_out: None,
             lambda_max: plan.lambda_max,
             t_hat: self.rows[plan.column].t_hat,
             learning_rate: schedule.map(|it| it.learning_rate),
@@ -528,7 +529,11 @@ impl Session<'_> {
         row.weights = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
-        let predictions = |i: usize| (output[i] + fixed(&beta, i)) * sd + mean;
+        let predictions: Vec<f64> = (0..output.len())
+            .map(|i| (output[i] + fixed(&beta, i)) * sd + mean)
+            .collect();
+        let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
+        row.n_held_out = Some(held_out.count() as i64);
         if self.rows[column].is_trained() {
             let (of_closed_form, beta_closed_form) = closed_form.of(column);
             let standard = |i: usize| (of_closed_form[i] - mean) / sd;
@@ -553,7 +558,7 @@ impl Session<'_> {
                 row.distance_held_out = distance(&|i| !is_observed(i));
             }
         }
-        Ok((0..output.len()).map(predictions).collect())
+        Ok(predictions)
     }
 
     /// `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.

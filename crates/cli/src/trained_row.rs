@@ -40,8 +40,8 @@ pub struct TrainedRow {
     pub status: TrainedStatus,
     /// Samples trained on.
     pub n_samples: i64,
-    /// Samples of the feature table not trained on.
-    pub n_held_out: i64,
+    /// Samples not trained on and predicted.
+    pub n_held_out: Option<i64>,
     /// Largest eigenvalue of P K P / n on all samples, times n / n_samples: a bound for that on the samples trained on.
     pub lambda_max: f64,
     /// Stopping time of the fit.
@@ -81,7 +81,7 @@ pub fn to_columns(rows: &[TrainedRow]) -> Vec<(String, Column)> {
         ("phenotype", text(&|r| r.phenotype.clone())),
         ("status", text(&|r| r.status.name().to_owned())),
         ("n_samples", count(&|r| Some(r.n_samples))),
-        ("n_held_out", count(&|r| Some(r.n_held_out))),
+        ("n_held_out", count(&|r| r.n_held_out)),
         ("lambda_max", float(&|r| Some(r.lambda_max))),
         ("t_hat", float(&|r| r.t_hat)),
         ("learning_rate", float(&|r| r.learning_rate)),

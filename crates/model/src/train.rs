@@ -12,7 +12,6 @@
 use crate::covariates::Projection;
 use crate::kernel::Feature;
 use crate::network::{Mlp, Parameters, Sweep};
-use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -177,19 +176,31 @@ impl<'a, T: Feature> Training<'a, T> {
     /// Moves the parameters by −ρ / n times the gradients' sums, part after part.
     fn descend(&mut self, step: f64) {
         let parts = &self.parts;
+        let arch = pulp::Arch::new();
         let layers = self.network.layers_mut().iter_mut().zip(&mut self.rounded);
         for (l, (layer, (weight, bias))) in layers.enumerate() {
             let [of_weights, of_biases] = layer.rates.map(|rate| step * rate);
             let columns = layer.weight.as_mut().par_col_iter_mut();
             let columns = columns.zip(weight.as_mut().par_col_iter_mut());
-            columns.enumerate().for_each(|(j, (mut column, rounded))| {
-                for part in parts {
-                    let gradient = part.gradients[l].0.col_as_slice(j);
-                    let each = column.rb_mut().iter_mut().zip(gradient);
-                    each.for_each(|(w, &g)| *w -= of_weights * g.into());
-                }
-                let each = rounded.iter_mut().zip(column.iter());
-                each.for_each(|(to, &w)| *to = T::round(w));
+            columns.enumerate().for_each(|(j, (column, rounded))| {
+                let columns = column
+                    .try_as_col_major_mut()
+                    .zip(rounded.try_as_col_major_mut());
+                let Some((column, rounded)) = columns else {
+                    unreachable!("the columns of a matrix of its own are contiguous");
+                };
+                let (column, rounded) = (column.as_slice_mut(), rounded.as_slice_mut());
+                arch.dispatch(|| {
+                    for part in parts {
+                        let gradient = part.gradients[l].0.col_as_slice(j);
+                        for (w, &g) in column.iter_mut().zip(gradient) {
+                            *w -= of_weights * g.into();
+                        }
+                    }
+                    for (to, &w) in rounded.iter_mut().zip(&*column) {
+                        *to = T::round(w);
+                    }
+                });
             });
             if let (Some(values), Some(rounded)) = (&mut layer.bias, bias) {
                 for part in parts {
@@ -383,6 +394,25 @@ mod tests {
         let (few, many) = (distance(100), distance(1000));
         assert!(few < 1e-2 && few > 1e-5, "{few}");
         assert!((many / few - 0.1).abs() < 0.01, "{few} {many}");
+    }
+
+    #[test]
+    fn a_rate_of_more_than_two_over_the_largest_eigenvalue_leaves_the_numbers() {
+        let (cohort, network) = (
+            cohort(60, 3),
+            drawn(3, &[], Nonlinearity::Relu, Scheme::Pytorch),
+        );
+        let projection = cohort.covariates.on(&cohort.mask);
+        // The trace of X'X / n, less that of the covariates, is above λ and at most three times it.
+        let n = cohort.x.len() as f64 / 3.0;
+        let trace: f64 = cohort.x.iter().map(|x| x * x).sum::<f64>() / n;
+        let end = |rate: f64| {
+            let x = cohort.x.clone();
+            let mut training = Training::new(network.clone(), &projection, &cohort.values, x);
+            (0..3000).fold(0.0, |_, _| training.step(rate))
+        };
+        assert!(end(1.9 / trace).is_finite());
+        assert!(!end(20.0 / trace).is_finite());
     }
 
     #[test]
