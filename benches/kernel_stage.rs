@@ -168,6 +168,7 @@ fn main() -> anyhow::Result<()> {
     check_product(x, tile)?;
     let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0)?;
     let kernels = [TangentKernel::Infinite(kernel.clone())];
+    let all = lower_triangle(n.div_ceil(tile));
     let threads = rayon::current_num_threads();
     println!(
         "n = {n}, p = {p}, tiles of {tile}, {threads} threads, ReLU of depth {}",
@@ -187,8 +188,9 @@ fn main() -> anyhow::Result<()> {
             &tiles_folder,
             spec(n, tile, Attributes::new()),
         )?];
-        let stage =
-            seconds(|| kernel_tiles::compute(&kernels, &features_on_disk, n, &tiles, &|_, _| ()))?;
+        let stage = seconds(|| {
+            kernel_tiles::compute(&kernels, &features_on_disk, n, &tiles, &all, &|_, _| ())
+        })?;
         std::fs::remove_dir_all(&tiles_folder)?;
         // The first turn warms up; a single one asked for is taken as it is.
         if turn > 0 || repeats == 1 {

@@ -111,13 +111,14 @@ struct Session<'c> {
     rows: Vec<PhenotypeRow>,
 }
 
-/// Trains the phenotypes that are asked for.
-pub fn run(context: &Context, prints: &Fingerprints, args: &TrainArgs) -> anyhow::Result<()> {
+/// Trains the phenotypes that are asked for and leaves weights and tables in `folder`.
+pub fn run(
+    context: &Context,
+    prints: &Fingerprints,
+    args: &TrainArgs,
+    folder: PathBuf,
+) -> anyhow::Result<()> {
     let started = Instant::now();
-    let folder = args
-        .to
-        .clone()
-        .unwrap_or_else(|| context.directory.path("trained"));
     let _lock = lock(&folder, "--to")?;
     atomic::remove_leftovers(&folder)?;
     let (Some(network), Some(initial)) =
@@ -505,10 +506,8 @@ impl Session<'_> {
         let kernel = FiniteKernel::new(NetworkFile::read(path, Some(nonlinearity))?.network);
         let output = initial::outputs(&kernel, &self.features)?;
         let f0 = &self.initial.values;
-        let covariates = &context.covariate_columns.values;
-        let fixed = |beta: &[f64], i: usize| -> f64 {
-            covariates.iter().zip(beta).map(|(z, b)| z[i] * b).sum()
-        };
+        let covariates = &context.covariate_columns;
+        let fixed = |beta: &[f64], i: usize| covariates.fixed(i, beta);
         let beta = fixed_effects(context, prepared, &|i| output[i]);
         let beta_start = fixed_effects(context, prepared, &|i| f0[i]);
         let Prepared { mean, sd, .. } = *prepared;

@@ -10,7 +10,6 @@ use ntkpipe_model::kernel::tile::TileScratch;
 use ntkpipe_model::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
 use rayon::prelude::*;
 
-use crate::tiled_kernel::lower_triangle;
 use crate::zarr::{Element, ZarrArray, ZarrError};
 
 /// Why tiles could not be computed.
@@ -111,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Computes the tiles of each kernel K on the first `n` rows of `features` that are not yet in its array of `arrays`.
+/// Computes those of `tiles` of each kernel K, on the first `n` rows of `features`, that are not yet in its array of `arrays`.
 ///
 /// Several kernels must be of infinite width: each tile of theirs is made from one product of the features.
 /// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
@@ -126,6 +125,7 @@ pub fn compute<T: Element + Feature>(
     features: &ZarrArray<T>,
     n: usize,
     arrays: &[ZarrArray<f32>],
+    tiles: &[(usize, usize)],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), KernelTilesError> {
     let Some(side) = arrays.first().map(|array| array.spec().chunk[0]) else {
@@ -133,37 +133,28 @@ pub fn compute<T: Element + Feature>(
     };
     let blocks = Blocks::new(kernels, features, n, side);
     let lacks = |i: usize, j: usize| arrays.iter().any(|array| !array.has_chunk(i, j));
-    let all = lower_triangle(n.div_ceil(side));
-    let mut missing: Vec<(usize, usize)> =
-        all.iter().copied().filter(|&(i, j)| lacks(i, j)).collect();
+    let lacking = tiles.iter().copied().filter(|&(i, j)| lacks(i, j));
+    let mut missing: Vec<(usize, usize)> = lacking.collect();
     let strip = blocks.kept.saturating_sub(1).max(1);
     missing.sort_by_key(|&(i, j)| (i / strip, j, i));
-    let done = AtomicUsize::new(all.len() - missing.len());
-    progress(done.load(Ordering::Relaxed), all.len());
+    let done = AtomicUsize::new(tiles.len() - missing.len());
+    progress(done.load(Ordering::Relaxed), tiles.len());
     let next = AtomicUsize::new(0);
     let work = |_: rayon::BroadcastContext<'_>| {
         let mut scratch = TileScratch::default();
-        let mut tiles = vec![vec![0.0_f32; side * side]; kernels.len()];
+        let mut made = vec![vec![0.0_f32; side * side]; kernels.len()];
         while let Some(&(i, j)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (rows, cols) = (blocks.get(i)?, blocks.get(j)?);
             if rows[0].n_rows() < side || cols[0].n_rows() < side {
-                tiles.iter_mut().for_each(|tile| tile.fill(0.0));
+                made.iter_mut().for_each(|tile| tile.fill(0.0));
             }
-            TangentKernel::tiles(
-                kernels,
-                &rows,
-                &cols,
-                i == j,
-                &mut tiles,
-                side,
-                &mut scratch,
-            );
-            for (array, tile) in arrays.iter().zip(&tiles) {
+            TangentKernel::tiles(kernels, &rows, &cols, i == j, &mut made, side, &mut scratch);
+            for (array, tile) in arrays.iter().zip(&made) {
                 if !array.has_chunk(i, j) {
                     array.write_chunk(i, j, tile)?;
                 }
             }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, all.len());
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, tiles.len());
         }
         Ok(())
     };
@@ -188,6 +179,30 @@ pub fn cross_product<T: Element + Feature>(
     rows: &[T],
     alpha: MatRef<'_, f32>,
 ) -> Result<Mat<f32>, KernelTilesError> {
+    Ok(cross_products(kernel, features, rows, alpha, None)?.products)
+}
+
+/// What new samples' rows of the kernel come to.
+pub struct CrossProducts {
+    /// K(x, ·) times the columns given.
+    pub products: Mat<f32>,
+    /// Σᵢ K(x, i)² over the samples given.
+    pub squares: Vec<f64>,
+    /// K(x, x).
+    pub diagonal: Vec<f64>,
+}
+
+/// [`cross_product`] with, where `over` says which training samples to sum over, the rows' sums of squares and the diagonal; else these are empty.
+///
+/// # Errors
+/// As there.
+pub fn cross_products<T: Element + Feature>(
+    kernel: &TangentKernel,
+    features: &ZarrArray<T>,
+    rows: &[T],
+    alpha: MatRef<'_, f32>,
+    over: Option<&[bool]>,
+) -> Result<CrossProducts, KernelTilesError> {
     const SIDE: usize = 1024;
     const PANEL: usize = 32;
     let width = alpha.ncols().next_multiple_of(PANEL);
@@ -196,16 +211,17 @@ pub fn cross_product<T: Element + Feature>(
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
     let blocks = Blocks::new(std::slice::from_ref(kernel), features, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
-    let mut sums: Vec<Mat<f32>> = new_blocks
+    let n_rows = |b: &&[T]| b.len() / n_features;
+    let mut sums: Vec<(Mat<f32>, Vec<f64>)> = new_blocks
         .iter()
-        .map(|b| Mat::zeros(b.len() / n_features, width))
+        .map(|b| (Mat::zeros(n_rows(b), width), vec![0.0; n_rows(b)]))
         .collect();
     for block in 0..n.div_ceil(SIDE) {
         let (start, end) = blocks.range(block);
         let training = blocks.read(block)?;
         sums.par_iter_mut().zip(&new_blocks).try_for_each_init(
             || (TileScratch::default(), Vec::new()),
-            |(scratch, tile), (sum, new)| {
+            |(scratch, tile), ((sum, squares), new)| {
                 let new = kernel
                     .block(*new, n_features)
                     .map_err(|source| KernelTilesError::NewSamples { source })?;
@@ -225,26 +241,71 @@ pub fn cross_product<T: Element + Feature>(
                         Par::Seq,
                     );
                 }
+                if let Some(over) = over {
+                    for (square, row) in squares.iter_mut().zip(tile.chunks(end - start)) {
+                        let chosen = row
+                            .iter()
+                            .zip(&over[start..end])
+                            .filter(|(_, is_in)| **is_in);
+                        *square += chosen.map(|(k, _)| f64::from(*k).powi(2)).sum::<f64>();
+                    }
+                }
                 Ok::<(), KernelTilesError>(())
             },
         )?;
     }
-    let mut product = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut products = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut squares = Vec::new();
     let mut start = 0;
-    for sum in &sums {
-        product
+    for (sum, of_rows) in sums {
+        products
             .subrows_mut(start, sum.nrows())
             .copy_from(sum.subcols(0, alpha.ncols()));
         start += sum.nrows();
+        squares.extend(of_rows);
     }
-    Ok(product)
+    let diagonal = match over {
+        Some(_) => diagonal(kernel, &new_blocks, n_features)?,
+        None => Vec::new(),
+    };
+    Ok(CrossProducts {
+        products,
+        squares,
+        diagonal,
+    })
+}
+
+/// K(x, x) of the samples of blocks of rows.
+fn diagonal<T: Feature>(
+    kernel: &TangentKernel,
+    blocks: &[&[T]],
+    n_features: usize,
+) -> Result<Vec<f64>, KernelTilesError> {
+    let of_block = |rows: &&[T]| -> Result<Vec<f64>, KernelTilesError> {
+        let block = kernel
+            .block(*rows, n_features)
+            .map_err(|source| KernelTilesError::NewSamples { source })?;
+        let n = block.n_rows();
+        let mut tile = vec![0.0_f32; n * n];
+        kernel.tile(
+            &block,
+            &block,
+            true,
+            &mut tile,
+            n,
+            &mut TileScratch::default(),
+        );
+        Ok((0..n).map(|i| f64::from(tile[i * n + i])).collect())
+    };
+    let diagonals: Vec<Vec<f64>> = blocks.par_iter().map(of_block).collect::<Result<_, _>>()?;
+    Ok(diagonals.concat())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::tiled_kernel;
+    use crate::tiled_kernel::{self, lower_triangle};
     use crate::zarr::{ArraySpec, Attributes};
     use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 
@@ -269,7 +330,8 @@ mod tests {
                 let spec = tiled_kernel::spec(n, tile, Attributes::new());
                 let folder = folder.path().join(format!("k{round}"));
                 let arrays = [ZarrArray::<f32>::create(folder, spec).unwrap()];
-                pool.install(|| compute(&kernels, &features, n, &arrays, &|_, _| ()))
+                let all = lower_triangle(n.div_ceil(tile));
+                pool.install(|| compute(&kernels, &features, n, &arrays, &all, &|_, _| ()))
                     .unwrap();
             }
             done.send(()).unwrap();
@@ -310,10 +372,11 @@ mod tests {
             };
             let together: Vec<_> = (0..3).map(|k| make(format!("together{k}"))).collect();
             let alone: Vec<_> = (0..3).map(|k| make(format!("alone{k}"))).collect();
-            compute(kernels, &features, n, &together, &|_, _| ()).unwrap();
+            let tiles = lower_triangle(n.div_ceil(side));
+            compute(kernels, &features, n, &together, &tiles, &|_, _| ()).unwrap();
             for (kernel, array) in kernels.iter().zip(&alone) {
                 let (kernel, array) = (std::slice::from_ref(kernel), std::slice::from_ref(array));
-                compute(kernel, &features, n, array, &|_, _| ()).unwrap();
+                compute(kernel, &features, n, array, &tiles, &|_, _| ()).unwrap();
             }
             for (a, b) in together.iter().zip(&alone) {
                 for (i, j) in lower_triangle(n.div_ceil(side)) {

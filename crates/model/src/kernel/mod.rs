@@ -16,6 +16,8 @@ pub use row_block::{Feature, RowBlock};
 pub use tile::{TilePart, TileScratch};
 
 /// The tangent kernel of a network.
+// A run holds a handful of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TangentKernel {
     /// Of the infinitely wide network, in closed form.
@@ -160,7 +162,7 @@ const FAMILY: &str = "kernels made together are of infinite width";
 #[non_exhaustive]
 pub enum KernelError {
     /// More hidden layers than the recursion is meant for.
-    #[error("depth is {depth}, expected at most {most}; pass a smaller `--depth`")]
+    #[error("depth is {depth}, expected at most {most}")]
     Depth {
         /// Number of hidden layers asked for.
         depth: usize,
@@ -168,17 +170,13 @@ pub enum KernelError {
         most: usize,
     },
     /// The weight variance is not a positive finite number.
-    #[error(
-        "weight variance is {value}, expected a positive finite number; pass `--weight-variance`"
-    )]
+    #[error("weight variance is {value}, expected a positive finite number")]
     WeightVariance {
         /// Value asked for.
         value: f64,
     },
     /// The bias variance is negative or not finite.
-    #[error(
-        "bias variance is {value}, expected zero or a positive finite number; pass `--bias-variance`"
-    )]
+    #[error("bias variance is {value}, expected zero or a positive finite number")]
     BiasVariance {
         /// Value asked for.
         value: f64,
