@@ -199,7 +199,7 @@ fn training_that_cannot_be_is_refused_with_what_to_do() {
         &["--all", "--learning-rate", "1e6"],
         &["1000000", "2/λ", "trait_000"],
     );
-    refuse(&out, &["--learning-rate", "-1"], &["learning rate is -1"]);
+    refuse(&out, &["--learning-rate", "0"], &["learning rate is 0"]);
     refuse(&out, &["--epochs", "0"], &["epochs is 0"]);
     let begun = path("begun");
     let network = text(&path("20.safetensors"));
