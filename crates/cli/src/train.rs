@@ -28,7 +28,7 @@ use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::{digest, fingerprint};
 use crate::stages::predict::fixed_effects;
-use crate::stages::{Context, Fingerprints};
+use crate::stages::{Context, Fingerprints, remove_file};
 use crate::trained_row::{self, TrainedRow, TrainedStatus};
 
 /// Bumped when what training does changes.
@@ -207,6 +207,10 @@ fn summarise(rows: &[TrainedRow]) {
         let names: Vec<&str> = of.map(|row| row.phenotype.as_str()).collect();
         match (names.len(), status) {
             (0, _) | (_, Trained) => {}
+            (n, NoStoppingTime) => tracing::info!(
+                "train: {n} phenotypes have no stopping time, pass both `--epochs` and `--learning-rate` to train them: {}",
+                names.join(", ")
+            ),
             (n, Diverged) => tracing::warn!(
                 "train: {n} phenotypes diverged, pass a lower `--learning-rate` or more `--epochs`: {}",
                 names.join(", ")
@@ -335,7 +339,8 @@ impl Session<'_> {
             true => Training::<f64>::bytes(network, n),
             false => Training::<f32>::bytes(network, n),
         };
-        let predictions = 8 * self.context.inputs.samples.sample_id.len() * trained().count();
+        let n_columns = trained().count() + self.rows.len();
+        let predictions = 8 * self.context.inputs.samples.sample_id.len() * n_columns;
         let needed = training + predictions as u64;
         let memory = self.context.settings.memory;
         if needed <= memory {
@@ -461,6 +466,7 @@ impl Session<'_> {
             }
             Err(epoch) => {
                 tracing::warn!("train: `{name}` diverged by epoch {epoch}");
+                remove_file(path)?;
                 None
             }
         };

@@ -54,20 +54,17 @@ impl<T: Feature> Part<T> {
         let Sweep {
             inputs, signals, ..
         } = &mut self.sweep;
-        let arch = pulp::Arch::new();
         for (l, (of_weights, of_biases)) in self.gradients.iter_mut().enumerate() {
             of_biases.fill(0.0);
             let signals = &mut signals[l];
-            arch.dispatch(|| {
-                for (i, &r) in residual.iter().enumerate() {
-                    let signal = signals.col_as_slice_mut(i).iter_mut();
-                    for (d, sum) in signal.zip(of_biases.iter_mut()) {
-                        let product = (*d).into() * r;
-                        *sum += product;
-                        *d = T::round(product);
-                    }
+            for (i, &r) in residual.iter().enumerate() {
+                let signal = signals.col_as_slice_mut(i).iter_mut();
+                for (d, sum) in signal.zip(of_biases.iter_mut()) {
+                    let product = (*d).into() * r;
+                    *sum += product;
+                    *d = T::round(product);
                 }
-            });
+            }
             let a = if l == 0 { x } else { inputs[l].as_ref() };
             T::multiply(of_weights.as_mut(), signals.as_ref(), a.transpose());
         }
@@ -176,7 +173,6 @@ impl<'a, T: Feature> Training<'a, T> {
     /// Moves the parameters by −ρ / n times the gradients' sums, part after part.
     fn descend(&mut self, step: f64) {
         let parts = &self.parts;
-        let arch = pulp::Arch::new();
         let layers = self.network.layers_mut().iter_mut().zip(&mut self.rounded);
         for (l, (layer, (weight, bias))) in layers.enumerate() {
             let [of_weights, of_biases] = layer.rates.map(|rate| step * rate);
@@ -190,17 +186,15 @@ impl<'a, T: Feature> Training<'a, T> {
                     unreachable!("the columns of a matrix of its own are contiguous");
                 };
                 let (column, rounded) = (column.as_slice_mut(), rounded.as_slice_mut());
-                arch.dispatch(|| {
-                    for part in parts {
-                        let gradient = part.gradients[l].0.col_as_slice(j);
-                        for (w, &g) in column.iter_mut().zip(gradient) {
-                            *w -= of_weights * g.into();
-                        }
+                for part in parts {
+                    let gradient = part.gradients[l].0.col_as_slice(j);
+                    for (w, &g) in column.iter_mut().zip(gradient) {
+                        *w -= of_weights * g.into();
                     }
-                    for (to, &w) in rounded.iter_mut().zip(&*column) {
-                        *to = T::round(w);
-                    }
-                });
+                }
+                for (to, &w) in rounded.iter_mut().zip(&*column) {
+                    *to = T::round(w);
+                }
             });
             if let (Some(values), Some(rounded)) = (&mut layer.bias, bias) {
                 for part in parts {
@@ -455,6 +449,7 @@ mod tests {
     /// Says how long an epoch takes.
     #[test]
     #[ignore = "a measurement"]
+    #[expect(clippy::print_stderr)]
     fn epochs_per_second() {
         let cohort = cohort(12_500, 500);
         let projection = cohort.covariates.on(&cohort.mask);
