@@ -14,7 +14,6 @@ import scipy.optimize
 import scipy.stats
 import zarr
 
-STAGES = ("ingest", "kernel", "spectrum", "test", "fit")
 INFINITE, FINITE = "infinite width", "width 500"
 
 
@@ -34,7 +33,7 @@ class Run:
         self.tables = ["--features", self._write("features", x)]
         if z is not None:
             self.tables += ["--covariates", self._write("covariates", z)]
-        self.out, self.done = self.folder / "run", ()
+        self.out, self.prepared = self.folder / "run", False
 
     def _write(self, name, values):
         table = pd.DataFrame(values, columns=[f"{name[0]}{j}" for j in range(values.shape[1])])
@@ -53,15 +52,20 @@ class Run:
 
     def through(self, last, y):
         """Runs up to stage `last` ("test" or "fit") for phenotypes Y (n x m, NaN where missing); returns a row a phenotype."""
-        phenotypes = self._write("phenotypes", y)
-        # Kernel and spectrum do not depend on the phenotypes: later calls begin at the test.
-        for stage in STAGES[STAGES.index("test") if self.done else 0:STAGES.index(last) + 1]:
-            subprocess.run([self.program, stage, "--quiet", *self.tables, "--phenotypes", phenotypes, *self.options,
-                            "--out", self.out], check=True)
-        self.done = True
+        if not self.prepared:
+            # Kernel and spectrum do not depend on the phenotypes: one will do.
+            self._stages(("ingest", "kernel", "spectrum"), np.arange(len(y))[:, None])
+            self.prepared = True
+        self._stages([last], y)
         table = pd.read_parquet(self.out / ("test.parquet" if last == "test" else "phenotypes.parquet"))
         assert list(table.phenotype) == [f"p{j}" for j in range(y.shape[1])]
         return table
+
+    def _stages(self, stages, y):
+        phenotypes = self._write("phenotypes", y)
+        for stage in stages:
+            subprocess.run([self.program, stage, "--quiet", *self.tables, "--phenotypes", phenotypes, *self.options,
+                            "--out", self.out], check=True)
 
     def kernel(self):
         """K (n x n), float64, from the tiles of its lower triangle."""
@@ -150,21 +154,14 @@ class Predictor:
         cross = flow.k[np.ix_(outside, inside)] - self.fixed @ flow.k[np.ix_(inside, inside)]
         self.map = cross @ flow.vectors / len(inside)
 
-    def predict(self, y, time):
-        """Predictions for phenotypes Y (n x m) at one time each, or at one time for all."""
-        flow = self.flow
+    def errors(self, y, targets, times):
+        """Mean squared error of the predictions for Y (n x m) against each of the targets (n x m) at each of `times`, each of
+        them one time or one a column: targets x times x m."""
+        flow, errors = self.flow, np.empty((len(targets), len(times), y.shape[1]))
         base = flow.f0[self.outside, None] + self.fixed @ (y[flow.inside] - flow.f0[flow.inside, None])
-        return base + self.map @ (flow.phi(time) * flow.coefficients(y))
-
-    def error(self, y, truth, time):
-        """Mean squared error against `truth` (n x m), a value a column."""
-        return ((self.predict(y, time) - truth[self.outside]) ** 2).mean(axis=0)
-
-    def curves(self, y, targets, times):
-        """`error` against each of the targets at each time: targets x times x m."""
-        errors = np.empty((len(targets), len(times), y.shape[1]))
+        c = flow.coefficients(y)
         for i, time in enumerate(times):
-            predicted = self.predict(y, time)
+            predicted = base + self.map @ (flow.phi(time) * c)
             for of, target in zip(errors, targets):
                 of[i] = ((predicted - target[self.outside]) ** 2).mean(axis=0)
         return errors
@@ -182,15 +179,17 @@ def compare_choices(k, z, train, test, y, truth, t_hat, rng):
     order = rng.permutation(train)
     folds = np.array_split(order, 5)
     parts = [Flow(k, z, np.setdiff1d(order, fold)) for fold in folds]
-    losses = [len(fold) * Predictor(part, fold).curves(y, [y], times)[0] for part, fold in zip(parts, folds)]
+    losses = [len(fold) * Predictor(part, fold).errors(y, [y], times)[0] for part, fold in zip(parts, folds)]
     # The first fold is the validation split.
     early, split = Predictor(parts[0], test), times[losses[0].argmin(axis=0)]
     picked = {"REML": (full, t_hat), "validation": (early, split), "validation, refitted": (full, split),
               "5-fold CV": (full, times[sum(losses).argmin(axis=0)]), "t = infinity": (full, np.full(len(columns), np.inf))}
-    found = {name: {"time": t, "error": by.error(y, truth, t), "outcome": by.error(y, y, t),
-                    "training": by.flow.training_error(y, t)} for name, (by, t) in picked.items()}
+    found = {}
+    for name, (by, t) in picked.items():
+        (error,), (outcome,) = by.errors(y, [truth, y], [t])
+        found[name] = {"time": t, "error": error, "outcome": outcome, "training": by.flow.training_error(y, t)}
     # t_hat need not be on the grid: where it does better than the grid, it is the best time known.
-    curves = dict(zip(("error", "outcome"), full.curves(y, [truth, y], times)))
+    curves = dict(zip(("error", "outcome"), full.errors(y, [truth, y], times)))
     best = curves["error"].argmin(axis=0)
     oracle = np.where(found["REML"]["error"] < curves["error"][best, columns], t_hat, times[best])
     found["oracle"] = {"time": oracle, "training": flow.training_error(y, oracle),

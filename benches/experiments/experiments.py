@@ -36,8 +36,14 @@ def perform(letter, options):
         partial.write_text(json.dumps(results, indent=1, default=float) + "\n")
         partial.rename(options.out / f"{letter}.json")
 
+    def earlier(key, default):
+        """What the same experiment left in OUT, when it was as quick or not."""
+        path = options.out / f"{letter}.json"
+        before = json.loads(path.read_text()) if path.exists() else {"quick": None}
+        return before[key] if before["quick"] == options.quick else default
+
     with tempfile.TemporaryDirectory(dir=options.out) as scratch:
-        options.scratch, options.say, options.save = pathlib.Path(scratch), say, save
+        options.scratch, options.say, options.save, options.earlier = pathlib.Path(scratch), say, save, earlier
         importlib.import_module(EXPERIMENTS[letter]).run(options)
     say("done")
 

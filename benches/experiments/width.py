@@ -70,7 +70,7 @@ def distances(options, width, seed):
             closed = target.map @ ((1 - rest) / flow.values * flow.coefficients(y[:, None])[:, 0])
             row[f"{name}_{law}"] = np.linalg.norm(trained[samples] - closed) / np.linalg.norm(closed)
         row[f"{name}_error_network"] = ((start + trained - y)[samples] ** 2).mean()
-        row[f"{name}_error_closed"] = target.error(y[:, None], y[:, None], t)[0]
+        row[f"{name}_error_closed"] = target.errors(y[:, None], [y[:, None]], [t]).item()
     return row
 
 
