@@ -18,7 +18,7 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use ntkpipe_model::kernel::tile::TileScratch;
-use ntkpipe_model::kernel::{Activation, InfiniteKernel};
+use ntkpipe_model::kernel::{Activation, InfiniteKernel, TangentKernel};
 use ntkpipe_store::kernel_tiles;
 use ntkpipe_store::tiled_kernel::{default_tile, lower_triangle, spec};
 use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
@@ -167,6 +167,8 @@ fn main() -> anyhow::Result<()> {
     let x = MatRef::from_row_major_slice(&x, n, p);
     check_product(x, tile)?;
     let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0)?;
+    let kernels = [TangentKernel::Infinite(kernel.clone())];
+    let all = lower_triangle(n.div_ceil(tile));
     let threads = rayon::current_num_threads();
     println!(
         "n = {n}, p = {p}, tiles of {tile}, {threads} threads, ReLU of depth {}",
@@ -182,9 +184,13 @@ fn main() -> anyhow::Result<()> {
             Ok::<(), Infallible>(())
         })?;
         let tiles_folder = folder.path().join("kernel.zarr");
-        let tiles = ZarrArray::<f32>::create(&tiles_folder, spec(n, tile, Attributes::new()))?;
-        let stage =
-            seconds(|| kernel_tiles::compute(&kernel, &features_on_disk, n, &tiles, &|_, _| ()))?;
+        let tiles = [ZarrArray::<f32>::create(
+            &tiles_folder,
+            spec(n, tile, Attributes::new()),
+        )?];
+        let stage = seconds(|| {
+            kernel_tiles::compute(&kernels, &features_on_disk, n, &tiles, &all, &|_, _| ())
+        })?;
         std::fs::remove_dir_all(&tiles_folder)?;
         // The first turn warms up; a single one asked for is taken as it is.
         if turn > 0 || repeats == 1 {

@@ -163,7 +163,7 @@ fn a_full_disk_is_a_shortage_in_every_stage() {
     fs::remove_file(filler).unwrap();
     fs::remove_dir_all(&out).unwrap();
 
-    for stage in ["ingest", "kernel", "spectrum", "fit", "predict"] {
+    for stage in ["ingest", "kernel", "spectrum", "fit", "predict", "report"] {
         let mut arguments = run_arguments(&cohort, &name, &["--no-gate"]);
         arguments[0] = stage;
         let filler = disk.fill(70_000);

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use ntkpipe_store::results::{Column, read_table, write_table};
 use serde_json::Value;
 
-use crate::support::{Cohort, case, cohort, ntkpipe, succeed, table};
+use crate::support::{Cohort, case, cohort, fail, ntkpipe, succeed, table};
 
 /// A simulated cohort with its tables in memory, and a folder for other forms of them.
 struct Study {
@@ -275,6 +275,23 @@ fn uk_biobank_gives_what_a_plain_table_gives() {
     assert_same_but_names(&expected, &out);
     let (_, features) = table(&out.join("features.parquet"));
     assert_eq!(features["feature"][0], "p_1");
+    let model = out.join("model").display().to_string();
+    let new = study.out("new.parquet").display().to_string();
+    let predict = [
+        "predict",
+        "--quiet",
+        "--model",
+        &model,
+        "--covariates",
+        &others,
+    ];
+    let predict = [&predict[..], &["--features", &rows, "--out", &new]].concat();
+    fail(
+        &predict,
+        1,
+        &["lacks", "hint: none is there", "`--protein-names`"],
+    );
+    succeed(&[&predict[..], &["--protein-names", &coding]].concat());
 }
 
 /// As [`assert_same`], where the phenotypes have other names.
@@ -592,7 +609,8 @@ fn ranks_and_codes_of_phenotypes() {
     assert_same(&binary_out, &run(&coded, "coded", &["--one-two"]));
     let log = fs::read_to_string(binary_out.join("run.log")).unwrap();
     assert!(
-        log.contains("1 phenotypes are binary (0 and 1) and analysed as quantitative: y"),
+        log.contains("1 phenotypes are binary (0 and 1) and analysed as quantitative (")
+            && log.contains("`--min-cases`): y"),
         "{log}"
     );
     let rare = with("rare.parquet", &|i, _| {

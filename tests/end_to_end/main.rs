@@ -2,15 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod any_bytes;
+mod architectures;
 mod damage;
+mod documents;
 mod folders;
 mod foreign;
 mod held_out;
 mod inputs;
 mod interface;
+mod intervals;
 mod network;
 mod options;
 mod report;
 mod robustness;
 mod run;
+mod shares;
 mod support;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Cohort, cohort, run_arguments, succeed, table};
-use ntkpipe_store::results::{read_table, write_table};
+use ntkpipe_store::results::{Column, read_table, write_table};
 use serde_json::Value;
 
 /// A name that would end the page's script, were it not escaped.
@@ -76,6 +76,7 @@ try {
   const line = () => [...document.querySelectorAll("#curves .plot-line")].map((p) => p.getAttribute("d"));
   const heading = (name) => [...table.tHead.rows[0].cells].find((c) => c.textContent === name);
   const column = (name) => { const at = heading(name).cellIndex; return shown().map((row) => row.cells[at].textContent); };
+  facts.at_first = column("neg_log10_p");
   facts.phenotypes = column("phenotype").sort().map(encodeURIComponent);
   facts.bold = document.querySelectorAll("b").length;
   for (const name of ["neg_log10_p", "t_hat"]) {
@@ -112,6 +113,20 @@ try {
   dot.dispatchEvent(new MouseEvent("click", { bubbles: true }));
   facts.dot = encodeURIComponent(dot.querySelector("title").textContent);
   facts.dot_choice = encodeURIComponent(choice.selectedOptions[0].text);
+  const drawing = document.querySelector("#figures figure[data-phenotypes]:not([data-phenotypes='']) svg");
+  const press = (key) => drawing.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  facts.tab_stop = drawing.tabIndex;
+  const along = [];
+  for (const key of ["Home", "ArrowRight", "ArrowRight", "ArrowLeft", "End"]) {
+    press(key);
+    along.push(Number(document.querySelector("circle.pointed").getAttribute("cx")));
+  }
+  facts.along = along;
+  facts.pointed = encodeURIComponent(document.querySelector("circle.pointed title").textContent);
+  facts.pointed_said = drawing.parentElement.querySelector("p.pointed").textContent.length > 0;
+  press("Enter");
+  facts.pointed_choice = encodeURIComponent(choice.selectedOptions[0].text);
+  facts.samples_said = document.getElementById("chosen").textContent.includes("in the kernel - ");
   facts.held_out = document.querySelectorAll("#curves circle").length;
 } catch (error) { wrong.push(String(error)); }
 facts.wrong = wrong.map(encodeURIComponent);
@@ -182,6 +197,7 @@ fn a_reader_sorts_searches_and_chooses() {
     let hostile = "%3C%2Fscript%3E%3Cb%3E%26%22'";
     assert!(texts(&facts["phenotypes"]).contains(&hostile), "{facts:#}");
     assert_eq!(facts["bold"], 0);
+    assert_sorted(&facts["at_first"], false);
     for column in ["neg_log10_p", "t_hat"] {
         assert_sorted(&facts[format!("{column}_up")], true);
         assert_sorted(&facts[format!("{column}_down")], false);
@@ -209,13 +225,26 @@ fn a_reader_sorts_searches_and_chooses() {
     assert_eq!(facts["clicked"], facts["clicked_choice"]);
     assert_eq!(facts["dot"], facts["dot_choice"]);
     assert_eq!(facts["held_out"], 0);
+    // A figure is one stop of the tab key; the arrows go from dot to dot, left to right.
+    assert_eq!(facts["tab_stop"], 0);
+    let along: Vec<f64> = facts["along"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|x| x.as_f64().unwrap())
+        .collect();
+    assert!(
+        along[0] <= along[1] && along[1] <= along[2] && along[3] == along[1] && along[4] > along[0],
+        "{along:?}"
+    );
+    assert_eq!(facts["pointed"], facts["pointed_choice"]);
+    assert_eq!(
+        (&facts["pointed_said"], &facts["samples_said"]),
+        (&Value::from(true), &Value::from(true))
+    );
     // Held-out predictions, once there are any, are drawn as well.
-    fs::copy(
-        out.join("predictions.parquet"),
-        out.join("predictions_oof.parquet"),
-    )
-    .unwrap();
-    succeed(&["report", "--quiet", "--out", &name]);
+    let more = ["--learning-rate", "0.01", "--holdout", "0.4"];
+    succeed(&run_arguments(&cohort, &name, &more));
     let facts = read(&out.join("report.html")).unwrap();
     assert_eq!(facts["wrong"].as_array().unwrap().len(), 0, "{facts:#}");
     assert_eq!(facts["held_out"], 20);
@@ -254,6 +283,18 @@ fn the_report_is_one_file_that_says_all_and_comes_back_the_same() {
             "{title}"
         );
     }
+    let section: Value =
+        serde_json::from_slice(&fs::read(out.join("ntkpipe_mqc.json")).unwrap()).unwrap();
+    let (numbers, words) = table(&out.join("phenotypes.parquet"));
+    assert_eq!(section["data"].as_object().unwrap().len(), 6);
+    for (i, phenotype) in words["phenotype"].iter().enumerate() {
+        let shown = &section["data"][phenotype];
+        assert_eq!(shown["status"], words["status"][i].as_str());
+        for name in ["neg_log10_p", "t_hat", "out_of_sample_r2"] {
+            let expected = Some(numbers[name][i]).filter(|x| !x.is_nan());
+            assert_eq!(shown.get(name).and_then(Value::as_f64), expected, "{name}");
+        }
+    }
     // The same bytes of the same run; made again when it is gone, and by nothing else.
     let when = || fs::metadata(&report).unwrap().modified().unwrap();
     let made = when();
@@ -262,4 +303,41 @@ fn the_report_is_one_file_that_says_all_and_comes_back_the_same() {
     fs::remove_file(&report).unwrap();
     succeed(&run_arguments(&cohort, &name, &[]));
     assert!(fs::read_to_string(&report).unwrap() == page);
+}
+
+#[test]
+fn held_out_panels_are_on_the_scale_of_the_predictions() {
+    let mut cohort = cohort(300, 20, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let mut columns = read_table(Path::new(&cohort.phenotypes)).unwrap();
+    for (_, column) in &mut columns[1..] {
+        if let Column::Float(values) = column {
+            values
+                .iter_mut()
+                .flatten()
+                .for_each(|v| *v = 5e3 + 1e3 * *v);
+        }
+    }
+    cohort.phenotypes = folder.path().join("large.parquet").display().to_string();
+    write_table(Path::new(&cohort.phenotypes), &columns).unwrap();
+    for (name, more, centre, reach) in [
+        ("plain", &["--folds", "3"][..], 5e3, 5e3),
+        ("ranks", &["--folds", "3", "--rint"], 0.0, 4.0),
+    ] {
+        let out = folder.path().join(name);
+        succeed(&run_arguments(&cohort, &out.display().to_string(), more));
+        let page = fs::read_to_string(out.join("report.html")).unwrap();
+        let data = page.split("id=\"data\">").nth(1).unwrap();
+        let data: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
+        for phenotype in data["phenotypes"].as_array().unwrap() {
+            for side in ["observed", "predicted"] {
+                let values = phenotype["held_out"][side].as_array().unwrap();
+                assert_eq!(values.len(), 20);
+                let values = values.iter().map(|v| v.as_f64().unwrap());
+                let mean = values.clone().sum::<f64>() / 20.0;
+                assert!((mean - centre).abs() < 0.1 * reach, "{side} {mean}");
+                assert!(values.clone().all(|v| (v - centre).abs() < reach), "{side}");
+            }
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub fn fail(arguments: &[&str], code: i32, words: &[&str]) {
     }
 }
 
-/// Every result file below `folder` with its bytes; records of time and place are left out.
+/// Every result file below `folder` with its bytes; records of time and place, and what the report stage makes of the rest, are left out.
 pub fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     fn walk(root: &Path, folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -50,8 +50,14 @@ pub fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let name = path.strip_prefix(root).unwrap().to_path_buf();
             if path.is_dir() {
                 walk(root, &path, into);
-            } else if !["run.json", "run.log", "report.html", ".lock"]
-                .contains(&text(&name).as_str())
+            } else if ![
+                "run.json",
+                "run.log",
+                "report.html",
+                "ntkpipe_mqc.json",
+                ".lock",
+            ]
+            .contains(&text(&name).as_str())
             {
                 into.push((name, fs::read(&path).unwrap()));
             }

@@ -147,9 +147,9 @@ pub fn log(samples: &Value) {
             );
         }
     }
-    for step in of("steps") {
-        match step["lost"].as_u64() {
-            Some(0) => tracing::info!("samples: {} {}", step["left"], text(&step["step"])),
+    for (at, step) in of("steps").iter().enumerate() {
+        match at {
+            0 => tracing::info!("samples: {} {}", step["left"], text(&step["step"])),
             _ => tracing::info!(
                 "samples: {} lost ({}), {} left",
                 step["lost"],
@@ -159,20 +159,7 @@ pub fn log(samples: &Value) {
         }
     }
     for it in of("phenotypes") {
-        let besides = it.get("without_other_phenotypes");
-        let besides = besides.map_or(String::new(), |n| {
-            format!(" - {n} without another phenotype")
-        });
-        let imputed = it.get("imputed");
-        let imputed = imputed.map_or(String::new(), |n| format!(" ({n} imputed)"));
-        tracing::info!(
-            "samples: `{}`: {} in the kernel - {} without covariates{besides} - {} without a value = {} used{imputed}",
-            text(&it["phenotype"]),
-            it["kernel_samples"],
-            it["without_covariates"],
-            it["without_value"],
-            it["used"]
-        );
+        tracing::info!("samples: `{}`: {}", text(&it["phenotype"]), sum(it));
     }
     let binary: Vec<&str> = of("phenotypes")
         .iter()
@@ -181,11 +168,28 @@ pub fn log(samples: &Value) {
         .collect();
     if !binary.is_empty() {
         tracing::info!(
-            "samples: {} phenotypes are binary (0 and 1) and analysed as quantitative: {}",
+            "samples: {} phenotypes are binary (0 and 1) and analysed as quantitative (squared error: predictions are no probabilities, and p is approximate where cases are few, see `--min-cases`): {}",
             binary.len(),
             binary.join(", ")
         );
     }
+}
+
+/// From the kernel's samples to those a phenotype uses, as a sum.
+pub fn sum(phenotype: &Value) -> String {
+    let besides = phenotype.get("without_other_phenotypes");
+    let besides = besides.map_or(String::new(), |n| {
+        format!(" - {n} without another phenotype")
+    });
+    let imputed = phenotype.get("imputed");
+    let imputed = imputed.map_or(String::new(), |n| format!(" ({n} imputed)"));
+    format!(
+        "{} in the kernel - {} without covariates{besides} - {} without a value = {} used{imputed}",
+        phenotype["kernel_samples"],
+        phenotype["without_covariates"],
+        phenotype["without_value"],
+        phenotype["used"]
+    )
 }
 
 fn text(value: &Value) -> &str {

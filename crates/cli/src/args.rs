@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::options::{LogFormat, NetworkActivation, Options};
 use crate::options_file;
 use crate::schema;
+use crate::share::Share;
 
 /// Stopping times of wide networks by REML on their neural tangent kernel.
 ///
@@ -34,13 +35,13 @@ pub enum Command {
     /// Tables to standardised features
     Ingest(RunArgs),
     /// Features to kernel tiles
-    Kernel(RunArgs),
+    Kernel(KernelArgs),
     /// Kernel to leading spectrum
     Spectrum(RunArgs),
     /// Score test of every phenotype
     Test(RunArgs),
     /// Stopping time of every phenotype that the test warrants
-    Fit(RunArgs),
+    Fit(FitArgs),
     /// Predictions of a run, or with --model of new samples
     Predict(PredictArgs),
     /// report.html of a run
@@ -172,6 +173,34 @@ pub struct RunArgs {
     /// Run again even what is current (kernel tiles included)
     #[arg(long)]
     pub force: bool,
+}
+
+/// Arguments of `kernel`.
+#[derive(Args, Debug)]
+pub struct KernelArgs {
+    /// Make the I-th of N shares of the tiles, beside other jobs that make theirs
+    #[arg(long, value_name = "I/N", help_heading = "Shares")]
+    pub shard: Option<Share>,
+    /// Check that every share is there and made from the same inputs and options, and take the stage as done
+    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
+    pub finalize: bool,
+    /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `fit`.
+#[derive(Args, Debug)]
+pub struct FitArgs {
+    /// Fit the I-th of N shares of the phenotypes, beside other jobs that fit theirs
+    #[arg(long, value_name = "I/N", help_heading = "Shares")]
+    pub shard: Option<Share>,
+    /// Check that every share is there and made from the same inputs and options, and write the tables
+    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
+    pub gather: bool,
+    /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Arguments of `predict`.

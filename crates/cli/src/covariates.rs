@@ -106,6 +106,11 @@ pub struct CovariateColumns {
 }
 
 impl CovariateColumns {
+    /// z'β of the sample in a row.
+    pub fn fixed(&self, row: usize, beta: &[f64]) -> f64 {
+        self.values.iter().zip(beta).map(|(z, b)| z[row] * b).sum()
+    }
+
     /// Takes the covariates of the samples `ids`, of which the first `n_kernel` decide on levels and collinearity.
     pub fn new(
         table: Option<&Table>,

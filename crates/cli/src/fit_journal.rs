@@ -6,9 +6,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::phenotype_row::PhenotypeRow;
+use crate::phenotype_row::{PhenotypeRow, Status};
+
+/// A line of the journal.
+pub trait Entry: Serialize + DeserializeOwned {
+    /// What tells it from every other.
+    type Key: Copy + Ord;
+
+    /// Its key.
+    fn key(&self) -> Self::Key;
+}
 
 /// A finished phenotype; its dual weights, if it has any, were written before.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,30 +33,59 @@ pub struct Finished {
     pub curve: Vec<(f64, f64, f64)>,
 }
 
-/// The file of finished phenotypes of one fit; its first line is the fit's fingerprint.
-#[derive(Debug)]
-pub struct FitJournal {
-    path: PathBuf,
-    file: File,
-    /// By column: those of the file, and those added since.
-    pub finished: BTreeMap<usize, Finished>,
+impl Entry for Finished {
+    type Key = usize;
+
+    fn key(&self) -> usize {
+        self.column
+    }
 }
 
-impl FitJournal {
+/// A phenotype that was fitted without the samples of a fold; its dual weights, if it has any, were written before.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FinishedInFold {
+    /// The fold.
+    pub fold: usize,
+    /// Place among the phenotype columns.
+    pub column: usize,
+    /// How it came out.
+    pub status: Status,
+    /// Whether it has dual weights.
+    pub is_trained: bool,
+}
+
+impl Entry for FinishedInFold {
+    type Key = (usize, usize);
+
+    fn key(&self) -> (usize, usize) {
+        (self.fold, self.column)
+    }
+}
+
+/// The file of what one fit has finished; its first line is the fit's fingerprint.
+#[derive(Debug)]
+pub struct FitJournal<E: Entry> {
+    path: PathBuf,
+    file: File,
+    /// Those of the file, and those added since.
+    pub finished: BTreeMap<E::Key, E>,
+}
+
+impl<E: Entry> FitJournal<E> {
     /// Opens the journal of the fit with this fingerprint; that of another is begun anew. A line cut short by a kill, and
     /// what `is_whole` refuses, counts as not finished.
     pub fn open(
         path: &Path,
         fingerprint: &str,
-        is_whole: impl Fn(&Finished) -> bool,
+        is_whole: impl Fn(&E) -> bool,
     ) -> anyhow::Result<Self> {
         let describe = || format!("could not write `{}`", path.display());
         let former = std::fs::read(path).unwrap_or_default();
         let mut lines = former.split(|&byte| byte == b'\n');
         let mut finished = BTreeMap::new();
         if lines.next() == Some(fingerprint.as_bytes()) {
-            let whole = lines.map_while(|line| serde_json::from_slice::<Finished>(line).ok());
-            finished.extend(whole.filter(is_whole).map(|f| (f.column, f)));
+            let whole = lines.map_while(|line| serde_json::from_slice::<E>(line).ok());
+            finished.extend(whole.filter(is_whole).map(|it| (it.key(), it)));
         }
         let mut journal = Self {
             path: path.to_path_buf(),
@@ -54,20 +93,20 @@ impl FitJournal {
             finished: BTreeMap::new(),
         };
         writeln!(journal.file, "{fingerprint}").with_context(describe)?;
-        for (_, phenotype) in finished {
-            journal.add(phenotype)?;
+        for (_, entry) in finished {
+            journal.add(entry)?;
         }
         Ok(journal)
     }
 
-    /// Adds a finished phenotype.
-    pub fn add(&mut self, phenotype: Finished) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(&phenotype)?;
+    /// Adds what is finished.
+    pub fn add(&mut self, entry: E) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         self.file
             .write_all(&line)
             .with_context(|| format!("could not write `{}`", self.path.display()))?;
-        self.finished.insert(phenotype.column, phenotype);
+        self.finished.insert(entry.key(), entry);
         Ok(())
     }
 
@@ -76,6 +115,13 @@ impl FitJournal {
         std::fs::remove_file(&self.path)
             .with_context(|| format!("could not remove `{}`", self.path.display()))
     }
+}
+
+/// Whole lines of the journal at `path` after its first: what a fit under way has finished.
+pub fn count(path: &Path) -> usize {
+    let text = std::fs::read(path).unwrap_or_default();
+    let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+    lines.saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -99,22 +145,25 @@ mod tests {
     fn whole_lines_of_the_same_fit_come_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fit.jsonl");
-        let mut journal = FitJournal::open(&path, "a", |_| true).unwrap();
+        let mut journal = FitJournal::<Finished>::open(&path, "a", |_| true).unwrap();
         for column in [2, 0, 1] {
             journal.add(phenotype(column)).unwrap();
         }
         drop(journal);
+        assert_eq!(count(&path), 3);
         // The last line, column 1, cut short.
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 5]).unwrap();
-        let journal = FitJournal::open(&path, "a", |f| f.column != 0).unwrap();
+        assert_eq!(count(&path), 2);
+        let journal = FitJournal::<Finished>::open(&path, "a", |f| f.column != 0).unwrap();
         assert_eq!(journal.finished.keys().collect::<Vec<_>>(), [&2]);
         assert_eq!(journal.finished[&2].row, phenotype(2).row);
         assert_eq!(journal.finished[&2].curve, phenotype(2).curve);
         drop(journal);
-        let journal = FitJournal::open(&path, "b", |_| true).unwrap();
+        let journal = FitJournal::<Finished>::open(&path, "b", |_| true).unwrap();
         assert!(journal.finished.is_empty());
         journal.remove().unwrap();
         assert!(!path.exists());
+        assert_eq!(count(&path), 0);
     }
 }

@@ -1,6 +1,10 @@
 //! Which samples are held out, and when.
 
+use std::fmt::{self, Display};
+
 use serde::Serialize;
+
+use crate::failure::input;
 
 /// How samples are held out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -10,6 +14,55 @@ pub enum HoldOut {
     Folds(usize),
     /// This share of them, once.
     Share(f64),
+}
+
+impl HoldOut {
+    /// Number of folds.
+    pub fn n_folds(self) -> usize {
+        match self {
+            Self::Folds(n) => n,
+            Self::Share(_) => 1,
+        }
+    }
+
+    /// How many of `n` samples are held out, each once.
+    fn n_out(self, n: usize) -> usize {
+        match self {
+            Self::Folds(_) => n,
+            Self::Share(share) => (share * n as f64).round() as usize,
+        }
+    }
+
+    /// Refuses folds without a sample, and a share that is all samples or none.
+    pub fn check(self, n: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Folds(folds) if folds > n => Err(input(
+                format!("folds is {folds}, expected at most the {n} samples of the kernel"),
+                "pass for example `--folds 5`",
+            )),
+            Self::Share(share) if [0, n].contains(&self.n_out(n)) => Err(input(
+                format!(
+                    "holdout is {share}, which is {} of the {n} samples of the kernel",
+                    self.n_out(n)
+                ),
+                "pass for example `--holdout 0.2`",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Display for HoldOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folds(n) => write!(f, "also without each of {n} folds"),
+            Self::Share(share) => write!(
+                f,
+                "also without {} % of the samples",
+                (share * 1e4).round() / 100.0
+            ),
+        }
+    }
 }
 
 /// For each of the kernel's samples the fold in which it is held out.
@@ -31,15 +84,19 @@ impl Folds {
             .map(|(sample, id)| (blake3::hash(format!("{seed} {id}").as_bytes()), sample))
             .collect();
         drawn.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-        let (n, n_out) = match how {
-            HoldOut::Folds(n) => (n, ids.len()),
-            HoldOut::Share(share) => (1, (share * ids.len() as f64).round() as usize),
-        };
+        let n = how.n_folds();
+        let n_out = how.n_out(ids.len());
         let mut of = vec![None; ids.len()];
         for (place, (_, sample)) in drawn.into_iter().take(n_out).enumerate() {
             of[sample] = Some(place % n);
         }
         Self { of, n }
+    }
+
+    /// The samples held out in `fold`.
+    pub fn held_out(&self, fold: usize) -> Vec<usize> {
+        let samples = 0..self.of.len();
+        samples.filter(|&it| self.of[it] == Some(fold)).collect()
     }
 
     /// The samples of `base` that are not held out in `fold`.
@@ -63,7 +120,7 @@ mod tests {
         let ids = ids(103);
         let folds = Folds::new(HoldOut::Folds(5), &ids, 1);
         for fold in 0..5 {
-            let n = folds.of.iter().filter(|it| **it == Some(fold)).count();
+            let n = folds.held_out(fold).len();
             assert!((20..=21).contains(&n), "{n}");
             let training = folds.training(&[true; 103], fold);
             assert_eq!(training.iter().filter(|&&it| it).count(), 103 - n);
@@ -80,6 +137,14 @@ mod tests {
     fn a_share_is_held_out_once() {
         let folds = Folds::new(HoldOut::Share(0.25), &ids(40), 0);
         assert_eq!(folds.n, 1);
-        assert_eq!(folds.of.iter().filter(|it| it.is_some()).count(), 10);
+        assert_eq!(folds.held_out(0).len(), 10);
+    }
+
+    #[test]
+    fn folds_without_a_sample_are_refused() {
+        let refused = |how: HoldOut, n: usize| how.check(n).is_err();
+        assert!(refused(HoldOut::Folds(11), 10) && !refused(HoldOut::Folds(10), 10));
+        assert!(refused(HoldOut::Share(0.01), 10) && refused(HoldOut::Share(0.99), 10));
+        assert!(!refused(HoldOut::Share(0.3), 10));
     }
 }

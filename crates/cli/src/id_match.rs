@@ -69,8 +69,12 @@ impl<'t> IdMatch<'t> {
     /// How many ids each table has and how many both, some that only one has, and a guess why.
     pub fn describe(&self) -> String {
         let mut text = format!(
-            "{} ids are in both\n  {}\n  {}",
-            self.n_shared,
+            "{} in both\n  {}\n  {}",
+            match self.n_shared {
+                0 => "no id is".to_owned(),
+                1 => "1 id is".to_owned(),
+                n => format!("{n} ids are"),
+            },
             side(self.left, self.right),
             side(self.right, self.left)
         );
@@ -118,9 +122,10 @@ fn side(table: &Table, other: &Table) -> String {
         .map(|id| format!("`{id}`"))
         .collect();
     format!(
-        "`{}` has {} ids in column `{}`; only there: {}",
+        "`{}` has {} id{} in column `{}`; only there: {}",
         table.path.display(),
         table.n_rows(),
+        if table.n_rows() == 1 { "" } else { "s" },
         table.id_column,
         only.join(", ")
     )

@@ -45,17 +45,9 @@ pub struct Inputs {
 
 impl Inputs {
     /// Opens the three tables and joins them.
-    pub fn open(options: &Options) -> anyhow::Result<Self> {
-        let need = |path: &Option<PathBuf>, what: &str| {
-            path.clone().ok_or_else(|| {
-                input(
-                    format!("no {what} given"),
-                    format!("pass `--{what} FILE`, or set `{what}` in ntkpipe.toml"),
-                )
-            })
-        };
+    pub fn open(options: &Options, settings: &Settings) -> anyhow::Result<Self> {
         let features = Table::open_as(
-            &need(&options.features, "features")?,
+            &settings.features,
             &Reading {
                 columns: matching(&options.feature_columns),
                 ..reading(options)
@@ -63,7 +55,7 @@ impl Inputs {
         )?;
         let missing_values = options.missing_values.clone().unwrap_or_default();
         let phenotypes = Table::open_as(
-            &need(&options.phenotypes, "phenotypes")?,
+            &settings.phenotypes,
             &Reading {
                 columns: matching(&options.phenotype_columns),
                 missing_values: missing_values.clone(),
@@ -131,19 +123,13 @@ impl Inputs {
         }
         let rows = fall.left().to_vec();
         if rows.is_empty() {
-            let some: Vec<String> = features
-                .ids
-                .iter()
-                .take(5)
-                .map(|id| format!("`{id}`"))
-                .collect();
             return Err(input(
                 format!(
                     "`--keep` and `--remove` leave none of the {} samples of `{}` (column `{}`: {})",
                     features.n_rows(),
                     features.path.display(),
                     features.id_column,
-                    some.join(", ")
+                    some_ids(&features, 0..features.n_rows())
                 ),
                 "ids in the lists are compared as text; write them as they stand in the table",
             ));
@@ -162,14 +148,24 @@ impl Inputs {
             .flatten()
             .map(|table| IdMatch::new(&features, table))
             .collect();
+        if kernel.is_empty()
+            && rows.len() < features.n_rows()
+            && matches.iter().all(|it| it.n_shared > 0)
+        {
+            return Err(input(
+                format!(
+                    "none of the {} samples that `--keep` and `--remove` leave of `{}` is in every table: {}",
+                    rows.len(),
+                    features.path.display(),
+                    some_ids(&features, rows)
+                ),
+                "other samples of the feature table are in the others: see that the lists name those",
+            ));
+        }
         if kernel.is_empty() {
             let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
             return Err(input(
-                format!(
-                    "no sample is in all tables ({} feature rows kept): {}",
-                    rows.len(),
-                    described.join("\n")
-                ),
+                format!("no sample is in all tables: {}", described.join("\n")),
                 "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
             ));
         }
@@ -279,6 +275,13 @@ impl Inputs {
     }
 }
 
+/// The first few of these rows' ids.
+fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
+    let shown = rows.into_iter().take(5);
+    let shown: Vec<String> = shown.map(|row| format!("`{}`", table.ids[row])).collect();
+    shown.join(", ")
+}
+
 /// How the options have every table read; columns and missing values are each table's own.
 pub fn reading(options: &Options) -> Reading {
     Reading {
@@ -331,6 +334,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The value of each sample on the scale of predictions; `None` where it is not used.
+    pub fn observed(&self) -> impl Iterator<Item = Option<f64>> {
+        let Phenotype { mask, values } = &self.phenotype;
+        let pairs = mask.iter().zip(values);
+        pairs.map(|(&used, value)| used.then(|| value * self.sd + self.mean))
+    }
+
     /// Whether there are fewer cases, or fewer controls, than are asked for.
     pub fn is_rare(&self, settings: &Settings) -> bool {
         self.cases

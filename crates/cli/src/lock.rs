@@ -18,6 +18,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// Where the file system has no locks, says so and goes on.
 pub fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
+    wait_for(folder, flag, File::try_lock)
+}
+
+/// Locks `folder` against those who want it alone, and not against others who share it.
+pub fn lock_shared(folder: &Path, flag: &str) -> anyhow::Result<File> {
+    wait_for(folder, flag, File::try_lock_shared)
+}
+
+fn wait_for(
+    folder: &Path,
+    flag: &str,
+    try_lock: fn(&File) -> Result<(), TryLockError>,
+) -> anyhow::Result<File> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
     let path = folder.join(LOCK);
@@ -26,7 +39,7 @@ pub fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
     let started = Instant::now();
     let mut is_waiting = false;
     loop {
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if started.elapsed() >= PATIENCE => {
                 return Err(input(

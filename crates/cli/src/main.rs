@@ -2,6 +2,7 @@
 
 mod accounting;
 mod args;
+mod choice;
 mod covariates;
 mod failure;
 mod fit_journal;
@@ -26,6 +27,7 @@ mod report;
 mod run_directory;
 mod schema;
 mod settings;
+mod share;
 mod stages;
 mod stamps;
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{DrawScheme, NetworkInitArgs};
 use crate::failure::input;
-use crate::options::{Activation, NetworkActivation, Options};
+use crate::options::{Activation, NetworkActivation, OneOrMore, Options};
 
 /// The network whose kernel is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -215,11 +215,19 @@ impl Network {
                 "pass `--network FILE`, or `--activation` for the infinitely wide network",
             ));
         }
+        // A run has one architecture; `Options::architectures` takes several apart.
+        fn one<T: Copy>(given: &Option<OneOrMore<T>>, default: T) -> T {
+            match given {
+                None => default,
+                Some(OneOrMore::One(value)) => *value,
+                Some(OneOrMore::More(values)) => values.first().copied().unwrap_or(default),
+            }
+        }
         let network = Self::Infinite(InfiniteNetwork {
-            activation: options.activation.unwrap_or(Activation::Relu),
-            depth: options.depth.unwrap_or(2),
-            weight_variance: options.weight_variance.unwrap_or(2.0),
-            bias_variance: options.bias_variance.unwrap_or(0.0),
+            activation: one(&options.activation, Activation::Relu),
+            depth: one(&options.depth, 2),
+            weight_variance: one(&options.weight_variance, 2.0),
+            bias_variance: one(&options.bias_variance, 0.0),
         });
         network.kernel().map_err(|e| {
             input(

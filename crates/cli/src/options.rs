@@ -76,6 +76,49 @@ pub enum LogFormat {
     Json,
 }
 
+/// One value, or several to choose among.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMore<T> {
+    /// One
+    One(T),
+    /// Several
+    More(Vec<T>),
+}
+
+impl<T> OneOrMore<T> {
+    fn values(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::More(values) => values,
+        }
+    }
+}
+
+impl<T: std::str::FromStr<Err: std::fmt::Display>> std::str::FromStr for OneOrMore<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = |word: &str| {
+            let value = word.trim().parse();
+            value.map_err(|error: T::Err| format!("`{word}`: {error}"))
+        };
+        let mut values: Vec<T> = text.split(',').map(parse).collect::<Result<_, _>>()?;
+        Ok(match values.len() {
+            1 => Self::One(values.remove(0)),
+            _ => Self::More(values),
+        })
+    }
+}
+
+impl std::str::FromStr for Activation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        ValueEnum::from_str(text, false).map_err(|_| "expected relu or erf".to_owned())
+    }
+}
+
 /// A number of bytes: plain, or with KB, MB, GB (10³) or KiB, MiB, GiB (2¹⁰).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -226,22 +269,22 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
 
-    /// Activation of the hidden layers [default: relu]
-    #[arg(long, help_heading = "Network")]
+    /// Activation of the hidden layers, relu or erf; of several, as of depths and variances, each phenotype gets the likeliest [default: relu]
+    #[arg(long, value_name = "ACTIVATION", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub activation: Option<Activation>,
-    /// Hidden layers [default: 2]
+    pub activation: Option<OneOrMore<Activation>>,
+    /// Hidden layers; several, such as 1,2,3,4, to choose by likelihood [default: 2]
     #[arg(long, value_name = "N", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub depth: Option<usize>,
-    /// Variance of the weights [default: 2]
+    pub depth: Option<OneOrMore<usize>>,
+    /// Variance of the weights, or several [default: 2]
     #[arg(long, value_name = "V", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight_variance: Option<f64>,
-    /// Variance of the biases [default: 0]
+    pub weight_variance: Option<OneOrMore<f64>>,
+    /// Variance of the biases, or several [default: 0]
     #[arg(long, value_name = "V", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bias_variance: Option<f64>,
+    pub bias_variance: Option<OneOrMore<f64>>,
     /// Use the network in this file instead: PyTorch weights (safetensors) of Linear layers with one output
     #[arg(long, value_name = "FILE", help_heading = "Network", conflicts_with_all = ["activation", "depth", "weight_variance", "bias_variance"])]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,7 +330,7 @@ pub struct Options {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// Predict each sample by the fit of the others, held out in this many folds: predictions_oof.parquet, out_of_sample_r2
+    /// Predict each sample by the fit of the others, held out in this many folds, such as 5; gives predictions_oof.parquet and out_of_sample_r2
     #[arg(
         long,
         value_name = "K",
@@ -300,6 +343,10 @@ pub struct Options {
     #[arg(long, value_name = "FRACTION", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holdout: Option<f64>,
+    /// Also write the standard deviation of each prediction, given the data: prediction_sd.parquet
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<bool>,
     /// Learning rate of the training that is planned, such as 0.01; also reports stopping times in epochs
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,13 +377,56 @@ macro_rules! or_else {
 }
 
 impl Options {
-    /// What is set here, and where nothing is, what is set in `other`.
-    pub fn or(self, other: Self) -> Self {
+    /// What is set here, and where nothing is, what is set in `other`; `folds` and `holdout` are set together.
+    pub fn or(self, mut other: Self) -> Self {
+        if self.folds.is_some() || self.holdout.is_some() {
+            (other.folds, other.holdout) = (None, None);
+        }
         or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile)
+    }
+
+    /// Each combination of activation, depth and variances under a name such as `relu-2`, with the options that name it alone.
+    ///
+    /// A variance is in the name where several are to be chosen among.
+    pub fn architectures(&self) -> Vec<(String, Self)> {
+        fn values<T: Clone>(given: &Option<OneOrMore<T>>, default: T) -> Vec<T> {
+            given
+                .as_ref()
+                .map_or(vec![default], |it| it.values().to_vec())
+        }
+        let weights = values(&self.weight_variance, 2.0);
+        let biases = values(&self.bias_variance, 0.0);
+        let mut all = Vec::new();
+        for activation in values(&self.activation, Activation::Relu) {
+            for depth in values(&self.depth, 2) {
+                for &w in &weights {
+                    for &b in &biases {
+                        let word = activation.to_possible_value();
+                        let word = word.map_or(String::new(), |it| it.get_name().to_owned());
+                        let mut name = format!("{word}-{depth}");
+                        if weights.len() > 1 {
+                            name += &format!("-w{w}");
+                        }
+                        if biases.len() > 1 {
+                            name += &format!("-b{b}");
+                        }
+                        let one = Self {
+                            activation: Some(OneOrMore::One(activation)),
+                            depth: Some(OneOrMore::One(depth)),
+                            weight_variance: Some(OneOrMore::One(w)),
+                            bias_variance: Some(OneOrMore::One(b)),
+                            ..self.clone()
+                        };
+                        all.push((name, one));
+                    }
+                }
+            }
+        }
+        all
     }
 
     /// The input files.

@@ -98,6 +98,7 @@ fn placeholder(option: &OptionDoc, schema: &Value) -> toml::Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::options::OneOrMore;
     use crate::settings::Settings;
 
     /// The example with the `#` before each key taken away.
@@ -120,14 +121,20 @@ mod tests {
             set.as_object().unwrap().keys().collect::<Vec<_>>(),
             keys.iter().collect::<Vec<_>>()
         );
-        // The numbers shown are ones a run would take.
-        Settings::new(&options).unwrap();
+        // The numbers shown are ones a run would take, without what excludes others.
+        let apart = Options {
+            network: None,
+            network_activation: None,
+            holdout: None,
+            ..options
+        };
+        Settings::new(&apart).unwrap();
     }
 
     #[test]
     fn what_is_given_is_set() {
         let given = Options {
-            depth: Some(3),
+            depth: Some(OneOrMore::One(3)),
             features: Some("a \"b\".parquet".into()),
             ..Options::default()
         };

@@ -34,11 +34,13 @@ pub enum Status {
     TooFewSamples,
     /// A binary phenotype with fewer cases, or controls, than `--min-cases` asks for.
     TooFewCases,
+    /// Training is warranted, and the fit still to come: of a test by itself.
+    Warranted,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::NotWarranted,
         Self::AtZero,
@@ -47,6 +49,7 @@ impl Status {
         Self::Constant,
         Self::TooFewSamples,
         Self::TooFewCases,
+        Self::Warranted,
     ];
 
     /// As the tables spell it.
@@ -60,6 +63,7 @@ impl Status {
             Self::Constant => "constant",
             Self::TooFewSamples => "too_few_samples",
             Self::TooFewCases => "too_few_cases",
+            Self::Warranted => "warranted",
         }
     }
 
@@ -88,7 +92,13 @@ impl Status {
             Self::TooFewCases => {
                 "A binary phenotype with fewer cases, or fewer controls, than --min-cases: not tested, not trained, not predicted."
             }
+            Self::Warranted => "Training is warranted; the fit is still to come.",
         }
+    }
+
+    /// Whether there is enough of a phenotype of this status to predict it.
+    pub fn is_predicted(self) -> bool {
+        ![Self::TooFewSamples, Self::TooFewCases].contains(&self)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -175,6 +185,9 @@ impl PhenotypeRow {
             // 0 − 0 is 0, where negating would print −0.
             row.neg_log10_p = Some(0.0 - test.log_p / std::f64::consts::LN_10);
             row.training_warranted = Some(test.warranted);
+            if test.warranted {
+                row.status = Status::Warranted;
+            }
         }
         if let Some(fit) = &analysis.fit {
             let reml = &fit.reml;
@@ -209,7 +222,7 @@ impl PhenotypeRow {
 
     /// Whether there is enough of the phenotype to predict it.
     pub fn is_predicted(&self) -> bool {
-        ![Status::TooFewSamples, Status::TooFewCases].contains(&self.status)
+        self.status.is_predicted()
     }
 
     /// What the test said, where there was one.
@@ -224,6 +237,11 @@ impl PhenotypeRow {
     /// Whether the phenotype has been tested.
     pub fn is_tested(&self) -> bool {
         self.neg_log10_p.is_some()
+    }
+
+    /// Whether the fit takes the phenotype after the test; with the gate only where training is warranted.
+    pub fn waits_for_fit(&self, gate: bool) -> bool {
+        self.is_tested() && (!gate || self.training_warranted == Some(true))
     }
 
     /// Whether the phenotype was fitted, and with a time above 0: it then has dual weights.

@@ -2,14 +2,17 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use ntkpipe_store::simulate::{SimulateOptions, simulate};
+use serde_json::json;
 
 use crate::args::{
     Cli, Command, InitArgs, NetworkCommand, PredictArgs, RunArgs, SimulateArgs, StatusArgs,
 };
+use crate::choice;
 use crate::failure::{self, input};
 use crate::inputs::{Inputs, reading};
 use crate::log;
@@ -21,9 +24,10 @@ use crate::options_file;
 use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
 use crate::progress_report::ProgressReport;
-use crate::run_directory::{RunDirectory, Stage, Standing, read_record};
+use crate::run_directory::{RunDirectory, RunRecord, Stage, Standing, fingerprint, read_record};
 use crate::schema;
 use crate::settings::Settings;
+use crate::share::{self, Share};
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
@@ -33,20 +37,26 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let speech = (cli.quiet, cli.log_format.unwrap_or(LogFormat::Text));
     match cli.command {
         Command::Run(args) => run(args, None, speech),
-        Command::Ingest(args) => run(args, Some(Stage::Ingest), speech),
-        Command::Kernel(args) => run(args, Some(Stage::Kernel), speech),
-        Command::Spectrum(args) => run(args, Some(Stage::Spectrum), speech),
-        Command::Test(args) => run(args, Some(Stage::Test), speech),
-        Command::Fit(args) => run(args, Some(Stage::Fit), speech),
+        Command::Ingest(args) => run(args, Some(Task::Stage(Stage::Ingest)), speech),
+        Command::Kernel(args) => {
+            let task = Task::new(Stage::Kernel, args.shard, args.finalize);
+            run(args.run, Some(task), speech)
+        }
+        Command::Spectrum(args) => run(args, Some(Task::Stage(Stage::Spectrum)), speech),
+        Command::Test(args) => run(args, Some(Task::Stage(Stage::Test)), speech),
+        Command::Fit(args) => {
+            let task = Task::new(Stage::Fit, args.shard, args.gather);
+            run(args.run, Some(task), speech)
+        }
         Command::Predict(PredictArgs {
             model: None,
             run: args,
-        }) => run(args, Some(Stage::Predict), speech),
+        }) => run(args, Some(Task::Stage(Stage::Predict)), speech),
         Command::Predict(PredictArgs {
             model: Some(model),
             run: args,
         }) => predict_with(model, args.options, speech),
-        Command::Report(args) => run(args, Some(Stage::Report), speech),
+        Command::Report(args) => run(args, Some(Task::Stage(Stage::Report)), speech),
         Command::Network {
             command: NetworkCommand::Init(args),
         } => network::init(&args),
@@ -79,6 +89,13 @@ fn print(text: &[u8]) -> anyhow::Result<()> {
 }
 
 fn status(args: &StatusArgs) -> anyhow::Result<()> {
+    let architectures = choice::folders(&args.directory)?;
+    if !args.json && !architectures.is_empty() {
+        return architectures.iter().try_for_each(|(name, folder)| {
+            let report = ProgressReport::read(folder)?;
+            print(format!("architecture {name}\n{report}").as_bytes())
+        });
+    }
     let report = ProgressReport::read(&args.directory)?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
@@ -115,12 +132,35 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs everything that is not current, or one stage.
-fn run(
-    args: RunArgs,
-    only: Option<Stage>,
-    (quiet, format): (bool, LogFormat),
-) -> anyhow::Result<()> {
+/// What a command does of a run.
+#[derive(Clone, Copy)]
+enum Task {
+    /// A stage.
+    Stage(Stage),
+    /// A share of it, beside other jobs.
+    Share(Stage, Share),
+    /// It, from shares that are all there.
+    Gather(Stage),
+}
+
+impl Task {
+    fn new(stage: Stage, share: Option<Share>, gathers: bool) -> Self {
+        match share {
+            Some(share) => Self::Share(stage, share),
+            None if gathers => Self::Gather(stage),
+            None => Self::Stage(stage),
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Stage(stage) | Self::Share(stage, _) | Self::Gather(stage) => stage,
+        }
+    }
+}
+
+/// Runs everything that is not current, or one task.
+fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::Result<()> {
     let mut options = args.options.or(options_file::read(args.config.as_deref())?);
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = only.is_some() || options.features.is_none() && options.phenotypes.is_none();
@@ -131,35 +171,120 @@ fn run(
     }
     options.check_paths()?;
     set_threads(options.threads)?;
-    let settings = Settings::new(&options)?;
+    let architectures = match &options.network {
+        Some(_) => Vec::new(),
+        None => options.architectures(),
+    };
     if args.dry_run {
-        let inputs = Inputs::open(&options)?;
-        settings.check_features(inputs.features.columns.len())?;
-        let columns = inputs.covariate_columns(settings.intercept)?;
-        let on_kernel = columns.first(inputs.n_kernel);
-        let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
-        let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
-        let masks = own_masks(&inputs, &base)?;
-        let machine = Machine::measure(settings.tiles_folder());
-        let plan = Plan::new(&inputs, &settings, masks, machine);
-        let text = plan.describe(&settings, masks, covariates.rank())?;
-        return print(text.as_bytes());
+        return match &architectures[..] {
+            [] | [_] => dry_run(&options),
+            several => several.iter().try_for_each(|(name, options)| {
+                print(format!("architecture {name}\n").as_bytes())?;
+                dry_run(options)
+            }),
+        };
     }
-    let stamps = Stamps::new(&options);
-    let inputs = Inputs::open(&options)?;
+    if architectures.len() > 1 {
+        let stage = match only {
+            None => None,
+            Some(Task::Stage(stage)) => Some(stage),
+            Some(_) => {
+                return Err(input(
+                    "shares are of a run with one architecture",
+                    "run each architecture in a directory of its own, or all without shares",
+                ));
+            }
+        };
+        return run_architectures(&options, architectures, stage, args.force, speech);
+    }
+    if let Some(Task::Share(stage, share)) = only {
+        log::start(None, speech.0, speech.1)?;
+        let (context, prints) = prepare(&options, Access::Share)?;
+        check_earlier(&context, &prints, stage)?;
+        let done = match stage {
+            Stage::Kernel => kernel::run_share(&context, &prints.kernel, share),
+            _ => fit::run_share(&context, &prints, share),
+        };
+        return done.map_err(|error| with_remedy(error, &context));
+    }
+    let (mut context, prints) = prepare(&options, Access::Alone(speech))?;
+    let done = match only {
+        Some(task) => one_task(&mut context, &prints, task),
+        None => all_stages(&mut context, &prints, args.force),
+    };
+    done.map_err(|error| with_remedy(error, &context))
+}
+
+fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
+    let out = context.directory.root();
+    let remedy = format!(
+        "delete the file, then `ntkpipe run --out {}` makes it again, and what depends on it",
+        out.display()
+    );
+    failure::with_remedy(error, out, &remedy)
+}
+
+fn dry_run(options: &Options) -> anyhow::Result<()> {
+    let settings = Settings::new(options)?;
+    let inputs = open(options, &settings)?;
+    let columns = inputs.covariate_columns(settings.intercept)?;
+    let on_kernel = columns.first(inputs.n_kernel);
+    let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
+    let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
+    let masks = own_masks(&inputs, &base)?;
+    let machine = Machine::measure(settings.tiles_folder());
+    let plan = Plan::new(&inputs, &settings, masks, machine);
+    let text = plan.describe(&settings, masks, covariates.rank())?;
+    print(text.as_bytes())
+}
+
+/// Opens the tables, and refuses what does not fit them.
+fn open(options: &Options, settings: &Settings) -> anyhow::Result<Inputs> {
+    let inputs = Inputs::open(options, settings)?;
     settings.check_features(inputs.features.columns.len())?;
-    log::start(Some(&settings.out), quiet, format)?;
+    if let Some(how) = settings.hold_out {
+        how.check(inputs.n_kernel)?;
+    }
+    Ok(inputs)
+}
+
+/// How a command holds the run directory.
+#[derive(Clone, Copy)]
+enum Access {
+    /// Alone; it begins the log.
+    Alone((bool, LogFormat)),
+    /// Alone, as a part of a run that has begun the log.
+    Part,
+    /// Beside other jobs: what the directory says of itself stays as it is.
+    Share,
+}
+
+/// Opens tables and run directory and decides what each stage depends on.
+fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fingerprints)> {
+    let settings = Settings::new(options)?;
+    let stamps = Stamps::new(options);
+    let inputs = open(options, &settings)?;
+    if let Access::Alone((quiet, format)) = access {
+        log::start(Some(&settings.out), quiet, format)?;
+    }
+    if let Access::Share = access {
+        let mut directory = RunDirectory::join(&settings.out, settings.scratch.as_deref())?;
+        directory.record.inputs = inputs.digests(options)?;
+        let context = Context::new(settings, inputs, stamps, directory)?;
+        let prints = Fingerprints::new(options, &context);
+        return Ok((context, prints));
+    }
     let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
     tracing::info!(
         "ntkpipe {} with {}",
         env!("CARGO_PKG_VERSION"),
-        serde_json::to_string(&options)?
+        serde_json::to_string(options)?
     );
     for warning in &inputs.warnings {
         tracing::warn!("{warning}");
     }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
-    directory.record.inputs = inputs.digests(&options)?;
+    directory.record.inputs = inputs.digests(options)?;
     directory.record.samples = inputs.accounting.clone();
     let machine = Machine::measure(settings.tiles_folder());
     let own_masks = inputs.phenotypes.columns.len() / 2;
@@ -184,19 +309,109 @@ fn run(
     }
     context.directory.record.warnings = log::take_warnings();
     context.directory.save()?;
-    let prints = Fingerprints::new(&options, &context);
-    let done = match only {
-        Some(stage) => one_stage(&mut context, &prints, stage),
-        None => all_stages(&mut context, &prints, args.force),
+    let prints = Fingerprints::new(options, &context);
+    Ok((context, prints))
+}
+
+/// Runs each architecture in a folder of its own, their kernels' tiles made together, and chooses for every phenotype.
+fn run_architectures(
+    options: &Options,
+    architectures: Vec<(String, Options)>,
+    only: Option<Stage>,
+    force: bool,
+    (quiet, format): (bool, LogFormat),
+) -> anyhow::Result<()> {
+    // What is wrong with the options is wrong with each.
+    let out = Settings::new(&architectures[0].1)?.out;
+    let alpha = options.alpha.unwrap_or(0.05) / architectures.len() as f64;
+    let mut names: Vec<String> = Vec::new();
+    let mut parts: Vec<Options> = Vec::new();
+    for (name, mut part) in architectures {
+        if names.contains(&name) {
+            return Err(input(
+                format!("the architecture {name} is given twice"),
+                "give each activation, depth and variance once",
+            ));
+        }
+        part.out = Some(choice::folder(&out, &name));
+        part.scratch = part.scratch.map(|scratch| scratch.join(&name));
+        // Of several tests one is picked.
+        part.alpha = Some(alpha);
+        Settings::new(&part)?;
+        names.push(name);
+        parts.push(part);
+    }
+    open(&parts[0], &Settings::new(&parts[0])?)?;
+    log::start(Some(&out), quiet, format)?;
+    let mut directory = RunDirectory::open(&out, None)?;
+    let started = Instant::now();
+    tracing::info!("architectures: {}", names.join(", "));
+    let mut runs = Vec::new();
+    for part in &parts {
+        runs.push(prepare(part, Access::Part)?);
+    }
+    let first = &runs[0].0.directory.record;
+    directory.record = RunRecord {
+        options: options.clone(),
+        stages: directory.record.stages.clone(),
+        ..first.clone()
     };
-    done.map_err(|error| {
-        let out = context.directory.root();
-        let remedy = format!(
-            "delete the file, then `ntkpipe run --out {}` makes it again, and what depends on it",
-            out.display()
-        );
-        failure::with_remedy(error, out, &remedy)
-    })
+    directory.save()?;
+    for (context, prints) in &mut runs {
+        if force {
+            forget(context)?;
+        }
+        if only.is_none_or(|stage| stage == Stage::Ingest) {
+            bring_up_to_date(context, prints, Stage::Ingest)
+                .map_err(|error| with_remedy(error, context))?;
+        }
+    }
+    if only.is_none_or(|stage| stage == Stage::Kernel) {
+        let mut stale = Vec::new();
+        for (context, prints) in &mut runs {
+            if only.is_some() {
+                check_earlier(context, prints, Stage::Kernel)?;
+            }
+            if context.standing(Stage::Kernel, prints)? != Standing::Current {
+                stale.push((&mut *context, prints.kernel.as_str()));
+            }
+        }
+        kernel::run_together(&mut stale)?;
+    }
+    for ((context, prints), name) in runs.iter_mut().zip(&names) {
+        tracing::info!("architecture {name}");
+        let done = match only {
+            None => all_stages(context, prints, false),
+            Some(Stage::Ingest | Stage::Kernel) => Ok(()),
+            Some(stage) => one_stage(context, prints, stage),
+        };
+        done.map_err(|error| with_remedy(error, context))?;
+    }
+    if only.is_some_and(|stage| stage < Stage::Predict) {
+        return Ok(());
+    }
+    let print = fingerprint(&json!(
+        runs.iter().map(|it| &it.1.predict).collect::<Vec<_>>()
+    ));
+    drop(runs);
+    let counts = choice::write(&out, &names)?;
+    let seconds = started.elapsed().as_secs_f64();
+    for (name, count) in &counts {
+        tracing::info!("{count} phenotypes likeliest under {name}");
+    }
+    tracing::info!(
+        "results in `{}`, every architecture in `{}`",
+        out.join("phenotypes.parquet").display(),
+        out.join(choice::TABLE).display()
+    );
+    let warnings = log::take_warnings();
+    directory.finish(
+        Stage::Predict,
+        &print,
+        seconds,
+        json!({ "chosen": counts }),
+        warnings,
+    )
 }
 
 /// The stages of a run in order; the fit also tests, so the test is none of them.
@@ -209,29 +424,23 @@ const STAGES: [Stage; 6] = [
     Stage::Report,
 ];
 
+/// Makes every stage begin from the beginning, kernel tiles included.
+fn forget(context: &mut Context) -> anyhow::Result<()> {
+    context.directory.begin(Stage::Ingest)?;
+    let tiles = context.kernel_path();
+    if tiles.exists() {
+        std::fs::remove_dir_all(&tiles)
+            .with_context(|| format!("could not remove `{}`", tiles.display()))?;
+    }
+    fit::forget(context)
+}
+
 fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyhow::Result<()> {
     if force {
-        context.directory.begin(Stage::Ingest)?;
-        let tiles = context.kernel_path();
-        if tiles.exists() {
-            std::fs::remove_dir_all(&tiles)
-                .with_context(|| format!("could not remove `{}`", tiles.display()))?;
-        }
-        fit::forget(context)?;
+        forget(context)?;
     }
     for stage in STAGES {
-        match context.standing(stage, prints)? {
-            Standing::Current => tracing::info!("{}: current", stage.name()),
-            Standing::NotDone => perform(context, prints, stage)?,
-            Standing::Lost(path) => {
-                tracing::warn!(
-                    "{}: done again, for `{}` is not what it left",
-                    stage.name(),
-                    path.display()
-                );
-                perform(context, prints, stage)?;
-            }
-        }
+        bring_up_to_date(context, prints, stage)?;
     }
     tracing::info!(
         "results in `{}`, report in `{}`",
@@ -241,8 +450,53 @@ fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> anyh
     Ok(())
 }
 
+/// Runs a stage that is not current.
+fn bring_up_to_date(
+    context: &mut Context,
+    prints: &Fingerprints,
+    stage: Stage,
+) -> anyhow::Result<()> {
+    match context.standing(stage, prints)? {
+        Standing::Current => tracing::info!("{}: current", stage.name()),
+        Standing::NotDone => perform(context, prints, stage)?,
+        Standing::Lost(path) => {
+            tracing::warn!(
+                "{}: done again, for `{}` is not what it left",
+                stage.name(),
+                path.display()
+            );
+            perform(context, prints, stage)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs one stage, or puts its shares together; those it builds on must be current.
+fn one_task(context: &mut Context, prints: &Fingerprints, task: Task) -> anyhow::Result<()> {
+    let (out, stage) = (context.directory.root().to_path_buf(), task.stage());
+    check_earlier(context, prints, stage)?;
+    if let Task::Gather(_) = task {
+        let shares = share::all_there(&out, stage.name(), prints.of(stage))?;
+        match stage {
+            Stage::Kernel => kernel::check_whole(context, &prints.kernel)?,
+            _ => fit::gather(context, prints, &shares)?,
+        }
+    }
+    perform(context, prints, stage)?;
+    match task {
+        Task::Gather(_) => share::forget(&out, stage.name()),
+        _ => Ok(()),
+    }
+}
+
 /// Runs one stage; those it builds on must be current.
 fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
+    check_earlier(context, prints, stage)?;
+    perform(context, prints, stage)
+}
+
+/// Refuses a stage one of whose earlier ones is not current.
+fn check_earlier(context: &Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
     let out = context.directory.root().display().to_string();
     for earlier in STAGES.into_iter().filter(|earlier| *earlier < stage) {
         let why = match context.standing(earlier, prints)? {
@@ -260,7 +514,7 @@ fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyh
             ),
         ));
     }
-    perform(context, prints, stage)
+    Ok(())
 }
 
 fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {

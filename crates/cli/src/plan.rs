@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::folds::HoldOut;
 use crate::inputs::Inputs;
 use crate::machine::Machine;
 use crate::run_directory::Stage;
@@ -49,6 +50,8 @@ pub struct Plan {
     pub features: usize,
     /// Phenotypes.
     pub phenotypes: usize,
+    /// Fits: a phenotype on all its samples, and without those of each fold.
+    pub fits: usize,
     /// Side of a tile.
     pub tile: usize,
     /// Tiles.
@@ -76,24 +79,33 @@ impl Plan {
         let side = n.div_ceil(tile);
         let bytes = kernel::bytes(n, tile) as f64;
         let square = (n as f64).powi(2);
+        // Every phenotype is fitted once more without each fold, on a mask that those without missing values share.
+        let folds = settings.hold_out.map_or(0, HoldOut::n_folds);
+        let fits = m * (1 + folds);
+        let masks = own_masks * (1 + folds) + folds;
+        // Each trained phenotype is predicted in one more column.
+        let predicted = m as f64 * USUAL_SHARE_TRAINED;
         let columns = [
             (SPECTRUM_PASSES * FULL_PROBES) as f64,
-            m as f64 * USUAL_VECTORS,
-            // Each trained phenotype is predicted in one more column.
-            m as f64 * USUAL_SHARE_TRAINED,
+            fits as f64 * USUAL_VECTORS,
+            predicted * folds as f64,
+            predicted,
         ];
-        let [of_probes, of_phenotypes, of_predictions] = columns.map(|c| c * square);
+        let [of_probes, of_phenotypes, of_held_out, of_predictions] = columns.map(|c| c * square);
         let entry = |recursion| settings.network.entry_multiply_adds(p, recursion);
         let kernel_multiply_adds = square / 2.0 * entry(0.0);
         let kernel_work = square / 2.0 * entry(ENTRY_AND_LAYER);
-        let flows = (m * n) as f64 * FITTED_SAMPLE + own_masks as f64 * MASK;
+        let flows = (fits * n) as f64 * FITTED_SAMPLE + masks as f64 * MASK;
         let check = bytes * CHECKED_BYTE;
         let predictions = (m * n_all) as f64 * PREDICTION;
         let work = [
             (Stage::Ingest, (n_all * p) as f64 * INGESTED_VALUE),
             (Stage::Kernel, kernel_work),
             (Stage::Spectrum, of_probes / PROBES_SPEED + check),
-            (Stage::Fit, of_phenotypes / PHENOTYPES_SPEED + flows + check),
+            (
+                Stage::Fit,
+                (of_phenotypes + of_held_out) / PHENOTYPES_SPEED + flows + check,
+            ),
             (
                 Stage::Predict,
                 of_predictions / PHENOTYPES_SPEED + predictions + check,
@@ -106,6 +118,7 @@ impl Plan {
             other_samples: n_all - n,
             features: p,
             phenotypes: m,
+            fits,
             tile,
             tiles: side * (side + 1) / 2,
             kernel_multiply_adds,
@@ -132,6 +145,9 @@ impl Plan {
             "phenotypes",
             format!("{} ({own_masks} with missing values)", self.phenotypes),
         )?;
+        if let Some(how) = settings.hold_out {
+            line("fits", format!("{} (each phenotype {how})", self.fits))?;
+        }
         line("covariates", format!("{rank} (rank)"))?;
         line(
             "tiles",
@@ -141,6 +157,10 @@ impl Plan {
             "bytes of tiles",
             kernel::bytes(self.samples, self.tile).to_string(),
         )?;
+        if settings.hold_out.is_some() {
+            let of_folds = (self.fits - self.phenotypes) * self.samples * 4;
+            line("bytes of folds, for a while", of_folds.to_string())?;
+        }
         line(
             "bytes of features",
             ((self.samples + self.other_samples) * self.features * 4).to_string(),
@@ -155,7 +175,13 @@ impl Plan {
         )?;
         line(
             "passes over the kernel",
-            format!("{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes + 1"),
+            match settings.hold_out {
+                None => format!("{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes + 1"),
+                Some(_) => format!(
+                    "{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes + about {} for those held out + 1",
+                    USUAL_PASSES + 1
+                ),
+            },
         )?;
         line("memory bound", format!("{} bytes", settings.memory))?;
         line("threads", rayon::current_num_threads().to_string())?;

@@ -11,9 +11,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::failure::input;
+use crate::fit_journal;
 use crate::lock::LOCK;
 use crate::phenotype_row::{self, Status};
-use crate::run_directory::{RunRecord, Stage, read_record};
+use crate::run_directory::{RunRecord, Stage, StageRecord, read_record};
+use crate::stages::fit;
 
 /// What is done in a run directory and what is left, from its files alone; a run may be at work in it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -45,6 +47,10 @@ struct StageProgress {
     tiles_done: Option<usize>,
     /// Kernel tiles in all.
     tiles: Option<usize>,
+    /// Fits that are finished, those of folds among them; null for other stages than the fit, and when it is done.
+    fits_done: Option<usize>,
+    /// Fits in all.
+    fits: Option<usize>,
 }
 
 /// How far a stage is.
@@ -85,8 +91,11 @@ impl ProgressReport {
                 None => State::ToDo,
             };
             let (tiles_done, tiles) = tiles.filter(|_| stage == Stage::Kernel).unzip();
-            let share_left = match tiles_done.zip(tiles) {
-                Some((done, all)) => 1.0 - done as f64 / all.max(1) as f64,
+            let is_fit = stage == Stage::Fit && state != State::Done;
+            let fits = is_fit.then(|| fits(root, &record)).transpose()?;
+            let (fits_done, fits) = fits.unzip();
+            let share_left = match tiles_done.zip(tiles).or(fits_done.zip(fits)) {
+                Some((done, all)) => 1.0 - done.min(all) as f64 / all.max(1) as f64,
                 None => 1.0,
             };
             stages.push(StageProgress {
@@ -99,6 +108,8 @@ impl ProgressReport {
                 },
                 tiles_done,
                 tiles,
+                fits_done,
+                fits,
             });
         }
         let of_stages = record.stages.values().flat_map(|stage| &stage.warnings);
@@ -134,6 +145,24 @@ fn tiles(root: &Path, record: &RunRecord) -> Option<(usize, usize)> {
     }
 }
 
+/// Fits that are finished and fits in all. A test by itself before them leaves fewer to be fitted.
+fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
+    let done: usize = [fit::JOURNAL, fit::FOLDS_JOURNAL]
+        .iter()
+        .map(|name| fit_journal::count(&root.join(name)))
+        .sum();
+    let by_itself = |test: &StageRecord| test.figures["with"] != "fit";
+    let not_fitted = match record.stages.get(&Stage::Test).is_some_and(by_itself) {
+        true => {
+            let rows = phenotype_row::read(&root.join("test.parquet"))?;
+            let gate = !record.options.no_gate.unwrap_or(false);
+            rows.iter().filter(|row| !row.waits_for_fit(gate)).count()
+        }
+        false => 0,
+    };
+    Ok((done, record.plan.fits.saturating_sub(not_fitted)))
+}
+
 fn by_status(root: &Path, record: &RunRecord) -> anyhow::Result<BTreeMap<Status, usize>> {
     let mut counts = BTreeMap::new();
     let table = match (
@@ -152,15 +181,17 @@ fn by_status(root: &Path, record: &RunRecord) -> anyhow::Result<BTreeMap<Status,
 
 impl Display for ProgressReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<12}{:<10}{:<16}seconds", "stage", "state", "tiles")?;
+        writeln!(f, "{:<12}{:<10}{:<20}seconds", "stage", "state", "of it")?;
         for stage in &self.stages {
             let state = match stage.state {
                 State::Done => "done",
                 State::AtWork => "at work",
                 State::ToDo => "to do",
             };
-            let tiles = match stage.tiles_done.zip(stage.tiles) {
-                Some((done, all)) => format!("{done} of {all}"),
+            let tiles = stage.tiles_done.zip(stage.tiles).zip(Some("tiles"));
+            let fits = stage.fits_done.zip(stage.fits).zip(Some("fits"));
+            let part = match tiles.or(fits) {
+                Some(((done, all), what)) => format!("{done} of {all} {what}"),
                 None => String::new(),
             };
             let seconds = match (stage.seconds, stage.seconds_left) {
@@ -168,7 +199,7 @@ impl Display for ProgressReport {
                 (None, Some(left)) => format!("about {left:.0} left"),
                 (None, None) => String::new(),
             };
-            let line = format!("{:<12}{state:<10}{tiles:<16}{seconds}", stage.stage.name());
+            let line = format!("{:<12}{state:<10}{part:<20}{seconds}", stage.stage.name());
             writeln!(f, "{}", line.trim_end())?;
         }
         if !self.phenotypes.is_empty() {

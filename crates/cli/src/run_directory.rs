@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::input;
-use crate::lock::lock;
+use crate::lock::{lock, lock_shared};
 use crate::options::Options;
 use crate::plan::Plan;
 
@@ -54,7 +54,8 @@ impl Stage {
         match self {
             Self::Kernel => 2,
             Self::Spectrum => 5,
-            Self::Test | Self::Fit => 5,
+            Self::Test | Self::Fit => 6,
+            Self::Report => 2,
             _ => 1,
         }
     }
@@ -86,13 +87,16 @@ impl Stage {
             ],
             Self::Predict => &[
                 "predictions.parquet",
+                "prediction_sd.parquet",
                 "model/model.json",
                 "model/effects.parquet",
                 "model/scaling.parquet",
                 "model/network.safetensors",
                 "model/features.zarr/zarr.json",
+                "model/training.parquet",
+                "model/spectrum/spectrum.json",
             ],
-            Self::Report => &["report.html"],
+            Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }
     }
 
@@ -194,6 +198,19 @@ impl RunDirectory {
                 locks.push(lock(scratch, "--scratch")?);
             }
             atomic::remove_leftovers(&scratch.join("kernel.zarr"))?;
+        }
+        Ok(Self {
+            root: root.to_path_buf(),
+            record: read_record(root)?.unwrap_or_default(),
+            _locks: locks,
+        })
+    }
+
+    /// Opens the directory beside other jobs that do their shares in it; what is recorded must stay as it is.
+    pub fn join(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
+        let mut locks = vec![lock_shared(root, "--out")?];
+        if let Some(scratch) = scratch {
+            locks.push(lock_shared(scratch, "--scratch")?);
         }
         Ok(Self {
             root: root.to_path_buf(),

@@ -23,6 +23,8 @@ pub enum Name {
     Phenotypes,
     /// predictions.parquet
     Predictions,
+    /// prediction_sd.parquet
+    PredictionSd,
     /// curves.parquet
     Curves,
     /// features.parquet
@@ -46,6 +48,18 @@ struct PredictionRow {
     /// Sample of the feature table.
     sample_id: String,
     /// A column a phenotype, in the phenotype's unit; null where a covariate is missing or the samples were too few.
+    #[serde(flatten)]
+    phenotypes: BTreeMap<String, Option<f64>>,
+}
+
+/// A row of prediction_sd.parquet.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema is all that is made of it")]
+struct DeviationRow {
+    /// Sample of the feature table.
+    sample_id: String,
+    /// A column a phenotype, in the phenotype's unit: the standard deviation of the trained increment given the data; null where the prediction is, and
+    /// where the stopping time is unbounded.
     #[serde(flatten)]
     phenotypes: BTreeMap<String, Option<f64>>,
 }
@@ -110,6 +124,7 @@ pub fn of(name: Name) -> Schema {
         Name::Status => schema_for!(ProgressReport),
         Name::Phenotypes => schema_for!(PhenotypeRow),
         Name::Predictions => schema_for!(PredictionRow),
+        Name::PredictionSd => schema_for!(DeviationRow),
         Name::Curves => schema_for!(CurveRow),
         Name::Features => schema_for!(FeatureRow),
         Name::Samples => schema_for!(SampleRow),

@@ -18,6 +18,10 @@ pub const SPECTRUM_PASSES: usize = 8;
 /// What a run does, decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Table of the features.
+    pub features: PathBuf,
+    /// Table of the phenotypes.
+    pub phenotypes: PathBuf,
     /// Run directory.
     pub out: PathBuf,
     /// Where `kernel.zarr` is kept, if not in the run directory.
@@ -42,6 +46,8 @@ pub struct Settings {
     pub missing: Missing,
     /// How samples are held out to see how well they are predicted.
     pub hold_out: Option<HoldOut>,
+    /// Whether the standard deviations of predictions are written.
+    pub intervals: bool,
     /// Learning rate of the training that is planned.
     pub learning_rate: Option<f64>,
     /// Test and fit.
@@ -58,6 +64,14 @@ impl Settings {
         self.scratch.as_deref().unwrap_or(&self.out)
     }
 
+    /// These, but that nothing is imputed: what is imputed is no truth that a prediction is held against.
+    pub fn observed_only(&self) -> Self {
+        Self {
+            missing: Missing::Exact,
+            ..self.clone()
+        }
+    }
+
     /// Refuses fewer features than the network takes; whether it takes all that are kept shows when they are read.
     pub fn check_features(&self, n_features: usize) -> anyhow::Result<()> {
         match self.network.finite() {
@@ -70,8 +84,9 @@ impl Settings {
 
     /// Fills in defaults and checks every value.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let out = match (&options.features, &options.phenotypes, &options.out) {
-            (Some(_), Some(_), Some(out)) => out.clone(),
+        let needed = (&options.features, &options.phenotypes, &options.out);
+        let (features, phenotypes, out) = match needed {
+            (Some(features), Some(phenotypes), Some(out)) => (features, phenotypes, out),
             (features, phenotypes, out) => {
                 return Err(not_given(&[
                     ("features", "--features FILE", features),
@@ -105,7 +120,9 @@ impl Settings {
         }
         let defaults = AnalysisOptions::default();
         Ok(Self {
-            out,
+            features: features.clone(),
+            phenotypes: phenotypes.clone(),
+            out: out.clone(),
             scratch: options.scratch.clone(),
             network,
             intercept: !options.no_intercept.unwrap_or(false),
@@ -117,6 +134,7 @@ impl Settings {
             min_cases: options.min_cases.unwrap_or(0),
             missing: options.missing.unwrap_or(Missing::Exact),
             hold_out: hold_out(options)?,
+            intervals: options.intervals.unwrap_or(false),
             learning_rate: options.learning_rate,
             analysis: AnalysisOptions {
                 alpha,

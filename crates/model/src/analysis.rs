@@ -181,6 +181,11 @@ impl<'a> Survey<'a> {
         Some(block::narrow(product.as_ref()))
     }
 
+    /// μ: the mean of the eigenvalues that the probes' space does not hold.
+    pub(crate) fn level(&self) -> f64 {
+        self.beyond().0
+    }
+
     /// The operator.
     pub fn operator(&self) -> &MaskedOperator<'a> {
         &self.operator

@@ -101,6 +101,12 @@ impl Covariates {
         self.complete.len()
     }
 
+    /// Rows of the basis B at `n` samples, of the n or not: Z T, n × r, for their `columns` of Z.
+    pub fn rows(&self, n: usize, columns: &[&[f64]]) -> Mat<f64> {
+        let z = Mat::from_fn(n, columns.len(), |i, j| columns[j][i]);
+        z * &self.transform
+    }
+
     /// Rank of the covariates over all samples where they are complete.
     pub fn rank(&self) -> usize {
         self.basis.ncols()
@@ -194,6 +200,16 @@ impl Projection<'_> {
         );
         self.zero_outside(q.as_mut());
         q
+    }
+
+    /// B, n × rank of all samples.
+    pub fn basis(&self) -> MatRef<'_, f64> {
+        self.covariates.basis.as_ref()
+    }
+
+    /// Q(x) = B(x) L for rows of the basis: with Q'a = Q(x), a in the span of the covariates on S fits those of x. rows × rank.
+    pub fn extend(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
+        rows * &self.factor
     }
 
     /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask (n × rank), rank there × rank here.

@@ -107,7 +107,7 @@ impl KrylovSpace {
     }
 
     /// G: the blocks that have images.
-    fn basis(&self) -> &[Mat<f32>] {
+    pub(crate) fn basis(&self) -> &[Mat<f32>] {
         &self.blocks[..self.columns.len()]
     }
 

@@ -7,7 +7,7 @@
 //! [`network`] (which one) → [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
 //! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space) →
 //! [`measure`] (the two discrete measures) →
-//! [`score_test`] with [`quadratic_form`], and [`stopping_time`]. [`analysis`] walks a batch of
+//! [`score_test`] with [`quadratic_form`], and [`stopping_time`], and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
 //! phenotypes through them, all sharing every pass over the kernel.
 //!
 //! No files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
@@ -26,6 +26,7 @@ pub mod low_rank;
 pub mod measure;
 pub mod network;
 pub mod operator;
+pub mod posterior;
 pub mod quadratic_form;
 pub mod rank_normal;
 pub mod score_test;

@@ -87,6 +87,11 @@ impl<'s> LowRank<'s> {
         self.mix.transpose() * in_space
     }
 
+    /// C, m × k: Ṽ = P_S G C.
+    pub(crate) fn mix(&self) -> MatRef<'_, f64> {
+        self.mix.as_ref()
+    }
+
     /// The probes' space.
     pub fn space(&self) -> &'s KrylovSpace {
         self.space

@@ -147,16 +147,28 @@ impl OperatorMeasure {
         }
         let mean = sum / count;
         let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-        let total: f64 = self.tail.iter().map(|(_, w)| w).sum();
-        let centre = self.tail.iter().map(|(e, w)| w * e).sum::<f64>() / total;
-        let variance = |(e, w): &(f64, f64)| w * (e - centre).powi(2);
-        let spread = (self.tail.iter().map(variance).sum::<f64>() / total).sqrt();
-        if !(spread > 0.0 && spread.is_finite()) {
-            return vec![(mean, count)];
+        fitted(&self.tail, count, mean, deviation)
+    }
+
+    /// What the smallest eigenvalues look like: the tail's lowest `share` of all multiplicities, brought to `count`, `mean` and `variance`.
+    pub(crate) fn smallest(
+        &self,
+        share: f64,
+        count: f64,
+        mean: f64,
+        variance: f64,
+    ) -> Vec<(f64, f64)> {
+        let mut nodes = self.tail.clone();
+        nodes.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut left = share * self.dof as f64;
+        for (_, multiplicity) in &mut nodes {
+            *multiplicity = multiplicity.min(left);
+            left -= *multiplicity;
         }
-        let stretch = deviation / spread;
-        let fit = |(e, w): &(f64, f64)| (mean + stretch * (e - centre), w * count / total);
-        self.tail.iter().map(fit).collect()
+        nodes.retain(|(_, multiplicity)| *multiplicity > 0.0);
+        nodes.reverse();
+        let fitted = fitted(&nodes, count, mean, variance.sqrt());
+        fitted.into_iter().map(|(l, m)| (l.max(0.0), m)).collect()
     }
 
     /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the tail with the exact moments.
@@ -201,6 +213,20 @@ impl OperatorMeasure {
             .sum();
         (leading + exact + remainder).clamp(0.0, self.dof as f64)
     }
+}
+
+/// Nodes with their multiplicities scaled and their values shifted and stretched to a count, mean and standard deviation.
+fn fitted(nodes: &[(f64, f64)], count: f64, mean: f64, deviation: f64) -> Vec<(f64, f64)> {
+    let total: f64 = nodes.iter().map(|(_, w)| w).sum();
+    let centre = nodes.iter().map(|(e, w)| w * e).sum::<f64>() / total;
+    let variance = |(e, w): &(f64, f64)| w * (e - centre).powi(2);
+    let spread = (nodes.iter().map(variance).sum::<f64>() / total).sqrt();
+    if !(spread > 0.0 && spread.is_finite()) {
+        return vec![(mean, count)];
+    }
+    let stretch = deviation / spread;
+    let fit = |(e, w): &(f64, f64)| (mean + stretch * (e - centre), w * count / total);
+    nodes.iter().map(fit).collect()
 }
 
 /// The nodes of `tail` with multiplicities that sum to at most `count`: the smallest lose theirs.

@@ -268,7 +268,8 @@ impl Mlp {
         &self.layers
     }
 
-    /// The layers, to be trained; their shapes must stay.
+    /// The layers, to be changed; their shapes must stay.
+    #[cfg(test)]
     pub(crate) fn layers_mut(&mut self) -> &mut [Linear] {
         &mut self.layers
     }

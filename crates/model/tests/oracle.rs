@@ -1,118 +1,27 @@
 //! The fast path beside the dense textbook version of the same definitions.
 
 mod dense;
+mod memory_kernel;
 
 use dense::{DenseAnalysis, DenseOperator};
+use faer::Mat;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::matrix_free::eigen::{
     PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
 };
 use faer::{Col, Par};
-use faer::{Mat, MatRef};
+use memory_kernel::{DenseKernel, features, kernel_of, normal};
 use ntkpipe_model::analysis::{
     Analysis, AnalysisOptions, Batch, Degenerate, Phenotype, Survey, analyse, survey,
 };
 use ntkpipe_model::covariates::Covariates;
-use ntkpipe_model::kernel::{Activation, InfiniteKernel, TileScratch};
+use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_model::stopping_time::StoppingTime;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-use rayon::prelude::*;
-use std::convert::Infallible;
-
-/// A kernel held in memory; products in f32 over runs of 64 rows, added in f64, a column at a time.
-struct DenseKernel {
-    k: Mat<f32>,
-    diagonal: Vec<f64>,
-}
-
-impl DenseKernel {
-    fn new(k: Mat<f32>) -> Self {
-        let diagonal = (0..k.nrows()).map(|i| f64::from(k[(i, i)])).collect();
-        Self { k, diagonal }
-    }
-
-    fn product(&self, x: MatRef<'_, f32>, entry: impl Fn(f32) -> f32 + Sync) -> Mat<f32> {
-        const RUN: usize = 64;
-        let n = self.k.nrows();
-        let columns: Vec<Vec<f32>> = (0..x.ncols())
-            .into_par_iter()
-            .map(|j| {
-                let mut sum = vec![0.0_f64; n];
-                for start in (0..n).step_by(RUN) {
-                    let mut part = vec![0.0_f32; n];
-                    for i in start..n.min(start + RUN) {
-                        let scale = x[(i, j)];
-                        for (p, k) in part.iter_mut().zip(self.k.col_as_slice(i)) {
-                            *p += entry(*k) * scale;
-                        }
-                    }
-                    for (s, p) in sum.iter_mut().zip(part) {
-                        *s += f64::from(p);
-                    }
-                }
-                sum.iter().map(|s| *s as f32).collect()
-            })
-            .collect();
-        Mat::from_fn(n, x.ncols(), |i, j| columns[j][i])
-    }
-}
-
-impl Kernel for DenseKernel {
-    type Error = Infallible;
-
-    fn n_samples(&self) -> usize {
-        self.k.nrows()
-    }
-
-    fn diagonal(&self) -> &[f64] {
-        &self.diagonal
-    }
-
-    fn multiply(
-        &self,
-        x: MatRef<'_, f32>,
-        squared: MatRef<'_, f32>,
-    ) -> Result<(Mat<f32>, Mat<f32>), Infallible> {
-        Ok((self.product(x, |k| k), self.product(squared, |k| k * k)))
-    }
-
-    fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
-        let s = samples.len();
-        Ok(Mat::from_fn(s, s, |i, j| self.k[(samples[i], samples[j])]))
-    }
-}
-
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    StandardNormal.sample(rng)
-}
-
-/// n × p features with a few common factors, row-major.
-fn features(rng: &mut ChaCha8Rng, n: usize, p: usize) -> Vec<f32> {
-    let factors = 3.min(p);
-    let loadings: Vec<f64> = (0..factors * p).map(|_| 0.5 * normal(rng)).collect();
-    let mut x = Vec::with_capacity(n * p);
-    for _ in 0..n {
-        let scores: Vec<f64> = (0..factors).map(|_| normal(rng)).collect();
-        for j in 0..p {
-            let common: f64 = (0..factors).map(|f| scores[f] * loadings[f * p + j]).sum();
-            x.push((common + normal(rng)) as f32);
-        }
-    }
-    x
-}
-
-fn kernel_of(kernel: &InfiniteKernel, x: &[f32], p: usize) -> DenseKernel {
-    let block = kernel.row_block(x, p).expect("finite features");
-    let n = block.n_rows();
-    let mut k = vec![0.0_f32; n * n];
-    kernel.tile(&block, &block, true, &mut k, n, &mut TileScratch::default());
-    DenseKernel::new(Mat::from_fn(n, n, |i, j| k[i * n + j]))
-}
 
 /// A phenotype's values: a linear and a nonlinear truth in the features, with `share` of the variance, and noise.
 fn signal(rng: &mut ChaCha8Rng, x: &[f32], p: usize, share: f64) -> Vec<f64> {
@@ -494,7 +403,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     let n = 900;
     let mut cohort = seeded_cohort(n, 40, 6);
     // Phenotypes of every strength on each mask; the direction lies much along the leading eigenvectors.
-    let keep = |i: usize| i % 10 == 0 || i % 10 == 3;
+    let keep = |i: usize| [0, 3].contains(&(i % 10));
     let mut at = 0..;
     cohort.phenotypes.retain(|_| keep(at.next().unwrap_or(0)));
     let shared = cohort.phenotypes[1].values.clone();

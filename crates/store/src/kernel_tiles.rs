@@ -10,7 +10,6 @@ use ntkpipe_model::kernel::tile::TileScratch;
 use ntkpipe_model::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
 use rayon::prelude::*;
 
-use crate::tiled_kernel::lower_triangle;
 use crate::zarr::{Element, ZarrArray, ZarrError};
 
 /// Why tiles could not be computed.
@@ -44,21 +43,27 @@ const MOST_KEPT: usize = 8;
 
 /// Blocks of feature rows, prepared for the kernel; those used last are kept.
 struct Blocks<'a, T: Element + Feature> {
-    kernel: &'a TangentKernel,
+    kernels: &'a [TangentKernel],
     features: &'a ZarrArray<T>,
     n: usize,
     side: usize,
     /// How many are kept beside those in use.
     kept: usize,
-    slots: Vec<Mutex<Weak<SampleBlock<'static, T>>>>,
-    recent: Mutex<VecDeque<Arc<SampleBlock<'static, T>>>>,
+    slots: Vec<Mutex<Weak<Vec<SampleBlock<'static, T>>>>>,
+    recent: Mutex<VecDeque<Arc<Vec<SampleBlock<'static, T>>>>>,
 }
 
 impl<'a, T: Element + Feature> Blocks<'a, T> {
-    fn new(kernel: &'a TangentKernel, features: &'a ZarrArray<T>, n: usize, side: usize) -> Self {
-        let bytes = side * kernel.values_a_sample(features.shape()[1]) * size_of::<T>();
+    fn new(
+        kernels: &'a [TangentKernel],
+        features: &'a ZarrArray<T>,
+        n: usize,
+        side: usize,
+    ) -> Self {
+        let values = |kernel: &TangentKernel| kernel.values_a_sample(features.shape()[1]);
+        let bytes = side * kernels.first().map_or(0, values) * size_of::<T>();
         Self {
-            kernel,
+            kernels,
             features,
             n,
             side,
@@ -74,7 +79,7 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
 
     /// The rows of a block; others who want the same wait while they are read, so the read starts no work that a thread
     /// could wait for: it might be handed a tile of the same block meanwhile.
-    fn get(&self, block: usize) -> Result<Arc<SampleBlock<'static, T>>, KernelTilesError> {
+    fn get(&self, block: usize) -> Result<Arc<Vec<SampleBlock<'static, T>>>, KernelTilesError> {
         let rows = {
             let mut slot = lock(&self.slots[block]);
             match slot.upgrade() {
@@ -93,11 +98,10 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         Ok(rows)
     }
 
-    fn read(&self, block: usize) -> Result<SampleBlock<'static, T>, KernelTilesError> {
+    fn read(&self, block: usize) -> Result<Vec<SampleBlock<'static, T>>, KernelTilesError> {
         let (start, end) = self.range(block);
         let rows = self.features.read_rows(start..end)?;
-        self.kernel
-            .block(rows, self.features.shape()[1])
+        TangentKernel::blocks(self.kernels, rows, self.features.shape()[1])
             .map_err(|source| KernelTilesError::Kernel { start, end, source })
     }
 }
@@ -106,45 +110,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Computes the tiles of K on the first `n` rows of `features` that are not yet in `tiles`.
+/// Computes those of `tiles` of each kernel K, on the first `n` rows of `features`, that are not yet in its array of `arrays`.
 ///
+/// Several kernels must be of infinite width: each tile of theirs is made from one product of the features.
 /// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
 /// beside and renamed, so that an interruption costs the tiles under way and no other. Tiles are taken in strips of as
 /// many rows of tiles as their features can be kept, column by column, so that a strip reads every block of features once.
-/// Cost: n² p / 2 multiply-adds; memory: a tile a thread, two blocks of feature rows a thread, and up to 128 MiB of them more.
+/// Cost: n² p / 2 multiply-adds; memory: a tile a thread and kernel, two blocks of feature rows a thread, and up to 128 MiB of them more.
 ///
 /// # Errors
 /// When features cannot be read, a tile cannot be written, or the kernel overflows.
 pub fn compute<T: Element + Feature>(
-    kernel: &TangentKernel,
+    kernels: &[TangentKernel],
     features: &ZarrArray<T>,
     n: usize,
-    tiles: &ZarrArray<f32>,
+    arrays: &[ZarrArray<f32>],
+    tiles: &[(usize, usize)],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), KernelTilesError> {
-    let side = tiles.spec().chunk[0];
-    let blocks = Blocks::new(kernel, features, n, side);
-    let all = lower_triangle(n.div_ceil(side));
-    let mut missing: Vec<(usize, usize)> = all
-        .iter()
-        .copied()
-        .filter(|&(i, j)| !tiles.has_chunk(i, j))
-        .collect();
+    let Some(side) = arrays.first().map(|array| array.spec().chunk[0]) else {
+        return Ok(());
+    };
+    let blocks = Blocks::new(kernels, features, n, side);
+    let lacks = |i: usize, j: usize| arrays.iter().any(|array| !array.has_chunk(i, j));
+    let lacking = tiles.iter().copied().filter(|&(i, j)| lacks(i, j));
+    let mut missing: Vec<(usize, usize)> = lacking.collect();
     let strip = blocks.kept.saturating_sub(1).max(1);
     missing.sort_by_key(|&(i, j)| (i / strip, j, i));
-    let done = AtomicUsize::new(all.len() - missing.len());
-    progress(done.load(Ordering::Relaxed), all.len());
+    let done = AtomicUsize::new(tiles.len() - missing.len());
+    progress(done.load(Ordering::Relaxed), tiles.len());
     let next = AtomicUsize::new(0);
     let work = |_: rayon::BroadcastContext<'_>| {
-        let (mut scratch, mut tile) = (TileScratch::default(), vec![0.0_f32; side * side]);
+        let mut scratch = TileScratch::default();
+        let mut made = vec![vec![0.0_f32; side * side]; kernels.len()];
         while let Some(&(i, j)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (rows, cols) = (blocks.get(i)?, blocks.get(j)?);
-            if rows.n_rows() < side || cols.n_rows() < side {
-                tile.fill(0.0);
+            if rows[0].n_rows() < side || cols[0].n_rows() < side {
+                made.iter_mut().for_each(|tile| tile.fill(0.0));
             }
-            kernel.tile(&rows, &cols, i == j, &mut tile, side, &mut scratch);
-            tiles.write_chunk(i, j, &tile)?;
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, all.len());
+            TangentKernel::tiles(kernels, &rows, &cols, i == j, &mut made, side, &mut scratch);
+            for (array, tile) in arrays.iter().zip(&made) {
+                if !array.has_chunk(i, j) {
+                    array.write_chunk(i, j, tile)?;
+                }
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, tiles.len());
         }
         Ok(())
     };
@@ -169,30 +179,55 @@ pub fn cross_product<T: Element + Feature>(
     rows: &[T],
     alpha: MatRef<'_, f32>,
 ) -> Result<Mat<f32>, KernelTilesError> {
+    Ok(cross_products(kernel, features, rows, alpha, None)?.products)
+}
+
+/// What new samples' rows of the kernel come to.
+pub struct CrossProducts {
+    /// K(x, ·) times the columns given.
+    pub products: Mat<f32>,
+    /// Σᵢ K(x, i)² over the samples given.
+    pub squares: Vec<f64>,
+    /// K(x, x).
+    pub diagonal: Vec<f64>,
+}
+
+/// [`cross_product`] with, where `over` says which training samples to sum over, the rows' sums of squares and the diagonal; else these are empty.
+///
+/// # Errors
+/// As there.
+pub fn cross_products<T: Element + Feature>(
+    kernel: &TangentKernel,
+    features: &ZarrArray<T>,
+    rows: &[T],
+    alpha: MatRef<'_, f32>,
+    over: Option<&[bool]>,
+) -> Result<CrossProducts, KernelTilesError> {
     const SIDE: usize = 1024;
     const PANEL: usize = 32;
     let width = alpha.ncols().next_multiple_of(PANEL);
     let mut padded = Mat::<f32>::zeros(alpha.nrows(), width);
     padded.subcols_mut(0, alpha.ncols()).copy_from(alpha);
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
-    let blocks = Blocks::new(kernel, features, n, SIDE);
+    let blocks = Blocks::new(std::slice::from_ref(kernel), features, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
-    let mut sums: Vec<Mat<f32>> = new_blocks
+    let n_rows = |b: &&[T]| b.len() / n_features;
+    let mut sums: Vec<(Mat<f32>, Vec<f64>)> = new_blocks
         .iter()
-        .map(|b| Mat::zeros(b.len() / n_features, width))
+        .map(|b| (Mat::zeros(n_rows(b), width), vec![0.0; n_rows(b)]))
         .collect();
     for block in 0..n.div_ceil(SIDE) {
         let (start, end) = blocks.range(block);
         let training = blocks.read(block)?;
         sums.par_iter_mut().zip(&new_blocks).try_for_each_init(
             || (TileScratch::default(), Vec::new()),
-            |(scratch, tile), (sum, new)| {
+            |(scratch, tile), ((sum, squares), new)| {
                 let new = kernel
                     .block(*new, n_features)
                     .map_err(|source| KernelTilesError::NewSamples { source })?;
                 tile.clear();
                 tile.resize(new.n_rows() * (end - start), 0.0_f32);
-                kernel.tile(&new, &training, false, tile, end - start, scratch);
+                kernel.tile(&new, &training[0], false, tile, end - start, scratch);
                 let k = MatRef::from_row_major_slice(tile, new.n_rows(), end - start);
                 let part = padded.subrows(start, end - start);
                 for first in (0..width).step_by(PANEL) {
@@ -206,26 +241,71 @@ pub fn cross_product<T: Element + Feature>(
                         Par::Seq,
                     );
                 }
+                if let Some(over) = over {
+                    for (square, row) in squares.iter_mut().zip(tile.chunks(end - start)) {
+                        let chosen = row
+                            .iter()
+                            .zip(&over[start..end])
+                            .filter(|(_, is_in)| **is_in);
+                        *square += chosen.map(|(k, _)| f64::from(*k).powi(2)).sum::<f64>();
+                    }
+                }
                 Ok::<(), KernelTilesError>(())
             },
         )?;
     }
-    let mut product = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut products = Mat::zeros(rows.len() / n_features, alpha.ncols());
+    let mut squares = Vec::new();
     let mut start = 0;
-    for sum in &sums {
-        product
+    for (sum, of_rows) in sums {
+        products
             .subrows_mut(start, sum.nrows())
             .copy_from(sum.subcols(0, alpha.ncols()));
         start += sum.nrows();
+        squares.extend(of_rows);
     }
-    Ok(product)
+    let diagonal = match over {
+        Some(_) => diagonal(kernel, &new_blocks, n_features)?,
+        None => Vec::new(),
+    };
+    Ok(CrossProducts {
+        products,
+        squares,
+        diagonal,
+    })
+}
+
+/// K(x, x) of the samples of blocks of rows.
+fn diagonal<T: Feature>(
+    kernel: &TangentKernel,
+    blocks: &[&[T]],
+    n_features: usize,
+) -> Result<Vec<f64>, KernelTilesError> {
+    let of_block = |rows: &&[T]| -> Result<Vec<f64>, KernelTilesError> {
+        let block = kernel
+            .block(*rows, n_features)
+            .map_err(|source| KernelTilesError::NewSamples { source })?;
+        let n = block.n_rows();
+        let mut tile = vec![0.0_f32; n * n];
+        kernel.tile(
+            &block,
+            &block,
+            true,
+            &mut tile,
+            n,
+            &mut TileScratch::default(),
+        );
+        Ok((0..n).map(|i| f64::from(tile[i * n + i])).collect())
+    };
+    let diagonals: Vec<Vec<f64>> = blocks.par_iter().map(of_block).collect::<Result<_, _>>()?;
+    Ok(diagonals.concat())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::tiled_kernel;
+    use crate::tiled_kernel::{self, lower_triangle};
     use crate::zarr::{ArraySpec, Attributes};
     use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 
@@ -243,19 +323,70 @@ mod tests {
                 .collect();
             features.write_all(&values).unwrap();
             let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
-            let kernel = TangentKernel::Infinite(kernel);
+            let kernels = [TangentKernel::Infinite(kernel)];
             let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
             let pool = pool.unwrap();
             for round in 0..10 {
                 let spec = tiled_kernel::spec(n, tile, Attributes::new());
                 let folder = folder.path().join(format!("k{round}"));
-                let tiles = ZarrArray::<f32>::create(folder, spec).unwrap();
-                pool.install(|| compute(&kernel, &features, n, &tiles, &|_, _| ()))
+                let arrays = [ZarrArray::<f32>::create(folder, spec).unwrap()];
+                let all = lower_triangle(n.div_ceil(tile));
+                pool.install(|| compute(&kernels, &features, n, &arrays, &all, &|_, _| ()))
                     .unwrap();
             }
             done.send(()).unwrap();
         });
         let limit = std::time::Duration::from_secs(60);
         assert!(end.recv_timeout(limit).is_ok(), "the tiles do not end");
+    }
+
+    #[test]
+    fn tiles_of_kernels_made_together_are_those_of_each_made_alone() {
+        let (n, p, side) = (150, 300, 64);
+        let folder = tempfile::tempdir().unwrap();
+        let values = |i: usize| ((i * 7919) % 1009) as f64 / 300.0 - 1.5;
+        let both: Vec<f64> = (0..n * p).map(values).collect();
+        let mut single: Vec<f32> = both.iter().map(|&v| v as f32).collect();
+        // Two samples the same: their angle is found in double precision.
+        single.copy_within(0..p, 70 * p);
+        let architectures = [
+            (Activation::Relu, 1, 0.0),
+            (Activation::Erf, 3, 0.2),
+            (Activation::Relu, 4, 0.1),
+        ];
+        let kernels = architectures.map(|(activation, depth, bias)| {
+            TangentKernel::Infinite(InfiniteKernel::new(activation, depth, 2.0, bias).unwrap())
+        });
+        fn check<T: Element + Feature>(
+            kernels: &[TangentKernel],
+            values: &[T],
+            [n, p, side]: [usize; 3],
+            folder: &std::path::Path,
+        ) {
+            let features =
+                ZarrArray::<T>::create(folder.join("x"), ArraySpec::new([n, p], [32, p])).unwrap();
+            features.write_all(values).unwrap();
+            let make = |name: String| {
+                let spec = tiled_kernel::spec(n, side, Attributes::new());
+                ZarrArray::<f32>::create(folder.join(name), spec).unwrap()
+            };
+            let together: Vec<_> = (0..3).map(|k| make(format!("together{k}"))).collect();
+            let alone: Vec<_> = (0..3).map(|k| make(format!("alone{k}"))).collect();
+            let tiles = lower_triangle(n.div_ceil(side));
+            compute(kernels, &features, n, &together, &tiles, &|_, _| ()).unwrap();
+            for (kernel, array) in kernels.iter().zip(&alone) {
+                let (kernel, array) = (std::slice::from_ref(kernel), std::slice::from_ref(array));
+                compute(kernel, &features, n, array, &tiles, &|_, _| ()).unwrap();
+            }
+            for (a, b) in together.iter().zip(&alone) {
+                for (i, j) in lower_triangle(n.div_ceil(side)) {
+                    let [a, b] = [a, b].map(|it| std::fs::read(it.chunk_path(i, j)).unwrap());
+                    assert!(a == b, "tile {i} {j}");
+                }
+            }
+        }
+        let sizes = [n, p, side];
+        check(&kernels, &single, sizes, &folder.path().join("f32"));
+        check(&kernels, &both, sizes, &folder.path().join("f64"));
     }
 }

@@ -387,8 +387,11 @@ mod tests {
         NetworkFile::new(Mlp::draw(3, &[4, 5], Nonlinearity::Gelu, scheme, 1).unwrap())
     }
 
+    /// Names and shapes.
+    type Tensors<'a> = &'a [(&'a str, &'a [usize])];
+
     /// A file of tensors of ones.
-    fn file(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Vec<u8> {
+    fn file(tensors: Tensors<'_>, metadata: &[(&str, &str)]) -> Vec<u8> {
         let bytes: Vec<Vec<u8>> = tensors
             .iter()
             .map(|(_, shape)| 1.0_f32.to_le_bytes().repeat(shape.iter().product()))
@@ -444,7 +447,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&[(&str, &[usize])], &str); 9] = [
+        let cases: [(Tensors<'_>, &str); 9] = [
             (
                 &[("0.weight", &[4, 2]), ("2.weight", &[1, 5])],
                 "`2.weight` takes 5 inputs",

@@ -8,9 +8,12 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, St
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use crate::atomic::{AtomicError, AtomicFile};
 use crate::table::{Parquet, TableError, decode};
@@ -419,6 +422,111 @@ impl Columns {
     }
 }
 
+/// `sample_id` and a float64 column for each of `phenotypes`.
+fn prediction_schema(path: &Path, phenotypes: &[String]) -> Result<SchemaRef, ResultsError> {
+    let mut seen = std::collections::HashSet::from(["sample_id"]);
+    if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
+        return Err(ResultsError::DuplicateColumn {
+            path: path.to_path_buf(),
+            column: column.clone(),
+        });
+    }
+    let id = Field::new("sample_id", DataType::Utf8, false);
+    let floats = phenotypes
+        .iter()
+        .map(|name| Field::new(name, DataType::Float64, true));
+    let fields: Vec<Field> = std::iter::once(id).chain(floats).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn prediction_properties(group_rows: usize) -> WriterProperties {
+    // Predictions rarely repeat, so a dictionary would only take room.
+    WriterProperties::builder()
+        .set_compression(compression())
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(group_rows))
+        .build()
+}
+
+/// Writes the table of [`PredictionWriter`] phenotype by phenotype: one row group, of which no more than a column is in memory.
+pub struct PredictionColumns<'g> {
+    path: &'g Path,
+    group: SerializedRowGroupWriter<'g, AtomicFile>,
+    n_samples: usize,
+}
+
+impl PredictionColumns<'_> {
+    /// Writes the table at `path`: `fill` pushes a column for each of `phenotypes`, in their order.
+    ///
+    /// # Errors
+    /// `DuplicateColumn` when a phenotype repeats or is called `sample_id`; `Write`, `Encode`; what `fill` returns.
+    pub fn write<E: From<ResultsError>>(
+        path: &Path,
+        phenotypes: &[String],
+        ids: &[&str],
+        fill: impl FnOnce(&mut PredictionColumns<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let encode = |error: ParquetError| ResultsError::encode(path)(error);
+        let schema = prediction_schema(path, phenotypes)?;
+        let schema = ArrowSchemaConverter::new()
+            .convert(&schema)
+            .map_err(encode)?;
+        let properties = Arc::new(prediction_properties(ids.len().max(1)));
+        let file = AtomicFile::create(path).map_err(ResultsError::from)?;
+        let mut writer = SerializedFileWriter::new(file, schema.root_schema_ptr(), properties)
+            .map_err(encode)?;
+        {
+            let mut columns = PredictionColumns {
+                path,
+                group: writer.next_row_group().map_err(encode)?,
+                n_samples: ids.len(),
+            };
+            let texts: Vec<ByteArray> = ids.iter().map(|&id| ByteArray::from(id)).collect();
+            columns.column::<ByteArrayType>(&texts, None)?;
+            fill(&mut columns)?;
+            columns.group.close().map_err(encode)?;
+        }
+        let file = writer.into_inner().map_err(encode)?;
+        file.commit().map_err(ResultsError::from)?;
+        Ok(())
+    }
+
+    /// Appends the next phenotype's column: a value a sample, NaN for null.
+    ///
+    /// # Errors
+    /// `Block` when there is another number of values; `Encode`.
+    pub fn push(&mut self, values: &[f64]) -> Result<(), ResultsError> {
+        if values.len() != self.n_samples {
+            return Err(ResultsError::Block {
+                path: self.path.to_path_buf(),
+                n_samples: self.n_samples,
+                expected: self.n_samples,
+                found: values.len(),
+            });
+        }
+        let is_there: Vec<i16> = values.iter().map(|v| i16::from(!v.is_nan())).collect();
+        let there: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+        self.column::<DoubleType>(&there, Some(&is_there))
+    }
+
+    fn column<T: parquet::data_type::DataType>(
+        &mut self,
+        values: &[T::T],
+        is_there: Option<&[i16]>,
+    ) -> Result<(), ResultsError> {
+        let mut write = || {
+            let mut column = self
+                .group
+                .next_column()?
+                .ok_or_else(|| ParquetError::General("more columns than phenotypes".to_owned()))?;
+            column.typed::<T>().write_batch(values, is_there, None)?;
+            column.close()
+        };
+        write().map_err(ResultsError::encode(self.path))
+    }
+}
+
 /// Writes a table of `sample_id` and a float64 column a phenotype, block of samples by block of samples.
 ///
 /// Rows are gathered into row groups of about 64 MiB before compression (at least 1024 rows), which bounds the
@@ -436,28 +544,9 @@ impl PredictionWriter {
     /// # Errors
     /// `DuplicateColumn` when a phenotype repeats or is called `sample_id`; `Write`, `Encode`.
     pub fn create(path: &Path, phenotypes: &[String]) -> Result<Self, ResultsError> {
-        let mut seen = std::collections::HashSet::from(["sample_id"]);
-        if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
-            return Err(ResultsError::DuplicateColumn {
-                path: path.to_path_buf(),
-                column: column.clone(),
-            });
-        }
-        let mut fields = vec![Field::new("sample_id", DataType::Utf8, false)];
-        fields.extend(
-            phenotypes
-                .iter()
-                .map(|name| Field::new(name, DataType::Float64, true)),
-        );
-        let schema = Arc::new(Schema::new(fields));
+        let schema = prediction_schema(path, phenotypes)?;
         let group_rows = (GROUP_BYTES / (8 * phenotypes.len().max(1))).max(1024);
-        // Predictions rarely repeat, so a dictionary would only take room.
-        let properties = WriterProperties::builder()
-            .set_compression(compression())
-            .set_dictionary_enabled(false)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_max_row_group_row_count(Some(group_rows))
-            .build();
+        let properties = prediction_properties(group_rows);
         let writer =
             ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties))
                 .map_err(ResultsError::encode(path))?;
@@ -643,6 +732,39 @@ mod tests {
                 .collect();
             assert_eq!(values, &Column::Float(expected));
         }
+    }
+
+    #[test]
+    fn predictions_by_phenotype_are_the_table_of_those_by_sample() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let phenotypes = ["height", "odd/name", "none"].map(str::to_owned);
+        let ids: Vec<String> = (0..3000).map(|i| format!("S{i}")).collect();
+        let column = |j: usize| -> Vec<f64> {
+            let value = |i: usize| (i * 7 + j) as f64 / 8.0;
+            let is_there = |i: usize| j < 2 && !(i + j).is_multiple_of(5);
+            (0..3000)
+                .map(|i| if is_there(i) { value(i) } else { f64::NAN })
+                .collect()
+        };
+        let mut writer = PredictionWriter::create(&path("rows"), &phenotypes).unwrap();
+        let all: Vec<f64> = (0..3).flat_map(column).collect();
+        writer.write_block(&ids, &all).unwrap();
+        writer.finish().unwrap();
+        let texts: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let columns = |n: usize| {
+            PredictionColumns::write(&path("columns"), &phenotypes, &texts, |table| {
+                (0..n).try_for_each(|j| table.push(&column(j)))
+            })
+        };
+        // One too few, one too many: no file.
+        for n in [2, 4] {
+            assert!(matches!(columns(n), Err(ResultsError::Encode { .. })));
+        }
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+        columns(3).unwrap();
+        let [rows, columns] = ["rows", "columns"].map(|name| read_table(&path(name)).unwrap());
+        assert_eq!(rows, columns);
     }
 
     #[test]

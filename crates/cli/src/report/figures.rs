@@ -102,7 +102,7 @@ fn quantiles(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         points.len()
     );
     if above > 0 {
-        caption += &format!(" {above} lie above the axis and are drawn at its end.");
+        caption += &format!(" Above the axis, and drawn at its end: {above}.");
     }
     let diagonal = vec![(0.0, 0.0), (x.end(), x.end())];
     let plot = Plot {
@@ -186,7 +186,7 @@ fn out_of_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     let end = x.end().min(y.end());
     let mut caption = "R² of samples held out against R² of the samples fitted; the line is where they are equal.".to_owned();
     if below > 0 {
-        caption += &format!(" {below} are below zero and drawn there.");
+        caption += &format!(" Below zero, and drawn at it: {below}.");
     }
     let plot = Plot {
         x,

@@ -6,6 +6,7 @@ use ntkpipe_store::table::Table;
 use serde::Serialize;
 
 use super::four_digits;
+use crate::inputs::prepare_block;
 use crate::stages::Context;
 
 /// Groups that the samples are gathered in.
@@ -63,13 +64,21 @@ pub fn read(context: &Context) -> anyhow::Result<HashMap<String, HeldOut>> {
     for block in shared.chunks(READ_AHEAD) {
         let (in_predictions, in_inputs): (Vec<usize>, Vec<usize>) = block.iter().copied().unzip();
         let predicted = predictions.read_columns(&in_predictions)?;
-        let observed = inputs.phenotype_values(&in_inputs)?;
-        for ((&column, predicted), observed) in in_inputs.iter().zip(predicted).zip(observed) {
+        // On the scale of the predictions: of ranks, or of cases and controls.
+        let observed = prepare_block(
+            inputs,
+            &in_inputs,
+            &context.base,
+            &context.covariates,
+            &context.covariate_columns.values,
+            &context.settings.observed_only(),
+        )?;
+        for ((&column, predicted), prepared) in in_inputs.iter().zip(predicted).zip(observed) {
             let pairs: Vec<(f64, f64)> = rows
                 .iter()
-                .zip(observed)
-                .filter_map(|(row, y)| Some((predicted[(*row)?], y)))
-                .filter(|(x, y)| x.is_finite() && y.is_finite())
+                .zip(prepared.observed())
+                .filter_map(|(row, y)| Some((predicted[(*row)?], y?)))
+                .filter(|(x, _)| x.is_finite())
                 .collect();
             found.extend(
                 HeldOut::new(pairs).map(|h| (inputs.phenotypes.columns[column].clone(), h)),

@@ -2,6 +2,7 @@
 
 mod figures;
 mod held_out;
+mod multiqc;
 mod plot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,9 @@ use ntkpipe_store::spectrum;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::accounting;
 use crate::option_doc;
+use crate::options::Missing;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::run_directory::{InputRecord, RunRecord};
 use crate::stages::Context;
@@ -99,6 +102,8 @@ struct EmbeddedPhenotype<'a> {
     t_hat: Option<f64>,
     t_hat_lower: Option<f64>,
     t_hat_upper: Option<f64>,
+    /// From the kernel's samples to those it uses.
+    samples: Option<String>,
     curve: Option<Curve>,
     held_out: Option<HeldOut>,
 }
@@ -111,6 +116,12 @@ struct Curve {
     edf: Vec<f64>,
 }
 
+/// Renders the section for MultiQC from the run directory.
+pub fn render_multiqc(context: &Context) -> anyhow::Result<String> {
+    let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
+    Ok(serde_json::to_string_pretty(&multiqc::render(&rows)?)? + "\n")
+}
+
 /// Renders the report from the run directory; the phenotypes are read again where predictions were held out.
 pub fn render(context: &Context) -> anyhow::Result<String> {
     let directory = &context.directory;
@@ -119,6 +130,12 @@ pub fn render(context: &Context) -> anyhow::Result<String> {
     let spectrum = spectrum::read_record(&directory.path("spectrum"))?;
     let mut curves = read_curves(context)?;
     let mut held_out = held_out::read(context)?;
+    let mut samples: HashMap<&str, String> = record.samples["phenotypes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some((it["phenotype"].as_str()?, accounting::sum(it))))
+        .collect();
     let tests = Tests::new(&rows, context.settings.analysis.alpha);
     let phenotypes = rows
         .iter()
@@ -128,6 +145,7 @@ pub fn render(context: &Context) -> anyhow::Result<String> {
             t_hat: row.t_hat,
             t_hat_lower: row.t_hat_lower,
             t_hat_upper: row.t_hat_upper,
+            samples: samples.remove(row.phenotype.as_str()),
             curve: curves.remove(&row.phenotype),
             held_out: held_out.remove(&row.phenotype),
         })
@@ -268,7 +286,7 @@ fn trouble(rows: &[PhenotypeRow]) -> Vec<Trouble<'_>> {
         .collect()
 }
 
-/// The steps from rows read to samples used, and the samples that some phenotype's analysis uses.
+/// The steps from rows read to samples that some phenotype's analysis uses.
 fn counts(context: &Context) -> Vec<Count> {
     let samples = &context.directory.record.samples;
     let used = context.base.iter().filter(|&&b| b).count() as u64;
@@ -280,15 +298,13 @@ fn counts(context: &Context) -> Vec<Count> {
             let name = step["step"].as_str().unwrap_or_default().to_owned();
             (name, step["left"].as_u64(), step["lost"].as_u64())
         });
-    let totals = samples.as_object().into_iter().flatten();
-    let totals = totals.map(|(name, value)| (name.replace('_', " "), value.as_u64(), None));
-    let last = (
-        "used by the analysis of any phenotype".to_owned(),
-        Some(used),
-        None,
-    );
+    let why = match context.settings.missing {
+        Missing::Complete => "without a covariate or a phenotype: in no analysis",
+        _ => "without a covariate: in no analysis",
+    };
+    let unused = context.inputs.n_kernel as u64 - used;
+    let last = (why.to_owned(), Some(used), Some(unused));
     let counts: Vec<(String, u64, Option<u64>)> = steps
-        .chain(totals)
         .chain([last])
         .filter_map(|(name, value, lost)| Some((name, value?, lost)))
         .collect();
@@ -298,9 +314,7 @@ fn counts(context: &Context) -> Vec<Count> {
         .map(|(name, value, lost)| Count {
             name,
             value,
-            lost: lost
-                .filter(|n| *n > 0)
-                .map_or_else(String::new, |n| n.to_string()),
+            lost: lost.map_or_else(String::new, |n| n.to_string()),
             percent: format!("{:.2}", 100.0 * value as f64 / largest as f64),
         })
         .collect()
@@ -359,6 +373,12 @@ fn stage_lines(record: &RunRecord) -> Vec<StageLine> {
 /// A JSON value without quotes and brackets.
 fn plain(value: &Value) -> String {
     match value {
+        Value::Object(members) => {
+            let members = members.iter();
+            let members =
+                members.map(|(name, it)| format!("{} {}", plain(it), name.replace('_', " ")));
+            members.collect::<Vec<_>>().join(", ")
+        }
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),

@@ -112,6 +112,7 @@ function choose(index) {
   }
   if (phenotype.curve) drawCurves(phenotype);
   else says.push("There is no curve.");
+  if (phenotype.samples) says.push(`Samples: ${phenotype.samples}.`);
   if (phenotype.held_out) drawHeldOut(phenotype);
   byId("chosen").textContent = says.join(" ");
   for (const chosen of document.querySelectorAll(".chosen")) chosen.classList.remove("chosen");
@@ -132,15 +133,43 @@ rows.forEach((row, index) => {
   button.addEventListener("click", () => byId("phenotype").scrollIntoView());
 });
 
-for (const figure of document.querySelectorAll("figure[data-phenotypes]")) {
-  const indices = figure.dataset.phenotypes.split(" ").filter(Boolean);
-  figure.querySelectorAll("circle").forEach((dot, i) => {
-    if (i >= indices.length) return;
+/** Makes the dots of a figure phenotypes: by pointer, or, the drawing being one stop of the tab key, by arrow keys from left to right. */
+function attach(figure) {
+  const indices = figure.dataset.phenotypes.split(" ").filter(Boolean).map(Number);
+  if (!indices.length) return;
+  const dots = [...figure.querySelectorAll("circle")].slice(0, indices.length);
+  dots.forEach((dot, i) => {
     dot.dataset.phenotype = indices[i];
     element(dot, "title", {}, data.phenotypes[indices[i]].name);
-    dot.addEventListener("click", () => choose(Number(indices[i])));
+    dot.addEventListener("click", () => choose(indices[i]));
   });
+  const along = [...dots].sort((a, b) => a.getAttribute("cx") - b.getAttribute("cx"));
+  const svg = figure.querySelector("svg");
+  svg.tabIndex = 0;
+  svg.setAttribute("role", "group");
+  const said = document.createElement("p");
+  said.className = "note pointed";
+  said.setAttribute("aria-live", "polite");
+  figure.append(said);
+  let at = -1;
+  const point = (place) => {
+    along[at]?.classList.remove("pointed");
+    at = place;
+    along[at]?.classList.add("pointed");
+    said.textContent = at < 0 ? "" : `${data.phenotypes[along[at].dataset.phenotype].name} (Enter shows its curves)`;
+  };
+  svg.addEventListener("keydown", (event) => {
+    const last = along.length - 1;
+    const to = { ArrowRight: Math.min(at + 1, last), ArrowLeft: Math.max(at - 1, 0), Home: 0, End: last }[event.key];
+    if (to !== undefined) point(to);
+    else if ((event.key === "Enter" || event.key === " ") && at >= 0) choose(Number(along[at].dataset.phenotype));
+    else return;
+    event.preventDefault();
+  });
+  svg.addEventListener("blur", () => point(-1));
 }
+
+document.querySelectorAll("figure[data-phenotypes]").forEach(attach);
 
 /** Numbers by size, then words by letter; nulls last whichever way. */
 function sortBy(column, direction) {
@@ -163,13 +192,14 @@ headings.forEach((heading, column) => {
   button.type = "button";
   button.append(...heading.childNodes);
   heading.append(button);
-  button.addEventListener("click", () => {
-    const ascending = heading.ariaSort !== "ascending";
-    headings.forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    sortBy(column, ascending ? 1 : -1);
-  });
+  button.addEventListener("click", () => order(column, heading.ariaSort !== "ascending"));
 });
+
+function order(column, ascending) {
+  headings.forEach((heading) => heading.removeAttribute("aria-sort"));
+  headings[column].setAttribute("aria-sort", ascending ? "ascending" : "descending");
+  sortBy(column, ascending ? 1 : -1);
+}
 
 byId("search").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -182,5 +212,7 @@ byId("search").addEventListener("input", (event) => {
   byId("found").textContent = words.length ? `${found} of ${rows.length}` : "";
 });
 
-const first = data.phenotypes.findIndex((phenotype) => phenotype.curve);
-if (data.phenotypes.length) choose(Math.max(first, 0));
+// The strongest signal first, and its curves where it has any.
+order(headings.findIndex((heading) => heading.textContent === "neg_log10_p"), false);
+const ranked = [...table.tBodies[0].rows].map((row) => rows.indexOf(row));
+if (ranked.length) choose(ranked.find((index) => data.phenotypes[index].curve) ?? ranked[0]);

@@ -1,7 +1,7 @@
 //! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -14,25 +14,33 @@ use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
 use super::{Context, Fingerprints, held_out, remove_file};
-use crate::fit_journal::{Finished, FitJournal};
+use crate::failure::input;
+use crate::fit_journal::{Entry, Finished, FinishedInFold, FitJournal};
 use crate::folds::{Folds, HoldOut};
 use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
+use crate::share::{self, Share};
 
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
 
+/// What the program takes besides: threads, open tables, names and ids.
+const PROGRAM_BYTES: usize = 24 << 20;
+
 /// Phenotypes read at a time.
-const READ_AHEAD: usize = 32;
+pub const READ_AHEAD: usize = 32;
 
 /// Dual weights, a row a phenotype; the chunks of those that are trained.
 pub const DUAL: &str = "model/dual.zarr";
 
 /// Phenotypes that an interrupted fit had finished.
-const JOURNAL: &str = "fit.jsonl";
+pub const JOURNAL: &str = "fit.jsonl";
+
+/// Those that it had finished in folds.
+pub const FOLDS_JOURNAL: &str = "folds.jsonl";
 
 /// What one walk over the phenotypes is after.
 struct Walk<'c> {
@@ -78,7 +86,8 @@ impl Walk<'_> {
         let spaces: usize = probes.map(|b| b.ncols()).sum();
         // The covariates in float64, with their products and a projection at work.
         let held = spaces + 6 * self.context.covariates.rank() + READ_AHEAD * WAITING_COLUMNS;
-        let columns = self.context.settings.memory as usize / (4 * self.context.inputs.n_kernel);
+        let memory = (self.context.settings.memory as usize).saturating_sub(PROGRAM_BYTES);
+        let columns = memory / (4 * self.context.inputs.n_kernel);
         columns.saturating_sub(held)
     }
 
@@ -163,7 +172,10 @@ impl Walk<'_> {
     ) -> anyhow::Result<()> {
         let context = self.context;
         let (n, budget) = (context.inputs.n_kernel, self.budget());
-        let bar = Progress::new("fit", "phenotypes");
+        let bar = match self.folds {
+            Some(_) => Progress::new("folds", "fits"),
+            None => Progress::new("fit", "phenotypes"),
+        };
         let mut known: Vec<Known> = Vec::with_capacity(jobs.len());
         let mut blocks = jobs.chunks(READ_AHEAD);
         let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
@@ -257,7 +269,7 @@ impl Walk<'_> {
         for jobs in block.chunk_by(|a, b| a.fold == b.fold) {
             let columns: Vec<usize> = jobs.iter().map(|job| job.column).collect();
             prepared.extend(match jobs[0].fold.zip(self.folds) {
-                Some((fold, folds)) => held_out::prepare(context, &columns, folds, fold)?,
+                Some((fold, folds)) => held_out::prepare_training(context, &columns, folds, fold)?,
                 None => prepare_block(
                     &context.inputs,
                     &columns,
@@ -340,14 +352,12 @@ fn write_tests(context: &Context, mut rows: Vec<PhenotypeRow>) -> anyhow::Result
 /// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
 pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
-    let tested = is_tested
-        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
-        .transpose()?;
+    let tested = tested(context, prints)?;
+    let is_tested = tested.is_some();
     context
         .directory
         .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
-    let (fitted, figures) = fit_all(context, &prints.fit, tested.as_deref())?;
+    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref(), None)?;
     let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
     for i in 0..context.inputs.phenotypes.columns.len() {
         match (fitted.finished.get(&i), &tested) {
@@ -360,27 +370,106 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
             (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
         }
     }
-    phenotype_row::adjust(&mut rows);
-    match context.settings.hold_out {
-        Some(how) => fit_folds(context, how, &mut rows)?,
-        None => remove_file(&context.directory.path(held_out::PREDICTIONS))?,
-    }
     if !is_tested {
         write_tests(context, tests)?;
         let figures = json!({ "with": "fit" });
         context.finish(Stage::Test, &prints.test, started, figures)?;
+    }
+    phenotype_row::adjust(&mut rows);
+    match context.settings.hold_out {
+        Some(how) => figures["folds"] = fit_folds(context, how, &prints.fit, &mut rows)?,
+        None => {
+            forget_folds(context)?;
+            remove_file(&context.directory.path(held_out::PREDICTIONS))?;
+        }
     }
     let columns = phenotype_row::to_columns(&rows);
     write_table(&context.directory.path("phenotypes.parquet"), &columns)?;
     write_tsv(&context.directory.path("phenotypes.tsv"), &columns)?;
     write_table(&context.directory.path("curves.parquet"), &curves.columns())?;
     summarise(&rows);
+    forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
     fitted.remove()
 }
 
+/// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
+pub fn run_share(context: &Context, prints: &Fingerprints, share: Share) -> anyhow::Result<()> {
+    let started = Instant::now();
+    share::create_folder(context.directory.root())?;
+    let tested = tested(context, prints)?;
+    let (journal, _) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    tracing::info!(
+        "fit: share {share}, {} phenotypes in {:.1} s",
+        journal.finished.len(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Takes what the shares finished as what the fit finished before an interruption; names the phenotype that none did.
+pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Share]) -> anyhow::Result<()> {
+    let names = &context.inputs.phenotypes.columns;
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
+    let dual = context.directory.path(DUAL);
+    let open = |path: &Path| {
+        open_journal(path, &prints.fit, (&dual, &spec), |it: &Finished| {
+            it.row.is_trained().then_some(it.column)
+        })
+    };
+    let mut all = open(&context.directory.path(JOURNAL))?;
+    for share in shares {
+        let part = open(&share.file(context.directory.root(), Stage::Fit.name()))?;
+        for (_, finished) in part.finished {
+            all.add(finished)?;
+        }
+    }
+    // What an earlier fit trained and this one does not.
+    let array = ZarrArray::<f32>::create(&dual, spec.clone())?;
+    for fit in all.finished.values().filter(|it| !it.row.is_trained()) {
+        remove_file(&array.chunk_path(fit.column, 0))?;
+    }
+    let gate = context.settings.analysis.gate;
+    let tested = tested(context, prints)?;
+    let lacks = |i: &usize| {
+        let rows = tested.as_ref();
+        let waits = rows.is_none_or(|rows| rows[*i].waits_for_fit(gate));
+        waits && !all.finished.contains_key(i)
+    };
+    match (0..names.len()).find(lacks) {
+        None => Ok(()),
+        Some(i) => {
+            let share = shares.iter().find(|share| share.is_dealt(i));
+            let share = share.map_or(String::new(), Share::to_string);
+            Err(input(
+                format!(
+                    "the share {share} of the fit ended before it came to `{}`",
+                    names[i]
+                ),
+                format!(
+                    "run `ntkpipe fit --shard {share} --out {}` again: it goes on from there",
+                    context.directory.root().display()
+                ),
+            ))
+        }
+    }
+}
+
+/// What the test said, where it was done before the fit.
+fn tested(context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<Vec<PhenotypeRow>>> {
+    let is_tested = context.directory.standing(Stage::Test, &prints.test)? == Standing::Current;
+    is_tested
+        .then(|| phenotype_row::read(&context.directory.path("test.parquet")))
+        .transpose()
+}
+
 /// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
-fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyhow::Result<()> {
+fn fit_folds(
+    context: &Context,
+    how: HoldOut,
+    fingerprint: &str,
+    rows: &mut [PhenotypeRow],
+) -> anyhow::Result<serde_json::Value> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let initial = Initial::read(context)?;
@@ -388,28 +477,27 @@ fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyh
     let options = context.settings.analysis.clone();
     let ids = &context.inputs.samples.sample_id[..n];
     let folds = Folds::new(how, ids, options.seed);
+    let spec = dual_spec(folds.n * rows.len(), n);
     let path = context.directory.path(held_out::WEIGHTS);
-    let remove_weights = || match path.exists() {
-        true => std::fs::remove_dir_all(&path)
-            .with_context(|| format!("could not remove `{}`", path.display())),
-        false => Ok(()),
-    };
-    remove_weights()?;
-    let weights = ZarrArray::<f32>::create(
-        &path,
-        ArraySpec {
-            dimension_names: Some(["phenotype".into(), "sample".into()]),
-            ..ArraySpec::new([folds.n * rows.len(), n], [1, n])
-        },
+    let n_phenotypes = rows.len();
+    let row_of_fit = |it: &FinishedInFold| held_out::weights_row(it.column, it.fold, n_phenotypes);
+    let mut journal = open_journal(
+        &context.directory.path(FOLDS_JOURNAL),
+        fingerprint,
+        (&path, &spec),
+        |it: &FinishedInFold| it.is_trained.then(|| row_of_fit(it)),
     )?;
-    let predicted = |column: &usize| rows[*column].is_predicted();
+    match journal.finished.len() {
+        0 => remove_folder(&path)?,
+        n => tracing::info!("folds: {n} fits were finished before an interruption"),
+    }
+    let weights = ZarrArray::<f32>::create(&path, spec)?;
     let jobs: Vec<Job> = (0..folds.n)
-        .flat_map(|fold| {
-            let columns = (0..rows.len()).filter(predicted);
-            columns.map(move |column| Job {
-                column,
-                fold: Some(fold),
-            })
+        .flat_map(|fold| (0..n_phenotypes).map(move |column| (fold, column)))
+        .filter(|key| rows[key.1].is_predicted() && !journal.finished.contains_key(key))
+        .map(|(fold, column)| Job {
+            column,
+            fold: Some(fold),
         })
         .collect();
     let walk = Walk {
@@ -421,24 +509,84 @@ fn fit_folds(context: &Context, how: HoldOut, rows: &mut [PhenotypeRow]) -> anyh
         initial: initial.as_ref(),
         tested: None,
     };
-    walk.run(&jobs, |Job { column, fold }, _, analysis| {
-        let fit = analysis.and_then(|it| it.fit);
-        if let Some((fit, fold)) = fit.zip(fold)
-            && fit.dual.iter().any(|a| *a != 0.0)
+    walk.run(&jobs, |Job { column, fold }, known, analysis| {
+        let row = row_of(&rows[column].phenotype, known, analysis.as_ref(), None);
+        let finished = FinishedInFold {
+            fold: fold.unwrap_or(0),
+            column,
+            status: row.status,
+            is_trained: row.is_trained(),
+        };
+        if let Some(fit) = analysis.and_then(|it| it.fit)
+            && finished.is_trained
         {
-            let row = held_out::weights_row(column, fold, rows.len());
-            weights.write_chunk(row, 0, &fit.dual)?;
+            weights.write_chunk(row_of_fit(&finished), 0, &fit.dual)?;
         }
-        Ok(())
+        journal.add(finished)
     })?;
-    held_out::predict(context, &kernel, &folds, &weights, initial.as_ref(), rows)?;
-    super::traffic("folds", &kernel)?;
-    remove_weights()
+    let mut by_status: BTreeMap<Status, usize> = BTreeMap::new();
+    for fit in journal.finished.values() {
+        *by_status.entry(fit.status).or_default() += 1;
+    }
+    for (status, count) in by_status {
+        tracing::info!("folds: {count} fits {}", status.name());
+    }
+    held_out::predict(
+        context,
+        &kernel,
+        &folds,
+        (&weights, &journal.finished),
+        initial.as_ref(),
+        rows,
+    )?;
+    super::traffic("folds", &kernel)
+}
+
+/// Dual weights: a row a fit, a column a sample of the kernel; the chunks of those fits that train.
+fn dual_spec(n_fits: usize, n: usize) -> ArraySpec {
+    ArraySpec {
+        dimension_names: Some(["phenotype".into(), "sample".into()]),
+        ..ArraySpec::new([n_fits, n], [1, n])
+    }
+}
+
+/// Opens a journal; a fit whose dual weights (`weights_row`) are not in the array counts as not finished.
+fn open_journal<E: Entry>(
+    path: &Path,
+    fingerprint: &str,
+    (array, spec): (&Path, &ArraySpec),
+    weights_row: impl Fn(&E) -> Option<usize>,
+) -> anyhow::Result<FitJournal<E>> {
+    let former = ZarrArray::<f32>::open(array)
+        .ok()
+        .filter(|array| array.spec() == spec);
+    let is_there = |row: usize| former.as_ref().is_some_and(|array| array.has_chunk(row, 0));
+    let journal = FitJournal::open(path, fingerprint, |entry| {
+        weights_row(entry).is_none_or(is_there)
+    })?;
+    Ok(journal)
 }
 
 /// Makes the next fit begin from the beginning.
 pub fn forget(context: &Context) -> anyhow::Result<()> {
+    forget_folds(context)?;
     remove_file(&context.directory.path(JOURNAL))
+}
+
+/// Removes what the folds leave for a resumed fit.
+fn forget_folds(context: &Context) -> anyhow::Result<()> {
+    remove_file(&context.directory.path(FOLDS_JOURNAL))?;
+    remove_folder(&context.directory.path(held_out::WEIGHTS))
+}
+
+/// Removes a folder if it is there.
+fn remove_folder(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fits the phenotypes that wait for it and are not in the journal, and keeps their dual weights.
@@ -446,37 +594,32 @@ fn fit_all(
     context: &Context,
     fingerprint: &str,
     tested: Option<&[PhenotypeRow]>,
-) -> anyhow::Result<(FitJournal, serde_json::Value)> {
+    share: Option<Share>,
+) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
     let kernel = TiledKernel::open(&context.kernel_path())?;
     let initial = Initial::read(context)?;
     let options = context.settings.analysis.clone();
     let names = &context.inputs.phenotypes.columns;
-    let n = context.inputs.n_kernel;
-    let spec = ArraySpec {
-        dimension_names: Some(["phenotype".into(), "sample".into()]),
-        ..ArraySpec::new([names.len(), n], [1, n])
-    };
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let path = context.directory.path(DUAL);
-    let former = ZarrArray::<f32>::open(&path)
-        .ok()
-        .filter(|array| *array.spec() == spec);
-    let mut journal =
-        FitJournal::open(&context.directory.path(JOURNAL), fingerprint, |phenotype| {
-            let has_dual = |array: &ZarrArray<f32>| array.has_chunk(phenotype.column, 0);
-            !phenotype.row.is_trained() || former.as_ref().is_some_and(has_dual)
-        })?;
-    let model = context.directory.path("model");
-    if journal.finished.is_empty() && model.exists() {
-        std::fs::remove_dir_all(&model)
-            .with_context(|| format!("could not remove the former `{}`", model.display()))?;
+    let mut journal = open_journal(
+        &match share {
+            None => context.directory.path(JOURNAL),
+            Some(share) => share.file(context.directory.root(), Stage::Fit.name()),
+        },
+        fingerprint,
+        (&path, &spec),
+        |it: &Finished| it.row.is_trained().then_some(it.column),
+    )?;
+    if journal.finished.is_empty() && share.is_none() {
+        remove_folder(&context.directory.path("model"))?;
     }
     let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
-    let waits =
-        |row: &PhenotypeRow| row.is_tested() && (!gate || row.training_warranted == Some(true));
     let columns: Vec<usize> = (0..names.len())
-        .filter(|&i| tested.is_none_or(|rows| waits(&rows[i])))
+        .filter(|&i| share.is_none_or(|share| share.is_dealt(i)))
+        .filter(|&i| tested.is_none_or(|rows| rows[i].waits_for_fit(gate)))
         .filter(|i| !journal.finished.contains_key(i))
         .collect();
     if !journal.finished.is_empty() {

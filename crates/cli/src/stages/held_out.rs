@@ -1,23 +1,22 @@
 //! Predictions of samples held out of their phenotype's fit: `predictions_oof.parquet`, `out_of_sample_r2`.
 
-use faer::Mat;
-use ntkpipe_model::operator::Kernel;
-use ntkpipe_store::results::PredictionWriter;
+use std::collections::BTreeMap;
+
+use ntkpipe_store::results::PredictionColumns;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
+use rayon::prelude::*;
 
 use super::Context;
-use super::predict::fixed_effects;
+use super::fit::READ_AHEAD;
+use super::predict::{KernelProducts, fits_at_once, fixed_effects};
+use crate::fit_journal::FinishedInFold;
 use crate::folds::Folds;
 use crate::initial::Initial;
-use crate::inputs::{Prepared, prepare_block};
-use crate::options::Missing;
+use crate::inputs::{Prepared, prepare, prepare_block};
 use crate::phenotype_row::PhenotypeRow;
 use crate::progress::Progress;
 use crate::settings::Settings;
-
-/// Rows written at a time.
-const BLOCK_ROWS: usize = 1024;
 
 /// Predictions of the samples held out.
 pub const PREDICTIONS: &str = "predictions_oof.parquet";
@@ -31,7 +30,7 @@ pub fn weights_row(column: usize, fold: usize, n_phenotypes: usize) -> usize {
 }
 
 /// Prepares phenotypes on the samples that are not held out in `fold`; few cases are no reason to leave one out here.
-pub fn prepare(
+pub fn prepare_training(
     context: &Context,
     columns: &[usize],
     folds: &Folds,
@@ -49,107 +48,106 @@ pub fn prepare(
 
 /// Predicts each held-out sample with the fit of the others, and fills in R² of these predictions.
 ///
-/// `weights` holds a row for each fold and phenotype ([`weights_row`]); none where the fold's fit trains nothing. R² = 1 −
-/// Σ (y − ŷ)² / Σ (y − ȳ)² over the observed samples held out.
+/// `fits`, by fold and phenotype, are those that were made; `weights` holds a row for each ([`weights_row`]) that trains.
+/// R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over the observed samples held out.
 ///
-/// Cost: a pass over the kernel for each block of folds' phenotypes.
+/// Cost: a pass over the kernel for as many folds' phenotypes as fit in memory.
 pub fn predict(
     context: &Context,
     kernel: &TiledKernel,
     folds: &Folds,
-    weights: &ZarrArray<f32>,
+    (weights, fits): (&ZarrArray<f32>, &BTreeMap<(usize, usize), FinishedInFold>),
     initial: Option<&Initial>,
     rows: &mut [PhenotypeRow],
 ) -> anyhow::Result<()> {
-    let n = context.inputs.n_kernel;
-    let n_phenotypes = rows.len();
-    let fits = context.settings.memory as usize / (40 * n.max(1));
-    let analysed: Vec<usize> = (0..n_phenotypes)
-        .filter(|&column| rows[column].is_predicted())
+    let inputs = &context.inputs;
+    let (n, n_phenotypes) = (inputs.n_kernel, rows.len());
+    // All folds of a phenotype at once: far fewer columns than the probes' space has.
+    let block_len = (fits_at_once(context) / folds.n).max(1);
+    let held_out: Vec<Vec<usize>> = (0..folds.n).map(|fold| folds.held_out(fold)).collect();
+    let columns: Vec<usize> = (0..n_phenotypes).collect();
+    let ids: Vec<&str> = inputs.samples.sample_id[..n]
+        .iter()
+        .map(String::as_str)
         .collect();
-    let mut predictions = vec![f64::NAN; n * n_phenotypes];
-    let bar = Progress::new("held out", "folds");
-    for fold in 0..folds.n {
-        for block in analysed.chunks(fits.max(1)) {
-            let trained: Vec<usize> = block
-                .iter()
-                .copied()
-                .filter(|&it| {
-                    weights
-                        .chunk_path(weights_row(it, fold, n_phenotypes), 0)
-                        .exists()
-                })
+    let path = context.directory.path(PREDICTIONS);
+    let bar = Progress::new("held out", "phenotypes");
+    PredictionColumns::write(&path, &inputs.phenotypes.columns, &ids, |table| {
+        for block in columns.chunks(block_len) {
+            let keys = (0..folds.n).flat_map(|fold| block.iter().map(move |&it| (fold, it)));
+            let trained = keys
+                .filter(|key| fits.get(key).is_some_and(|fit| fit.is_trained))
+                .map(|(fold, column)| weights_row(column, fold, n_phenotypes))
                 .collect();
-            let mut alpha = Mat::<f32>::zeros(n, trained.len());
-            for (at, &column) in trained.iter().enumerate() {
-                let row = weights_row(column, fold, n_phenotypes);
-                alpha
-                    .col_as_slice_mut(at)
-                    .copy_from_slice(&weights.read_rows(row..row + 1)?);
-            }
-            let none = Mat::<f32>::zeros(n, 0);
-            let increments = match trained.len() {
-                0 => Mat::zeros(n, 0),
-                _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
-            };
-            for (&column, prepared) in block.iter().zip(prepare(context, block, folds, fold)?) {
-                let at = trained.iter().position(|&it| it == column);
-                let increment = |row: usize| {
-                    let trained = at.map_or(0.0, |at| f64::from(increments[(row, at)]));
-                    initial.map_or(0.0, |it| it.values[row]) + trained
-                };
-                let beta = fixed_effects(context, &prepared, &increment);
-                let held_out = (0..n).filter(|&row| folds.of[row] == Some(fold));
-                for row in held_out {
-                    let columns = context.covariate_columns.values.iter().zip(&beta);
-                    let fixed: f64 = columns.map(|(c, b)| c[row] * b).sum();
-                    predictions[column * n + row] =
-                        (increment(row) + fixed) * prepared.sd + prepared.mean;
+            let products = KernelProducts::new(kernel, weights, trained)?;
+            for part in block.chunks(READ_AHEAD) {
+                let all_values = inputs.phenotype_values(part)?;
+                let found: Vec<(Vec<f64>, Option<f64>)> = part
+                    .par_iter()
+                    .zip(all_values)
+                    .map(|(&column, values)| {
+                        let mut predictions = vec![f64::NAN; n];
+                        for (fold, held_out) in held_out.iter().enumerate() {
+                            let fit = fits.get(&(fold, column));
+                            if !fit.is_some_and(|it| it.status.is_predicted()) {
+                                continue;
+                            }
+                            let training = folds.training(&context.base, fold);
+                            let settings = &context.settings;
+                            let prepared = prepared(context, values.clone(), &training, settings)?;
+                            let increment = products.of(weights_row(column, fold, n_phenotypes));
+                            // f₀ + K α.
+                            let increment = |row: usize| {
+                                let trained = increment.map_or(0.0, |it| f64::from(it[row]));
+                                initial.map_or(0.0, |it| it.values[row]) + trained
+                            };
+                            let beta = fixed_effects(context, &prepared, &increment);
+                            for &row in held_out {
+                                let fixed = context.covariate_columns.fixed(row, &beta);
+                                predictions[row] =
+                                    (increment(row) + fixed) * prepared.sd + prepared.mean;
+                            }
+                        }
+                        let r2 = r2_of(context, values, &predictions)?;
+                        Ok((predictions, r2))
+                    })
+                    .collect::<anyhow::Result<_>>()?;
+                for (&column, (predictions, r2)) in part.iter().zip(found) {
+                    rows[column].out_of_sample_r2 = r2;
+                    table.push(&predictions)?;
+                    bar.set(column + 1, n_phenotypes);
                 }
             }
         }
-        bar.set(fold + 1, folds.n);
-    }
-    drop(bar);
-    fill_in_r2(context, &analysed, &predictions, rows)?;
-    write(context, &predictions)
+        Ok(())
+    })
 }
 
-fn fill_in_r2(
+fn prepared(
     context: &Context,
-    analysed: &[usize],
-    predictions: &[f64],
-    rows: &mut [PhenotypeRow],
-) -> anyhow::Result<()> {
-    let n = context.inputs.n_kernel;
-    // What is imputed is no truth to be predicted.
-    let observed = Settings {
-        missing: Missing::Exact,
-        ..context.settings.clone()
-    };
-    for block in analysed.chunks(64) {
-        let prepared = prepare_block(
-            &context.inputs,
-            block,
-            &context.base,
-            &context.covariates,
-            &context.covariate_columns.values,
-            &observed,
-        )?;
-        for (&column, prepared) in block.iter().zip(prepared) {
-            let phenotype = &prepared.phenotype;
-            let pairs: Vec<(f64, f64)> = (0..n)
-                .filter(|&row| phenotype.mask[row])
-                .map(|row| {
-                    let value = phenotype.values[row] * prepared.sd + prepared.mean;
-                    (value, predictions[column * n + row])
-                })
-                .filter(|(_, predicted)| predicted.is_finite())
-                .collect();
-            rows[column].out_of_sample_r2 = r2(&pairs);
-        }
-    }
-    Ok(())
+    values: Vec<f64>,
+    base: &[bool],
+    settings: &Settings,
+) -> anyhow::Result<Prepared> {
+    let columns = &context.covariate_columns.values;
+    prepare(values, base, &context.covariates, columns, settings)
+}
+
+/// R² of predictions, NaN where a sample is not predicted, of the values that are observed.
+fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Result<Option<f64>> {
+    let prepared = prepared(
+        context,
+        values,
+        &context.base,
+        &context.settings.observed_only(),
+    )?;
+    let pairs: Vec<(f64, f64)> = prepared
+        .observed()
+        .zip(predictions)
+        .filter_map(|(value, &predicted)| Some((value?, predicted)))
+        .filter(|(_, predicted)| predicted.is_finite())
+        .collect();
+    Ok(r2(&pairs))
 }
 
 /// 1 − Σ (y − ŷ)² / Σ (y − ȳ)² of pairs (y, ŷ); `None` where y does not vary.
@@ -158,27 +156,6 @@ fn r2(pairs: &[(f64, f64)]) -> Option<f64> {
     let variation: f64 = pairs.iter().map(|it| (it.0 - mean).powi(2)).sum();
     let error: f64 = pairs.iter().map(|it| (it.0 - it.1).powi(2)).sum();
     (variation > 0.0).then(|| 1.0 - error / variation)
-}
-
-/// `predictions_oof.parquet`: the kernel's samples in the order of the feature table. `predictions`: column-major, kernel order.
-fn write(context: &Context, predictions: &[f64]) -> anyhow::Result<()> {
-    let inputs = &context.inputs;
-    let n = inputs.n_kernel;
-    let names = &inputs.phenotypes.columns;
-    let path = context.directory.path(PREDICTIONS);
-    let mut writer = PredictionWriter::create(&path, names)?;
-    let all: Vec<usize> = (0..n).collect();
-    for part in all.chunks(BLOCK_ROWS) {
-        let values: Vec<f64> = (0..names.len())
-            .flat_map(|column| part.iter().map(move |&row| predictions[column * n + row]))
-            .collect();
-        writer.write_block(
-            &inputs.samples.sample_id[part[0]..part[0] + part.len()],
-            &values,
-        )?;
-    }
-    writer.finish()?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Features to kernel tiles: `kernel.zarr`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,11 +12,12 @@ use ntkpipe_store::{kernel_tiles, tiled_kernel};
 use serde_json::{Value, json};
 
 use super::{Context, network_record, remove_file};
-use crate::failure::resources;
+use crate::failure::{input, resources};
 use crate::initial::{self, Initial};
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::Settings;
+use crate::share::Share;
 
 /// Side of a tile: the user's choice, or from the number of samples.
 pub fn tile_side(settings: &Settings, n: usize) -> usize {
@@ -56,10 +57,147 @@ pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
 
 /// Runs the stage: tiles that are there and belong to this kernel are kept.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+    run_together(&mut [(context, fingerprint)])
+}
+
+/// Runs the stage of runs that differ in their kernels of infinite width alone: every tile of theirs comes from one product of the
+/// features.
+pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Kernel)?;
+    let (mut arrays, mut kernels, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+    for (context, fingerprint) in &mut *runs {
+        context.directory.begin(Stage::Kernel)?;
+        let array = open_array(context, fingerprint)?;
+        let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
+        let present = tiles
+            .iter()
+            .filter(|&&(i, j)| array.has_chunk(i, j))
+            .count() as u64;
+        let (n, tile) = (context.inputs.n_kernel, array.spec().chunk[0]);
+        wanted.push((
+            present,
+            bytes(n, tile).saturating_sub(present * array.chunk_bytes()),
+        ));
+        arrays.push(array);
+        let kernel = context.settings.network.kernel()?;
+        match &kernel {
+            TangentKernel::Finite(kernel) => {
+                check_features(context)?;
+                Initial::write(context, kernel)?;
+            }
+            TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
+        }
+        kernels.push(kernel);
+    }
+    let Some((first, _)) = runs.first() else {
+        return Ok(());
+    };
+    let (n, path) = (first.inputs.n_kernel, first.kernel_path());
+    check_space(&path, wanted.iter().map(|it| it.1).sum())?;
+    let tiles = tiled_kernel::lower_triangle(arrays[0].grid()[0]);
+    compute(first, &kernels, &arrays, &tiles)?;
+    for ((context, fingerprint), (array, (present, wanted))) in
+        runs.iter_mut().zip(arrays.iter().zip(wanted))
+    {
+        link_from_run_directory(context)?;
+        let tile = array.spec().chunk[0];
+        tracing::info!(
+            "kernel: {n} samples, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        let figures =
+            json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
+        context.finish(Stage::Kernel, fingerprint, started, figures)?;
+    }
+    Ok(())
+}
+
+/// Makes a share of the tiles, beside other jobs.
+pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (path, spec) = (context.kernel_path(), spec(context, fingerprint));
+    let found = path.exists().then(|| ZarrArray::<f32>::open(&path));
+    // Another job's array is not removed under it.
+    if let Some(Ok(array)) = &found
+        && *array.spec() != spec
+    {
+        return Err(input(
+            format!("`{}` holds tiles of another kernel", path.display()),
+            "delete the folder, then start every share again",
+        ));
+    }
+    let array = ZarrArray::<f32>::create(&path, spec)?;
+    let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
+    let tiles = share.piece(&tiles);
+    let missing = tiles
+        .iter()
+        .filter(|&&(i, j)| !array.has_chunk(i, j))
+        .count();
+    check_space(&path, missing as u64 * array.chunk_bytes())?;
+    if context.settings.network.finite().is_some() {
+        check_features(context)?;
+    }
+    let kernel = context.settings.network.kernel()?;
+    compute(context, &[kernel], &[array], tiles)?;
+    share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
+    tracing::info!(
+        "kernel: share {share}, {} tiles, {} of them found, in {:.1} s",
+        tiles.len(),
+        tiles.len() - missing,
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Names the first tile that lacks.
+pub fn check_whole(context: &Context, fingerprint: &str) -> anyhow::Result<()> {
+    match missing_tile(context, fingerprint) {
+        None => Ok(()),
+        Some(tile) => Err(input(
+            format!("the tile `{}` is missing", tile.display()),
+            "run the shares again: those whose tiles are there take no time",
+        )),
+    }
+}
+
+/// Refuses to start what the disk has no room for.
+fn check_space(path: &Path, wanted: u64) -> anyhow::Result<()> {
+    let free = fs4::available_space(path)?;
+    if wanted > free {
+        return Err(resources(
+            format!(
+                "the kernel's tiles need {wanted} bytes and `{}` has {free} free",
+                path.display()
+            ),
+            "free some space, or put the tiles on another disk with `--scratch DIR`",
+        ));
+    }
+    Ok(())
+}
+
+/// Makes those of `tiles` that lack.
+fn compute(
+    context: &Context,
+    kernels: &[TangentKernel],
+    arrays: &[ZarrArray<f32>],
+    tiles: &[(usize, usize)],
+) -> anyhow::Result<()> {
     let n = context.inputs.n_kernel;
-    let tile = tile_side(&context.settings, n);
+    let bar = Progress::new("kernel", "tiles");
+    let progress = |done, total| bar.set(done, total);
+    match FeatureArray::open(context.directory.root())? {
+        FeatureArray::F32(features) => {
+            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &progress)?
+        }
+        FeatureArray::F64(features) => {
+            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &progress)?
+        }
+    }
+    Ok(())
+}
+
+/// The array of the tiles, those of another kernel removed.
+fn open_array(context: &Context, fingerprint: &str) -> anyhow::Result<ZarrArray<f32>> {
     let path = context.kernel_path();
     let spec = spec(context, fingerprint);
     if path.exists() {
@@ -78,50 +216,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         std::fs::remove_file(&path)
             .with_context(|| format!("could not remove the link `{}`", path.display()))?;
     }
-    let array = ZarrArray::<f32>::create(&path, spec)?;
-    let present = tiled_kernel::lower_triangle(n.div_ceil(tile))
-        .iter()
-        .filter(|&&(i, j)| array.has_chunk(i, j))
-        .count() as u64;
-    let wanted = bytes(n, tile).saturating_sub(present * array.chunk_bytes());
-    let free = fs4::available_space(&path)?;
-    if wanted > free {
-        return Err(resources(
-            format!(
-                "the kernel's tiles need {wanted} bytes and `{}` has {free} free",
-                path.display()
-            ),
-            "free some space, or put the tiles on another disk with `--scratch DIR`",
-        ));
-    }
-    let kernel = context.settings.network.kernel()?;
-    match &kernel {
-        TangentKernel::Finite(kernel) => {
-            check_features(context)?;
-            Initial::write(context, kernel)?;
-        }
-        TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
-    }
-    let bar = Progress::new("kernel", "tiles");
-    let progress = |done, total| bar.set(done, total);
-    match FeatureArray::open(context.directory.root())? {
-        FeatureArray::F32(features) => {
-            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
-        }
-        FeatureArray::F64(features) => {
-            kernel_tiles::compute(&kernel, &features, n, &array, &progress)?
-        }
-    }
-    drop(bar);
-    link_from_run_directory(context)?;
-    let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(
-        "kernel: {n} samples, tiles of {tile}, {} found, {wanted} bytes written in {seconds:.1} s",
-        present
-    );
-    let figures =
-        json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
-    context.finish(Stage::Kernel, fingerprint, started, figures)
+    Ok(ZarrArray::create(&path, spec)?)
 }
 
 /// Refuses features, as they were kept, that the network does not take.

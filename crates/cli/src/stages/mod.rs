@@ -3,6 +3,7 @@
 pub mod fit;
 mod held_out;
 pub mod ingest;
+mod intervals;
 pub mod kernel;
 pub mod predict;
 pub mod report;
@@ -118,14 +119,20 @@ impl Context {
         let lost = match stage {
             Stage::Ingest => zarr::missing_chunk(&self.directory.path("features.zarr"))?,
             Stage::Kernel => kernel::missing_tile(self, &prints.kernel),
-            Stage::Spectrum => spectrum::missing_chunk(self)?,
+            Stage::Spectrum => spectrum::missing_chunk(&self.directory.path("spectrum"))?,
             Stage::Test => None,
             // The fit also tests, and leaves the test's table.
             Stage::Fit => match self.directory.standing(Stage::Test, &prints.test)? {
                 Standing::Lost(path) => Some(path),
                 _ => fit::missing_dual(self)?,
             },
-            Stage::Predict => zarr::missing_chunk(&self.directory.path("model/features.zarr"))?,
+            Stage::Predict => {
+                let survey = self.directory.path("model").join(intervals::SPECTRUM);
+                match zarr::missing_chunk(&self.directory.path("model/features.zarr"))? {
+                    None if self.settings.intervals => spectrum::missing_chunk(&survey)?,
+                    lost => lost,
+                }
+            }
             Stage::Report => None,
         };
         Ok(lost.map_or(Standing::Current, Standing::Lost))
@@ -251,7 +258,11 @@ impl Fingerprints {
                 settings.hold_out
             ]),
         );
-        let predict = step(Stage::Predict, &fit, json!([options.id_column]));
+        let predict = step(
+            Stage::Predict,
+            &fit,
+            json!([options.id_column, settings.intervals]),
+        );
         let record = &context.directory.record;
         let report = step(
             Stage::Report,

@@ -9,23 +9,26 @@ use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::atomic;
-use ntkpipe_store::features::{FeatureArray, FeatureScaling, StandardisedRows};
-use ntkpipe_store::kernel_tiles::cross_product;
-use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table};
+use ntkpipe_store::features::{FeatureArray, FeatureScaling, ScalingError, StandardisedRows};
+use ntkpipe_store::kernel_tiles::{cross_product, cross_products};
+use ntkpipe_store::results::{
+    Column, PredictionColumns, PredictionWriter, read_table, write_table,
+};
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Context;
-use super::fit::DUAL;
+use super::fit::{DUAL, READ_AHEAD};
+use super::{Context, intervals};
+use crate::choice;
 use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
 use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
 use crate::network::Network;
-use crate::phenotype_row::{self, PhenotypeRow};
+use crate::phenotype_row;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 
@@ -51,6 +54,9 @@ struct ModelRecord {
     /// Whether the features were put on the normal quantiles of their ranks.
     #[serde(default)]
     rint_features: bool,
+    /// Whether the model tells how sure its predictions are.
+    #[serde(default)]
+    intervals: bool,
     phenotypes: Vec<ModelPhenotype>,
 }
 
@@ -64,6 +70,11 @@ struct ModelPhenotype {
     trained: bool,
     /// Whether it can be predicted at all.
     predicted: bool,
+    /// Stopping time, where finite, and noise variance of one that is trained.
+    #[serde(default)]
+    t_hat: Option<f64>,
+    #[serde(default)]
+    sigma2: Option<f64>,
 }
 
 /// Runs the stage of a run.
@@ -85,84 +96,79 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let network = settings.network.kernel()?;
     let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;
-    // 8 bytes a sample and phenotype for the predictions of all; for those of a block alpha, K alpha, its copies and the values.
-    let free = (settings.memory as usize).saturating_sub(8 * n_all * names.len());
-    let fits = free / (32 * n_all.max(1));
-    let block_len = fits.clamp(1, names.len().max(1));
-    let mut predictions = vec![f64::NAN; n_all * names.len()];
     let mut effects: Vec<Vec<f64>> = Vec::new();
     let mut records = Vec::new();
     let bar = Progress::new("predict", "phenotypes");
     let all: Vec<usize> = (0..names.len()).collect();
-    for block in all.chunks(block_len) {
-        let trained: Vec<usize> = block
-            .iter()
-            .copied()
-            .filter(|&i| rows[i].is_trained())
-            .collect();
-        let mut alpha = Mat::<f32>::zeros(n, trained.len());
-        for (at, &i) in trained.iter().enumerate() {
-            alpha
-                .col_as_slice_mut(at)
-                .copy_from_slice(&dual.read_rows(i..i + 1)?);
-        }
-        let none = Mat::<f32>::zeros(n, 0);
-        let on_kernel = match trained.len() {
-            0 => Mat::zeros(n, 0),
-            _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
-        };
-        let on_others = match (trained.len(), n_all - n) {
-            (0, _) | (_, 0) => Mat::zeros(n_all - n, trained.len()),
-            _ => others_product(&network, &features, n..n_all, alpha.as_ref())?,
-        };
-        let prepared = prepare_block(
-            inputs,
-            block,
-            &context.base,
-            &context.covariates,
-            &context.covariate_columns.values,
-            settings,
-        )?;
-        for (&i, prepared) in block.iter().zip(prepared) {
-            let column = trained.iter().position(|&t| t == i);
-            // f₀ + K α.
-            let increment = |row: usize| {
-                let trained = match column {
-                    None => 0.0,
-                    Some(c) if row < n => f64::from(on_kernel[(row, c)]),
-                    Some(c) => f64::from(on_others[(row - n, c)]),
-                };
-                initial.as_ref().map_or(0.0, |it| it.values[row]) + trained
+    let order = inputs.samples.table_order();
+    let ids: Vec<&str> = order
+        .iter()
+        .map(|&i| inputs.samples.sample_id[i].as_str())
+        .collect();
+    let path = context.directory.path("predictions.parquet");
+    PredictionColumns::write(&path, names, &ids, |table| {
+        for block in all.chunks(fits_at_once(context)) {
+            let trained = block.iter().copied().filter(|&i| rows[i].is_trained());
+            let products = KernelProducts::new(&kernel, &dual, trained.collect())?;
+            let on_others = match (products.rows.len(), n_all - n) {
+                (0, _) | (_, 0) => Mat::zeros(n_all - n, products.rows.len()),
+                _ => others_product(&network, &features, n..n_all, products.alpha.as_ref())?,
             };
-            let beta = fixed_effects(context, &prepared, &increment);
-            let predicted = rows.get(i).is_some_and(PhenotypeRow::is_predicted);
-            if predicted {
-                for row in 0..n_all {
-                    let fixed: f64 = context
-                        .covariate_columns
-                        .values
-                        .iter()
-                        .enumerate()
-                        .map(|(j, c)| c[row] * beta[j])
-                        .sum();
-                    predictions[i * n_all + row] =
-                        (increment(row) + fixed) * prepared.sd + prepared.mean;
+            for part in block.chunks(READ_AHEAD) {
+                let prepared = prepare_block(
+                    inputs,
+                    part,
+                    &context.base,
+                    &context.covariates,
+                    &context.covariate_columns.values,
+                    settings,
+                )?;
+                for (&i, prepared) in part.iter().zip(prepared) {
+                    let column = products.column(i);
+                    // f₀ + K α.
+                    let increment = |row: usize| {
+                        let trained = match column {
+                            None => 0.0,
+                            Some(c) if row < n => f64::from(products.product[(row, c)]),
+                            Some(c) => f64::from(on_others[(row - n, c)]),
+                        };
+                        initial.as_ref().map_or(0.0, |it| it.values[row]) + trained
+                    };
+                    let beta = fixed_effects(context, &prepared, &increment);
+                    let predicted = rows[i].is_predicted();
+                    let value = |&row: &usize| match predicted {
+                        true => {
+                            let fixed = context.covariate_columns.fixed(row, &beta);
+                            (increment(row) + fixed) * prepared.sd + prepared.mean
+                        }
+                        false => f64::NAN,
+                    };
+                    table.push(&order.iter().map(value).collect::<Vec<f64>>())?;
+                    records.push(ModelPhenotype {
+                        name: names[i].clone(),
+                        mean: prepared.mean,
+                        sd: prepared.sd,
+                        trained: column.is_some(),
+                        predicted,
+                        t_hat: rows[i].t_hat,
+                        sigma2: rows[i].sigma2,
+                    });
+                    effects.push(beta);
+                    bar.set(records.len(), names.len());
                 }
             }
-            effects.push(beta);
-            records.push(ModelPhenotype {
-                name: names[i].clone(),
-                mean: prepared.mean,
-                sd: prepared.sd,
-                trained: column.is_some(),
-                predicted,
-            });
-            bar.set(records.len(), names.len());
         }
-    }
+        anyhow::Ok(())
+    })?;
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
-    write_predictions(context, &predictions)?;
+    match settings.intervals {
+        true => {
+            intervals::write(context, &rows, &kernel, &network, &features)?;
+            intervals::write_model(context, &model)?;
+        }
+        false => intervals::remove(context, &model)?,
+    }
     write_model(context, &model, records, &effects)?;
     tracing::info!(
         "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
@@ -172,6 +178,58 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     figures["trained"] = json!(n_trained);
     figures["samples"] = json!(n_all);
     Ok(figures)
+}
+
+/// Fits that are predicted at once within `--memory`: 32 bytes a sample for alpha, K alpha, and the copies it is made from.
+pub fn fits_at_once(context: &Context) -> usize {
+    let n_all = context.inputs.samples.sample_id.len();
+    (context.settings.memory as usize / (32 * n_all.max(1))).max(1)
+}
+
+/// K α for some rows of an array of dual weights, in one pass over the kernel.
+pub struct KernelProducts {
+    /// The rows.
+    rows: Vec<usize>,
+    /// α, a column for each.
+    alpha: Mat<f32>,
+    /// K α.
+    product: Mat<f32>,
+}
+
+impl KernelProducts {
+    /// Reads the weights and multiplies them.
+    pub fn new(
+        kernel: &TiledKernel,
+        weights: &ZarrArray<f32>,
+        rows: Vec<usize>,
+    ) -> anyhow::Result<Self> {
+        let n = kernel.n_samples();
+        let mut alpha = Mat::<f32>::zeros(n, rows.len());
+        for (at, &row) in rows.iter().enumerate() {
+            let of_row = weights.read_rows(row..row + 1)?;
+            alpha.col_as_slice_mut(at).copy_from_slice(&of_row);
+        }
+        let none = Mat::<f32>::zeros(n, 0);
+        let product = match rows.len() {
+            0 => Mat::zeros(n, 0),
+            _ => kernel.multiply(alpha.as_ref(), none.as_ref())?.0,
+        };
+        Ok(Self {
+            rows,
+            alpha,
+            product,
+        })
+    }
+
+    fn column(&self, row: usize) -> Option<usize> {
+        self.rows.iter().position(|&it| it == row)
+    }
+
+    /// K α of a row of the weights; `None` where it is none of those multiplied.
+    pub fn of(&self, row: usize) -> Option<&[f32]> {
+        let column = self.column(row)?;
+        Some(self.product.col_as_slice(column))
+    }
 }
 
 /// Effects of the covariates on what the network's increment leaves of a phenotype, on its samples.
@@ -219,26 +277,6 @@ fn others_product(
     Ok(product)
 }
 
-/// `predictions.parquet`, in the order of the feature table. `predictions`: column-major, array order.
-fn write_predictions(context: &Context, predictions: &[f64]) -> anyhow::Result<()> {
-    let samples = &context.inputs.samples;
-    let names = &context.inputs.phenotypes.columns;
-    let n_all = samples.sample_id.len();
-    let mut order: Vec<usize> = (0..n_all).collect();
-    order.sort_by_key(|&i| samples.row[i]);
-    let mut writer =
-        PredictionWriter::create(&context.directory.path("predictions.parquet"), names)?;
-    for part in order.chunks(BLOCK_ROWS) {
-        let ids: Vec<String> = part.iter().map(|&i| samples.sample_id[i].clone()).collect();
-        let values: Vec<f64> = (0..names.len())
-            .flat_map(|j| part.iter().map(move |&i| predictions[j * n_all + i]))
-            .collect();
-        writer.write_block(&ids, &values)?;
-    }
-    writer.finish()?;
-    Ok(())
-}
-
 fn write_model(
     context: &Context,
     model: &Path,
@@ -275,6 +313,7 @@ fn write_model(
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
         rint_features: context.settings.rint_features,
+        intervals: context.settings.intervals,
         phenotypes,
     };
     atomic::write(
@@ -285,7 +324,7 @@ fn write_model(
 }
 
 /// Copies a folder by hard links, or by content where the file system has none: the model stands on its own.
-fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     let describe = || format!("could not link `{}` to `{}`", from.display(), to.display());
     // A link left by an earlier run is the very file: copying onto it would empty both.
     if to.exists() {
@@ -305,7 +344,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// What `ntkpipe predict --model` is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewSamples {
     /// Folder of the model.
     pub model: PathBuf,
@@ -321,8 +360,36 @@ pub struct NewSamples {
     pub out: PathBuf,
 }
 
-/// Predicts new samples, streaming their features and cross-kernel.
+/// Predicts new samples with a model, or each phenotype with that of its architecture.
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
+    let Some(choice) = choice::read(&asked.model)? else {
+        return predict_with_one(asked);
+    };
+    let folder = asked.out.parent().filter(|it| !it.as_os_str().is_empty());
+    let parts = tempfile::tempdir_in(folder.unwrap_or(Path::new(".")))?;
+    let part = |k: usize| parts.path().join(format!("{k}.parquet"));
+    for (k, name) in choice.architectures.iter().enumerate() {
+        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
+            predict_with_one(&NewSamples {
+                model: asked.model.join(name),
+                out: part(k),
+                ..asked.clone()
+            })?;
+        }
+    }
+    choice::merge(&asked.out, &choice, part)?;
+    let used =
+        (0..choice.architectures.len()).filter(|k| choice.phenotypes.iter().any(|(_, at)| at == k));
+    match used.map(part).all(|it| deviations_path(&it).exists()) {
+        true => choice::merge(&deviations_path(&asked.out), &choice, |k| {
+            deviations_path(&part(k))
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Predicts new samples, streaming their features and cross-kernel.
+fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     let started = Instant::now();
     let path = asked.model.join("model.json");
     let text = std::fs::read(&path).with_context(|| {
@@ -353,7 +420,15 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     };
     let kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
-    let table = scaling.open_table(&asked.features, &asked.reading)?;
+    let table = scaling
+        .open_table(&asked.features, &asked.reading)
+        .map_err(|error| match error {
+            ScalingError::MissingFeatures { n, n_features, .. } if n == n_features => input(
+                error.to_string(),
+                "none is there: a long table is read as the run read its own, with the same `--protein-names`",
+            ),
+            other => other.into(),
+        })?;
     let covariates = new_covariates(asked, &record, &table)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
@@ -422,6 +497,44 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     }
     writer.finish()?;
     drop(bar);
+    if record.intervals {
+        let blocks = StandardisedRows::new(&table, &scaling, 0..table.n_rows(), BLOCK_ROWS)?;
+        let stored =
+            intervals::StoredSurvey::read(&asked.model, record.n_samples, &record.fits(), &dual)?;
+        let deviations = stored.deviations(
+            &asked.model,
+            [table.n_rows(), names.len()],
+            &covariates,
+            blocks.map(|block| Ok(block?)),
+            |values, x, over| match &features {
+                FeatureArray::F32(array) => {
+                    let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+                    cross_products(&kernel, array, &narrow, x.as_ref(), Some(over))
+                }
+                FeatureArray::F64(array) => {
+                    cross_products(&kernel, array, values, x.as_ref(), Some(over))
+                }
+            },
+        )?;
+        let ids: Vec<&str> = table.ids.iter().map(String::as_str).collect();
+        let path = deviations_path(&asked.out);
+        PredictionColumns::write(&path, &names, &ids, |written| {
+            for (p, of_column) in record
+                .phenotypes
+                .iter()
+                .zip(deviations.chunks(ids.len().max(1)))
+            {
+                let is_known = p.predicted && !(p.trained && p.t_hat.is_none());
+                let value = |(row, sd): (usize, &f64)| {
+                    let is_there = covariates.iter().all(|c| c[row].is_finite());
+                    if is_known && is_there { *sd } else { f64::NAN }
+                };
+                let values: Vec<f64> = of_column.iter().enumerate().map(value).collect();
+                written.push(&values)?;
+            }
+            anyhow::Ok(())
+        })?;
+    }
     tracing::info!(
         "predict: {} samples x {} phenotypes in {:.1} s: `{}`",
         table.n_rows(),
@@ -430,6 +543,24 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         asked.out.display()
     );
     Ok(())
+}
+
+/// Where the standard deviations of predictions in `out` are written: `NAME_sd.parquet` beside `NAME.parquet`.
+fn deviations_path(out: &Path) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}_sd.parquet"))
+}
+
+impl ModelRecord {
+    /// Column, stopping time and noise variance of each phenotype with a finite time.
+    fn fits(&self) -> Vec<(usize, f64, f64)> {
+        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_hat?, p.sigma2?));
+        let phenotypes = self.phenotypes.iter().enumerate();
+        phenotypes
+            .filter(|(_, p)| p.trained)
+            .filter_map(of)
+            .collect()
+    }
 }
 
 /// Refuses a model whose files do not fit each other.

@@ -1,6 +1,6 @@
 //! Kernel to leading spectrum and the probes' space: `spectrum/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ntkpipe_model::analysis::{Survey, survey};
@@ -48,8 +48,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
 }
 
 /// The first chunk that lacks of the arrays the stage left.
-pub fn missing_chunk(context: &Context) -> Result<Option<PathBuf>, ZarrError> {
-    let folder = context.directory.path("spectrum");
+pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     for name in spectrum::ARRAYS {
         let array = folder.join(name);
         // An invariant space couples to nothing, and its array is not there.

@@ -6,6 +6,7 @@ use super::arc_sine::ArcSine;
 use super::row_block::{Feature, RowBlock};
 use std::borrow::Cow;
 use std::f64::consts::{FRAC_1_PI, FRAC_2_PI};
+use std::sync::Arc;
 
 /// Largest number of hidden layers.
 pub const MOST_LAYERS: usize = 64;
@@ -138,7 +139,18 @@ impl InfiniteKernel {
         x: impl Into<Cow<'a, [T]>>,
         n_features: usize,
     ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, x.into(), n_features)
+        RowBlock::new(self, Arc::new(x.into()), n_features)
+    }
+
+    /// Prepares the samples of another kernel's block, which both then hold.
+    ///
+    /// # Errors
+    /// [`KernelError::Overflow`] when a sample's kernel value exceeds single precision.
+    pub fn block_beside<'a, T: Feature>(
+        &self,
+        other: &RowBlock<'a, T>,
+    ) -> Result<RowBlock<'a, T>, KernelError> {
+        RowBlock::new(self, other.x.clone(), other.n_features)
     }
 
     fn first_variance(&self, mean_square: f64) -> f64 {

@@ -13,9 +13,11 @@ use std::borrow::Cow;
 pub use finite::{FactorBlock, FiniteKernel};
 pub use infinite::{Activation, InfiniteKernel};
 pub use row_block::{Feature, RowBlock};
-pub use tile::TileScratch;
+pub use tile::{TilePart, TileScratch};
 
 /// The tangent kernel of a network.
+// A run holds a handful of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TangentKernel {
     /// Of the infinitely wide network, in closed form.
@@ -59,6 +61,31 @@ impl TangentKernel {
         })
     }
 
+    /// Prepares the same samples for several kernels; those of infinite width hold them together.
+    ///
+    /// # Errors
+    /// When a kernel refuses the samples.
+    pub fn blocks<'a, T: Feature>(
+        kernels: &[Self],
+        x: impl Into<Cow<'a, [T]>>,
+        n_features: usize,
+    ) -> Result<Vec<SampleBlock<'a, T>>, KernelError> {
+        let [first, others @ ..] = kernels else {
+            return Ok(Vec::new());
+        };
+        let mut blocks = vec![first.block(x, n_features)?];
+        for kernel in others {
+            let block = match (kernel, &blocks[0]) {
+                (Self::Infinite(kernel), SampleBlock::Infinite(first)) => {
+                    SampleBlock::Infinite(kernel.block_beside(first)?)
+                }
+                _ => panic!("{FAMILY}"),
+            };
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
     /// Values of the features' type that a block keeps of each sample.
     pub fn values_a_sample(&self, n_features: usize) -> usize {
         match self {
@@ -90,14 +117,52 @@ impl TangentKernel {
             _ => panic!("blocks of this kernel"),
         }
     }
+
+    /// Computes the same tile of several kernels of infinite width, or of one of any width, from one product of the features; the
+    /// bits are those of [`TangentKernel::tile`].
+    ///
+    /// # Panics
+    /// As that does, and when there are several and one is of finite width.
+    pub fn tiles<T: Feature>(
+        kernels: &[Self],
+        rows: &[SampleBlock<'_, T>],
+        cols: &[SampleBlock<'_, T>],
+        diagonal: bool,
+        outs: &mut [Vec<f32>],
+        out_stride: usize,
+        scratch: &mut TileScratch,
+    ) {
+        if let ([kernel], [rows], [cols], [out]) = (kernels, rows, cols, &mut *outs) {
+            return kernel.tile(rows, cols, diagonal, out, out_stride, scratch);
+        }
+        let each = kernels.iter().zip(rows.iter().zip(cols)).zip(outs);
+        let mut parts: Vec<TilePart<'_, '_, T>> = each
+            .map(|((kernel, blocks), out)| match (kernel, blocks) {
+                (
+                    Self::Infinite(kernel),
+                    (SampleBlock::Infinite(rows), SampleBlock::Infinite(cols)),
+                ) => TilePart {
+                    kernel,
+                    rows,
+                    cols,
+                    out,
+                },
+                _ => panic!("{FAMILY}"),
+            })
+            .collect();
+        tile::tiles(&mut parts, diagonal, out_stride, scratch);
+    }
 }
+
+/// What several kernels made together must be.
+const FAMILY: &str = "kernels made together are of infinite width";
 
 /// Why a kernel could not be set up or evaluated.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
     /// More hidden layers than the recursion is meant for.
-    #[error("depth is {depth}, expected at most {most}; pass a smaller `--depth`")]
+    #[error("depth is {depth}, expected at most {most}")]
     Depth {
         /// Number of hidden layers asked for.
         depth: usize,
@@ -105,17 +170,13 @@ pub enum KernelError {
         most: usize,
     },
     /// The weight variance is not a positive finite number.
-    #[error(
-        "weight variance is {value}, expected a positive finite number; pass `--weight-variance`"
-    )]
+    #[error("weight variance is {value}, expected a positive finite number")]
     WeightVariance {
         /// Value asked for.
         value: f64,
     },
     /// The bias variance is negative or not finite.
-    #[error(
-        "bias variance is {value}, expected zero or a positive finite number; pass `--bias-variance`"
-    )]
+    #[error("bias variance is {value}, expected zero or a positive finite number")]
     BiasVariance {
         /// Value asked for.
         value: f64,

@@ -3,6 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{InfiniteKernel, KernelError};
 
@@ -74,11 +75,11 @@ impl Feature for f64 {
 
 /// A block of samples prepared for one kernel.
 ///
-/// Holds, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
+/// Holds the samples, which blocks of several kernels can share, and, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
 /// [`InfiniteKernel::row_block`].
 #[derive(Debug, Clone)]
 pub struct RowBlock<'a, T: Feature> {
-    pub(crate) x: Cow<'a, [T]>,
+    pub(crate) x: Arc<Cow<'a, [T]>>,
     pub(crate) n_features: usize,
     pub(crate) n_rows: usize,
     squared_norms: Vec<f64>,
@@ -98,7 +99,7 @@ pub struct RowBlock<'a, T: Feature> {
 impl<'a, T: Feature> RowBlock<'a, T> {
     pub(crate) fn new(
         kernel: &InfiniteKernel,
-        x: Cow<'a, [T]>,
+        x: Arc<Cow<'a, [T]>>,
         n_features: usize,
     ) -> Result<Self, KernelError> {
         if n_features == 0 {
@@ -114,7 +115,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         let padded = n_rows.next_multiple_of(CHUNK);
         let depth = kernel.depth();
         let mut block = RowBlock {
-            x: Cow::Borrowed(&[]),
+            x: Arc::default(),
             n_features,
             n_rows,
             squared_norms: Vec::with_capacity(n_rows),

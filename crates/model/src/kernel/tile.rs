@@ -51,47 +51,91 @@ impl InfiniteKernel {
         out_stride: usize,
         scratch: &mut TileScratch,
     ) {
-        let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
+        let part = TilePart {
+            kernel: self,
+            rows,
+            cols,
+            out,
+        };
+        tiles(&mut [part], diagonal, out_stride, scratch);
+    }
+}
+
+/// One kernel's part in [`tiles`].
+pub struct TilePart<'t, 'a, T: Feature> {
+    /// The kernel.
+    pub kernel: &'t InfiniteKernel,
+    /// Its block of the rows' samples.
+    pub rows: &'t RowBlock<'a, T>,
+    /// Its block of the columns' samples.
+    pub cols: &'t RowBlock<'a, T>,
+    /// Its tile.
+    pub out: &'t mut [f32],
+}
+
+/// Computes the same tile of several kernels, each as [`InfiniteKernel::tile`] does, to the bit, from one product of the features.
+///
+/// # Panics
+/// As [`InfiniteKernel::tile`] does, and when the parts are not of the same samples.
+pub fn tiles<T: Feature>(
+    parts: &mut [TilePart<'_, '_, T>],
+    diagonal: bool,
+    out_stride: usize,
+    scratch: &mut TileScratch,
+) {
+    let Some(TilePart { rows, cols, .. }) = parts.first() else {
+        return;
+    };
+    let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
+    assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
+    for TilePart {
+        rows, cols, out, ..
+    } in &*parts
+    {
         assert_eq!(
             rows.n_features, cols.n_features,
             "blocks of the same features"
         );
-        assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        if n_rows == 0 || n_cols == 0 {
-            return;
-        }
+        assert_eq!((n_rows, n_cols), (rows.n_rows, cols.n_rows));
         assert!(
-            out_stride >= n_cols && out.len() >= (n_rows - 1) * out_stride + n_cols,
+            n_rows == 0 || out_stride >= n_cols && out.len() >= (n_rows - 1) * out_stride + n_cols,
             "room for {n_rows} x {n_cols} values at stride {out_stride}"
         );
-        let tile = Tile {
-            kernel: self,
-            rows,
-            cols,
-            diagonal,
-            stride: out_stride,
-        };
-        let arch = pulp::Arch::new();
-        let single = match (T::narrow(&rows.x), T::narrow(&cols.x)) {
-            (Some(x), Some(y)) if rows.single_precision && cols.single_precision => {
-                tile.single_gram(x, y, out);
-                scratch.parallel.clear();
-                arch.dispatch(FindParallel {
-                    tile: &tile,
-                    gram: out,
-                    found: &mut scratch.parallel,
-                })
-            }
-            _ => false,
-        };
-        if single {
-            arch.dispatch(SweepInPlace { tile: &tile, out });
+    }
+    if n_rows == 0 || n_cols == 0 {
+        return;
+    }
+    let mut parts: Vec<(Tile<'_, '_, T>, &mut [f32])> = parts
+        .iter_mut()
+        .map(|part| {
+            let tile = Tile {
+                kernel: part.kernel,
+                rows: part.rows,
+                cols: part.cols,
+                diagonal,
+                stride: out_stride,
+            };
+            (tile, &mut *part.out)
+        })
+        .collect();
+    let arch = pulp::Arch::new();
+    let is_single = single_gram(&mut parts);
+    let mut in_double = Vec::new();
+    for (tile, out) in &mut parts {
+        scratch.parallel.clear();
+        let found = &mut scratch.parallel;
+        let gram = &**out;
+        if is_single && arch.dispatch(FindParallel { tile, gram, found }) {
+            arch.dispatch(SweepInPlace { tile, out });
             tile.repair(&scratch.parallel, out);
         } else {
-            tile.double(arch, out, scratch);
+            in_double.push((*tile, &mut **out));
         }
+    }
+    double(&mut in_double, arch, scratch);
+    for (tile, out) in &mut parts {
         if diagonal {
-            for (i, &value) in rows.diagonal().iter().enumerate() {
+            for (i, &value) in tile.rows.diagonal().iter().enumerate() {
                 out[i * out_stride + i] = value as f32;
             }
             mirror(out, n_rows, out_stride);
@@ -99,7 +143,73 @@ impl InfiniteKernel {
     }
 }
 
+/// The products of the features in single precision, into each of the tiles, where single precision can hold them.
+fn single_gram<T: Feature>(parts: &mut [(Tile<'_, '_, T>, &mut [f32])]) -> bool {
+    let Some(((tile, gram), others)) = parts.split_first_mut() else {
+        return false;
+    };
+    match (T::narrow(&tile.rows.x), T::narrow(&tile.cols.x)) {
+        (Some(x), Some(y)) if tile.rows.single_precision && tile.cols.single_precision => {
+            tile.single_gram(x, y, gram);
+        }
+        _ => return false,
+    }
+    for (_, out) in others {
+        let lines = out.chunks_mut(tile.stride).zip(gram.chunks(tile.stride));
+        for (row, (line, from)) in lines.enumerate().take(tile.rows.n_rows) {
+            let n_cols = tile.n_cols(row);
+            line[..n_cols].copy_from_slice(&from[..n_cols]);
+        }
+    }
+    true
+}
+
+/// The tiles with their products in double precision, block by block.
+fn double<T: Feature>(
+    parts: &mut [(Tile<'_, '_, T>, &mut [f32])],
+    arch: pulp::Arch,
+    scratch: &mut TileScratch,
+) {
+    let Some(&(first, _)) = parts.first() else {
+        return;
+    };
+    let p = first.rows.n_features;
+    scratch.gram.resize(BLOCK * BLOCK, 0.0);
+    for row in (0..first.rows.n_rows).step_by(BLOCK) {
+        let n_rows = BLOCK.min(first.rows.n_rows - row);
+        let x = T::widen(&first.rows.x[row * p..][..n_rows * p], &mut scratch.rows);
+        let x = MatRef::from_row_major_slice(x, n_rows, p);
+        let last = first.n_cols(row + n_rows - 1);
+        for col in (0..last).step_by(BLOCK) {
+            let n_cols = BLOCK.min(first.cols.n_rows - col);
+            let y = T::widen(&first.cols.x[col * p..][..n_cols * p], &mut scratch.cols);
+            let y = MatRef::from_row_major_slice(y, n_cols, p).transpose();
+            let gram = &mut scratch.gram[..n_rows * n_cols];
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut *gram, n_rows, n_cols),
+                Accum::Replace,
+                x,
+                y,
+                1.0,
+                Par::Seq,
+            );
+            for (tile, out) in &mut *parts {
+                arch.dispatch(SweepBlock {
+                    tile,
+                    gram,
+                    row,
+                    col,
+                    n_rows,
+                    n_cols,
+                    out,
+                });
+            }
+        }
+    }
+}
+
 /// What a tile is made from.
+#[derive(Clone, Copy)]
 struct Tile<'t, 'a, T: Feature> {
     kernel: &'t InfiniteKernel,
     rows: &'t RowBlock<'a, T>,
@@ -152,41 +262,6 @@ impl<T: Feature> Tile<'_, '_, T> {
                 );
             } else {
                 matmul(gram.as_mut(), onto, x, y, 1.0, Par::Seq);
-            }
-        }
-    }
-
-    /// The tile with its products in double precision, block by block.
-    fn double(&self, arch: pulp::Arch, out: &mut [f32], scratch: &mut TileScratch) {
-        let p = self.rows.n_features;
-        scratch.gram.resize(BLOCK * BLOCK, 0.0);
-        for row in (0..self.rows.n_rows).step_by(BLOCK) {
-            let n_rows = BLOCK.min(self.rows.n_rows - row);
-            let x = T::widen(&self.rows.x[row * p..][..n_rows * p], &mut scratch.rows);
-            let x = MatRef::from_row_major_slice(x, n_rows, p);
-            let last = self.n_cols(row + n_rows - 1);
-            for col in (0..last).step_by(BLOCK) {
-                let n_cols = BLOCK.min(self.cols.n_rows - col);
-                let y = T::widen(&self.cols.x[col * p..][..n_cols * p], &mut scratch.cols);
-                let y = MatRef::from_row_major_slice(y, n_cols, p).transpose();
-                let gram = &mut scratch.gram[..n_rows * n_cols];
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut *gram, n_rows, n_cols),
-                    Accum::Replace,
-                    x,
-                    y,
-                    1.0,
-                    Par::Seq,
-                );
-                arch.dispatch(SweepBlock {
-                    tile: self,
-                    gram,
-                    row,
-                    col,
-                    n_rows,
-                    n_cols,
-                    out,
-                });
             }
         }
     }

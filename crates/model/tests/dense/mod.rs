@@ -332,6 +332,45 @@ impl DenseOperator {
             .collect()
     }
 
+    /// Posterior variance of the increment at every sample in units of σ², from the definition: t κ − w'η_t(A) w, η_t = ∫₀ᵗ φ_s ds; each
+    /// sample's covariates are fitted by the least-norm combination of those on the mask.
+    #[allow(dead_code, reason = "one of the tests that share this compares it")]
+    pub fn posterior_variance(&self, t: f64) -> Vec<f64> {
+        let (n, q) = (self.n_observed(), self.covariates.ncols());
+        let z = Mat::from_fn(n, q, |i, j| self.covariates[(self.observed[i], j)]);
+        let svd = z.thin_svd().expect("finite covariates");
+        let rank = self.rank();
+        // a(x) = Z (Z'Z)⁺ z(x).
+        let to_span = Mat::from_fn(n, q, |i, j| {
+            let sigma = svd.S().column_vector();
+            (0..rank)
+                .map(|k| svd.U()[(i, k)] * svd.V()[(j, k)] / sigma[k])
+                .sum::<f64>()
+        });
+        let a = to_span * self.covariates.transpose();
+        let size = self.kernel.nrows();
+        let k = Mat::from_fn(n, size, |i, x| self.kernel[(self.observed[i], x)]);
+        let on_mask = Mat::from_fn(n, n, |i, j| k[(i, self.observed[j])]);
+        let fitted = &on_mask * &a;
+        let w = self.u.transpose() * (&k - &fitted);
+        let eta = |l: f64| match t * l < 1e-4 {
+            true => t * t * (0.5 - t * l / 6.0),
+            false => (t + (-t * l).exp_m1() / l) / l,
+        };
+        (0..size)
+            .map(|x| {
+                let own = self.kernel[(x, x)]
+                    + (0..n)
+                        .map(|i| a[(i, x)] * (fitted[(i, x)] - 2.0 * k[(i, x)]))
+                        .sum::<f64>();
+                let known: f64 = (0..self.dof())
+                    .map(|j| (w[(j, x)] / n as f64).powi(2) * eta(self.lambda[j]))
+                    .sum();
+                t * own / n as f64 - known
+            })
+            .collect()
+    }
+
     fn least_squares(&self, rest: &Mat<f64>) -> Vec<f64> {
         let q = self.covariates.ncols();
         if q == 0 {

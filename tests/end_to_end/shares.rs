@@ -1,0 +1,119 @@
+//! Kernel and fit in shares, by jobs side by side in one run directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Cohort, cohort, fail, ntkpipe, results, run_arguments, succeed, text};
+
+/// Arguments of a stage of the run in `out`.
+fn stage<'a>(cohort: &'a Cohort, name: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = run_arguments(cohort, out, &["--tile", "128"]);
+    arguments[0] = name;
+    arguments.extend_from_slice(more);
+    arguments
+}
+
+/// The results that a run by stages leaves as well.
+fn by_stages(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = results(out);
+    found.retain(|(name, _)| name != Path::new("ntkpipe_mqc.json"));
+    found
+}
+
+#[test]
+fn jobs_side_by_side_leave_what_one_would() {
+    let cohort = cohort(600, 12, 9);
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, out) = (folder.path().join("whole"), folder.path().join("shares"));
+    let (whole_text, out_text) = (text(&whole), text(&out));
+    succeed(&stage(&cohort, "run", &whole_text, &[]));
+    let call = |name: &'static str, more: &[&'static str]| {
+        succeed(&stage(&cohort, name, &out_text, more));
+    };
+    let refuse = |name: &'static str, more: &[&'static str], words: &[&str]| {
+        fail(&stage(&cohort, name, &out_text, more), 1, words);
+    };
+    let side_by_side = |name: &'static str, shares: &[&'static str]| {
+        let jobs: Vec<_> = shares
+            .iter()
+            .map(|share| {
+                let arguments = stage(&cohort, name, &out_text, &["--shard", share]);
+                ntkpipe().args(arguments).spawn().unwrap()
+            })
+            .collect();
+        for mut job in jobs {
+            assert!(job.wait().unwrap().success());
+        }
+    };
+    // Another stage has to be there first.
+    refuse("kernel", &["--shard", "1/3"], &["`kernel` needs `ingest`"]);
+    call("ingest", &[]);
+    refuse("kernel", &["--finalize"], &["no share"]);
+    side_by_side("kernel", &["1/3", "2/3"]);
+    refuse("kernel", &["--finalize"], &["missing are the shares 3/3"]);
+    // Of another architecture: not beside these.
+    let other = stage(
+        &cohort,
+        "kernel",
+        &out_text,
+        &["--shard", "3/3", "--depth", "3"],
+    );
+    fail(&other, 1, &["another kernel"]);
+    call("kernel", &["--shard", "3/3"]);
+    let tile = out.join("kernel.zarr/c/4/2");
+    let content = fs::read(&tile).unwrap();
+    fs::remove_file(&tile).unwrap();
+    refuse("kernel", &["--finalize"], &["c/4/2", "is missing"]);
+    fs::write(&tile, content).unwrap();
+    call("kernel", &["--finalize"]);
+    call("spectrum", &[]);
+
+    side_by_side("fit", &["1/2", "2/2"]);
+    // A share of a fit at another level.
+    call("fit", &["--shard", "2/2", "--alpha", "0.01"]);
+    refuse(
+        "fit",
+        &["--gather"],
+        &["other inputs or options", "shares 2/2"],
+    );
+    call("fit", &["--shard", "2/2"]);
+    // One that was killed on its way.
+    let journal = out.join("shards/fit-1-of-2");
+    let lines = fs::read_to_string(&journal).unwrap();
+    let cut: String = lines.split_inclusive('\n').take(3).collect();
+    fs::write(&journal, cut).unwrap();
+    refuse(
+        "fit",
+        &["--gather"],
+        &["share 1/2", "ended before it came to `trait_"],
+    );
+    call("fit", &["--shard", "1/2"]);
+    call("fit", &["--gather"]);
+    call("predict", &[]);
+    assert!(!out.join("shards").exists());
+    assert!(by_stages(&out) == by_stages(&whole));
+    // A run finds everything done.
+    succeed(&stage(&cohort, "run", &out_text, &[]));
+    assert!(results(&out) == results(&whole));
+}
+
+#[test]
+fn a_share_waits_for_who_works_alone_and_is_given_in_words() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(folder.path());
+    succeed(&stage(&cohort, "ingest", &out, &[]));
+    let lock = fs::File::open(folder.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let arguments = stage(&cohort, "kernel", &out, &["--shard", "1/2"]);
+    fail(&arguments, 1, &["another ntkpipe is at work"]);
+    lock.unlock().unwrap();
+    lock.lock_shared().unwrap();
+    succeed(&arguments);
+    let alone = stage(&cohort, "kernel", &out, &["--finalize"]);
+    fail(&alone, 1, &["another ntkpipe is at work"]);
+    for wrong in ["0/2", "3/2", "half"] {
+        let arguments = stage(&cohort, "kernel", &out, &["--shard", wrong]);
+        fail(&arguments, 2, &["I from 1 to N"]);
+    }
+}
