@@ -6,8 +6,9 @@
     python benches/experiments/experiments.py render
 
 a: type I error. b: power. c: prediction at t_hat and at other choices of t. d: gradient descent beside the closed form.
-e: where it breaks. Each writes OUT/<letter>.json; `render` makes the figures and the tables of docs/experiments.md from
-docs/experiments/<letter>.json, or from OUT with `--from OUT` after copying them there. It needs requirements.txt.
+e: where it breaks. Each writes OUT/<letter>.json; a and e go on from what it holds, so begin in an empty folder after a change.
+`render` makes the figures and the tables of docs/experiments.md from docs/experiments/<letter>.json, with `--from OUT` after copying
+the results there. It needs requirements.txt.
 """
 import argparse
 import importlib

@@ -108,7 +108,7 @@ def stopping(results, folder):
                            color=colour, lw=1.3, label=choice)
         panel.axhline(1, color="#bbbbbb", lw=0.8, zorder=0)
         panel.set(title=design, xlabel="n", xscale="log", yscale="log", xticks=distinct(rows, "n"), xticklabels=distinct(rows, "n"),
-                  yticks=[1, 1.5, 2, 3, 5, 10], yticklabels=[1, 1.5, 2, 3, 5, 10], ylim=(0.95, 12))
+                  yticks=[1, 1.5, 2, 3, 5, 10, 20], yticklabels=[1, 1.5, 2, 3, 5, 10, 20], ylim=(0.95, 35))
         panel.minorticks_off()
     panels[0].set_ylabel("E / min E")
     panels[-1].legend(fontsize=7)
