@@ -16,7 +16,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666")
 
 def table(head, rows):
     """Markdown."""
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [head, ["---"] * len(head), *rows])
+    lines = [[str(cell).replace("|", r"\|") for cell in line] for line in [head, ["---"] * len(head), *rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def distinct(rows, *keys):
