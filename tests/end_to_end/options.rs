@@ -223,5 +223,16 @@ fn a_dry_run_says_what_it_would_take_and_leaves_nothing() {
     ] {
         assert!(said.contains(words), "{words} not in\n{said}");
     }
+    // The same for programs.
+    let mut arguments = run_arguments(&cohort, &out, &["--json"]);
+    arguments[0] = "plan";
+    let plan: serde_json::Value = serde_json::from_slice(&succeed(&arguments).stdout).unwrap();
+    assert_eq!(plan["phenotypes"], 4);
+    let bytes = plan["kernel_bytes"].as_u64().unwrap();
+    assert!(
+        said.contains(&format!("bytes of tiles              {bytes}\n")),
+        "{said}"
+    );
+    assert!(plan["seconds"]["kernel"].as_f64().unwrap() > 0.0);
     assert!(!Path::new(&out).exists());
 }

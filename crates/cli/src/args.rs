@@ -52,6 +52,8 @@ pub enum Command {
         #[command(subcommand)]
         command: NetworkCommand,
     },
+    /// What a run would take: sizes, bytes, work and seconds of each stage, as --dry-run says it
+    Plan(PlanArgs),
     /// What is done in a run directory, what is left, and about how long that takes
     Status(StatusArgs),
     /// Write an options file in which every option is explained
@@ -199,6 +201,17 @@ pub struct FitArgs {
     #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
     pub gather: bool,
     /// The rest
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// As JSON, the `plan` of run.json
+    #[arg(long)]
+    pub json: bool,
+    /// The run
     #[command(flatten)]
     pub run: RunArgs,
 }

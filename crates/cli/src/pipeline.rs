@@ -37,6 +37,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let speech = (cli.quiet, cli.log_format.unwrap_or(LogFormat::Text));
     match cli.command {
         Command::Run(args) => run(args, None, speech),
+        Command::Plan(args) => {
+            let (options, architectures) = read_options(args.run, true)?;
+            plan(&options, &architectures, args.json)
+        }
         Command::Ingest(args) => run(args, Some(Task::Stage(Stage::Ingest)), speech),
         Command::Kernel(args) => {
             let task = Task::new(Stage::Kernel, args.shard, args.finalize);
@@ -132,6 +136,45 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The options of a command, and the architectures they name where the network is infinitely wide. `goes_on`: whether what is not given is
+/// taken from the run directory in any case.
+fn read_options(args: RunArgs, goes_on: bool) -> anyhow::Result<(Options, Vec<(String, Options)>)> {
+    let mut options = args.options.or(options_file::read(args.config.as_deref())?);
+    // A stage by itself, or a run that names no table, goes on with the options its run was started with.
+    let goes_on = goes_on || options.features.is_none() && options.phenotypes.is_none();
+    if let Some(out) = options.out.as_ref().filter(|_| goes_on)
+        && let Some(record) = read_record(out)?
+    {
+        options = options.or(record.options);
+    }
+    options.check_paths()?;
+    set_threads(options.threads)?;
+    let architectures = match &options.network {
+        Some(_) => Vec::new(),
+        None => options.architectures(),
+    };
+    Ok((options, architectures))
+}
+
+/// Prints what a run would take, and does nothing.
+fn plan(
+    options: &Options,
+    architectures: &[(String, Options)],
+    as_json: bool,
+) -> anyhow::Result<()> {
+    match architectures {
+        [] | [_] => print(plan_of_one(options, as_json)?.as_bytes()),
+        several => several.iter().try_for_each(|(name, options)| {
+            let text = plan_of_one(options, as_json)?;
+            let heading = match as_json {
+                true => String::new(),
+                false => format!("architecture {name}\n"),
+            };
+            print((heading + &text).as_bytes())
+        }),
+    }
+}
+
 /// What a command does of a run.
 #[derive(Clone, Copy)]
 enum Task {
@@ -161,28 +204,10 @@ impl Task {
 
 /// Runs everything that is not current, or one task.
 fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::Result<()> {
-    let mut options = args.options.or(options_file::read(args.config.as_deref())?);
-    // A stage by itself, or a run that names no table, goes on with the options its run was started with.
-    let goes_on = only.is_some() || options.features.is_none() && options.phenotypes.is_none();
-    if let Some(out) = options.out.as_ref().filter(|_| goes_on)
-        && let Some(record) = read_record(out)?
-    {
-        options = options.or(record.options);
-    }
-    options.check_paths()?;
-    set_threads(options.threads)?;
-    let architectures = match &options.network {
-        Some(_) => Vec::new(),
-        None => options.architectures(),
-    };
-    if args.dry_run {
-        return match &architectures[..] {
-            [] | [_] => dry_run(&options),
-            several => several.iter().try_for_each(|(name, options)| {
-                print(format!("architecture {name}\n").as_bytes())?;
-                dry_run(options)
-            }),
-        };
+    let (force, is_dry) = (args.force, args.dry_run);
+    let (options, architectures) = read_options(args, only.is_some())?;
+    if is_dry {
+        return plan(&options, &architectures, false);
     }
     if architectures.len() > 1 {
         let stage = match only {
@@ -195,7 +220,7 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
                 ));
             }
         };
-        return run_architectures(&options, architectures, stage, args.force, speech);
+        return run_architectures(&options, architectures, stage, force, speech);
     }
     if let Some(Task::Share(stage, share)) = only {
         log::start(None, speech.0, speech.1)?;
@@ -210,7 +235,7 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
     let (mut context, prints) = prepare(&options, Access::Alone(speech))?;
     let done = match only {
         Some(task) => one_task(&mut context, &prints, task),
-        None => all_stages(&mut context, &prints, args.force),
+        None => all_stages(&mut context, &prints, force),
     };
     done.map_err(|error| with_remedy(error, &context))
 }
@@ -224,7 +249,7 @@ fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
     failure::with_remedy(error, out, &remedy)
 }
 
-fn dry_run(options: &Options) -> anyhow::Result<()> {
+fn plan_of_one(options: &Options, as_json: bool) -> anyhow::Result<String> {
     let settings = Settings::new(options)?;
     let inputs = open(options, &settings)?;
     let columns = inputs.covariate_columns(settings.intercept)?;
@@ -234,8 +259,10 @@ fn dry_run(options: &Options) -> anyhow::Result<()> {
     let masks = own_masks(&inputs, &base)?;
     let machine = Machine::measure(settings.tiles_folder());
     let plan = Plan::new(&inputs, &settings, masks, machine);
-    let text = plan.describe(&settings, masks, covariates.rank())?;
-    print(text.as_bytes())
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&plan)? + "\n"),
+        false => plan.describe(&settings, masks, covariates.rank()),
+    }
 }
 
 /// Opens the tables, and refuses what does not fit them.

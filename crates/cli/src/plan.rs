@@ -56,6 +56,10 @@ pub struct Plan {
     pub tile: usize,
     /// Tiles.
     pub tiles: usize,
+    /// Bytes of the tiles.
+    pub kernel_bytes: u64,
+    /// Bound on anonymous memory, in bytes.
+    pub memory_bytes: u64,
     /// f32 multiply-adds of the kernel.
     pub kernel_multiply_adds: f64,
     /// f32 multiply-adds of all passes over it.
@@ -121,6 +125,8 @@ impl Plan {
             fits,
             tile,
             tiles: side * (side + 1) / 2,
+            kernel_bytes: kernel::bytes(n, tile),
+            memory_bytes: settings.memory,
             kernel_multiply_adds,
             pass_multiply_adds: square * columns.iter().sum::<f64>(),
             seconds,
@@ -153,10 +159,7 @@ impl Plan {
             "tiles",
             format!("{} of {} x {}", self.tiles, self.tile, self.tile),
         )?;
-        line(
-            "bytes of tiles",
-            kernel::bytes(self.samples, self.tile).to_string(),
-        )?;
+        line("bytes of tiles", self.kernel_bytes.to_string())?;
         if settings.hold_out.is_some() {
             let of_folds = (self.fits - self.phenotypes) * self.samples * 4;
             line("bytes of folds, for a while", of_folds.to_string())?;
@@ -183,7 +186,7 @@ impl Plan {
                 ),
             },
         )?;
-        line("memory bound", format!("{} bytes", settings.memory))?;
+        line("memory bound", format!("{} bytes", self.memory_bytes))?;
         line("threads", rayon::current_num_threads().to_string())?;
         let stages: Vec<String> = self
             .seconds
