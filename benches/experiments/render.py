@@ -176,7 +176,7 @@ def render(page, folder):
         if not path.exists():
             continue
         results = json.loads(path.read_text())
-        body = section(results, folder) + f"\n\nThese took {results['seconds']:,} s" + (" (`--quick`)." if results["quick"] else ".")
+        body = section(results, folder) + ("\n\nFrom `--quick`." if results["quick"] else "")
         pattern = re.compile(rf"(<!-- {letter} -->\n).*?(<!-- /{letter} -->)", re.S)
         text, found = pattern.subn(lambda match: f"{match[1]}\n{body}\n\n{match[2]}", text)
         assert found == 1, f"{page} lacks the markers of {letter}"
