@@ -20,3 +20,4 @@ mod robustness;
 mod run;
 mod shares;
 mod support;
+mod train;

@@ -33,3 +33,4 @@ pub mod quadratic_form;
 pub mod rank_normal;
 pub mod score_test;
 pub mod stopping_time;
+pub mod train;
