@@ -49,7 +49,7 @@ def type_one_error(results, folder):
     tail = results["tail"]
     far = table(["kernel", "test", *(f"share {share:g}" for share in distinct(tail, "share"))], [
         [kernel, test, *(f"{pick(tail, kernel=kernel, share=share)[test]:.1f}" for share in distinct(tail, "share"))]
-        for kernel in distinct(tail, "kernel") for test in ("exact", "satterthwaite")])
+        for kernel in distinct(tail, "kernel") for test in ("exact", "Satterthwaite")])
     return table(["kernel", "noise", "test", "phenotypes", *(f"p < {level:g}" for level in levels)], [
         [*key, f"{pick(rows, kernel=key[0], noise=key[1], test=key[2], level=levels[0])['phenotypes']:,}",
          *(cell(pick(rows, kernel=key[0], noise=key[1], test=key[2], level=level)) for level in levels)]

@@ -32,7 +32,7 @@ def far_in_the_tail(cohort, x, z, title):
     e = generator(3).standard_normal((SAMPLES, 1))
     table = cohort.through("test", np.sqrt(shares) * standardised(linear(x))[:, None] + np.sqrt(1 - shares) * e)
     approximate = null_law(cohort, z).neg_log10_p(table.score.to_numpy(float))
-    return [{"kernel": title, "share": share, "exact": exact, "satterthwaite": other}
+    return [{"kernel": title, "share": share, "exact": exact, "Satterthwaite": other}
             for share, exact, other in zip(SHARES, table.neg_log10_p, approximate)]
 
 
