@@ -253,6 +253,10 @@ class Satterthwaite:
         """`score` = dof0 w'Hw / w'w, as ntkpipe reports it."""
         return scipy.stats.chi2.sf(score / self.scale, self.freedom)
 
+    def neg_log10_p(self, score):
+        """-log10 of the same, where p is below the smallest float too."""
+        return -scipy.stats.chi2.logsf(score / self.scale, self.freedom) / np.log(10)
+
 
 def linear(x):
     """x1 + 0.9 x2 + ... + 0.1 x10."""

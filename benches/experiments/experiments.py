@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import pathlib
+import resource
 import shutil
 import sys
 import tempfile
@@ -23,16 +24,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = {"a": "type_one_error", "b": "power", "c": "stopping", "d": "width", "e": "robustness"}
 
 
+def processors():
+    """Seconds of the processors that this process and the runs it waited for have taken."""
+    return sum(sum(resource.getrusage(of)[:2]) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 def perform(letter, options):
     """Runs one experiment in a scratch folder and keeps its results and its seconds."""
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), processors()
     options.out.mkdir(parents=True, exist_ok=True)
 
     def say(text):
         print(f"{letter} {time.perf_counter() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     def save(results):
-        results = {"quick": options.quick, "seconds": round(time.perf_counter() - started), **results}
+        results = {"quick": options.quick, "seconds": round(time.perf_counter() - started),
+                   "processor_seconds": round(processors() - spent), **results}
         partial = options.out / f"{letter}.json.part"
         partial.write_text(json.dumps(results, indent=1, default=float) + "\n")
         partial.rename(options.out / f"{letter}.json")

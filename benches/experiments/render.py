@@ -46,10 +46,15 @@ def keep(figure, path):
 def type_one_error(results, folder):
     rows, levels = results["rows"], distinct(results["rows"], "level")
     cell = lambda row: f"{row['found']:,}: {row['share']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
+    tail = results["tail"]
+    far = table(["kernel", "test", *(f"share {share:g}" for share in distinct(tail, "share"))], [
+        [kernel, test, *(f"{pick(tail, kernel=kernel, share=share)[test]:.1f}" for share in distinct(tail, "share"))]
+        for kernel in distinct(tail, "kernel") for test in ("exact", "Satterthwaite")])
     return table(["kernel", "noise", "test", "phenotypes", *(f"p < {level:g}" for level in levels)], [
         [*key, f"{pick(rows, kernel=key[0], noise=key[1], test=key[2], level=levels[0])['phenotypes']:,}",
          *(cell(pick(rows, kernel=key[0], noise=key[1], test=key[2], level=level)) for level in levels)]
-        for key in distinct(rows, "kernel", "noise", "test")])
+        for key in distinct(rows, "kernel", "noise", "test")]) + (
+        f"\n\n−log10 p of one phenotype each with a linear signal of this share of the variance:\n\n{far}")
 
 
 def power(results, folder):
@@ -176,7 +181,7 @@ def render(page, folder):
         if not path.exists():
             continue
         results = json.loads(path.read_text())
-        body = section(results, folder) + f"\n\nThese took {results['seconds']:,} s" + (" (`--quick`)." if results["quick"] else ".")
+        body = section(results, folder) + ("\n\nFrom `--quick`." if results["quick"] else "")
         pattern = re.compile(rf"(<!-- {letter} -->\n).*?(<!-- /{letter} -->)", re.S)
         text, found = pattern.subn(lambda match: f"{match[1]}\n{body}\n\n{match[2]}", text)
         assert found == 1, f"{page} lacks the markers of {letter}"

@@ -75,7 +75,7 @@ def distances(options, width, seed):
 
 
 def run(options):
-    """Widths 100 to 2,000, each with its own draws of network, features and noise."""
+    """Widths 100 to 2,000, five networks each; draw s of the features and the noise is the same at every width."""
     widths, seeds = ((50, 100, 200), 2) if options.quick else ((100, 200, 500, 1000, 2000), 5)
     rows = []
     for width in widths:
