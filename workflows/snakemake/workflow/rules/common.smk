@@ -26,10 +26,9 @@ def minutes(stage, shares=1):
     allows for beginning and waiting; without a plan the latter alone. A second attempt has twice as long.
     """
 
-    def limit(wildcards, input, attempt):
+    def limit(wildcards, input, threads, attempt):
         with open(str(input.plan)) as file:
             seconds = json.load(file).get("seconds", {}).get(stage, 0)
-        threads = min(config["threads"][stage], workflow.cores or math.inf)
         planned = math.ceil(3 * seconds / threads / shares / 60)
         return (config["minutes"][stage] + planned) * attempt
 
