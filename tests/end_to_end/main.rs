@@ -11,6 +11,8 @@ mod held_out;
 mod inputs;
 mod interface;
 mod intervals;
+#[cfg(target_os = "linux")]
+mod memory;
 mod network;
 mod options;
 mod report;
@@ -18,3 +20,4 @@ mod robustness;
 mod run;
 mod shares;
 mod support;
+mod train;

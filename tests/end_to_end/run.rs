@@ -103,7 +103,7 @@ fn digits_depend_on_neither_threads_nor_neighbours_nor_stages() {
     succeed(&run_arguments(
         &cohort,
         &out("single"),
-        &["--threads", "1", "--memory", "2MB"],
+        &["--threads", "1", "--memory", "80MiB"],
     ));
     let rows = |name: &str| fs::read(folder.path().join(name).join("phenotypes.tsv")).unwrap();
     let predictions =

@@ -46,6 +46,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// report.html of a run
     Report(RunArgs),
+    /// Train the network of a run made with --network to the stopping times it found
+    Train(TrainArgs),
     /// Networks in files: draw a new one
     Network {
         /// What to do
@@ -225,6 +227,33 @@ pub struct PredictArgs {
     /// The rest
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// Arguments of `train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Run directory
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Phenotypes, by name or glob; may be repeated [default: those whose test warrants training]
+    #[arg(long = "phenotype", value_name = "NAME")]
+    pub phenotypes: Vec<String>,
+    /// Train also where the test does not warrant it
+    #[arg(long)]
+    pub all: bool,
+    /// Epochs; with --learning-rate whatever t_hat [default: as many as end at t_hat, at least 100]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Learning rate, lowered so that a whole number of epochs ends at t_hat [default: that of the run,
+    /// else at most 1/lambda_max]
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
+    /// Folder for weights, predictions and trained.parquet [default: trained in the run directory]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Threads [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// Arguments of `simulate`.

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use ntkpipe_store::atomic;
-use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table, write_tsv};
+use ntkpipe_store::results::{Column, PredictionColumns, write_table, write_tsv};
+use ntkpipe_store::table::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
@@ -21,9 +23,6 @@ pub const FOLDER: &str = "architectures";
 pub const TABLE: &str = "architectures.parquet";
 /// Which architecture's model predicts each phenotype.
 pub const RECORD: &str = "choice.json";
-
-/// Rows of predictions written at a time.
-const BLOCK_ROWS: usize = 1024;
 
 /// The run directory of an architecture.
 pub fn folder(out: &Path, name: &str) -> PathBuf {
@@ -216,46 +215,32 @@ pub fn read(model: &Path) -> anyhow::Result<Option<Choice>> {
     }
 }
 
-/// Writes the table whose columns come each from the table of its phenotype's architecture.
+/// Writes the table whose columns come each from the table of its phenotype's architecture. Memory: a column.
 pub fn merge(
     target: &Path,
     choice: &Choice,
     source: impl Fn(usize) -> PathBuf,
 ) -> anyhow::Result<()> {
-    let mut ids = Vec::new();
-    let mut columns: Vec<Vec<Option<f64>>> = vec![Vec::new(); choice.phenotypes.len()];
-    for k in 0..choice.architectures.len() {
-        if !choice.phenotypes.iter().any(|(_, at)| *at == k) {
-            continue;
-        }
-        let path = source(k);
-        let table = read_table(&path)?;
-        let Some((_, Column::Text(sample_ids))) = table.first() else {
-            return Err(input(
-                format!("`{}` has no sample ids", path.display()),
-                "delete it and run again",
-            ));
-        };
-        ids.clone_from(sample_ids);
-        let by_name: BTreeMap<String, Column> = table.into_iter().collect();
-        for (column, (name, at)) in columns.iter_mut().zip(&choice.phenotypes) {
-            if let (true, Some(Column::Float(values))) = (*at == k, by_name.get(name)) {
-                column.clone_from(values);
-            }
-        }
+    let is_used = |k: &usize| choice.phenotypes.iter().any(|(_, at)| at == k);
+    let mut tables = BTreeMap::new();
+    for k in (0..choice.architectures.len()).filter(is_used) {
+        tables.insert(k, Table::open(&source(k), Some("sample_id"), &[])?);
     }
+    let Some(first) = tables.values().next() else {
+        return Ok(());
+    };
     let names: Vec<String> = choice.phenotypes.iter().map(|it| it.0.clone()).collect();
-    let mut writer = PredictionWriter::create(target, &names)?;
-    for (block, ids) in ids.chunks(BLOCK_ROWS).enumerate() {
-        let rows = block * BLOCK_ROWS..block * BLOCK_ROWS + ids.len();
-        let values: Vec<f64> = columns
-            .iter()
-            .flat_map(|column| column[rows.clone()].iter().map(|v| v.unwrap_or(f64::NAN)))
-            .collect();
-        writer.write_block(ids, &values)?;
-    }
-    writer.finish()?;
-    Ok(())
+    let ids: Vec<&str> = first.ids.iter().map(String::as_str).collect();
+    PredictionColumns::write(target, &names, &ids, |writer| {
+        for (name, k) in &choice.phenotypes {
+            let table = &tables[k];
+            let column = table.columns.iter().position(|it| it == name);
+            let column = column
+                .with_context(|| format!("`{}` has no column `{name}`", source(*k).display()))?;
+            writer.push(&table.read_columns(&[column])?[0])?;
+        }
+        anyhow::Ok(())
+    })
 }
 
 impl Choice {

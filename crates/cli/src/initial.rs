@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use ntkpipe_model::covariates::Covariates;
-use ntkpipe_model::kernel::{Feature, FiniteKernel};
+use ntkpipe_model::kernel::FiniteKernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table, write_table};
-use ntkpipe_store::zarr::{Element, ZarrArray};
+use rayon::prelude::*;
 
 use crate::failure::input;
 use crate::stages::Context;
@@ -30,10 +30,7 @@ pub struct Initial {
 impl Initial {
     /// f₀ of every sample, written to the run directory. Cost: 4 flops a parameter and sample.
     pub fn write(context: &Context, kernel: &FiniteKernel) -> anyhow::Result<()> {
-        let values = match FeatureArray::open(context.directory.root())? {
-            FeatureArray::F32(features) => outputs(kernel, &features)?,
-            FeatureArray::F64(features) => outputs(kernel, &features)?,
-        };
+        let values = outputs(kernel, &FeatureArray::open(context.directory.root())?)?;
         let ids = &context.inputs.samples.sample_id;
         let order = context.inputs.samples.table_order();
         let columns = [
@@ -90,15 +87,13 @@ fn path(context: &Context) -> PathBuf {
     context.directory.path(FILE)
 }
 
-fn outputs<T: Element + Feature>(
-    kernel: &FiniteKernel,
-    features: &ZarrArray<T>,
-) -> anyhow::Result<Vec<f64>> {
+/// The network's output for every row of the feature array. Cost: 4 flops a parameter and sample.
+pub fn outputs(kernel: &FiniteKernel, features: &FeatureArray) -> anyhow::Result<Vec<f64>> {
     let [n, n_features] = features.shape();
-    let mut values = Vec::with_capacity(n);
-    for start in (0..n).step_by(BLOCK_ROWS) {
-        let rows = features.read_rows(start..(start + BLOCK_ROWS).min(n))?;
-        values.extend(kernel.output(&rows, n_features)?);
-    }
-    Ok(values)
+    let blocks = (0..n.div_ceil(BLOCK_ROWS)).into_par_iter().map(|block| {
+        let start = block * BLOCK_ROWS;
+        let rows = features.read_rows_f64(start..(start + BLOCK_ROWS).min(n))?;
+        Ok(kernel.output(&rows, n_features)?)
+    });
+    Ok(blocks.collect::<anyhow::Result<Vec<_>>>()?.concat())
 }

@@ -10,6 +10,7 @@ use ntkpipe_model::rank_normal::rank_normal;
 use ntkpipe_store::features::Samples;
 use ntkpipe_store::id_list::read_id_list;
 use ntkpipe_store::table::{self, Columns, LongReading, Reading, Table, TableError};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::accounting::{Waterfall, file_record};
@@ -501,7 +502,7 @@ pub fn prepare_block(
     inputs
         .phenotype_values(block)
         .context("could not read the phenotypes")?
-        .into_iter()
+        .into_par_iter()
         .map(|values| prepare(values, base, covariates, columns, settings))
         .collect()
 }

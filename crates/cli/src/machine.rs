@@ -1,5 +1,6 @@
 //! How fast this machine is: matrix products of a core, fresh files on the disk of the tiles.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -38,6 +39,14 @@ impl Machine {
             bytes_written: bytes_written(folder).unwrap_or(USUAL_WRITING),
         }
     }
+}
+
+/// Bytes of anonymous memory that this process holds now; `None` where the system does not say.
+pub fn anonymous_memory() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 fn multiply_adds() -> f64 {

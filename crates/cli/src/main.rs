@@ -30,6 +30,8 @@ mod settings;
 mod share;
 mod stages;
 mod stamps;
+mod train;
+mod trained_row;
 
 use std::process::ExitCode;
 

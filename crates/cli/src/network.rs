@@ -66,6 +66,11 @@ impl FiniteNetwork {
         })
     }
 
+    /// BLAKE3 of the file.
+    pub fn digest(&self) -> &str {
+        &self.blake3
+    }
+
     /// The file's content, read again where only its record is known.
     pub fn file(&self) -> anyhow::Result<Arc<NetworkFile>> {
         match &self.file {

@@ -90,6 +90,11 @@ fn placeholder(option: &OptionDoc, schema: &Value) -> toml::Value {
         Some("boolean") => false.into(),
         Some("array") => vec![option.value_name.clone()].into(),
         Some("integer" | "number") => number().unwrap_or(1.into()),
+        // One of several types: the default as it is written.
+        None if choice().is_none() => {
+            let word = default.filter(|it| !it.contains(' ')).or(example);
+            number().unwrap_or_else(|| word.unwrap_or(&option.value_name).into())
+        }
         _ => choice().or(example).unwrap_or(&option.value_name).into(),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::args::{
     Cli, Command, InitArgs, NetworkCommand, PredictArgs, RunArgs, SimulateArgs, StatusArgs,
+    TrainArgs,
 };
 use crate::choice;
 use crate::failure::{self, input};
@@ -31,6 +32,7 @@ use crate::share::{self, Share};
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
+use crate::train;
 
 /// Runs the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -60,6 +62,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             model: Some(model),
             run: args,
         }) => predict_with(model, args.options, speech),
+        Command::Train(args) => train(&args, speech),
         Command::Report(args) => run(args, Some(Task::Stage(Stage::Report)), speech),
         Command::Network {
             command: NetworkCommand::Init(args),
@@ -524,8 +527,24 @@ fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyh
 
 /// Refuses a stage one of whose earlier ones is not current.
 fn check_earlier(context: &Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
+    let earlier = STAGES.into_iter().filter(|earlier| *earlier < stage);
+    check_current(
+        context,
+        prints,
+        &format!("stage `{}`", stage.name()),
+        earlier,
+    )
+}
+
+/// Refuses to build on stages that are not current.
+fn check_current(
+    context: &Context,
+    prints: &Fingerprints,
+    what: &str,
+    stages: impl Iterator<Item = Stage>,
+) -> anyhow::Result<()> {
     let out = context.directory.root().display().to_string();
-    for earlier in STAGES.into_iter().filter(|earlier| *earlier < stage) {
+    for earlier in stages {
         let why = match context.standing(earlier, prints)? {
             Standing::Current => continue,
             Standing::NotDone => {
@@ -534,7 +553,7 @@ fn check_earlier(context: &Context, prints: &Fingerprints, stage: Stage) -> anyh
             Standing::Lost(path) => format!("whose `{}` is not what it left", path.display()),
         };
         return Err(input(
-            format!("stage `{}` needs `{}`, {why}", stage.name(), earlier.name()),
+            format!("{what} needs `{}`, {why}", earlier.name()),
             format!(
                 "run `ntkpipe {} --out {out}` first, or `ntkpipe run --out {out}`",
                 earlier.name()
@@ -542,6 +561,32 @@ fn check_earlier(context: &Context, prints: &Fingerprints, stage: Stage) -> anyh
         ));
     }
     Ok(())
+}
+
+/// Trains the network of a run, with the options its run was started with.
+fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result<()> {
+    let Some(record) = read_record(&args.out)? else {
+        return Err(input(
+            format!("`{}` holds no run", args.out.display()),
+            "make one first: `ntkpipe run --network FILE --out DIR` with features and phenotypes",
+        ));
+    };
+    let options = Options {
+        out: Some(args.out.clone()),
+        threads: args.threads.or(record.options.threads),
+        ..record.options
+    };
+    if options.network.is_none() {
+        return Err(train::infinitely_wide(&args.out));
+    }
+    set_threads(options.threads)?;
+    let (context, prints) = prepare(&options, Access::Share)?;
+    let built_on = STAGES.into_iter().filter(|stage| *stage != Stage::Report);
+    check_current(&context, &prints, "training", built_on)?;
+    let folder = args.to.clone();
+    let folder = folder.unwrap_or_else(|| context.directory.path("trained"));
+    log::start(Some(&folder), quiet, format)?;
+    train::run(&context, &prints, args, folder).map_err(|error| with_remedy(error, &context))
 }
 
 fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::phenotype_row::PhenotypeRow;
 use crate::progress_report::ProgressReport;
 use crate::run_directory::RunRecord;
+use crate::trained_row::TrainedRow;
 
 /// What has a schema. A table's schema is that of a row as a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +32,8 @@ pub enum Name {
     Features,
     /// samples.parquet
     Samples,
+    /// trained.parquet and .tsv
+    Trained,
 }
 
 impl Name {
@@ -128,5 +131,6 @@ pub fn of(name: Name) -> Schema {
         Name::Curves => schema_for!(CurveRow),
         Name::Features => schema_for!(FeatureRow),
         Name::Samples => schema_for!(SampleRow),
+        Name::Trained => schema_for!(TrainedRow),
     }
 }

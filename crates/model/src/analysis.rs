@@ -5,9 +5,12 @@
 //! decomposed as it stands. A phenotype's digits depend on its own values and mask alone.
 
 use crate::block;
+use crate::combination::{self, AT_ONCE, Combination};
 use crate::covariates::Covariates;
 use crate::eigen::symmetric_eigen;
-use crate::flow::{Flow, MOST_NEW_VECTORS, integrated_decay};
+use crate::flow::{
+    CORRECTION_COLUMNS, Correction, Flow, MOST_NEW_VECTORS, Quadrature, integrated_decay,
+};
 use crate::krylov::{KrylovSpace, orthonormalise};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
@@ -16,7 +19,7 @@ use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How the phenotypes are tested and fitted.
 #[derive(Clone, Debug)]
@@ -71,6 +74,9 @@ const SURE_SHARE: f64 = 0.2;
 
 /// Phenotypes whose vectors are looked at in the probes' space together.
 const SHADOWS_AT_ONCE: usize = 32;
+
+/// Masks whose low-rank approximations are made together.
+const MASKS_AT_ONCE: usize = 4;
 
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
@@ -133,52 +139,50 @@ impl<'a> Survey<'a> {
         ((trace / rest).max(0.0), squares.max(0.0).sqrt())
     }
 
-    /// K Q_S, n × rank on S, for the orthonormal covariates Q_S of another mask, without a pass; `None` where that may move the trace
-    /// of its operator by more than `limit` of it.
+    /// K Q_S on S, n × rank, for the orthonormal covariates Q_S of another mask, without a pass; `None` where that may move the trace
+    /// of its operator by more than `limit` of it. `shared` is G'Q_S.
     ///
-    /// Q_S = D_S Q L and A Q = 0, so that only A D_M Q L, M the missing samples, is not known exactly. The probes' space holds most of
-    /// A, and of the rest ("tail") a vector x not made for it sees x'A x = μ |x|² up to |x|² √2 |tail|_F / dof.
-    fn product_with_covariates(
-        &self,
-        operator: &MaskedOperator<'_>,
+    /// Q_S = D_S Q L and A Q = 0, so that of x = Q L − Q_S, which is on the missing samples, only A x is not known exactly. The probes'
+    /// space holds most of A, and of the rest ("tail") a vector x not made for it sees x'A x = μ |x|² up to |x|² √2 |tail|_F / dof.
+    fn product_with_covariates<'x>(
+        &'x self,
+        operator: &'x MaskedOperator<'_>,
+        of_mask: &Mat<f64>,
+        shared: &Mat<f64>,
         limit: f64,
-    ) -> Option<Mat<f32>> {
+    ) -> Option<Combination<'x>> {
         let own = self.operator.projection().covariates();
         if !std::ptr::eq(own, operator.projection().covariates()) {
             return None;
         }
         let (level, tail) = self.beyond();
         let [q, kq, qkq] = &self.covariates;
-        let of_mask = operator.projection().orthonormal();
-        // Q_S = Q L on S; what it lacks beside Q L is on the missing samples.
         let l = operator.projection().within(q.as_ref());
-        let mut missing = -&of_mask;
-        block::add_product(missing.as_mut(), q.as_ref(), l.as_ref(), 1.0);
-        let size = missing.squared_norm_l2();
+        // |x|²; Q_S is orthonormal and Q_S'Q L = I.
+        let size = (l.squared_norm_l2() - of_mask.ncols() as f64).max(0.0);
         let off = size * std::f64::consts::SQRT_2 * tail / self.operator.dof() as f64;
         if off > limit * self.moments.trace {
             return None;
         }
         let n = self.operator.n_observed() as f64;
-        let along = block::inner(q.as_ref(), missing.as_ref());
-        // K x = n A x + Q (KQ)'x + (KQ − Q Q'KQ) Q'x.
-        let mut product = Mat::<f64>::zeros(q.nrows(), of_mask.ncols());
-        let on_q = block::inner(kq.as_ref(), missing.as_ref()) - qkq * &along;
-        block::add_product(product.as_mut(), q.as_ref(), on_q.as_ref(), -1.0);
-        // K Q L less K x.
-        block::add_product(product.as_mut(), kq.as_ref(), (&l - &along).as_ref(), 1.0);
-        let mut rest = missing.clone();
-        block::add_product(rest.as_mut(), q.as_ref(), along.as_ref(), -1.0);
-        let within = self.probes.coordinates(&[&block::narrow(rest.as_ref())]);
-        let mut weighted = self.probes.projected() * &within;
-        for j in 0..weighted.ncols() {
-            for i in 0..weighted.nrows() {
-                weighted[(i, j)] -= level * within[(i, j)];
+        // Q'x and (KQ)'x.
+        let along = &l - block::inner(q.as_ref(), of_mask.as_ref());
+        let image_along = qkq.transpose() * &l - block::inner(kq.as_ref(), of_mask.as_ref());
+        // K Q_S = K Q L − K x, K x = n A x + Q (KQ)'x + (KQ − Q Q'KQ) Q'x, and on S Q = B L_Q and x = 0. With G'Q = 0,
+        // A x = −G (T − μ) G'Q_S + μ (x − Q Q'x).
+        let mut within = self.probes.projected() * shared;
+        for j in 0..within.ncols() {
+            for i in 0..within.nrows() {
+                within[(i, j)] = n * (within[(i, j)] - level * shared[(i, j)]);
             }
         }
-        let held = self.probes.combine(weighted.as_ref());
-        let product = product - n * (held + level * rest);
-        Some(block::narrow(product.as_ref()))
+        let on_q = qkq * &along - image_along + n * level * &along;
+        Some(Combination {
+            mask: operator.projection().mask(),
+            in_space: within,
+            on_covariates: self.operator.projection().factor() * on_q,
+            own: vec![(&self.covariate_products, l - along)],
+        })
     }
 
     /// μ: the mean of the eigenvalues that the probes' space does not hold.
@@ -342,9 +346,9 @@ struct Member {
 }
 
 /// One mask with its phenotypes.
-struct Group<'s, 'a> {
+struct Group<'a> {
     operator: MaskedOperator<'a>,
-    model: LowRank<'s>,
+    model: LowRank,
     /// K Q_S on S, where it is known without a pass.
     covariate_products: Option<Mat<f32>>,
     /// Leading directions whose images refine the null law; multiplied in the first pass.
@@ -355,7 +359,7 @@ struct Group<'s, 'a> {
     members: Vec<Member>,
 }
 
-impl Group<'_, '_> {
+impl Group<'_> {
     /// What the first pass multiplies beside the phenotypes: the leading directions and the covariates on the mask, whose products give
     /// the exact moments; nothing where the spectrum is known.
     fn own_columns(&self) -> Mat<f32> {
@@ -392,7 +396,7 @@ pub struct Batch<'s, 'a> {
     covariates: &'a Covariates,
     offset: Option<&'s [f64]>,
     options: &'s AnalysisOptions,
-    groups: Vec<Group<'s, 'a>>,
+    groups: Vec<Group<'a>>,
 }
 
 /// Analyses that are done, with the numbers their phenotypes were admitted under.
@@ -456,84 +460,240 @@ impl<'s, 'a> Batch<'s, 'a> {
         kernel: &K,
         phenotypes: &[(usize, Phenotype)],
     ) -> Result<Finished, K::Error> {
-        let mut masks: HashMap<&[bool], usize> = HashMap::new();
-        let mut alike: Vec<Vec<usize>> = Vec::new();
-        for (at, (_, phenotype)) in phenotypes.iter().enumerate() {
-            let place = *masks.entry(&phenotype.mask).or_insert_with(|| {
-                alike.push(Vec::new());
-                alike.len() - 1
-            });
-            alike[place].push(at);
-        }
         let mut finished = Vec::new();
-        let known: Vec<Option<Group<'s, 'a>>> = alike
-            .iter()
-            .map(|places| {
-                let mask = &phenotypes[places[0]].1.mask;
-                let same = |g: &Group<'_, '_>| g.operator.projection().mask() == mask;
-                let at = self.groups.iter().position(same)?;
-                Some(self.groups.swap_remove(at))
-            })
-            .collect();
-        let started: Vec<_> = alike
-            .into_par_iter()
-            .zip(known)
-            .map(|(places, known)| {
-                let chosen: Vec<&(usize, Phenotype)> =
-                    places.into_iter().map(|at| &phenotypes[at]).collect();
-                self.start(kernel, known, &chosen)
-            })
-            .collect();
-        for outcome in started {
-            let (group, done) = outcome?;
-            finished.extend(done);
-            self.groups.extend(group);
+        for few in phenotypes.chunks(AT_ONCE) {
+            finished.extend(self.admit_few(kernel, few)?);
         }
         Ok(finished)
     }
 
-    /// Starts phenotypes that share a mask, in the group of that mask if there is one; finishes those on masks of few samples.
-    fn start<K: Kernel>(
+    fn admit_few<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        phenotypes: &[(usize, Phenotype)],
+    ) -> Result<Finished, K::Error> {
+        let mut masks: HashMap<&[bool], usize> = HashMap::new();
+        let mut alike: Vec<Vec<&(usize, Phenotype)>> = Vec::new();
+        for phenotype in phenotypes {
+            let place = *masks.entry(&phenotype.1.mask).or_insert_with(|| {
+                alike.push(Vec::new());
+                alike.len() - 1
+            });
+            alike[place].push(phenotype);
+        }
+        let known: Vec<Option<usize>> = alike
+            .iter()
+            .map(|phenotypes| {
+                let mask = &phenotypes[0].1.mask;
+                let same = |g: &Group<'_>| g.operator.projection().mask() == mask;
+                self.groups.iter().position(same)
+            })
+            .collect();
+        let opened: Result<Vec<_>, K::Error> = alike
+            .into_par_iter()
+            .zip(&known)
+            .map(|(phenotypes, known)| self.open(kernel, *known, &phenotypes))
+            .collect();
+        let (mut finished, mut new, mut joining) = (Vec::new(), Vec::new(), Vec::new());
+        for (opened, known) in opened?.into_iter().zip(known) {
+            finished.extend(opened.finished);
+            if opened.residuals.is_empty() {
+                continue;
+            }
+            let at = known.unwrap_or(self.groups.len() + new.len());
+            if known.is_none() {
+                new.push(opened.operator);
+            }
+            let residuals = opened.residuals.into_iter();
+            joining.extend(residuals.map(|(number, residual)| (at, number, residual)));
+        }
+        for operators in new.chunks(MASKS_AT_ONCE) {
+            let found = self.found(operators);
+            self.groups.extend(found);
+        }
+        self.join(&joining);
+        Ok(finished)
+    }
+
+    /// Projects phenotypes that share a mask; finishes those that have nothing left, and those on masks of few samples.
+    fn open<K: Kernel>(
         &self,
         kernel: &K,
-        known: Option<Group<'s, 'a>>,
+        known: Option<usize>,
         phenotypes: &[&(usize, Phenotype)],
-    ) -> Result<(Option<Group<'s, 'a>>, Finished), K::Error> {
+    ) -> Result<Opened<'a>, K::Error> {
         let mask = &phenotypes[0].1.mask;
-        let operator = match &known {
-            Some(group) => group.operator.clone(),
+        let operator = match known {
+            Some(at) => self.groups[at].operator.clone(),
             None => MaskedOperator::new(self.covariates, mask),
         };
         let mut finished = Vec::new();
         let mut residuals = Vec::new();
-        for (number, phenotype) in phenotypes {
-            match residual(&operator, &phenotype.values, self.offset) {
-                Ok(residual) => residuals.push((*number, residual)),
-                Err(why) => finished.push((*number, untested(&operator, Some(why)))),
+        let projected: Vec<_> = phenotypes
+            .par_iter()
+            .map(|(number, phenotype)| {
+                let residual = residual(&operator, &phenotype.values, self.offset);
+                (*number, residual)
+            })
+            .collect();
+        for (number, residual) in projected {
+            match residual {
+                Ok(residual) => residuals.push((number, residual)),
+                Err(why) => finished.push((number, untested(&operator, Some(why)))),
             }
         }
-        if residuals.is_empty() {
-            return Ok((known, finished));
-        }
-        if operator.n_observed() <= self.options.direct {
-            let direct = Direct::new(kernel, operator)?;
+        if !residuals.is_empty() && operator.n_observed() <= self.options.direct {
+            let direct = Direct::new(kernel, operator.clone())?;
             let analyses: Vec<(usize, Analysis)> = residuals
                 .par_iter()
                 .map(|(number, residual)| (*number, direct.analyse(residual, self.options)))
                 .collect();
             finished.extend(analyses);
-            return Ok((None, finished));
+            residuals.clear();
         }
-        let mut group = match known {
-            Some(group) => group,
-            None => Group::new(self.full, operator, kernel.n_samples()),
-        };
-        let members: Vec<Member> = residuals
+        Ok(Opened {
+            operator,
+            residuals,
+            finished,
+        })
+    }
+
+    /// Makes the groups of new masks: each as the survey sees it; its own spectrum comes with the first pass.
+    fn found(&self, operators: &[MaskedOperator<'a>]) -> Vec<Group<'a>> {
+        let (full, n) = (self.full, self.covariates.n_samples());
+        let is_full = |operator: &MaskedOperator<'_>| full.operator.is_same(operator);
+        // The probes are orthogonal to the covariates of all samples.
+        let q: Vec<Mat<f64>> = operators
             .par_iter()
-            .map(|(number, residual)| Member::new(&group, *number, residual, self.options))
+            .map(|operator| match is_full(operator) {
+                true => Mat::zeros(n, 0),
+                false => operator.projection().orthonormal(),
+            })
             .collect();
-        group.members.extend(members);
-        Ok((Some(group), finished))
+        let narrow: Vec<Mat<f32>> = q.iter().map(|q| block::narrow(q.as_ref())).collect();
+        let shared = full.probes.coordinates(&narrow.iter().collect::<Vec<_>>());
+        drop(narrow);
+        let mut starts = vec![0];
+        for q in &q {
+            starts.push(starts[starts.len() - 1] + q.ncols());
+        }
+        let level = full.beyond().0;
+        let made: Vec<_> = operators
+            .par_iter()
+            .enumerate()
+            .map(|(i, operator)| {
+                let shared = match is_full(operator) {
+                    true => Mat::zeros(full.probes.dimension(), operator.rank()),
+                    false => shared.subcols(starts[i], q[i].ncols()).to_owned(),
+                };
+                let product = match is_full(operator) {
+                    true => None,
+                    false => {
+                        let limit = NEGLIGIBLE_TRACE;
+                        full.product_with_covariates(operator, &q[i], &shared, limit)
+                    }
+                };
+                let model = LowRank::new(&full.probes, level, &full.operator, operator, shared);
+                // The first vectors of Ṽ, as many as the null law wants computed.
+                let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
+                let first = Mat::from_fn(model.values().len(), wanted, |i, j| {
+                    f64::from(u8::from(i == j))
+                });
+                let leading = model.combination(operator, first.as_ref());
+                (model, leading, product)
+            })
+            .collect();
+        drop(q);
+        let mut combinations = Vec::new();
+        let mut models = Vec::new();
+        // Where the columns of each mask begin, how many are leading directions, and how many K Q_S.
+        let mut places = Vec::new();
+        let mut at = 0;
+        for (model, leading, product) in made {
+            let columns = product.as_ref().map(Combination::n_columns);
+            places.push((at, leading.n_columns(), columns));
+            at += leading.n_columns() + columns.unwrap_or(0);
+            combinations.push(leading);
+            combinations.extend(product);
+            models.push(model);
+        }
+        let formed = combination::form(&full.probes, self.covariates, &combinations);
+        drop(combinations);
+        let measure = full.measure();
+        models
+            .into_par_iter()
+            .zip(operators)
+            .zip(places)
+            .map(|((model, operator), (at, n_leading, n_products))| {
+                let directions = formed.subcols(at, n_leading).to_owned();
+                let products = n_products.map(|c| formed.subcols(at + n_leading, c));
+                Group {
+                    // Orthonormal in single precision.
+                    leading: orthonormalise(operator, directions, [].iter(), 1.0).0,
+                    covariate_products: products.map(block::narrow),
+                    // Where nothing is known yet, the mask may as well cut A at random.
+                    guess: Spectrum::new(measure.on_mask(
+                        operator.dof(),
+                        full.moments,
+                        model.values(),
+                    )),
+                    spectrum: is_full(operator).then(|| Spectrum::new(measure.clone())),
+                    model,
+                    operator: operator.clone(),
+                    members: Vec::new(),
+                }
+            })
+            .collect()
+    }
+
+    /// Starts the space of each phenotype, in the group that it is paired with. One that is sure to be fitted begins with where the
+    /// low-rank approximation would take it.
+    fn join(&mut self, joining: &[(usize, usize, Residual)]) {
+        let narrow: Vec<Mat<f32>> = joining
+            .iter()
+            .map(|(_, _, r)| {
+                let r = MatRef::from_column_major_slice(&r.values, r.values.len(), 1);
+                block::narrow(r)
+            })
+            .collect();
+        let probes = &self.full.probes;
+        let in_space = probes.coordinates(&narrow.iter().collect::<Vec<_>>());
+        drop(narrow);
+        let groups = &self.groups;
+        let started: Vec<(Member, Option<Combination<'_>>)> = joining
+            .par_iter()
+            .enumerate()
+            .map(|(i, (at, number, residual))| {
+                let in_space = in_space.subcols(i, 1);
+                Member::new(&groups[*at], *number, residual, in_space, self.options)
+            })
+            .collect();
+        let mut members = Vec::new();
+        let mut outlooks = Vec::new();
+        // Where the columns of each member begin, if it has any.
+        let mut places = Vec::new();
+        let mut at = 0;
+        for (member, outlook) in started {
+            members.push(member);
+            places.push(outlook.as_ref().map(|it| (at, it.n_columns())));
+            at += outlook.as_ref().map_or(0, Combination::n_columns);
+            outlooks.extend(outlook);
+        }
+        let formed = combination::form(probes, self.covariates, &outlooks);
+        drop(outlooks);
+        members
+            .par_iter_mut()
+            .zip(&places)
+            .zip(joining)
+            .for_each(|((member, place), (at, ..))| {
+                if let Some((start, width)) = *place {
+                    let outlook = formed.subcols(start, width);
+                    member.flow.look_ahead(&groups[*at].operator, outlook);
+                }
+            });
+        for (member, (at, ..)) in members.into_iter().zip(joining) {
+            self.groups[*at].members.push(member);
+        }
     }
 
     /// One pass over the kernel for every phenotype of the batch, and what follows from it; those that are done come back.
@@ -571,7 +731,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         );
         let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
         drop(x);
-        let (full, options) = (self.full, self.options);
+        let full = self.full;
         self.groups.par_iter_mut().zip(own).zip(shares).for_each(
             |((group, own), (at, at_square))| {
                 if group.spectrum.is_none() {
@@ -584,18 +744,66 @@ impl<'s, 'a> Batch<'s, 'a> {
         );
         drop(products);
         self.cast_shadows();
-        let finished: Vec<Finished> = self
+        let finished = self.assess();
+        let done: HashSet<usize> = finished.iter().map(|(number, _)| *number).collect();
+        for group in &mut self.groups {
+            group.members.retain(|m| !done.contains(&m.number));
+        }
+        self.groups.retain(|g| !g.members.is_empty());
+        Ok(finished)
+    }
+
+    /// Assesses each phenotype after a pass; those that are done come back.
+    fn assess(&mut self) -> Finished {
+        let (full, covariates, options) = (self.full, self.covariates, self.options);
+        let judged: Vec<Judgement<'_, 'a>> = self
             .groups
             .par_iter_mut()
-            .map(|group| group.assess(options))
+            .flat_map(|group| {
+                let Group {
+                    operator,
+                    model,
+                    spectrum: Some(spectrum),
+                    members,
+                    ..
+                } = group
+                else {
+                    unreachable!("the first pass settles the spectrum")
+                };
+                let (operator, model, spectrum) = (&*operator, &*model, &*spectrum);
+                members
+                    .par_iter_mut()
+                    .map(move |member| judge(member, operator, model, spectrum, options))
+            })
             .collect();
-        self.groups.retain(|g| !g.members.is_empty());
-        Ok(finished.concat())
+        let (mut finished, mut fitting) = (Vec::new(), Vec::new());
+        for judgement in judged {
+            match judgement {
+                Judgement::Done(number, analysis) => finished.push((number, *analysis)),
+                Judgement::Fits(goes_on) => fitting.push(*goes_on),
+            }
+        }
+        for panel in fitting.chunks_mut(AT_ONCE) {
+            let corrections: Vec<Combination<'_>> =
+                panel.par_iter().map(Fitting::correction).collect();
+            let formed = combination::form(&full.probes, covariates, &corrections);
+            drop(corrections);
+            let done: Vec<Option<(usize, Analysis)>> = panel
+                .par_iter_mut()
+                .enumerate()
+                .map(|(i, fitting)| {
+                    let columns = formed.subcols(i * CORRECTION_COLUMNS, CORRECTION_COLUMNS);
+                    fitting.conclude(Correction(columns), options)
+                })
+                .collect();
+            finished.extend(done.into_iter().flatten());
+        }
+        finished
     }
 
     /// Shows every phenotype its new vectors and images in the probes' space, which is read once for many of them.
     fn cast_shadows(&mut self) {
-        let mut flows: Vec<(&LowRank<'_>, &mut Flow)> = Vec::new();
+        let mut flows: Vec<(&LowRank, &mut Flow)> = Vec::new();
         for Group { model, members, .. } in &mut self.groups {
             flows.extend(members.iter_mut().map(|m| (&*model, &mut m.flow)));
         }
@@ -661,6 +869,18 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
+/// Columns of n f32 values at work besides [`Batch::load`], for covariates of a rank: the largest of what a few phenotypes take at
+/// once as they are admitted, shown to the probes' space, and corrected.
+pub fn working_columns(rank: usize) -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
+    let admitted = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
+    let shown = SHADOWS_AT_ONCE * 2 * MOST_NEW_VECTORS / 4;
+    // The corrections, and as many again as they become vectors.
+    let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
+    admitted.max(shown).max(corrected)
+}
+
 /// An analysis that says nothing yet.
 fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> Analysis {
     Analysis {
@@ -672,6 +892,13 @@ fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> An
         in_sample_r2: None,
         passes: 0,
     }
+}
+
+/// Phenotypes that share a mask: their residuals, and those that are done.
+struct Opened<'a> {
+    operator: MaskedOperator<'a>,
+    residuals: Vec<(usize, Residual)>,
+    finished: Finished,
 }
 
 /// r = P (y − f₀) with the size of y's variation.
@@ -713,38 +940,7 @@ fn residual(
     })
 }
 
-impl<'s, 'a> Group<'s, 'a> {
-    /// A mask as the survey sees it; its own spectrum comes with the first pass.
-    fn new(full: &'s Survey<'a>, operator: MaskedOperator<'a>, n: usize) -> Self {
-        let is_full = full.operator.is_same(&operator);
-        let model = LowRank::new(&full.probes, full.beyond().0, &full.operator, &operator);
-        let measure = full.measure();
-        let (spectrum, covariate_products) = match is_full {
-            true => (Some(Spectrum::new(measure.clone())), None),
-            false => (
-                None,
-                full.product_with_covariates(&operator, NEGLIGIBLE_TRACE),
-            ),
-        };
-        // Where nothing is known yet, the mask may as well cut A at random.
-        let guess = measure.on_mask(operator.dof(), full.moments, model.values());
-        // The first vectors of Ṽ, orthonormal in single precision, as many as the null law wants computed.
-        let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
-        let first = Mat::from_fn(model.values().len(), wanted, |i, j| {
-            f64::from(u8::from(i == j))
-        });
-        let directions = model.combine(&operator, first.as_ref());
-        Self {
-            leading: orthonormalise(&operator, directions, [].iter(), 1.0).0,
-            guess: Spectrum::new(guess),
-            covariate_products,
-            spectrum,
-            model,
-            operator,
-            members: Vec::new(),
-        }
-    }
-
+impl Group<'_> {
     /// The spectrum of a mask of its own after the first pass: exact moments, the leading eigenvalues computed as far as directions
     /// were multiplied (Rayleigh–Ritz) and from the low-rank approximation beyond.
     fn settle_spectrum(
@@ -785,44 +981,20 @@ impl<'s, 'a> Group<'s, 'a> {
             }
         });
     }
-
-    /// Assesses each phenotype after a pass; those that are done leave.
-    fn assess(&mut self, options: &AnalysisOptions) -> Finished {
-        let Self {
-            operator,
-            model,
-            spectrum: Some(spectrum),
-            members,
-            ..
-        } = self
-        else {
-            unreachable!("the first pass settles the spectrum")
-        };
-        let done: Vec<Option<(usize, Analysis)>> = members
-            .par_iter_mut()
-            .map(|member| {
-                let analysis = assess(member, operator, model, spectrum, options)?;
-                Some((member.number, analysis))
-            })
-            .collect();
-        let mut stays = done.iter().map(Option::is_none);
-        members.retain(|_| stays.next().unwrap_or(true));
-        done.into_iter().flatten().collect()
-    }
 }
 
 impl Member {
-    /// Starts a phenotype's own space. One that is sure to be fitted begins with where the low-rank approximation would take it.
-    fn new(
-        group: &Group<'_, '_>,
+    /// Starts a phenotype's own space; `in_space` is G'r. With it, for one that is sure to be fitted, where the low-rank approximation
+    /// would take it.
+    fn new<'x>(
+        group: &'x Group<'_>,
         number: usize,
         residual: &Residual,
+        in_space: MatRef<'_, f64>,
         options: &AnalysisOptions,
-    ) -> Self {
+    ) -> (Self, Option<Combination<'x>>) {
         let (operator, model) = (&group.operator, &group.model);
-        let r = MatRef::from_column_major_slice(&residual.values, residual.values.len(), 1);
-        let in_space = model.space().coordinates(&[&block::narrow(r)]);
-        let c = model.coordinates(in_space.as_ref());
+        let c = model.coordinates(in_space);
         let total: f64 = residual.values.iter().map(|v| v * v).sum();
         let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
         let mut nodes = model.values().to_vec();
@@ -840,27 +1012,49 @@ impl Member {
             .unwrap_or(1e3 / largest);
         let is_sure = !options.gate
             || group.guess.law.log_p(measure.mean()) < (SURE_SHARE * options.alpha).ln();
-        let until = (is_sure && !options.test_only).then_some(horizon);
-        Self {
+        let outlook = (is_sure && !options.test_only)
+            .then(|| Flow::outlook(operator, model, c.col_as_slice(0), horizon));
+        let member = Self {
             number,
             variation: residual.variation,
             horizon,
-            flow: Flow::new(operator, model, &residual.values, c.as_ref(), until),
+            flow: Flow::new(&residual.values),
             test: None,
             previous: None,
             passes: 0,
-        }
+        };
+        (member, outlook)
     }
 }
 
-/// Settles the test, then the fit, of one phenotype after a pass; the analysis when both are done.
-fn assess(
-    member: &mut Member,
-    operator: &MaskedOperator<'_>,
-    model: &LowRank<'_>,
-    spectrum: &Spectrum,
+/// A phenotype that the test warrants to be fitted, after a pass.
+struct Fitting<'x, 'a> {
+    operator: &'x MaskedOperator<'a>,
+    model: &'x LowRank,
+    spectrum: &'x Spectrum,
+    member: &'x mut Member,
+    test: TestResult,
+    quadrature: Quadrature,
+    measure: PhenotypeMeasure,
+    reml: RemlFit,
+}
+
+/// What a pass says of a phenotype.
+enum Judgement<'x, 'a> {
+    /// The test is all there is; with the number it was admitted under.
+    Done(usize, Box<Analysis>),
+    /// It is being fitted.
+    Fits(Box<Fitting<'x, 'a>>),
+}
+
+/// Settles the test of one phenotype after a pass; its analysis where that is all, else the fit as the space knows it.
+fn judge<'x, 'a>(
+    member: &'x mut Member,
+    operator: &'x MaskedOperator<'a>,
+    model: &'x LowRank,
+    spectrum: &'x Spectrum,
     options: &AnalysisOptions,
-) -> Option<Analysis> {
+) -> Judgement<'x, 'a> {
     let quadrature = member.flow.quadrature();
     let dof = operator.dof();
     let measure = PhenotypeMeasure::new(
@@ -869,67 +1063,93 @@ fn assess(
         dof,
         spectrum.measure.trace(),
     );
-    let variation = member.variation;
-    let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / variation);
     let test = *member
         .test
         .get_or_insert_with(|| test_of(spectrum, dof, member.flow.score_ratio(), options));
     if options.test_only || (options.gate && !test.warranted) {
-        return Some(Analysis {
+        let analysis = Analysis {
             test: Some(test),
-            in_sample_r2: r2(0.0),
+            in_sample_r2: Some(1.0 - measure.residual_squared(0.0) / member.variation),
             passes: member.passes,
             ..untested(operator, None)
-        });
+        };
+        return Judgement::Done(member.number, Box::new(analysis));
     }
-    let reml = stopping_time::fit(&measure);
-    let t = reml.time.time();
-    // Early on t̂ may be infinite or far off: then the approximation knows better.
-    let until = match reml.upper {
-        Some(upper) if upper < 8.0 * member.horizon => upper,
-        Some(_) => 8.0 * member.horizon,
-        None => 2.0 * member.horizon,
-    };
-    let correction = member
-        .flow
-        .correction(operator, model, &quadrature, until, t.min(until));
-    let sd = (variation / operator.n_observed() as f64).sqrt();
-    let size = correction.largest() / sd;
-    let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
-    if let Some((before, former_size)) = member.previous {
-        error = change(&before, &reml) * (size / former_size).min(1.0);
-        is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
-    }
-    member.previous = Some((reml, size));
-    let settled =
-        |error: f64| error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding);
-    let last = member.passes >= options.max_passes;
-    if !settled(error) && !last {
-        member.flow.follow(operator, correction);
-        is_complete = member.flow.next().is_none();
-        if is_complete {
-            error = 0.0;
-        }
-    }
-    if !(is_complete || settled(error) || last) {
-        return None;
-    }
-    let fit = Fit {
+    Judgement::Fits(Box::new(Fitting {
         operator,
+        model,
         spectrum,
-        measure: &measure,
-        reml,
-        error,
-        converged: is_complete || settled(error),
-    };
-    let dual = member.flow.dual(operator, model, &quadrature, t);
-    Some(Analysis {
-        test: Some(test),
-        fit: Some(fit.finish(dual)),
-        in_sample_r2: r2(t),
-        passes: member.passes,
-        ..untested(operator, None)
-    })
+        member,
+        test,
+        quadrature,
+        reml: stopping_time::fit(&measure),
+        measure,
+    }))
+}
+
+impl Fitting<'_, '_> {
+    /// The error of the flow as far as it is known, to be formed.
+    fn correction(&self) -> Combination<'_> {
+        let t = self.reml.time.time();
+        let horizon = self.member.horizon;
+        // Early on t̂ may be infinite or far off: then the approximation knows better.
+        let until = match self.reml.upper {
+            Some(upper) if upper < 8.0 * horizon => upper,
+            Some(_) => 8.0 * horizon,
+            None => 2.0 * horizon,
+        };
+        let (quadrature, shown) = (&self.quadrature, t.min(until));
+        let flow = &self.member.flow;
+        flow.correction(self.operator, self.model, quadrature, until, shown, t)
+    }
+
+    /// The analysis when t̂ and the fitted values have settled; else the phenotype's next vectors.
+    fn conclude(
+        &mut self,
+        correction: Correction<'_>,
+        options: &AnalysisOptions,
+    ) -> Option<(usize, Analysis)> {
+        let (operator, member, reml) = (self.operator, &mut *self.member, self.reml);
+        let sd = (member.variation / operator.n_observed() as f64).sqrt();
+        let size = correction.largest() / sd;
+        let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
+        if let Some((before, former_size)) = member.previous {
+            error = change(&before, &reml) * (size / former_size).min(1.0);
+            is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
+        }
+        member.previous = Some((reml, size));
+        let settled = |error: f64| {
+            error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding)
+        };
+        let last = member.passes >= options.max_passes;
+        if !settled(error) && !last {
+            member.flow.follow(operator, correction);
+            is_complete = member.flow.next().is_none();
+            if is_complete {
+                error = 0.0;
+            }
+        }
+        if !(is_complete || settled(error) || last) {
+            return None;
+        }
+        let fit = Fit {
+            operator,
+            spectrum: self.spectrum,
+            measure: &self.measure,
+            reml,
+            error,
+            converged: is_complete || settled(error),
+        };
+        let unexplained = self.measure.residual_squared(reml.time.time()) / member.variation;
+        let analysis = Analysis {
+            test: Some(self.test),
+            fit: Some(fit.finish(correction.dual())),
+            in_sample_r2: Some(1.0 - unexplained),
+            passes: member.passes,
+            ..untested(operator, None)
+        };
+        Some((member.number, analysis))
+    }
 }
 
 fn test_of(spectrum: &Spectrum, dof: usize, ratio: f64, options: &AnalysisOptions) -> TestResult {
@@ -1153,13 +1373,18 @@ mod tests {
         let operator = MaskedOperator::new(&covariates, &mask);
         let q = block::narrow(operator.projection().orthonormal().as_ref());
         let Ok((exact, squares)) = kernel.multiply(q.as_ref(), operator.indicator().as_ref());
-        let known = full.product_with_covariates(&operator, f64::INFINITY);
-        assert!(full.product_with_covariates(&operator, 0.0).is_none());
+        let of_mask = operator.projection().orthonormal();
+        let shared = full.probes.coordinates(&[&q]);
+        let product = |limit| full.product_with_covariates(&operator, &of_mask, &shared, limit);
+        assert!(product(0.0).is_none());
+        let known = product(f64::INFINITY).expect("no limit");
+        let known = combination::form(&full.probes, &covariates, &[known]);
+        let known = block::narrow(known.as_ref());
         let moments = |product: MatRef<'_, f32>| {
             operator.moments(kernel.diagonal(), product, squares.col_as_slice(0))
         };
         let exact = moments(exact.as_ref());
-        let near = moments(known.as_ref().expect("no limit").as_ref());
+        let near = moments(known.as_ref());
         let off = |a: f64, b: f64| (a - b).abs() / b;
         assert!(off(near.trace, exact.trace) < 1e-4, "{near:?} {exact:?}");
         assert!(

@@ -4,6 +4,7 @@
 //! of a result depend on its operands alone, not on the number of threads.
 
 use faer::linalg::matmul::matmul;
+use faer::prelude::ReborrowMut;
 use faer::traits::ComplexField;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -103,7 +104,7 @@ pub fn add_product<A: Stored>(
 }
 
 /// Hands each chunk of rows with its first row's index to `work`, in parallel.
-fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sync) {
+pub(crate) fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sync) {
     let n = y.nrows();
     let mut parts = Vec::with_capacity(n.div_ceil(CHUNK_ROWS));
     let mut rest = y;
@@ -120,21 +121,78 @@ fn for_row_chunks(y: MatMut<'_, f64>, work: impl Fn(usize, MatMut<'_, f64>) + Sy
         .for_each(|(start, head)| work(start, head));
 }
 
+/// Columns of narrow blocks that are widened together.
+const WIDENED: usize = 64;
+
+/// Blocks in runs of about [`WIDENED`] columns, with the first column of each.
+fn runs<'x>(blocks: &[&'x Mat<f32>]) -> Vec<(usize, Vec<Part<'x>>, usize)> {
+    let mut runs: Vec<(usize, Vec<Part<'x>>, usize)> = Vec::new();
+    let mut at = 0;
+    for block in blocks {
+        match runs.last_mut() {
+            Some((_, run, width)) if *width + block.ncols() <= WIDENED => {
+                run.push(Part::Single(block.as_ref()));
+                *width += block.ncols();
+            }
+            _ => runs.push((at, vec![Part::Single(block.as_ref())], block.ncols())),
+        }
+        at += block.ncols();
+    }
+    runs
+}
+
+/// A'B for f32 blocks `a` side by side, Σ columns of `a` × columns of `b`; as [`inner`].
+pub fn inner_with(a: &[&Mat<f32>], b: MatRef<'_, f64>) -> Mat<f64> {
+    let n_rows = a.iter().map(|a| a.ncols()).sum();
+    let runs = runs(a);
+    let partial: Vec<Mat<f64>> = chunks(b.nrows())
+        .map(|(start, len)| {
+            let mut product = Mat::<f64>::zeros(n_rows, b.ncols());
+            for (at, run, width) in &runs {
+                let wide = widened(run, start, len, *width);
+                let rows = product.subrows_mut(*at, *width);
+                let b = b.subrows(start, len);
+                matmul(rows, Accum::Replace, wide.transpose(), b, 1.0, Par::Seq);
+            }
+            product
+        })
+        .collect();
+    let mut sum = Mat::<f64>::zeros(n_rows, b.ncols());
+    for p in &partial {
+        sum += p;
+    }
+    sum
+}
+
+/// Y ← Y + scale · Σ A C for f32 blocks `a` side by side, `c` Σ columns × columns of Y; as [`add_product`].
+pub fn add_products(y: MatMut<'_, f64>, a: &[&Mat<f32>], c: MatRef<'_, f64>, scale: f64) {
+    let runs = runs(a);
+    for_row_chunks(y, |start, mut head| {
+        for (at, run, width) in &runs {
+            let wide = widened(run, start, head.nrows(), *width);
+            let c = c.subrows(*at, *width);
+            matmul(head.rb_mut(), Accum::Add, &wide, c, scale, Par::Seq);
+        }
+    });
+}
+
 /// A'B for blocks side by side, Σ columns of `a` × Σ columns of `b`, as [`inner`] with f32 products inside a chunk of rows: half
 /// the memory traffic and an error of 1e-6 relative.
 ///
-/// A column of `b` has the same bits among others as with one other; alone it takes another path.
+/// A column of `b` has the same bits among others as alone.
 pub fn quick_inner(a: &[Mat<f32>], b: &[&Mat<f32>]) -> Mat<f64> {
     let n = b.first().map_or(0, |b| b.nrows());
-    let (rows, columns) = (
+    let (rows, columns): (usize, usize) = (
         a.iter().map(Mat::ncols).sum(),
         b.iter().map(|b| b.ncols()).sum(),
     );
     let partial: Vec<Mat<f32>> = chunks(n)
         .map(|(start, len)| {
             let parts: Vec<_> = b.iter().map(|b| b.subrows(start, len)).collect();
-            let side_by_side = beside(&parts);
-            let mut product = Mat::<f32>::zeros(rows, columns);
+            // A single column would take another path through the product, with other bits.
+            let mut side_by_side = Mat::zeros(len, columns.max(2));
+            copy_beside(side_by_side.as_mut(), &parts);
+            let mut product = Mat::<f32>::zeros(rows, columns.max(2));
             let mut at = 0;
             for a in a {
                 matmul(
@@ -161,18 +219,77 @@ pub fn quick_inner(a: &[Mat<f32>], b: &[&Mat<f32>]) -> Mat<f64> {
     sum
 }
 
-/// Y ← Y + A C with f32 products; as [`add_product`] otherwise.
-pub fn quick_add_product(y: MatMut<'_, f64>, a: MatRef<'_, f32>, c: MatRef<'_, f32>) {
-    for_row_chunks(y, |start, mut head| {
-        let a = a.subrows(start, head.nrows());
-        let mut product = Mat::<f32>::zeros(a.nrows(), c.ncols());
-        matmul(product.as_mut(), Accum::Replace, a, c, 1.0, Par::Seq);
-        for j in 0..c.ncols() {
-            for i in 0..a.nrows() {
-                head[(i, j)] += f64::from(product[(i, j)]);
+/// Rows `first` to `first + len` of Σ A C with f32 products, for blocks `a` side by side and `c` Σ columns × q.
+///
+/// A column's bits do not depend on the others'.
+pub(crate) fn quick_product(
+    a: &[Mat<f32>],
+    first: usize,
+    len: usize,
+    c: MatRef<'_, f32>,
+) -> Mat<f32> {
+    let mut sum = Mat::<f32>::zeros(len, c.ncols());
+    let mut at = 0;
+    for a in a {
+        let factors = c.subrows(at, a.ncols());
+        let rows = a.subrows(first, len);
+        matmul(sum.as_mut(), Accum::Add, rows, factors, 1.0, Par::Seq);
+        at += a.ncols();
+    }
+    sum
+}
+
+/// A block among others of another precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'x> {
+    /// n × a, f32.
+    Single(MatRef<'x, f32>),
+    /// n × a, f64.
+    Double(MatRef<'x, f64>),
+}
+
+/// Y ← Σ A C on a few rows, those of `y` (zero at first), from row `first` of the blocks `parts` side by side; `c` is Σ columns × q.
+pub(crate) fn multiply_rows(
+    y: MatMut<'_, f64>,
+    parts: &[Part<'_>],
+    first: usize,
+    c: MatRef<'_, f64>,
+) {
+    if c.nrows() == 0 {
+        return;
+    }
+    let wide = widened(parts, first, y.nrows(), c.nrows());
+    matmul(y, Accum::Replace, &wide, c, 1.0, Par::Seq);
+}
+
+/// Rows `first` to `first + len` of blocks side by side, in f64.
+fn widened(parts: &[Part<'_>], first: usize, len: usize, width: usize) -> Mat<f64> {
+    let mut wide = Mat::<f64>::zeros(len, width);
+    let mut at = 0;
+    for part in parts {
+        at += match part {
+            Part::Single(a) => {
+                for j in 0..a.ncols() {
+                    let into = wide.col_as_slice_mut(at + j).iter_mut();
+                    match a.col(j).try_as_col_major() {
+                        Some(from) => into
+                            .zip(&from.as_slice()[first..])
+                            .for_each(|(w, v)| *w = f64::from(*v)),
+                        None => into
+                            .enumerate()
+                            .for_each(|(i, w)| *w = f64::from(a[(first + i, j)])),
+                    }
+                }
+                a.ncols()
             }
-        }
-    });
+            Part::Double(a) => {
+                let rows = a.subrows(first, len);
+                wide.subcols_mut(at, a.ncols()).copy_from(rows);
+                a.ncols()
+            }
+        };
+    }
+    wide
 }
 
 /// Σ aᵢ bᵢ in f64, in a fixed order.
@@ -190,18 +307,22 @@ pub fn narrow(y: MatRef<'_, f64>) -> Mat<f32> {
 
 /// Blocks side by side, n × Σ columns.
 pub fn hstack(blocks: &[&Mat<f32>]) -> Mat<f32> {
-    beside(&blocks.iter().map(|b| b.as_ref()).collect::<Vec<_>>())
-}
-
-fn beside(blocks: &[MatRef<'_, f32>]) -> Mat<f32> {
     let n = blocks.first().map_or(0, |b| b.nrows());
     let mut stacked = Mat::zeros(n, blocks.iter().map(|b| b.ncols()).sum());
+    let blocks: Vec<MatRef<'_, f32>> = blocks.iter().map(|b| b.as_ref()).collect();
+    copy_beside(stacked.as_mut(), &blocks);
+    stacked
+}
+
+fn copy_beside(mut stacked: MatMut<'_, f32>, blocks: &[MatRef<'_, f32>]) {
     let mut at = 0;
     for block in blocks {
-        stacked.subcols_mut(at, block.ncols()).copy_from(block);
+        stacked
+            .rb_mut()
+            .subcols_mut(at, block.ncols())
+            .copy_from(block);
         at += block.ncols();
     }
-    stacked
 }
 
 #[cfg(test)]

@@ -112,6 +112,11 @@ impl Covariates {
         self.basis.ncols()
     }
 
+    /// B, n × r: an orthonormal basis of the covariates where they are complete, zero elsewhere.
+    pub fn basis(&self) -> MatRef<'_, f64> {
+        self.basis.as_ref()
+    }
+
     /// Whether each sample's covariates are all present.
     pub fn complete(&self) -> &[bool] {
         &self.complete
@@ -187,6 +192,11 @@ impl Projection<'_> {
     /// Which samples are in S.
     pub fn mask(&self) -> &[bool] {
         &self.mask
+    }
+
+    /// L, r × rank: Q = D_S B L.
+    pub fn factor(&self) -> &Mat<f64> {
+        &self.factor
     }
 
     /// Q, n × rank: the orthonormal covariates on S, zero elsewhere. Cost: O(n r²).

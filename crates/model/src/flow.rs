@@ -11,10 +11,13 @@
 //! such a residual). Three uses: the leading principal components of δ over time are the next vectors of W, as many as matter;
 //! δ at the stopping time is, to a tenth, the error of y_W there; and the dual weights are corrected by it. r'y_W(t) errs by the
 //! square of δ only.
+//!
+//! With T S = S diag(θ), L S = A W S − W S diag(θ): δ is a [`Combination`] of the probes' space, W and A W.
 
 use crate::block;
+use crate::combination::Combination;
 use crate::eigen::{SymmetricEigen, symmetric_eigen};
-use crate::krylov::{BREAKDOWN, column_scale, orthonormalise, remove};
+use crate::krylov::{BREAKDOWN, orthonormalise, remove};
 use crate::low_rank::LowRank;
 use crate::operator::MaskedOperator;
 use faer::{Mat, MatRef};
@@ -57,56 +60,62 @@ pub struct Quadrature {
     vectors: Mat<f64>,
 }
 
-/// δ at some times.
-#[derive(Clone, Debug)]
-pub struct Correction {
-    /// n × (the times looked at), then the stopping time's.
-    values: Mat<f64>,
-}
+/// Columns of [`Flow::correction`].
+pub const CORRECTION_COLUMNS: usize = TIMES.len() + 2;
 
-impl Correction {
+/// δ at some times and at the stopping time, then the corrected dual weights: [`Flow::correction`] once it is formed.
+#[derive(Clone, Copy, Debug)]
+pub struct Correction<'y>(pub MatRef<'y, f64>);
+
+impl Correction<'_> {
     /// max |δ| at the stopping time.
     pub fn largest(&self) -> f64 {
-        let last = self.values.col_as_slice(self.values.ncols() - 1);
-        last.iter().fold(0.0, |most, v| v.abs().max(most))
+        let at_stop = self.0.col(TIMES.len()).iter();
+        at_stop.fold(0.0, |most: f64, v| v.abs().max(most))
+    }
+
+    /// n α = ∫₀ᵗ y(s) ds, n values: the dual weights of the flow stopped at t, corrected where t is finite.
+    pub fn dual(&self) -> Vec<f64> {
+        self.0.col(TIMES.len() + 1).iter().copied().collect()
     }
 }
 
 impl Flow {
-    /// Starts from the projected residual `r` (n values); with `until`, W also begins with the leading components of
-    /// exp(−tB) r up to that time. `c` is Ṽ'r.
-    ///
-    /// Cost: 16 n m flops for a [`LowRank`] of m dimensions with `until`.
-    pub fn new(
-        operator: &MaskedOperator<'_>,
-        model: &LowRank<'_>,
-        r: &[f64],
-        c: MatRef<'_, f64>,
-        until: Option<f64>,
-    ) -> Self {
-        let r = MatRef::from_column_major_slice(r, r.len(), 1);
-        let norm = column_scale(&r.to_owned());
-        let first = Mat::from_fn(r.nrows(), 1, |i, _| (r[(i, 0)] / norm) as f32);
-        let mut flow = Self {
+    /// Starts from the projected residual `r` (n values).
+    pub fn new(r: &[f64]) -> Self {
+        let norm = block::dot(r, r).sqrt();
+        let first = Mat::from_fn(r.len(), 1, |i, _| (r[i] / norm) as f32);
+        Self {
             norm,
             vectors: vec![first],
             images: Vec::new(),
             shadows: Vec::new(),
             projected: Mat::zeros(0, 0),
-        };
-        if let Some(until) = until {
-            // exp(−tB) r is exp(−tμ) (r + Ṽ (exp(−t(β − μ)) − 1) Ṽ'r); the part along r is in W.
-            let level = model.level();
-            let weights = Mat::from_fn(c.nrows(), TIMES.len(), |i, k| {
-                let t = until * TIMES[k];
-                (-t * level).exp() * (-t * (model.values()[i] - level)).exp_m1() * c[(i, 0)]
-            });
-            flow.enlarge(operator, model.combine(operator, weights.as_ref()));
-            if let [first, second] = &flow.vectors[..] {
-                flow.vectors = vec![block::hstack(&[first, second])];
-            }
         }
-        flow
+    }
+
+    /// exp(−tB) r less a multiple of r at times up to `until`; `c` is Ṽ'r, k values.
+    pub fn outlook<'x>(
+        operator: &'x MaskedOperator<'_>,
+        model: &LowRank,
+        c: &[f64],
+        until: f64,
+    ) -> Combination<'x> {
+        // exp(−tB) r is exp(−tμ) (r + Ṽ (exp(−t(β − μ)) − 1) Ṽ'r); the part along r is in W.
+        let level = model.level();
+        let weights = Mat::from_fn(c.len(), TIMES.len(), |i, k| {
+            let t = until * TIMES[k];
+            (-t * level).exp() * (-t * (model.values()[i] - level)).exp_m1() * c[i]
+        });
+        model.combination(operator, weights.as_ref())
+    }
+
+    /// Lets W begin with the leading components of the [`Flow::outlook`] too, multiplied with r in one pass.
+    pub fn look_ahead(&mut self, operator: &MaskedOperator<'_>, outlook: MatRef<'_, f64>) {
+        self.enlarge(operator, outlook);
+        if let [first, second] = &self.vectors[..] {
+            self.vectors = vec![block::hstack(&[first, second])];
+        }
     }
 
     /// Number of vectors of W.
@@ -125,13 +134,8 @@ impl Flow {
         let image = operator.image(product);
         let new = &self.vectors[self.images.len()];
         let (before, c) = (self.projected.nrows(), new.ncols());
-        let mut column = Mat::<f64>::zeros(before + c, c);
-        let mut start = 0;
-        for w in &self.vectors[..=self.images.len()] {
-            let part = block::inner(w.as_ref(), image.as_ref());
-            column.subrows_mut(start, w.ncols()).copy_from(&part);
-            start += w.ncols();
-        }
+        let multiplied: Vec<&Mat<f32>> = self.vectors[..=self.images.len()].iter().collect();
+        let column = block::inner_with(&multiplied, image.as_ref());
         let former = std::mem::replace(&mut self.projected, Mat::zeros(0, 0));
         self.projected = Mat::from_fn(before + c, before + c, |i, j| {
             match (i < before, j < before) {
@@ -151,7 +155,7 @@ impl Flow {
     }
 
     /// Takes the coordinates of [`Flow::unshadowed`] in the probes' space, side by side.
-    pub fn cast_shadow(&mut self, model: &LowRank<'_>, in_space: MatRef<'_, f64>) {
+    pub fn cast_shadow(&mut self, model: &LowRank, in_space: MatRef<'_, f64>) {
         let (of_vectors, of_images) = in_space.split_at_col(in_space.ncols() / 2);
         self.shadows
             .push((model.coordinates(of_vectors), model.coordinates(of_images)));
@@ -174,84 +178,86 @@ impl Flow {
         self.projected[(0, 0)]
     }
 
-    /// L S, n × j: what A leads out of W, in the eigenvectors of T; and Ṽ'L S.
-    fn leak(&self, quadrature: &Quadrature) -> (Mat<f64>, Mat<f64>) {
-        let mut leak = Mat::zeros(self.vectors[0].nrows(), self.projected.nrows());
-        let mut shadow = Mat::zeros(self.shadows[0].0.nrows(), self.projected.nrows());
-        let mut start = 0;
-        for (image, (of_vectors, of_images)) in self.images.iter().zip(&self.shadows) {
-            let rows = quadrature.vectors.subrows(start, image.ncols());
-            block::add_product(leak.as_mut(), image.as_ref(), rows, 1.0);
-            let scaled = Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| {
-                rows[(i, j)] * quadrature.nodes[j]
-            });
-            shadow += of_images * rows - of_vectors * scaled;
-            start += image.ncols();
-        }
-        remove(&mut leak, self.vectors[..self.images.len()].iter());
-        (leak, shadow)
-    }
-
-    /// Σ over the eigenvectors of T of an integral of exp(−(t−s)B) L c(s), n × (number of functions). `kernels` are functions of
-    /// an eigenvalue of B and one of T.
-    fn integrate(
-        &self,
-        operator: &MaskedOperator<'_>,
-        model: &LowRank<'_>,
+    /// δ at times up to `until` and at `shown`, then n α at the stopping time `t`, which may be infinite: what [`Correction`] takes, as
+    /// soon as it is formed.
+    pub fn correction<'x>(
+        &'x self,
+        operator: &'x MaskedOperator<'_>,
+        model: &LowRank,
         quadrature: &Quadrature,
-        kernels: &[&dyn Fn(f64, f64) -> f64],
-    ) -> Mat<f64> {
-        let (leak, shadow) = self.leak(quadrature);
-        let level = model.level();
-        let weight = |f: &dyn Fn(f64, f64) -> f64, b: f64, j: usize| {
-            f(b, quadrature.nodes[j].max(0.0)) * quadrature.coefficients[j]
+        until: f64,
+        shown: f64,
+        t: f64,
+    ) -> Combination<'x> {
+        let times = TIMES.iter().map(|share| share * until).chain([shown]);
+        let times: Vec<f64> = times.collect();
+        // The integral of exp(−(t−s)B) L c(s) over s, and of that over t, for eigenvalues b of B and l of T.
+        let weight = |q: usize, b: &Decays, l: &Decays| match times.get(q) {
+            Some(&time) => convolved_decay(time, b.at(q), l.at(q)),
+            None if t.is_finite() => -convolved_mean_decay(t, b.at(q), l.at(q)),
+            None => 0.0,
         };
-        let on_level = Mat::from_fn(leak.ncols(), kernels.len(), |j, q| {
-            weight(kernels[q], level, j)
+        let decays = |value: f64| Decays::new(value.max(0.0), &times, t);
+        let level = decays(model.level());
+        let of_rank: Vec<Decays> = model.values().iter().map(|b| decays(*b)).collect();
+        let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
+        let of_nodes: Vec<Decays> = nodes.iter().map(|l| decays(*l)).collect();
+        let on_level = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
+            weight(q, &level, &of_nodes[j]) * coefficients[j]
         });
-        let on_rank = Mat::from_fn(shadow.nrows(), kernels.len(), |i, q| {
+        let shadow = self.leaks_shadow(quadrature);
+        let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| {
             (0..shadow.ncols())
                 .map(|j| {
-                    let own = weight(kernels[q], model.values()[i], j);
+                    let own = weight(q, &of_rank[i], &of_nodes[j]) * coefficients[j];
                     (own - on_level[(j, q)]) * shadow[(i, j)]
                 })
                 .sum()
         });
-        let mut sum = model.combine(operator, on_rank.as_ref());
-        block::add_product(sum.as_mut(), leak.as_ref(), on_level.as_ref(), 1.0);
-        sum
+        let mut combination = model.combination(operator, on_rank.as_ref());
+        // On A W: S E; on W: −S diag(θ) E, and the flow's own integral.
+        let largest = nodes.first().copied().unwrap_or(0.0);
+        let on_vectors = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
+            let own = match q + 1 == CORRECTION_COLUMNS {
+                true => integrated_decay(t, nodes[j], largest) * coefficients[j],
+                false => 0.0,
+            };
+            own - nodes[j] * on_level[(j, q)]
+        });
+        let [on_images, on_vectors] = [on_level, on_vectors].map(|c| &quadrature.vectors * c);
+        let mut start = 0;
+        for (w, image) in self.vectors.iter().zip(&self.images) {
+            let rows = |c: &Mat<f64>| c.subrows(start, w.ncols()).to_owned();
+            combination.own.push((w, rows(&on_vectors)));
+            combination.own.push((image, rows(&on_images)));
+            start += w.ncols();
+        }
+        combination
     }
 
-    /// δ up to the time `until` and at the stopping time `t`. Cost: 18 n m + 18 n j flops and no pass.
-    pub fn correction(
-        &self,
-        operator: &MaskedOperator<'_>,
-        model: &LowRank<'_>,
-        quadrature: &Quadrature,
-        until: f64,
-        t: f64,
-    ) -> Correction {
-        let at: Vec<Box<dyn Fn(f64, f64) -> f64>> = TIMES
-            .iter()
-            .map(|share| share * until)
-            .chain([t])
-            .map(|t| Box::new(move |b, l| convolved_decay(t, b, l)) as Box<dyn Fn(f64, f64) -> f64>)
-            .collect();
-        let kernels: Vec<&dyn Fn(f64, f64) -> f64> = at.iter().map(AsRef::as_ref).collect();
-        Correction {
-            values: self.integrate(operator, model, quadrature, &kernels),
+    /// Ṽ'L S, k × j.
+    fn leaks_shadow(&self, quadrature: &Quadrature) -> Mat<f64> {
+        let mut shadow = Mat::zeros(self.shadows[0].0.nrows(), self.projected.nrows());
+        let mut start = 0;
+        for (of_vectors, of_images) in &self.shadows {
+            let rows = quadrature.vectors.subrows(start, of_images.ncols());
+            let scaled = Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| {
+                rows[(i, j)] * quadrature.nodes[j]
+            });
+            shadow += of_images * rows - of_vectors * scaled;
+            start += of_images.ncols();
         }
+        shadow
     }
 
     /// Adds the leading components of the correction to W; none when there is nothing left to add.
-    pub fn follow(&mut self, operator: &MaskedOperator<'_>, correction: Correction) {
-        let looked_at = correction.values.subcols(0, TIMES.len()).to_owned();
-        self.enlarge(operator, looked_at);
+    pub fn follow(&mut self, operator: &MaskedOperator<'_>, correction: Correction<'_>) {
+        self.enlarge(operator, correction.0.subcols(0, TIMES.len()));
     }
 
     /// Adds the leading principal components of what the columns of `directions` have outside W.
-    fn enlarge(&mut self, operator: &MaskedOperator<'_>, mut directions: Mat<f64>) {
-        remove(&mut directions, self.vectors.iter());
+    fn enlarge(&mut self, operator: &MaskedOperator<'_>, directions: MatRef<'_, f64>) {
+        let mut directions = directions.to_owned();
         remove(&mut directions, self.vectors.iter());
         let gram = block::inner(directions.as_ref(), directions.as_ref());
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
@@ -267,39 +273,11 @@ impl Flow {
         let mix = Mat::from_fn(vectors.nrows(), chosen, |i, k| vectors[(i, k)] / size(k));
         let mut components = Mat::zeros(directions.nrows(), chosen);
         block::add_product(components.as_mut(), directions.as_ref(), mix.as_ref(), 1.0);
+        drop(directions);
         let (new, _) = orthonormalise(operator, components, self.vectors.iter(), 1.0);
         if new.ncols() > 0 {
             self.vectors.push(new);
         }
-    }
-
-    /// n α = ∫₀ᵗ y(s) ds, n values: the dual weights of the flow stopped at `t`, corrected where t is finite.
-    pub fn dual(
-        &self,
-        operator: &MaskedOperator<'_>,
-        model: &LowRank<'_>,
-        quadrature: &Quadrature,
-        t: f64,
-    ) -> Vec<f64> {
-        let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
-        let weights = Mat::from_fn(quadrature.nodes.len(), 1, |i, _| {
-            integrated_decay(t, quadrature.nodes[i], largest) * quadrature.coefficients[i]
-        });
-        let on_vectors = &quadrature.vectors * weights;
-        let mut sum = match t.is_finite() {
-            true => {
-                let kernel = |b: f64, l: f64| -convolved_mean_decay(t, b, l);
-                self.integrate(operator, model, quadrature, &[&kernel])
-            }
-            false => Mat::zeros(self.vectors[0].nrows(), 1),
-        };
-        let mut start = 0;
-        for w in &self.vectors[..self.images.len()] {
-            let rows = on_vectors.subrows(start, w.ncols());
-            block::add_product(sum.as_mut(), w.as_ref(), rows, 1.0);
-            start += w.ncols();
-        }
-        sum.col_as_slice(0).to_vec()
     }
 }
 
@@ -323,16 +301,42 @@ fn mean_decay(x: f64) -> f64 {
     }
 }
 
-/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l).
-fn convolved_decay(t: f64, b: f64, l: f64) -> f64 {
-    t * (-t * b.min(l)).exp() * mean_decay(t * (b - l).abs())
+/// An eigenvalue λ with exp(−tλ) at the times t looked at, then (1 − exp(−tλ)) / (tλ) at the stopping time.
+struct Decays {
+    value: f64,
+    decays: Vec<f64>,
 }
 
-/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close.
-fn convolved_mean_decay(t: f64, b: f64, l: f64) -> f64 {
+impl Decays {
+    fn new(value: f64, times: &[f64], stop: f64) -> Self {
+        let at_times = times.iter().map(|t| (-t * value).exp());
+        Self {
+            value,
+            decays: at_times.chain([mean_decay(stop * value)]).collect(),
+        }
+    }
+
+    /// λ and its decay at the q-th time.
+    fn at(&self, q: usize) -> (f64, f64) {
+        (self.value, self.decays[q])
+    }
+}
+
+/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l); each eigenvalue comes with exp(−t ·).
+fn convolved_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
+    let apart = t * (b - l).abs();
+    match apart > 0.5 {
+        true => (of_l - of_b) / (b - l),
+        false => t * of_b.max(of_l) * mean_decay(apart),
+    }
+}
+
+/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close; each eigenvalue
+/// comes with φ_t / t.
+fn convolved_mean_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
     let (x, y) = (t * b, t * l);
     if (x - y).abs() > 1e-3 * (1.0 + x.min(y)) {
-        return t * t * (mean_decay(y) - mean_decay(x)) / (x - y);
+        return t * t * (of_l - of_b) / (x - y);
     }
     let m = 0.5 * (x + y);
     // −d/dx (1 − e⁻ˣ)/x = (1 − (1 + x) e⁻ˣ) / x².
@@ -371,13 +375,18 @@ mod tests {
             for b in [0.0, 0.3, 1.0] {
                 for l in [0.0, 1e-7, 0.29999, 0.3, 0.9, 1.0] {
                     let slow = integral(t, |s| (-(t - s) * b - s * l).exp());
-                    let fast = convolved_decay(t, b, l);
+                    let with = |f: &dyn Fn(f64) -> f64| ((b, f(t * b)), (l, f(t * l)));
+                    let (of_b, of_l) = with(&|x| (-x).exp());
+                    let fast = convolved_decay(t, of_b, of_l);
                     assert!(
                         (fast - slow).abs() < 1e-6 * slow,
                         "{t} {b} {l}: {fast} {slow}"
                     );
-                    let slow = integral(t, |u| convolved_decay(u, b, l));
-                    let fast = convolved_mean_decay(t, b, l);
+                    let slow = integral(t, |u| {
+                        convolved_decay(u, (b, (-u * b).exp()), (l, (-u * l).exp()))
+                    });
+                    let (of_b, of_l) = with(&mean_decay);
+                    let fast = convolved_mean_decay(t, of_b, of_l);
                     assert!(
                         (fast - slow).abs() < 1e-5 * slow,
                         "{t} {b} {l}: {fast} {slow}"

@@ -107,7 +107,7 @@ impl KrylovSpace {
     }
 
     /// G: the blocks that have images.
-    pub(crate) fn basis(&self) -> &[Mat<f32>] {
+    pub fn basis(&self) -> &[Mat<f32>] {
         &self.blocks[..self.columns.len()]
     }
 
@@ -187,19 +187,6 @@ impl KrylovSpace {
         block::quick_inner(self.basis(), x)
     }
 
-    /// G C for `c` m × q, in single precision. Cost: 2 n m q flops.
-    pub fn combine(&self, c: MatRef<'_, f64>) -> Mat<f64> {
-        let narrow = block::narrow(c);
-        let mut sum = Mat::zeros(self.blocks[0].nrows(), c.ncols());
-        let mut start = 0;
-        for block in self.basis() {
-            let rows = narrow.as_ref().subrows(start, block.ncols());
-            block::quick_add_product(sum.as_mut(), block.as_ref(), rows);
-            start += block.ncols();
-        }
-        sum
-    }
-
     /// The rows of G on the samples that `chosen` holds, |chosen| × m.
     pub fn rows(&self, chosen: &[usize]) -> Mat<f32> {
         let mut rows = Mat::zeros(chosen.len(), self.dimension());
@@ -246,22 +233,9 @@ pub(crate) fn remove<'a>(
     y: &mut Mat<f64>,
     blocks: impl Iterator<Item = &'a Mat<f32>> + Clone,
 ) -> Mat<f64> {
-    let rows: usize = blocks.clone().map(Mat::ncols).sum();
-    let mut coefficients = Mat::zeros(rows, y.ncols());
-    let mut start = 0;
-    for basis in blocks.clone() {
-        let c = block::inner(basis.as_ref(), y.as_ref());
-        coefficients
-            .submatrix_mut(start, 0, basis.ncols(), y.ncols())
-            .copy_from(&c);
-        start += basis.ncols();
-    }
-    start = 0;
-    for basis in blocks {
-        let c = coefficients.submatrix(start, 0, basis.ncols(), y.ncols());
-        block::add_product(y.as_mut(), basis.as_ref(), c, -1.0);
-        start += basis.ncols();
-    }
+    let blocks: Vec<&Mat<f32>> = blocks.collect();
+    let coefficients = block::inner_with(&blocks, y.as_ref());
+    block::add_products(y.as_mut(), &blocks, coefficients.as_ref(), -1.0);
     coefficients
 }
 

@@ -5,7 +5,8 @@
 //! arXiv:2605.27991). The rooms in the order data walks through them:
 //!
 //! [`network`] (which one) → [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
-//! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space) →
+//! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space, with
+//! [`combination`]) →
 //! [`measure`] (the two discrete measures) →
 //! [`score_test`] with [`quadratic_form`], and [`stopping_time`], and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
 //! phenotypes through them, all sharing every pass over the kernel.
@@ -17,6 +18,7 @@
 
 pub mod analysis;
 pub mod block;
+pub mod combination;
 pub mod covariates;
 pub mod eigen;
 pub mod flow;
@@ -31,3 +33,4 @@ pub mod quadratic_form;
 pub mod rank_normal;
 pub mod score_test;
 pub mod stopping_time;
+pub mod train;

@@ -10,7 +10,7 @@
 //!
 //! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
 
-use crate::block;
+use crate::combination::Combination;
 use crate::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::krylov::KrylovSpace;
 use crate::operator::MaskedOperator;
@@ -22,25 +22,28 @@ const NEGLIGIBLE: f64 = 1e-9;
 
 /// B = Ṽ diag(β − μ) Ṽ' + μ P on the samples of one mask.
 #[derive(Clone, Debug)]
-pub struct LowRank<'s> {
-    space: &'s KrylovSpace,
+pub struct LowRank {
     /// C, m × k: Ṽ = P_S G C.
     mix: Mat<f64>,
     /// β, descending.
     values: Vec<f64>,
     /// μ: the mean of the eigenvalues that the space does not hold.
     level: f64,
+    /// G'Q_S, m × rank of the covariates.
+    shared: Mat<f64>,
 }
 
-impl<'s> LowRank<'s> {
-    /// B on the mask of `operator`, from the probes' space of the operator `full` and the level of its eigenvalues beyond that.
+impl LowRank {
+    /// B on the mask of `operator`, from the probes' space of the operator `full` and the level of its eigenvalues beyond that;
+    /// `shared` is G'Q_S for the orthonormal covariates on the mask.
     ///
     /// Cost: 2 min(|S|, |missing|) m² + O(m³) flops, no pass over the kernel.
     pub fn new(
-        space: &'s KrylovSpace,
+        space: &KrylovSpace,
         level: f64,
         full: &MaskedOperator<'_>,
         operator: &MaskedOperator<'_>,
+        shared: Mat<f64>,
     ) -> Self {
         let nothing = SymmetricEigen {
             values: Vec::new(),
@@ -56,7 +59,7 @@ impl<'s> LowRank<'s> {
             .map(|l| (stretch * l - level).sqrt())
             .collect();
         let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
-        let gram = weighted.transpose() * gram_on(space, full, operator) * &weighted;
+        let gram = weighted.transpose() * gram_on(space, full, operator, &shared) * &weighted;
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
         let top = values.first().copied().unwrap_or(0.0);
         let k = values
@@ -65,10 +68,10 @@ impl<'s> LowRank<'s> {
             .count();
         let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
         Self {
-            space,
             mix: weighted * scaled,
             values: values[..k].iter().map(|b| b + level).collect(),
             level,
+            shared,
         }
     }
 
@@ -92,17 +95,20 @@ impl<'s> LowRank<'s> {
         self.mix.as_ref()
     }
 
-    /// The probes' space.
-    pub fn space(&self) -> &'s KrylovSpace {
-        self.space
-    }
-
-    /// Ṽ C for `c` k × q, n × q.
-    pub fn combine(&self, operator: &MaskedOperator<'_>, c: MatRef<'_, f64>) -> Mat<f64> {
-        let c = self.mix.subcols(0, c.nrows()) * c;
-        let mut y = self.space.combine(c.as_ref());
-        operator.projection().apply(y.as_mut());
-        y
+    /// Ṽ C for `c` k × q: P_S G C' = D_S (G C' − B L (G'Q_S)' C').
+    pub fn combination<'x>(
+        &self,
+        operator: &'x MaskedOperator<'_>,
+        c: MatRef<'_, f64>,
+    ) -> Combination<'x> {
+        let in_space = self.mix.subcols(0, c.nrows()) * c;
+        let projection = operator.projection();
+        Combination {
+            mask: projection.mask(),
+            on_covariates: -(projection.factor() * (self.shared.transpose() * &in_space)),
+            in_space,
+            own: Vec::new(),
+        }
     }
 }
 
@@ -111,6 +117,7 @@ fn gram_on(
     space: &KrylovSpace,
     full: &MaskedOperator<'_>,
     operator: &MaskedOperator<'_>,
+    shared: &Mat<f64>,
 ) -> Mat<f64> {
     let m = space.dimension();
     if full.is_same(operator) {
@@ -137,9 +144,7 @@ fn gram_on(
         1.0,
         Par::Seq,
     );
-    let q = operator.projection().orthonormal();
-    let shared = space.coordinates(&[&block::narrow(q.as_ref())]);
-    let off = &shared * shared.transpose();
+    let off = shared * shared.transpose();
     Mat::from_fn(m, m, |i, j| {
         let part = f64::from(gram[(i.max(j), i.min(j))]);
         let on_mask = match few {

@@ -6,8 +6,8 @@
 //!     ∂f/∂W_l = d_l a_l',   ∂f/∂b_l = d_l
 //! ```
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use crate::kernel::Feature;
+use faer::{Mat, MatRef};
 use rand::SeedableRng;
 use rand::distr::Uniform;
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +28,24 @@ pub enum Nonlinearity {
 }
 
 impl Nonlinearity {
+    /// z ← σ(z) and `slope` ← σ'(z).
+    fn apply<T: Feature>(self, z: &mut [T], slope: &mut [T]) {
+        if self == Self::Relu {
+            // Two loops without branches, which become vector instructions; in one they do not.
+            for (&z, slope) in z.iter().zip(slope) {
+                *slope = T::round(if z.into() > 0.0 { 1.0 } else { 0.0 });
+            }
+            for z in z {
+                *z = T::round((*z).into().max(0.0));
+            }
+        } else {
+            for (z, slope) in z.iter_mut().zip(slope) {
+                let (value, derivative) = self.at((*z).into());
+                (*z, *slope) = (T::round(value), T::round(derivative));
+            }
+        }
+    }
+
     /// (σ(z), σ'(z)).
     fn at(self, z: f64) -> (f64, f64) {
         match self {
@@ -135,15 +153,90 @@ pub struct Mlp {
     nonlinearity: Nonlinearity,
 }
 
-/// What the network makes of a block of samples, a column a sample.
+/// What the network makes of a block of samples, a column a sample; its room serves one sweep after another.
 #[derive(Debug, Clone)]
-pub struct Sweep {
+pub struct Sweep<T: Feature = f64> {
     /// Inputs a_l of each layer, inputs × samples.
-    pub inputs: Vec<Mat<f64>>,
+    pub inputs: Vec<Mat<T>>,
     /// Derivatives d_l of the output to what each layer gives, outputs × samples.
-    pub signals: Vec<Mat<f64>>,
+    pub signals: Vec<Mat<T>>,
     /// f, a value a sample.
     pub output: Vec<f64>,
+    /// W_{l+1}' d_{l+1} of each hidden layer.
+    products: Vec<Mat<T>>,
+    last: Mat<T>,
+}
+
+/// W and b of a layer in the precision of a sweep.
+pub(crate) type Parameters<'a, T> = (MatRef<'a, T>, Option<&'a [T]>);
+
+impl<T: Feature> Sweep<T> {
+    /// Room for `n` samples in a network of hidden layers of the given widths.
+    pub(crate) fn new(widths: &[usize], n: usize) -> Self {
+        let room = |width: &usize| Mat::from_fn(*width, n, |_, _| T::round(0.0));
+        let hidden = || widths.iter().map(room);
+        let last = Mat::from_fn(1, n, |_, _| T::round(1.0));
+        Self {
+            inputs: [Mat::new()].into_iter().chain(hidden()).collect(),
+            signals: hidden().chain([last.clone()]).collect(),
+            output: vec![0.0; n],
+            products: hidden().collect(),
+            last,
+        }
+    }
+
+    /// Takes the samples `x` through the layers. The input of the first layer is left to the caller, who has it.
+    pub(crate) fn run(
+        &mut self,
+        layers: &[Parameters<'_, T>],
+        nonlinearity: Nonlinearity,
+        x: MatRef<'_, T>,
+    ) {
+        let n = x.ncols();
+        let depth = layers.len() - 1;
+        for (l, (weight, bias)) in layers.iter().enumerate() {
+            let (before, after) = self.inputs.split_at_mut(l + 1);
+            let a = if l == 0 { x } else { before[l].as_ref() };
+            let z = after.first_mut().unwrap_or(&mut self.last);
+            T::multiply(z.as_mut(), *weight, a);
+            if l == depth {
+                let bias = bias.map_or(0.0, |b| b[0].into());
+                let output = self.output.iter_mut().zip(z.col_iter());
+                output.for_each(|(f, z)| *f = z[0].into() + bias);
+                break;
+            }
+            let slopes = &mut self.signals[l];
+            for i in 0..n {
+                let z = z.col_as_slice_mut(i);
+                if let Some(bias) = bias {
+                    for (z, &b) in z.iter_mut().zip(*bias) {
+                        *z = T::round((*z).into() + b.into());
+                    }
+                }
+                nonlinearity.apply(z, slopes.col_as_slice_mut(i));
+            }
+        }
+        // The signals hold the slopes σ'(z_l), and the last is 1.
+        self.signals[depth]
+            .col_iter_mut()
+            .for_each(|mut d| d[0] = T::round(1.0));
+        for l in (0..depth).rev() {
+            let (signals, above) = self.signals.split_at_mut(l + 1);
+            let product = &mut self.products[l];
+            T::multiply(
+                product.as_mut(),
+                layers[l + 1].0.transpose(),
+                above[0].as_ref(),
+            );
+            let signal = &mut signals[l];
+            for i in 0..n {
+                let signal = signal.col_as_slice_mut(i).iter_mut();
+                for (d, &p) in signal.zip(product.col_as_slice(i)) {
+                    *d = T::round((*d).into() * p.into());
+                }
+            }
+        }
+    }
 }
 
 impl Mlp {
@@ -269,7 +362,6 @@ impl Mlp {
     }
 
     /// The layers, to be changed; their shapes must stay.
-    #[cfg(test)]
     pub(crate) fn layers_mut(&mut self) -> &mut [Linear] {
         &mut self.layers
     }
@@ -307,48 +399,14 @@ impl Mlp {
     ///
     /// Runs on the calling thread. Cost: 4 flops a parameter and sample.
     pub fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
-        let n = x.ncols();
-        let mut inputs = vec![x.to_owned()];
-        let mut slopes = Vec::new();
-        let mut output = Vec::new();
-        for (l, layer) in self.layers.iter().enumerate() {
-            let mut z = product(layer.weight.as_ref(), inputs[l].as_ref());
-            if let Some(bias) = &layer.bias {
-                for i in 0..n {
-                    let column = z.col_as_slice_mut(i).iter_mut();
-                    column.zip(bias).for_each(|(z, b)| *z += b);
-                }
-            }
-            if l + 1 == self.layers.len() {
-                output = (0..n).map(|i| z[(0, i)]).collect();
-                break;
-            }
-            let mut slope = Mat::zeros(z.nrows(), n);
-            for i in 0..n {
-                let slope = slope.col_as_slice_mut(i).iter_mut();
-                for (z, slope) in z.col_as_slice_mut(i).iter_mut().zip(slope) {
-                    (*z, *slope) = self.nonlinearity.at(*z);
-                }
-            }
-            inputs.push(z);
-            slopes.push(slope);
-        }
-        let mut signals = vec![Mat::from_fn(1, n, |_, _| 1.0)];
-        for (slope, above) in slopes.into_iter().zip(&self.layers[1..]).rev() {
-            let from_above = &signals[signals.len() - 1];
-            let mut signal = product(above.weight.transpose(), from_above.as_ref());
-            for i in 0..n {
-                let signal = signal.col_as_slice_mut(i).iter_mut();
-                signal.zip(slope.col_as_slice(i)).for_each(|(d, s)| *d *= s);
-            }
-            signals.push(signal);
-        }
-        signals.reverse();
-        Sweep {
-            inputs,
-            signals,
-            output,
-        }
+        let layers = self.layers.iter();
+        let layers: Vec<Parameters<'_, f64>> = layers
+            .map(|l| (l.weight.as_ref(), l.bias.as_deref()))
+            .collect();
+        let mut sweep = Sweep::new(&self.widths(), x.ncols());
+        sweep.run(&layers, self.nonlinearity, x);
+        sweep.inputs[0] = x.to_owned();
+        sweep
     }
 }
 
@@ -365,13 +423,6 @@ pub enum DrawError {
         /// Value asked for.
         variance: f64,
     },
-}
-
-/// A B on the calling thread.
-fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
-    let mut c = Mat::zeros(a.nrows(), b.ncols());
-    matmul(c.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
-    c
 }
 
 #[cfg(test)]

@@ -384,21 +384,22 @@ impl<'x> OnMask<'x> {
     fn new(posterior: &Posterior<'_, '_>, operator: &'x MaskedOperator<'x>) -> Self {
         let full = posterior.survey.operator();
         let space = posterior.survey.probes();
-        let model = LowRank::new(space, posterior.level, full, operator);
+        let q = block::narrow(operator.projection().orthonormal().as_ref());
+        let q_in_space = space.coordinates(&[&q]);
+        let model = LowRank::new(space, posterior.level, full, operator, q_in_space.clone());
         // Beyond the mask's dimension a direction is rounding.
         let k = model.values().len().min(operator.dof());
         let mix = model.mix().subcols(0, k).to_owned();
-        let q = block::narrow(operator.projection().orthonormal().as_ref());
         let shared = match k {
             0 => Mat::zeros(q.ncols(), 0),
-            _ => space.coordinates(&[&q]).transpose() * &mix,
+            _ => q_in_space.transpose() * &mix,
         };
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
         let features = (k < posterior.values.len()).then(|| {
             let v = &posterior.vectors;
             let root = |j: usize| (stretch * (posterior.values[j] - posterior.level)).sqrt();
             let w = Mat::from_fn(v.nrows(), v.ncols(), |i, j| v[(i, j)] * root(j));
-            let shared = space.coordinates(&[&q]).transpose() * &w;
+            let shared = q_in_space.transpose() * &w;
             (block::narrow(w.as_ref()), shared)
         });
         let mut on_mask = Self {

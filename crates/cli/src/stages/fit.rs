@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use faer::MatMut;
-use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult};
+use ntkpipe_model::analysis::{
+    self, Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult,
+};
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
@@ -14,11 +16,12 @@ use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use serde_json::json;
 
 use super::{Context, Fingerprints, held_out, remove_file};
-use crate::failure::input;
+use crate::failure::{input, resources};
 use crate::fit_journal::{Entry, Finished, FinishedInFold, FitJournal};
 use crate::folds::{Folds, HoldOut};
 use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
+use crate::machine;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
@@ -27,8 +30,8 @@ use crate::share::{self, Share};
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
 
-/// What the program takes besides: threads, open tables, names and ids.
-const PROGRAM_BYTES: usize = 24 << 20;
+/// Share of the memory that is free at first which is given to phenotypes.
+const USABLE_SHARE: f64 = 0.85;
 
 /// Phenotypes read at a time.
 pub const READ_AHEAD: usize = 32;
@@ -81,14 +84,33 @@ struct Known {
 
 impl Walk<'_> {
     /// Columns of n f32 values that the phenotypes under way may take together.
-    fn budget(&self) -> usize {
+    ///
+    /// # Errors
+    /// When the memory bound leaves no room for one.
+    fn budget(&self, covariates: &Covariates) -> anyhow::Result<usize> {
+        let (context, rank) = (self.context, covariates.rank());
+        let bound = context.settings.memory as usize;
+        let column = 4 * context.inputs.n_kernel;
         let probes = self.survey.probes().blocks().iter();
         let spaces: usize = probes.map(|b| b.ncols()).sum();
-        // The covariates in float64, with their products and a projection at work.
-        let held = spaces + 6 * self.context.covariates.rank() + READ_AHEAD * WAITING_COLUMNS;
-        let memory = (self.context.settings.memory as usize).saturating_sub(PROGRAM_BYTES);
-        let columns = memory / (4 * self.context.inputs.n_kernel);
-        columns.saturating_sub(held)
+        // What is held already; at least the probes, and the covariates with their products in float64.
+        let held = machine::anonymous_memory().unwrap_or((spaces + 6 * rank) * column);
+        // Freed memory does not all go back to the system.
+        let usable = (bound.saturating_sub(held) as f64 * USABLE_SHARE) as usize;
+        let working = analysis::working_columns(rank) + READ_AHEAD * WAITING_COLUMNS;
+        let batch = Batch::new(self.survey, covariates, &self.options);
+        let least = working + batch.load_of_new(1);
+        if usable / column < least {
+            let needed = held + (((least + 1) * column) as f64 / USABLE_SHARE) as usize;
+            return Err(resources(
+                format!(
+                    "`--memory` allows {bound} bytes, and the fit of {} samples needs {needed}",
+                    context.inputs.n_kernel
+                ),
+                format!("pass `--memory {}MiB` or more", needed.div_ceil(1 << 20)),
+            ));
+        }
+        Ok(usable / column - working)
     }
 
     /// Analyses the phenotypes. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
@@ -171,7 +193,7 @@ impl Walk<'_> {
         mut take: impl FnMut(Job, Known, Option<Analysis>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let context = self.context;
-        let (n, budget) = (context.inputs.n_kernel, self.budget());
+        let (n, budget) = (context.inputs.n_kernel, self.budget(covariates)?);
         let bar = match self.folds {
             Some(_) => Progress::new("folds", "fits"),
             None => Progress::new("fit", "phenotypes"),

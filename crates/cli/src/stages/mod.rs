@@ -282,7 +282,7 @@ impl Fingerprints {
 }
 
 /// Removes a file if it is there.
-fn remove_file(path: &Path) -> anyhow::Result<()> {
+pub fn remove_file(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("could not remove `{}`", path.display()))

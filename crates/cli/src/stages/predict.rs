@@ -17,6 +17,7 @@ use ntkpipe_store::results::{
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -27,6 +28,7 @@ use crate::covariates::{Category, CovariateColumns, INTERCEPT};
 use crate::failure::input;
 use crate::initial::Initial;
 use crate::inputs::{Prepared, prepare_block};
+use crate::machine;
 use crate::network::Network;
 use crate::phenotype_row;
 use crate::progress::Progress;
@@ -37,6 +39,12 @@ const NETWORK: &str = "network.safetensors";
 
 /// Rows predicted at a time.
 const BLOCK_ROWS: usize = 1024;
+
+/// Bytes a sample of a fit that is predicted among others: alpha, K alpha, and the copies it is made from.
+const BLOCK_BYTES: usize = 24;
+
+/// Bytes a sample of a phenotype's values, mask and predictions.
+const PREPARED_BYTES: usize = 40;
 
 /// `model/model.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,7 +131,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                     &context.covariate_columns.values,
                     settings,
                 )?;
-                for (&i, prepared) in part.iter().zip(prepared) {
+                let predict = |(&i, prepared): (&usize, Prepared)| {
                     let column = products.column(i);
                     // f₀ + K α.
                     let increment = |row: usize| {
@@ -143,8 +151,8 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                         }
                         false => f64::NAN,
                     };
-                    table.push(&order.iter().map(value).collect::<Vec<f64>>())?;
-                    records.push(ModelPhenotype {
+                    let values: Vec<f64> = order.iter().map(value).collect();
+                    let record = ModelPhenotype {
                         name: names[i].clone(),
                         mean: prepared.mean,
                         sd: prepared.sd,
@@ -152,10 +160,16 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                         predicted,
                         t_hat: rows[i].t_hat,
                         sigma2: rows[i].sigma2,
-                    });
+                    };
+                    (values, record, beta)
+                };
+                let done: Vec<_> = part.par_iter().zip(prepared).map(predict).collect();
+                for (values, record, beta) in done {
+                    table.push(&values)?;
+                    records.push(record);
                     effects.push(beta);
-                    bar.set(records.len(), names.len());
                 }
+                bar.set(records.len(), names.len());
             }
         }
         anyhow::Ok(())
@@ -180,10 +194,11 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     Ok(figures)
 }
 
-/// Fits that are predicted at once within `--memory`: 32 bytes a sample for alpha, K alpha, and the copies it is made from.
+/// Fits that are predicted at once within `--memory`, beside what is held already and the values of a few phenotypes.
 pub fn fits_at_once(context: &Context) -> usize {
-    let n_all = context.inputs.samples.sample_id.len();
-    (context.settings.memory as usize / (32 * n_all.max(1))).max(1)
+    let n_all = context.inputs.samples.sample_id.len().max(1);
+    let held = machine::anonymous_memory().unwrap_or(0) + READ_AHEAD * PREPARED_BYTES * n_all;
+    ((context.settings.memory as usize).saturating_sub(held) / (BLOCK_BYTES * n_all)).max(1)
 }
 
 /// K α for some rows of an array of dual weights, in one pass over the kernel.

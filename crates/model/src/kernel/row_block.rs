@@ -46,6 +46,7 @@ impl Feature for f32 {
         Some(x)
     }
 
+    #[inline(always)]
     fn round(x: f64) -> Self {
         x as f32
     }
@@ -64,6 +65,7 @@ impl Feature for f64 {
         None
     }
 
+    #[inline(always)]
     fn round(x: f64) -> Self {
         x
     }

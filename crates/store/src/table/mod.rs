@@ -26,6 +26,7 @@ use self::text::{Kind, Text};
 
 pub(crate) use self::parquet::{Parquet, decode};
 pub use error::TableError;
+pub use names::matches;
 pub use reading::{Columns, DropQc, LongReading, Reading};
 pub use text::MISSING_VALUES;
 

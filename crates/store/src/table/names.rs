@@ -193,7 +193,7 @@ pub(super) fn repeated(names: &[String]) -> Vec<(&str, Vec<usize>)> {
 
 /// Glob match in which `*` also spans `/`, which is nothing special in a column name. A pattern may leave out the table that
 /// UK Biobank's platform writes before a name, as `participant.` or `olink_instance_0.`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let plain = |text: &str| text.replace('/', "\u{1}");
     let whole = glob_match::glob_match(&plain(pattern), &plain(name));
     let field = name.split_once('.').filter(|(table, _)| is_table(table));
