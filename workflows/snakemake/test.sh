@@ -51,6 +51,8 @@ workflow() { # workflow OPTIONS ARGUMENTS...: the workflow with its own configur
 }
 check "lint" workflow '{tile: 128}' --lint
 check "run in 4 shards" workflow '{tile: 128}'
+# 30 minutes as configured, and one for the seconds planned.
+check "the time of a share is from the plan" grep -qr "runtime=31" work/.snakemake/log
 for name in phenotypes.parquet phenotypes.tsv predictions.parquet curves.parquet samples.parquet features.parquet \
   kernel.zarr spectrum model ntkpipe_mqc.json; do
   check "$name as by one job" diff -r "single/$name" "work/results/$name"
@@ -60,6 +62,7 @@ for rule in plan ingest kernel kernel-1-of-4 kernel-4-of-4 spectrum fit fit-1-of
   check "log and benchmark of $rule" test -f "work/logs/$rule.log" -a -s "work/benchmarks/$rule.tsv"
 done
 check "no share is left over" refuses test -e work/results/shards
+check "planning leaves nothing but the plan" refuses test -e work/results/.plan
 check "nothing is left to do" says "Nothing to be done" workflow '{tile: 128}'
 
 # A result that is lost, and a share that is killed on the way back to it.
