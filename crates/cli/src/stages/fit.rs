@@ -93,15 +93,15 @@ impl Walk<'_> {
         let column = 4 * context.inputs.n_kernel;
         let probes = self.survey.probes().blocks().iter();
         let spaces: usize = probes.map(|b| b.ncols()).sum();
-        // What is held already; at least the probes, and the covariates with their products in float64.
-        let held = machine::anonymous_memory().unwrap_or((spaces + 6 * rank) * column);
-        // Freed memory does not all go back to the system.
-        let usable = (bound.saturating_sub(held) as f64 * USABLE_SHARE) as usize;
+        // The probes, and the covariates with their products in float64.
+        let kept = (spaces + 6 * rank) * column;
+        // Freed memory does not all go back to the system: what is held now is more, and not the same every time.
+        let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
+        let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
         let working = analysis::working_columns(rank) + READ_AHEAD * WAITING_COLUMNS;
-        let batch = Batch::new(self.survey, covariates, &self.options);
-        let least = working + batch.load_of_new(1);
-        if usable / column < least {
-            let needed = held + (((least + 1) * column) as f64 / USABLE_SHARE) as usize;
+        let one = Batch::new(self.survey, covariates, &self.options).load_of_new(1);
+        if share(bound.saturating_sub(kept)) < working + one {
+            let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;
             return Err(resources(
                 format!(
                     "`--memory` allows {bound} bytes, and the fit of {} samples needs {needed}",
@@ -110,7 +110,8 @@ impl Walk<'_> {
                 format!("pass `--memory {}MiB` or more", needed.div_ceil(1 << 20)),
             ));
         }
-        Ok(usable / column - working)
+        let left = share(bound.saturating_sub(held)).saturating_sub(working);
+        Ok(left.max(one))
     }
 
     /// Analyses the phenotypes. Each result is handed on as it comes; `None` for one that has too few cases to be analysed.
