@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use ntkpipe_model::operator::Kernel as _;
+use ntkpipe_store::tiled_kernel::TiledKernel;
+
 use crate::support::{Cohort, case, cohort, fail, results, run_arguments, succeed, table, text};
 
 /// Rows of a CSV file as fields by column name.
@@ -90,6 +93,19 @@ fn agrees_with_the_authors(name: &str) {
     let (theirs, _) = table(&case.join("initial_prediction.parquet"));
     for (a, b) in ours["f0"].iter().zip(&theirs["f0"]) {
         assert!((a - b).abs() < 1e-6, "f0: {a} for {b}");
+    }
+    // The kernel of the training samples, the first ones: after a header of 128 bytes, float64.
+    let bytes = fs::read(case.join("kernel_train.npy")).unwrap();
+    let theirs: Vec<f64> = bytes[128..]
+        .chunks_exact(8)
+        .map(|value| f64::from_le_bytes(value.try_into().unwrap()))
+        .collect();
+    let n = theirs.len().isqrt();
+    let kernel = TiledKernel::open(&folder.path().join("kernel.zarr")).unwrap();
+    let ours = kernel.submatrix(&(0..n).collect::<Vec<_>>()).unwrap();
+    assert!(n >= 200 && n * n == theirs.len());
+    for (at, want) in theirs.iter().enumerate() {
+        close("kernel", f64::from(ours[(at / n, at % n)]), *want, 1e-6);
     }
     // The model stands on its own: predicted again as new samples.
     let again = text(&folder.path().join("again.parquet"));
