@@ -28,7 +28,7 @@ pub struct Initial {
 }
 
 impl Initial {
-    /// f₀ of every sample, written to the run directory. Cost: 4 flops a parameter and sample.
+    /// f₀ of every sample, written to the run directory. Cost: 2 flops a parameter and sample.
     pub fn write(context: &Context, kernel: &FiniteKernel) -> anyhow::Result<()> {
         let values = outputs(kernel, &FeatureArray::open(context.directory.root())?)?;
         let ids = &context.inputs.samples.sample_id;
@@ -87,7 +87,7 @@ fn path(context: &Context) -> PathBuf {
     context.directory.path(FILE)
 }
 
-/// The network's output for every row of the feature array. Cost: 4 flops a parameter and sample.
+/// The network's output for every row of the feature array. Cost: 2 flops a parameter and sample.
 pub fn outputs(kernel: &FiniteKernel, features: &FeatureArray) -> anyhow::Result<Vec<f64>> {
     let [n, n_features] = features.shape();
     let blocks = (0..n.div_ceil(BLOCK_ROWS)).into_par_iter().map(|block| {

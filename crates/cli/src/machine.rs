@@ -9,14 +9,17 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 
 /// Rows, columns and depth of the product that is timed.
-const SIDE: usize = 512;
+const SIDE: usize = 256;
 const DEPTH: usize = 1024;
 
-/// Times it is formed, and that bytes are written; the best counts.
-const TURNS: usize = 5;
-
 /// Bytes that each thread writes.
-const WRITTEN: usize = 4 << 20;
+const WRITTEN: usize = 1 << 20;
+
+/// Times that a product is formed and bytes are written, at most; the best counts.
+const MOST_TURNS: usize = 20;
+
+/// Bytes of tiles that one more turn is worth: the estimate is to be a small part of the run.
+const WORTH_A_TURN: u64 = 16 << 20;
 
 /// Bytes a second where nothing could be written to try it.
 const USUAL_WRITING: f64 = 1e9;
@@ -31,12 +34,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Measures both, in some hundredths of a second; a file in `folder`, or in the nearest folder above that exists, is written
-    /// and vanishes.
-    pub fn measure(folder: &Path) -> Self {
+    /// Measures both for a run with `tile_bytes` of tiles, in a hundredth of a second to a tenth; a file in `folder`, or in the nearest
+    /// folder above that exists, is written and vanishes.
+    pub fn measure(folder: &Path, tile_bytes: u64) -> Self {
+        let turns = (tile_bytes / WORTH_A_TURN).clamp(2, MOST_TURNS as u64) as usize;
         Self {
-            multiply_adds: multiply_adds(),
-            bytes_written: bytes_written(folder).unwrap_or(USUAL_WRITING),
+            multiply_adds: multiply_adds(turns),
+            bytes_written: bytes_written(folder, turns).unwrap_or(USUAL_WRITING),
         }
     }
 }
@@ -49,7 +53,7 @@ pub fn anonymous_memory() -> Option<usize> {
     Some(kilobytes << 10)
 }
 
-fn multiply_adds() -> f64 {
+fn multiply_adds(turns: usize) -> f64 {
     let rates = rayon::broadcast(|_| {
         let x = Mat::<f32>::full(SIDE, DEPTH, 1.0);
         let mut product = Mat::<f32>::zeros(SIDE, SIDE);
@@ -58,12 +62,12 @@ fn multiply_adds() -> f64 {
             matmul(&mut product, Accum::Add, &x, x.transpose(), 1.0, Par::Seq);
             (SIDE * SIDE * DEPTH) as f64 / started.elapsed().as_secs_f64()
         };
-        (0..TURNS).map(turn).fold(0.0, f64::max)
+        (0..turns).map(turn).fold(0.0, f64::max)
     });
     rates.iter().sum()
 }
 
-fn bytes_written(folder: &Path) -> Option<f64> {
+fn bytes_written(folder: &Path, turns: usize) -> Option<f64> {
     let folder = folder.ancestors().find(|f| f.is_dir())?;
     let block = vec![1_u8; WRITTEN];
     let write = || -> std::io::Result<std::fs::File> {
@@ -78,7 +82,7 @@ fn bytes_written(folder: &Path) -> Option<f64> {
         let written = files.iter().filter(|file| file.is_ok()).count() * WRITTEN;
         written as f64 / started.elapsed().as_secs_f64()
     };
-    (0..TURNS)
+    (0..turns)
         .map(turn)
         .reduce(f64::max)
         .filter(|rate| *rate > 0.0)

@@ -17,7 +17,6 @@ use crate::choice;
 use crate::failure::{self, input};
 use crate::inputs::{Inputs, reading};
 use crate::log;
-use crate::machine::Machine;
 use crate::manual;
 use crate::network;
 use crate::options::{LogFormat, Options};
@@ -260,8 +259,7 @@ fn plan_of_one(options: &Options, as_json: bool) -> anyhow::Result<String> {
     let covariates = ntkpipe_model::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
     let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
     let masks = own_masks(&inputs, &base)?;
-    let machine = Machine::measure(settings.tiles_folder());
-    let plan = Plan::new(&inputs, &settings, masks, machine);
+    let plan = Plan::new(&inputs, &settings, masks);
     match as_json {
         true => Ok(serde_json::to_string_pretty(&plan)? + "\n"),
         false => plan.describe(&settings, masks, covariates.rank()),
@@ -316,9 +314,8 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     directory.record.inputs = inputs.digests(options)?;
     directory.record.samples = inputs.accounting.clone();
-    let machine = Machine::measure(settings.tiles_folder());
     let own_masks = inputs.phenotypes.columns.len() / 2;
-    directory.record.plan = Plan::new(&inputs, &settings, own_masks, machine);
+    directory.record.plan = Plan::new(&inputs, &settings, own_masks);
     directory.record.options = options.clone();
     directory.save()?;
     let mut context = Context::new(settings, inputs, stamps, directory)?;

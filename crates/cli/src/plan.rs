@@ -69,8 +69,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Estimates what the inputs will take on this machine; `own_masks` phenotypes have missing values.
-    pub fn new(inputs: &Inputs, settings: &Settings, own_masks: usize, machine: Machine) -> Self {
+    /// Estimates what the inputs will take on this machine, whose speed is measured; `own_masks` phenotypes have missing values.
+    pub fn new(inputs: &Inputs, settings: &Settings, own_masks: usize) -> Self {
         let (n, p, m) = (
             inputs.n_kernel,
             inputs.features.columns.len(),
@@ -115,6 +115,7 @@ impl Plan {
                 of_predictions / PHENOTYPES_SPEED + predictions + check,
             ),
         ];
+        let machine = Machine::measure(settings.tiles_folder(), kernel::bytes(n, tile));
         let mut seconds = BTreeMap::from(work.map(|(stage, w)| (stage, w / machine.multiply_adds)));
         *seconds.entry(Stage::Kernel).or_default() += bytes / machine.bytes_written;
         Self {

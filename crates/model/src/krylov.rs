@@ -14,6 +14,7 @@ use faer::{Mat, MatRef};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use std::sync::OnceLock;
 
 /// Relative norm of what is left of an image below which the space is invariant under A to f32 accuracy.
 pub(crate) const BREAKDOWN: f64 = 1e-6;
@@ -31,7 +32,8 @@ pub struct KrylovSpace {
     columns: Vec<Mat<f64>>,
     /// R of the last image, G_next'(A G_last); 0 × b when the space is exhausted.
     coupling: Mat<f64>,
-    eigen: Option<SymmetricEigen>,
+    /// Of T, found when it is first asked for.
+    eigen: OnceLock<SymmetricEigen>,
 }
 
 impl KrylovSpace {
@@ -56,7 +58,7 @@ impl KrylovSpace {
             blocks: vec![first],
             columns: Vec::new(),
             coupling: Mat::zeros(0, 0),
-            eigen: None,
+            eigen: OnceLock::new(),
         }
     }
 
@@ -78,15 +80,13 @@ impl KrylovSpace {
             }
             columns.push(projected.submatrix(0, start, end, end - start).to_owned());
         }
-        let mut space = Self {
+        Self {
             n_probes: blocks.first().map_or(0, Mat::ncols),
             blocks,
             columns,
             coupling,
-            eigen: None,
-        };
-        space.eigen = Some(symmetric_eigen(space.projected().as_ref()));
-        space
+            eigen: OnceLock::new(),
+        }
     }
 
     /// All blocks, orthonormal.
@@ -144,14 +144,15 @@ impl KrylovSpace {
         t
     }
 
-    /// Eigenpairs of T, largest first; none before the first image.
+    /// Eigenpairs of T, largest first; none before the first image. Cost: O(m³) when first asked for after an image.
     pub fn eigen(&self) -> Option<&SymmetricEigen> {
-        self.eigen.as_ref()
+        let found = || symmetric_eigen(self.projected().as_ref());
+        (!self.columns.is_empty()).then(|| self.eigen.get_or_init(found))
     }
 
     /// Residual norm |A w − e w| of each Ritz pair: the coupling times the vector's last block.
     pub fn residuals(&self) -> Vec<f64> {
-        let Some(eigen) = &self.eigen else {
+        let Some(eigen) = self.eigen() else {
             return Vec::new();
         };
         let m = eigen.values.len();
@@ -178,7 +179,7 @@ impl KrylovSpace {
         if next.ncols() > 0 {
             self.blocks.push(next);
         }
-        self.eigen = Some(symmetric_eigen(self.projected().as_ref()));
+        self.eigen.take();
     }
 
     /// G'X for `x` blocks side by side, m × Σ columns, in single precision: for what need not be exact. Cost: 2 n m c flops for c
@@ -206,7 +207,7 @@ impl KrylovSpace {
     /// The leading `k` Ritz vectors, n × k. Cost: 2 n m k flops.
     pub fn ritz_vectors(&self, k: usize) -> Mat<f64> {
         let n = self.blocks[0].nrows();
-        let Some(eigen) = &self.eigen else {
+        let Some(eigen) = self.eigen() else {
             return Mat::zeros(n, 0);
         };
         let k = k.min(eigen.values.len());

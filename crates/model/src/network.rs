@@ -185,8 +185,19 @@ impl<T: Feature> Sweep<T> {
         }
     }
 
-    /// Takes the samples `x` through the layers. The input of the first layer is left to the caller, who has it.
+    /// Takes the samples `x` through the layers and back. The input of the first layer is left to the caller, who has it.
     pub(crate) fn run(
+        &mut self,
+        layers: &[Parameters<'_, T>],
+        nonlinearity: Nonlinearity,
+        x: MatRef<'_, T>,
+    ) {
+        self.forward(layers, nonlinearity, x);
+        self.backward(layers);
+    }
+
+    /// The output, each layer's inputs and, as signals, the slopes σ'(z_l).
+    fn forward(
         &mut self,
         layers: &[Parameters<'_, T>],
         nonlinearity: Nonlinearity,
@@ -216,7 +227,11 @@ impl<T: Feature> Sweep<T> {
                 nonlinearity.apply(z, slopes.col_as_slice_mut(i));
             }
         }
-        // The signals hold the slopes σ'(z_l), and the last is 1.
+    }
+
+    /// d_l = σ'(z_l) ∘ W_{l+1}' d_{l+1} from the slopes.
+    fn backward(&mut self, layers: &[Parameters<'_, T>]) {
+        let depth = layers.len() - 1;
         self.signals[depth]
             .col_iter_mut()
             .for_each(|mut d| d[0] = T::round(1.0));
@@ -229,7 +244,7 @@ impl<T: Feature> Sweep<T> {
                 above[0].as_ref(),
             );
             let signal = &mut signals[l];
-            for i in 0..n {
+            for i in 0..signal.ncols() {
                 let signal = signal.col_as_slice_mut(i).iter_mut();
                 for (d, &p) in signal.zip(product.col_as_slice(i)) {
                     *d = T::round((*d).into() * p.into());
@@ -399,14 +414,24 @@ impl Mlp {
     ///
     /// Runs on the calling thread. Cost: 4 flops a parameter and sample.
     pub fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
-        let layers = self.layers.iter();
-        let layers: Vec<Parameters<'_, f64>> = layers
-            .map(|l| (l.weight.as_ref(), l.bias.as_deref()))
-            .collect();
         let mut sweep = Sweep::new(&self.widths(), x.ncols());
-        sweep.run(&layers, self.nonlinearity, x);
+        sweep.run(&self.parameters(), self.nonlinearity, x);
         sweep.inputs[0] = x.to_owned();
         sweep
+    }
+
+    /// The output alone, to the bit that of [`Mlp::sweep`]. Cost: 2 flops a parameter and sample.
+    pub fn output(&self, x: MatRef<'_, f64>) -> Vec<f64> {
+        let mut sweep = Sweep::new(&self.widths(), x.ncols());
+        sweep.forward(&self.parameters(), self.nonlinearity, x);
+        sweep.output
+    }
+
+    fn parameters(&self) -> Vec<Parameters<'_, f64>> {
+        let layers = self.layers.iter();
+        layers
+            .map(|l| (l.weight.as_ref(), l.bias.as_deref()))
+            .collect()
     }
 }
 
