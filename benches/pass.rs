@@ -16,7 +16,7 @@ use common::{Arguments, median, numbers, seconds};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use ntkpipe_model::operator::Kernel;
-use ntkpipe_store::tiled_kernel::{TiledKernel, default_tile, lower_triangle, spec};
+use ntkpipe_store::tiled_kernel::{Access, TiledKernel, default_tile, lower_triangle, spec};
 use ntkpipe_store::zarr::{Attributes, Chunk, ZarrArray};
 use rayon::prelude::*;
 
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
         let values = numbers(side * side, (i * order.len() + j) as u64);
         array.write_chunk(i, j, &values)
     })?;
-    let kernel = TiledKernel::open(&path)?;
+    let kernel = TiledKernel::open(&path, Access::Map)?;
     let tiles = order
         .iter()
         .map(|&(i, j)| Ok((i, j, array.map_chunk(i, j)?)))

@@ -18,7 +18,7 @@ use ntkpipe_store::id_list::read_id_list;
 use ntkpipe_store::results::read_table;
 use ntkpipe_store::spectrum;
 use ntkpipe_store::table::{Columns, DropQc, LongReading, Reading, Table};
-use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use ntkpipe_store::zarr::{self, Element, ZarrArray};
 
 pub use damage::Damage;
@@ -176,7 +176,10 @@ pub fn array(bytes: &[u8]) {
             let _ = features.read_rows_f32(0..rows);
             let _ = features.read_rows_f64(0..rows);
         }
-        if let Ok(kernel) = TiledKernel::open(&path) {
+        for access in [Access::Map, Access::Copy] {
+            let Ok(kernel) = TiledKernel::open(&path, access) else {
+                continue;
+            };
             let n = kernel.n_samples();
             assert_eq!(kernel.diagonal().len(), n);
             let x = Mat::<f32>::zeros(n, 1);

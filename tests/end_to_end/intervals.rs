@@ -8,7 +8,7 @@ use faer::{Mat, Side};
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table, write_table};
-use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -238,7 +238,7 @@ fn coverage() {
         .filter(|it| it.contains("true"))
         .count();
     let ids = &ids["sample_id"][..in_kernel];
-    let kernel = TiledKernel::open(&first.join("kernel.zarr")).unwrap();
+    let kernel = TiledKernel::open(&first.join("kernel.zarr"), Access::Map).unwrap();
     let everyone: Vec<usize> = (0..kernel.n_samples()).collect();
     let k = kernel.submatrix(&everyone).unwrap();
     let n = everyone.len();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::{Cohort, cohort, fail, ntkpipe, results, run_arguments, succeed, text};
 
@@ -116,4 +117,91 @@ fn a_share_waits_for_who_works_alone_and_is_given_in_words() {
         let arguments = stage(&cohort, "kernel", &out, &["--shard", wrong]);
         fail(&arguments, 2, &["I from 1 to N"]);
     }
+}
+
+#[test]
+fn it_is_all_the_same_whether_tiles_are_mapped_or_copied() {
+    let cohort = cohort(600, 12, 9);
+    let folder = tempfile::tempdir().unwrap();
+    let (mapped, copied) = (folder.path().join("mapped"), folder.path().join("copied"));
+    let (mapped_text, copied_text) = (text(&mapped), text(&copied));
+    succeed(&stage(&cohort, "run", &mapped_text, &["--folds", "3"]));
+    let copy = ["--folds", "3", "--read-tiles", "copy"];
+    succeed(&stage(&cohort, "run", &copied_text, &copy));
+    assert!(results(&mapped) == results(&copied));
+    // Nothing is made anew for it.
+    let before = fs::metadata(mapped.join("predictions.parquet")).unwrap();
+    succeed(&stage(&cohort, "run", &mapped_text, &copy));
+    let after = fs::metadata(mapped.join("predictions.parquet")).unwrap();
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+    // A tile that changes is found out.
+    let tile = copied.join("kernel.zarr/c/4/2");
+    let mut bytes = fs::read(&tile).unwrap();
+    bytes[77] ^= 4;
+    fs::write(&tile, bytes).unwrap();
+    let arguments = stage(
+        &cohort,
+        "spectrum",
+        &copied_text,
+        &["--force", copy[2], copy[3]],
+    );
+    fail(&arguments, 1, &["c/4/2", "is damaged: its checksum"]);
+}
+
+/// A folder mounted over another by FUSE, until it is dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(of: &Path, at: &Path) -> Option<Self> {
+        fs::create_dir_all(of).unwrap();
+        fs::create_dir_all(at).unwrap();
+        let done = Command::new("bindfs").args([of, at]).output();
+        let is_there = done.is_ok_and(|it| it.status.success());
+        is_there.then(|| Self(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("fusermount")
+            .args(["-u", "-z"])
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn shares_meet_on_a_file_system_that_is_a_networks() {
+    let cohort = cohort(600, 12, 9);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Two mounts of one folder, as two machines would have: each knows only its own locks.
+    let (below, here, there) = (path("below"), path("here"), path("there"));
+    let (Some(_here), Some(_there)) = (Mount::new(&below, &here), Mount::new(&below, &there))
+    else {
+        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+        return;
+    };
+    let whole = text(&path("whole"));
+    succeed(&stage(&cohort, "run", &whole, &[]));
+    let [here, there] = [&here, &there].map(|mount| text(&mount.join("run")));
+    succeed(&stage(&cohort, "ingest", &here, &[]));
+    for (name, end) in [("kernel", "--finalize"), ("fit", "--gather")] {
+        let jobs = [(&here, "1/2"), (&there, "2/2")].map(|(out, share)| {
+            let arguments = stage(&cohort, name, out, &["--shard", share]);
+            ntkpipe().args(arguments).spawn().unwrap()
+        });
+        for mut job in jobs {
+            assert!(job.wait().unwrap().success());
+        }
+        succeed(&stage(&cohort, name, &there, &[end]));
+        if name == "kernel" {
+            let mut arguments = stage(&cohort, "spectrum", &here, &[]);
+            arguments.retain(|&word| word != "--quiet");
+            let said = String::from_utf8(succeed(&arguments).stderr).unwrap();
+            assert!(said.contains("is on FUSE: its tiles are copied"), "{said}");
+        }
+    }
+    succeed(&stage(&cohort, "predict", &there, &[]));
+    assert!(by_stages(&below.join("run")) == by_stages(Path::new(&whole)));
 }

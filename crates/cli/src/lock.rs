@@ -34,7 +34,13 @@ fn wait_for(
     std::fs::create_dir_all(folder)
         .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
     let path = folder.join(LOCK);
-    let file = File::create(&path)
+    // A shared lock on NFS needs a file that can be read, the other one that can be written.
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
         .with_context(|| format!("could not write in the folder `{}`", folder.display()))?;
     let started = Instant::now();
     let mut is_waiting = false;

@@ -66,6 +66,18 @@ pub enum DropQc {
     None,
 }
 
+/// How the kernel's tiles come into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadTiles {
+    /// Copied on a network's file system, mapped elsewhere
+    Auto,
+    /// Mapped
+    Map,
+    /// Copied, a tile a thread at a time
+    Copy,
+}
+
 /// Form of `run.log` and of the log on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -368,6 +380,10 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile: Option<usize>,
+    /// How the kernel's tiles come into memory; no result depends on it [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Resources")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_tiles: Option<ReadTiles>,
 }
 
 macro_rules! or_else {
@@ -386,7 +402,7 @@ impl Options {
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
             no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
-            memory, tile)
+            memory, tile, read_tiles)
     }
 
     /// Each combination of activation, depth and variances under a name such as `relu-2`, with the options that name it alone.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use ntkpipe_store::atomic;
+use ntkpipe_store::{atomic, file_system};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -174,6 +175,19 @@ pub struct InputRecord {
     pub blake3: String,
 }
 
+/// How long what is half written must be untouched, where a lock may not keep other machines away, to be taken for a killed job's.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Removes what killed runs left half written in `folder` and below.
+pub fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
+    let unchanged = match file_system::network(folder) {
+        Some(_) => ABANDONED,
+        None => Duration::ZERO,
+    };
+    atomic::remove_leftovers(folder, unchanged)?;
+    Ok(())
+}
+
 /// The directory, locked for as long as this lives, as is the scratch folder.
 #[derive(Debug)]
 pub struct RunDirectory {
@@ -187,7 +201,7 @@ impl RunDirectory {
     /// Creates or opens the directory, locks it and the scratch folder, and removes what killed runs left half written.
     pub fn open(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
         let mut locks = vec![lock(root, "--out")?];
-        atomic::remove_leftovers(root)?;
+        remove_leftovers(root)?;
         if let Some(scratch) = scratch {
             // The same folder under another name would wait for its own lock.
             let is_root = match (scratch.canonicalize(), root.canonicalize()) {
@@ -197,7 +211,7 @@ impl RunDirectory {
             if !is_root {
                 locks.push(lock(scratch, "--scratch")?);
             }
-            atomic::remove_leftovers(&scratch.join("kernel.zarr"))?;
+            remove_leftovers(&scratch.join("kernel.zarr"))?;
         }
         Ok(Self {
             root: root.to_path_buf(),

@@ -7,7 +7,7 @@ use ntkpipe_model::analysis::AnalysisOptions;
 use crate::failure::input;
 use crate::folds::HoldOut;
 use crate::network::Network;
-use crate::options::{Missing, Options, Rint};
+use crate::options::{Missing, Options, ReadTiles, Rint};
 
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub memory: u64,
     /// Side of a tile, if the user chose one.
     pub tile: Option<usize>,
+    /// How the kernel's tiles come into memory.
+    pub read_tiles: ReadTiles,
 }
 
 impl Settings {
@@ -144,6 +146,7 @@ impl Settings {
             },
             memory: options.memory.map_or_else(free_memory, |b| b.0),
             tile: options.tile,
+            read_tiles: options.read_tiles.unwrap_or(ReadTiles::Auto),
         })
     }
 }

@@ -26,7 +26,7 @@ use crate::inputs::{Prepared, prepare_block};
 use crate::lock::lock;
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
-use crate::run_directory::{digest, fingerprint};
+use crate::run_directory::{digest, fingerprint, remove_leftovers};
 use crate::stages::predict::fixed_effects;
 use crate::stages::{Context, Fingerprints, remove_file};
 use crate::trained_row::{self, TrainedRow, TrainedStatus};
@@ -120,7 +120,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let _lock = lock(&folder, "--to")?;
-    atomic::remove_leftovers(&folder)?;
+    remove_leftovers(&folder)?;
     let (Some(network), Some(initial)) =
         (context.settings.network.finite(), Initial::read(context)?)
     else {

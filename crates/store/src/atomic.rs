@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const MARK: &str = ".tmp-";
 
@@ -222,20 +223,26 @@ impl Drop for AtomicFolder {
     }
 }
 
-/// Removes the temporary files and folders that killed processes left in `folder` and below; returns how many.
+/// Removes the temporary files and folders that killed processes left in `folder` and below and that have not changed for `unchanged`;
+/// returns how many.
 ///
-/// Call it only while no other process writes there: a live writer's temporary file would vanish as well. A
+/// Give no time to spare only while no other process writes there: a live writer's temporary file would vanish as well. A
 /// `folder` that does not exist holds none.
 ///
 /// # Errors
 /// [`AtomicError`] when a folder cannot be listed or an entry not removed.
-pub fn remove_leftovers(folder: &Path) -> Result<usize, AtomicError> {
-    fn sweep(folder: &Path) -> io::Result<usize> {
+pub fn remove_leftovers(folder: &Path, unchanged: Duration) -> Result<usize, AtomicError> {
+    fn sweep(folder: &Path, unchanged: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs_err::read_dir(folder)? {
             let entry = entry?;
             let is_folder = entry.file_type()?.is_dir();
             if is_temporary(&entry.file_name().to_string_lossy()) {
+                // A clock that is behind makes what is fresh seem to be of the future.
+                let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+                if age < unchanged {
+                    continue;
+                }
                 if is_folder {
                     fs_err::remove_dir_all(entry.path())?;
                 } else {
@@ -243,7 +250,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize, AtomicError> {
                 }
                 removed += 1;
             } else if is_folder {
-                removed += sweep(&entry.path())?;
+                removed += sweep(&entry.path(), unchanged)?;
             }
         }
         Ok(removed)
@@ -251,7 +258,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize, AtomicError> {
     if !folder.exists() {
         return Ok(0);
     }
-    sweep(folder).map_err(AtomicError::at(folder))
+    sweep(folder, unchanged).map_err(AtomicError::at(folder))
 }
 
 #[cfg(test)]
@@ -326,10 +333,15 @@ mod tests {
         fs_err::write(folder.path().join("c/0/1.tmp-99-3"), "").unwrap();
         fs_err::write(folder.path().join("c/0/1"), "").unwrap();
         fs_err::write(folder.path().join("notes.tmp-old"), "").unwrap();
-        assert_eq!(remove_leftovers(folder.path()).unwrap(), 2);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(remove_leftovers(folder.path(), hour).unwrap(), 0);
+        assert_eq!(remove_leftovers(folder.path(), Duration::ZERO).unwrap(), 2);
         assert_eq!(names(folder.path()), ["c", "notes.tmp-old"]);
         assert_eq!(names(&folder.path().join("c/0")), ["1"]);
-        assert_eq!(remove_leftovers(&folder.path().join("absent")).unwrap(), 0);
+        assert_eq!(
+            remove_leftovers(&folder.path().join("absent"), hour).unwrap(),
+            0
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ compile_error!(
 
 pub mod atomic;
 pub mod features;
+pub mod file_system;
 pub mod guard;
 pub mod id_list;
 pub mod kernel_tiles;

@@ -1,8 +1,10 @@
-//! The kernel in square tiles on disk: computed once, multiplied from memory maps ever after.
+//! The kernel in square tiles on disk: computed once, multiplied tile by tile ever after, mapped or copied.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
@@ -29,9 +31,54 @@ pub fn default_tile(n: usize) -> usize {
 #[derive(Debug)]
 pub struct TiledKernel {
     array: ZarrArray<f32>,
+    access: Access,
+    /// Room for copied tiles that is not in use.
+    spare: Mutex<Vec<Vec<f32>>>,
     diagonal: Vec<f64>,
     verified: Vec<AtomicBool>,
     done: Counters,
+}
+
+/// How tiles come into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Mapped: the page cache is all the memory they take. Their checksums are compared when they are first used.
+    Map,
+    /// Copied: for file systems where a page that cannot be fetched would kill the process and another machine's write may come late. A
+    /// tile a thread of anonymous memory, checksums compared at each use.
+    Copy,
+}
+
+/// A tile's values, row-major, padding included.
+enum Tile<'k> {
+    Mapped(Chunk<f32>),
+    Copied {
+        values: Vec<f32>,
+        spare: &'k Mutex<Vec<Vec<f32>>>,
+    },
+}
+
+impl Deref for Tile<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Mapped(chunk) => chunk,
+            Self::Copied { values, .. } => values,
+        }
+    }
+}
+
+impl Drop for Tile<'_> {
+    fn drop(&mut self) {
+        if let Self::Copied { values, spare } = self {
+            lock(spare).push(std::mem::take(values));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was read and multiplied since the kernel was opened.
@@ -103,7 +150,7 @@ impl TiledKernel {
     ///
     /// # Errors
     /// A tile that is missing, cut short or whose checksum disagrees, by name.
-    pub fn open(folder: &Path) -> Result<Self, ZarrError> {
+    pub fn open(folder: &Path, access: Access) -> Result<Self, ZarrError> {
         let array = ZarrArray::<f32>::open(folder)?;
         let (side, tile, n) = (array.grid()[0], array.spec().chunk[0], array.shape()[0]);
         for (field, [rows, columns]) in [
@@ -120,21 +167,23 @@ impl TiledKernel {
             }
         }
         for (i, j) in (0..side).flat_map(|i| (0..=i).map(move |j| (i, j))) {
-            drop(array.map_chunk(i, j)?);
+            array.check_chunk(i, j)?;
         }
         let mut kernel = Self {
             verified: (0..side * side).map(|_| AtomicBool::new(false)).collect(),
             array,
-            diagonal: Vec::with_capacity(n),
+            access,
+            spare: Mutex::default(),
+            diagonal: Vec::new(),
             done: Counters::default(),
         };
+        let mut diagonal = Vec::with_capacity(n);
         for i in 0..side {
             let chunk = kernel.tile(i, i)?;
             let rows = tile.min(n - i * tile);
-            kernel
-                .diagonal
-                .extend((0..rows).map(|r| f64::from(chunk[r * tile + r])));
+            diagonal.extend((0..rows).map(|r| f64::from(chunk[r * tile + r])));
         }
+        kernel.diagonal = diagonal;
         kernel.done = Counters::default();
         Ok(kernel)
     }
@@ -153,18 +202,36 @@ impl TiledKernel {
         }
     }
 
-    /// Maps a tile; its checksum is compared the first time.
-    fn tile(&self, i: usize, j: usize) -> Result<Chunk<f32>, ZarrError> {
-        let chunk = self.array.map_chunk(i, j)?;
-        let verified = &self.verified[i * self.array.grid()[1] + j];
-        if !verified.load(Ordering::Relaxed) {
-            chunk.verify()?;
-            verified.store(true, Ordering::Relaxed);
+    /// Bytes of anonymous memory that tiles take while they are used.
+    pub fn copied_bytes(&self) -> usize {
+        match self.access {
+            Access::Map => 0,
+            Access::Copy => rayon::current_num_threads() * self.array.chunk_bytes() as usize,
         }
+    }
+
+    fn tile(&self, i: usize, j: usize) -> Result<Tile<'_>, ZarrError> {
+        let tile = match self.access {
+            Access::Map => {
+                let chunk = self.array.map_chunk(i, j)?;
+                let verified = &self.verified[i * self.array.grid()[1] + j];
+                if !verified.load(Ordering::Relaxed) {
+                    chunk.verify()?;
+                    verified.store(true, Ordering::Relaxed);
+                }
+                Tile::Mapped(chunk)
+            }
+            Access::Copy => {
+                let spare = &self.spare;
+                let mut values = lock(spare).pop().unwrap_or_default();
+                self.array.read_chunk(i, j, &mut values)?;
+                Tile::Copied { values, spare }
+            }
+        };
         self.done
             .bytes
             .fetch_add(self.array.chunk_bytes(), Ordering::Relaxed);
-        Ok(chunk)
+        Ok(tile)
     }
 }
 
@@ -279,7 +346,7 @@ impl Kernel for TiledKernel {
         Ok(sub)
     }
 
-    /// Each tile is mapped once and serves both triangles, on one thread; the next round's tiles are asked for ahead.
+    /// Each tile is read once and serves both triangles, on one thread; the next round's tiles are asked for ahead.
     fn multiply(
         &self,
         x: MatRef<'_, f32>,
@@ -307,7 +374,7 @@ impl Kernel for TiledKernel {
                 .enumerate()
                 .map(|(at, (i, j, mut low, mut high))| {
                     if let Some(&(ahead_i, ahead_j)) = next.get(at) {
-                        self.array.map_chunk(ahead_i, ahead_j)?.advise_willneed();
+                        self.array.prefetch_chunk(ahead_i, ahead_j);
                     }
                     let chunk = self.tile(i, j)?;
                     let k = MatRef::from_row_major_slice(&chunk, tile, tile).submatrix(
@@ -392,7 +459,7 @@ mod tests {
             }
             array.write_chunk(i, j, &chunk).unwrap();
         }
-        (TiledKernel::open(folder).unwrap(), k)
+        (TiledKernel::open(folder, Access::Map).unwrap(), k)
     }
 
     #[test]
@@ -448,6 +515,31 @@ mod tests {
     }
 
     #[test]
+    fn copied_tiles_are_the_mapped_ones_and_are_looked_at_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.zarr");
+        let (mapped, _) = kernel(75, 16, &path);
+        let copied = TiledKernel::open(&path, Access::Copy).unwrap();
+        let x = Mat::from_fn(75, 6, |i, j| ((i + j * 3) as f32 * 0.3).cos());
+        let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
+        let products = |kernel: &TiledKernel| kernel.multiply(x.as_ref(), s.as_ref());
+        assert_eq!(products(&mapped).unwrap(), products(&copied).unwrap());
+        assert_eq!(mapped.traffic(), copied.traffic());
+        assert_eq!(mapped.diagonal(), copied.diagonal());
+        let chosen = [3, 74, 40];
+        let of = |kernel: &TiledKernel| kernel.submatrix(&chosen).unwrap();
+        assert_eq!(of(&mapped), of(&copied));
+        assert_eq!(mapped.copied_bytes(), 0);
+        assert!(lock(&copied.spare).len() * (16 * 16 * 4 + 4) <= copied.copied_bytes());
+
+        let mut bytes = std::fs::read(path.join("c/2/1")).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(path.join("c/2/1"), bytes).unwrap();
+        let error = products(&copied).unwrap_err();
+        assert!(error.to_string().contains("c/2/1"), "{error}");
+    }
+
+    #[test]
     fn a_damaged_tile_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k.zarr");
@@ -457,11 +549,11 @@ mod tests {
         bytes[100] ^= 1;
         std::fs::write(&victim, bytes).unwrap();
         let x = Mat::<f32>::zeros(75, 1);
-        let error = TiledKernel::open(&path)
-            .unwrap()
-            .multiply(x.as_ref(), x.as_ref())
-            .unwrap_err();
-        assert!(error.to_string().contains("c/2/1"), "{error}");
+        for access in [Access::Map, Access::Copy] {
+            let damaged = TiledKernel::open(&path, access).unwrap();
+            let error = damaged.multiply(x.as_ref(), x.as_ref()).unwrap_err();
+            assert!(error.to_string().contains("c/2/1"), "{error}");
+        }
         drop(tiled);
     }
 }

@@ -6,6 +6,7 @@
 //! 12.1) as four little-endian bytes. Chunks at the edge are full size, padded by their writer with zeros. A
 //! chunk file is thus its own memory image and is mapped as it stands; any Zarr reader opens the array.
 
+use std::io::Read as _;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
@@ -610,14 +611,8 @@ impl<T: Element> ZarrArray<T> {
         Ok(())
     }
 
-    /// Maps the file of chunk (`i`, `j`) into memory, read-only. Checks its length, not its checksum.
-    ///
-    /// The pages belong to the page cache, not to this process. Files of an array must be replaced by renaming,
-    /// as everything here does, never written in place or cut short while mapped.
-    ///
-    /// # Errors
-    /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
-    pub fn map_chunk(&self, i: usize, j: usize) -> Result<Chunk<T>, ZarrError> {
+    /// Opens the file of chunk (`i`, `j`), which has the right length.
+    fn open_chunk(&self, i: usize, j: usize) -> Result<(PathBuf, fs_err::File), ZarrError> {
         self.inside(i, j)?;
         let path = self.chunk_path(i, j);
         let file = match fs_err::File::open(&path) {
@@ -629,17 +624,64 @@ impl<T: Element> ZarrArray<T> {
         };
         let expected = self.chunk_bytes();
         let found = file.metadata().map_err(ZarrError::read(&path))?.len();
-        if found != expected {
-            return Err(ZarrError::ChunkTruncated {
+        match found == expected {
+            true => Ok((path, file)),
+            false => Err(ZarrError::ChunkTruncated {
                 path,
                 expected,
                 found,
-            });
+            }),
         }
+    }
+
+    /// Sees that the file of chunk (`i`, `j`) can be opened and has the right length.
+    ///
+    /// # Errors
+    /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
+    pub fn check_chunk(&self, i: usize, j: usize) -> Result<(), ZarrError> {
+        self.open_chunk(i, j).map(drop)
+    }
+
+    /// Asks the system to start reading chunk (`i`, `j`); returns at once, and a refusal does not matter.
+    pub fn prefetch_chunk(&self, i: usize, j: usize) {
+        #[cfg(target_os = "linux")]
+        if let Ok((_, file)) = self.open_chunk(i, j) {
+            let _ = rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::WillNeed);
+        }
+    }
+
+    /// Reads the values of chunk (`i`, `j`), row-major, padding included, into `values`, and compares their checksum.
+    ///
+    /// # Errors
+    /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `ChunkCorrupt`, `Read`.
+    pub fn read_chunk(&self, i: usize, j: usize, values: &mut Vec<T>) -> Result<(), ZarrError> {
+        let (path, mut file) = self.open_chunk(i, j)?;
+        values.resize(self.chunk_len(), T::zeroed());
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        let mut checksum = [0; CHECKSUM_BYTES];
+        file.read_exact(bytes)
+            .and_then(|()| file.read_exact(&mut checksum))
+            .map_err(ZarrError::read(&path))?;
+        compare(&path, bytes, checksum)
+    }
+
+    /// Maps the file of chunk (`i`, `j`) into memory, read-only. Checks its length, not its checksum.
+    ///
+    /// The pages belong to the page cache, not to this process. Files of an array must be replaced by renaming,
+    /// as everything here does, never written in place or cut short while mapped.
+    ///
+    /// # Errors
+    /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
+    pub fn map_chunk(&self, i: usize, j: usize) -> Result<Chunk<T>, ZarrError> {
+        let (path, file) = self.open_chunk(i, j)?;
         // SAFETY: the map is read-only and no longer than the file, whose length was just read from this very
         // handle. Chunk files are only ever written under a temporary name and renamed, so no one changes or
         // shortens the file behind this handle; that is the documented contract of an array's folder.
-        let map = unsafe { MmapOptions::new().len(expected as usize).map(file.file()) };
+        let map = unsafe {
+            MmapOptions::new()
+                .len(self.chunk_bytes() as usize)
+                .map(file.file())
+        };
         let map = map.map_err(ZarrError::read(&path))?;
         Ok(Chunk {
             map,
@@ -651,9 +693,9 @@ impl<T: Element> ZarrArray<T> {
     /// Reads chunk (`i`, `j`) and compares its checksum.
     ///
     /// # Errors
-    /// Those of [`map_chunk`](Self::map_chunk); `ChunkCorrupt`.
+    /// Those of [`read_chunk`](Self::read_chunk).
     pub fn verify_chunk(&self, i: usize, j: usize) -> Result<(), ZarrError> {
-        self.map_chunk(i, j)?.verify()
+        self.read_chunk(i, j, &mut Vec::new())
     }
 
     /// Writes the whole array; `values` is row-major, `shape[0]` x `shape[1]`. For small arrays.
@@ -742,7 +784,7 @@ impl<T: Element> ZarrArray<T> {
         let chunk_rows = self.spec.chunk[0];
         for i in rows.start / chunk_rows..rows.end.div_ceil(chunk_rows) {
             for j in 0..self.grid()[1] {
-                drop(self.map_chunk(i, j)?);
+                self.check_chunk(i, j)?;
             }
         }
         Ok(vec![T::zeroed(); rows.len() * n_columns])
@@ -752,9 +794,9 @@ impl<T: Element> ZarrArray<T> {
     fn read_band(&self, i: usize, skip: usize, band: &mut [T]) -> Result<(), ZarrError> {
         let n_columns = self.spec.shape[1];
         let chunk_columns = self.spec.chunk[1];
+        let mut chunk = Vec::new();
         for j in 0..self.grid()[1] {
-            let chunk = self.map_chunk(i, j)?;
-            chunk.verify()?;
+            self.read_chunk(i, j, &mut chunk)?;
             let first = j * chunk_columns;
             let width = chunk_columns.min(n_columns - first);
             let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
@@ -763,6 +805,19 @@ impl<T: Element> ZarrArray<T> {
             }
         }
         Ok(())
+    }
+}
+
+/// Compares the CRC-32C of a chunk's values with the one stored behind them.
+fn compare(path: &Path, values: &[u8], stored: [u8; CHECKSUM_BYTES]) -> Result<(), ZarrError> {
+    let (expected, found) = (u32::from_le_bytes(stored), crc32c::crc32c(values));
+    match expected == found {
+        true => Ok(()),
+        false => Err(ZarrError::ChunkCorrupt {
+            path: path.to_path_buf(),
+            expected,
+            found,
+        }),
     }
 }
 
@@ -786,25 +841,9 @@ impl<T: Element> Chunk<T> {
     /// `ChunkCorrupt`.
     pub fn verify(&self) -> Result<(), ZarrError> {
         let (values, checksum) = self.map.split_at(self.map.len() - CHECKSUM_BYTES);
-        let found = crc32c::crc32c(values);
-        if found.to_le_bytes() == checksum {
-            return Ok(());
-        }
-        let expected = checksum
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        Err(ZarrError::ChunkCorrupt {
-            path: self.path.clone(),
-            expected,
-            found,
-        })
-    }
-
-    /// Asks the system to start reading the chunk; returns at once, and a refusal does not matter.
-    pub fn advise_willneed(&self) {
-        #[cfg(unix)]
-        let _ = self.map.advise(memmap2::Advice::WillNeed);
+        let mut stored = [0; CHECKSUM_BYTES];
+        stored.copy_from_slice(checksum);
+        compare(&self.path, values, stored)
     }
 }
 
@@ -1102,10 +1141,13 @@ mod tests {
             let (i, j) = (task % 64 / 8, task % 8);
             array.write_chunk(i, j, &[(i * 8 + j) as f32; 64]).unwrap();
             let chunk = array.map_chunk(i, j).unwrap();
-            chunk.advise_willneed();
+            array.prefetch_chunk(i, j);
             chunk.verify().unwrap();
             assert!(chunk.iter().all(|value| *value == (i * 8 + j) as f32));
         });
-        assert_eq!(atomic::remove_leftovers(folder.path()).unwrap(), 0);
+        assert_eq!(
+            atomic::remove_leftovers(folder.path(), std::time::Duration::ZERO).unwrap(),
+            0
+        );
     }
 }

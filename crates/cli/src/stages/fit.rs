@@ -93,8 +93,8 @@ impl Walk<'_> {
         let column = 4 * context.inputs.n_kernel;
         let probes = self.survey.probes().blocks().iter();
         let spaces: usize = probes.map(|b| b.ncols()).sum();
-        // The probes, and the covariates with their products in float64.
-        let kept = (spaces + 6 * rank) * column;
+        // The probes, the covariates with their products in float64, and the tiles in use.
+        let kept = (spaces + 6 * rank) * column + self.kernel.copied_bytes();
         // Freed memory does not all go back to the system: what is held now is more, and not the same every time.
         let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
@@ -326,7 +326,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
     context.directory.begin(Stage::Test)?;
     let (rows, figures) = {
         let survey = super::spectrum::load(context)?;
-        let kernel = TiledKernel::open(&context.kernel_path())?;
+        let kernel = context.open_kernel()?;
         let initial = Initial::read(context)?;
         let options = AnalysisOptions {
             test_only: true,
@@ -494,7 +494,7 @@ fn fit_folds(
     rows: &mut [PhenotypeRow],
 ) -> anyhow::Result<serde_json::Value> {
     let survey = super::spectrum::load(context)?;
-    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
     let n = context.inputs.n_kernel;
     let options = context.settings.analysis.clone();
@@ -620,7 +620,7 @@ fn fit_all(
     share: Option<Share>,
 ) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
     let survey = super::spectrum::load(context)?;
-    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
     let options = context.settings.analysis.clone();
     let names = &context.inputs.phenotypes.columns;

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use ntkpipe_model::covariates::Covariates;
-use ntkpipe_store::tiled_kernel::TiledKernel;
-use ntkpipe_store::zarr;
+use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
+use ntkpipe_store::{file_system, zarr};
 use serde_json::{Value, json};
 
 use crate::accounting;
@@ -23,7 +23,7 @@ use crate::covariates::CovariateColumns;
 use crate::inputs::{Inputs, base_mask};
 use crate::log;
 use crate::network::Network;
-use crate::options::{Missing, Options};
+use crate::options::{Missing, Options, ReadTiles};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
 use crate::stamps::Stamps;
@@ -92,6 +92,23 @@ impl Context {
     /// The kernel's tiles: in the scratch folder where one is given, else in the run directory.
     pub fn kernel_path(&self) -> PathBuf {
         self.settings.tiles_folder().join("kernel.zarr")
+    }
+
+    /// Opens the kernel; says so where its tiles are copied though nobody asked for it.
+    pub fn open_kernel(&self) -> anyhow::Result<TiledKernel> {
+        let path = self.kernel_path();
+        let access = match (self.settings.read_tiles, file_system::network(&path)) {
+            (ReadTiles::Map, _) | (ReadTiles::Auto, None) => Access::Map,
+            (ReadTiles::Copy, _) => Access::Copy,
+            (ReadTiles::Auto, Some(name)) => {
+                tracing::info!(
+                    "`{}` is on {name}: its tiles are copied, not mapped; `--read-tiles map` maps them",
+                    path.display()
+                );
+                Access::Copy
+            }
+        };
+        Ok(TiledKernel::open(&path, access)?)
     }
 
     /// Records the finished stage and says so, unless an input was changed meanwhile.

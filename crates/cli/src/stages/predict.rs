@@ -100,7 +100,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
     let model = context.directory.path("model");
     let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
-    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let kernel = context.open_kernel()?;
     let network = settings.network.kernel()?;
     let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;

@@ -6,7 +6,6 @@ use std::time::Instant;
 use ntkpipe_model::analysis::{Survey, survey};
 use ntkpipe_model::operator::MaskedOperator;
 use ntkpipe_store::spectrum;
-use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrError};
 use serde_json::json;
 
@@ -19,7 +18,7 @@ use crate::settings::{FULL_PROBES, SPECTRUM_PASSES};
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     context.directory.begin(Stage::Spectrum)?;
-    let kernel = TiledKernel::open(&context.kernel_path())?;
+    let kernel = context.open_kernel()?;
     let bar = Progress::new("spectrum", "passes");
     bar.set(0, SPECTRUM_PASSES);
     let seed = context.settings.analysis.seed;
