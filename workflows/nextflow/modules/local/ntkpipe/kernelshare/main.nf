@@ -1,0 +1,43 @@
+// Computes a share of the kernel's tiles.
+process NTKPIPE_KERNELSHARE {
+    tag "${meta.id} ${share}"
+    label 'process_high'
+
+    conda "${moduleDir}/environment.yml"
+    container "${params.container}"
+
+    input:
+    tuple val(meta), path(tables), path(parts, stageAs: 'parts?/*'), val(share)
+
+    output:
+    tuple val(meta), val(share), path("${prefix}"), emit: part
+    tuple val("${task.process}"), val('ntkpipe'), eval("ntkpipe --version | sed 's/.* //'"), topic: versions, emit: versions_ntkpipe
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    def memory = task.memory ? "--memory ${task.memory.toMega() * 4 / 5}MB" : ''
+    prefix = task.ext.prefix ?: "${meta.id}"
+    """
+    ntkpipe-parts join ${prefix} ${parts}
+
+    ntkpipe \\
+        kernel \\
+        --shard ${share} \\
+        --out ${prefix} \\
+        --threads ${task.cpus} \\
+        ${memory} \\
+        ${args}
+
+    ntkpipe-parts keep ${prefix} ${parts}
+    """
+
+    stub:
+    prefix = task.ext.prefix ?: "${meta.id}"
+    """
+    mkdir -p ${prefix}/kernel.zarr ${prefix}/shards
+    touch ${prefix}/kernel.zarr/zarr.json ${prefix}/shards/kernel-${share.replace('/', '-of-')}
+    """
+}

@@ -1,0 +1,59 @@
+// A whole run of ntkpipe, kernel and fit in shares.
+
+include { NTKPIPE_INGEST      } from '../../../modules/local/ntkpipe/ingest/main'
+include { NTKPIPE_KERNELSHARE } from '../../../modules/local/ntkpipe/kernelshare/main'
+include { NTKPIPE_KERNEL      } from '../../../modules/local/ntkpipe/kernel/main'
+include { NTKPIPE_SPECTRUM    } from '../../../modules/local/ntkpipe/spectrum/main'
+include { NTKPIPE_FITSHARE    } from '../../../modules/local/ntkpipe/fitshare/main'
+include { NTKPIPE_FIT         } from '../../../modules/local/ntkpipe/fit/main'
+include { NTKPIPE_PREDICT     } from '../../../modules/local/ntkpipe/predict/main'
+include { NTKPIPE_REPORT      } from '../../../modules/local/ntkpipe/report/main'
+
+// [meta, tables, parts] for each of the shares I/N.
+def shares(run, n) {
+    run.combine(channel.fromList((1..n).collect { i -> "${i}/${n}".toString() }))
+}
+
+// [meta, parts] of all shares of a run, in one order however they end: the next task's cache key depends on it.
+def gathered(part, n) {
+    part
+        .groupTuple(size: n)
+        .map { meta, names, parts -> [meta, [names, parts].transpose().sort { a, b -> a[0] <=> b[0] }.collect { pair -> pair[1] }] }
+}
+
+// [meta, tables, parts] with the parts that a stage adds.
+def joined(run, part) {
+    run.join(part).map { meta, tables, parts, more -> [meta, tables, [parts, more].flatten()] }
+}
+
+workflow NTKPIPE {
+    take:
+    tables         // [meta, features, phenotypes, covariates or [], others or []]
+    kernel_shares  // number of jobs that the kernel is made by
+    fit_shares     // number of jobs that the phenotypes are fitted by
+
+    main:
+    NTKPIPE_INGEST(tables)
+    given = tables.map { meta, features, phenotypes, covariates, others -> [meta, [features, phenotypes, covariates, others].flatten()] }
+    ingested = given.join(NTKPIPE_INGEST.out.part).map { meta, files, part -> [meta, files, [part]] }
+
+    NTKPIPE_KERNELSHARE(shares(ingested, kernel_shares))
+    tiled = joined(ingested, gathered(NTKPIPE_KERNELSHARE.out.part, kernel_shares))
+    NTKPIPE_KERNEL(tiled)
+    kernel = joined(tiled, NTKPIPE_KERNEL.out.part)
+
+    NTKPIPE_SPECTRUM(kernel)
+    surveyed = joined(kernel, NTKPIPE_SPECTRUM.out.part)
+
+    NTKPIPE_FITSHARE(shares(surveyed, fit_shares))
+    shared = joined(surveyed, gathered(NTKPIPE_FITSHARE.out.part, fit_shares))
+    NTKPIPE_FIT(shared)
+    fitted = joined(shared, NTKPIPE_FIT.out.part)
+
+    NTKPIPE_PREDICT(fitted)
+    predicted = joined(fitted, NTKPIPE_PREDICT.out.part)
+    NTKPIPE_REPORT(predicted)
+
+    emit:
+    results = NTKPIPE_REPORT.out.results // [meta, folder]
+}
