@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::support::{cohort, python, run_arguments, succeed, table, text};
 
-fn document(name: &str) -> String {
+pub fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap()
 }
 
 /// The blocks of a language, one after another.
-fn blocks(document: &str, language: &str) -> String {
+pub fn blocks(document: &str, language: &str) -> String {
     let fence = format!("```{language}\n");
     let parts = document.split(&fence).skip(1);
     let blocks: Vec<&str> = parts
@@ -26,7 +26,7 @@ fn blocks(document: &str, language: &str) -> String {
 }
 
 /// Runs a script in a folder where `ntkpipe` is on the path.
-fn run(program: &str, options: &[&str], script: &str, folder: &Path) -> Output {
+pub fn run(program: &str, options: &[&str], script: &str, folder: &Path) -> Output {
     let binaries = Path::new(env!("CARGO_BIN_EXE_ntkpipe")).parent().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new(program)

@@ -86,6 +86,23 @@ check "tiles are kept" grep -q "5 tiles, 5 of them found" work/logs/kernel-1-of-
 check "every phenotype is fitted" refuses grep -q not_warranted work/results/phenotypes.tsv
 check "and without them" workflow '{tile: 128}'
 check "phenotypes.parquet as by one job" cmp single/phenotypes.parquet work/results/phenotypes.parquet
+# Exit codes, as Snakemake takes them: 3 is too little memory, and another attempt has more; 1 is wrong input, and is no better for it.
+rm -r work/results
+cat > bin/counted <<'END'
+#!/usr/bin/env bash
+code=0
+ntkpipe "$@" || code=$?
+echo "$1 $code" >> codes
+exit $code
+END
+chmod +x bin/counted
+check "too little memory is tried again with more" workflow '{tile: 128}' --config program=counted 'options={tile: 128}' memory_mb=7 --retries 2
+check "it was exit code 3" grep -q "^fit 3$" work/codes
+check "and then went well" grep -q "^fit 0$" work/codes
+check "phenotypes.parquet as by one job" cmp single/phenotypes.parquet work/results/phenotypes.parquet
+rm work/codes
+check "wrong input stops it" says "Error in rule plan" workflow '{tile: 128, id-column: nobody}' --config program=counted 'options={tile: 128, id-column: nobody}' --retries 1
+check "with exit code 1 each time" test "$(sort -u work/codes)" = "plan 1"
 check "an unknown key is refused" says "ValidationError" workflow '{tile: 128, threads: 3}' --dry-run
 check "an id column that is not there stops it" says "Error in rule" workflow '{tile: 128, id-column: nobody}'
 check "and is named in a log" grep -q nobody work/logs/plan.log work/logs/ingest.log

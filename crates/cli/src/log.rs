@@ -10,7 +10,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FormatFields;
+use tracing_subscriber::fmt::{self, MakeWriter, format};
 use tracing_subscriber::layer::{self, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -78,6 +79,20 @@ impl Visit for Line {
     }
 }
 
+/// Lines for people: the message, whose numbers the fields only repeat.
+fn text<S>() -> fmt::Layer<S, impl for<'w> FormatFields<'w> + use<S>> {
+    let message = format::debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        _ => Ok(()),
+    });
+    fmt::layer().with_target(false).fmt_fields(message)
+}
+
+/// One JSON object a line, the fields beside time, level and message.
+fn json<S>() -> fmt::Layer<S, format::JsonFields, format::Format<format::Json>> {
+    fmt::layer().json().flatten_event(true).with_target(false)
+}
+
 /// Starts the log; `folder` is the run directory, where `run.log` is appended to.
 pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::Result<()> {
     if quiet {
@@ -94,35 +109,22 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
                 .with_context(|| format!("could not write in the folder `{}`", f.display()))
         })
         .transpose()?;
-    let person = match (quiet, format) {
-        (true, _) => None,
-        (false, LogFormat::Text) => Some(
-            tracing_subscriber::fmt::layer()
-                .with_target(false)
-                .with_ansi(io::stderr().is_terminal())
-                .without_time()
-                .with_writer(BesideBars)
-                .boxed(),
-        ),
-        (false, LogFormat::Json) => Some(
-            tracing_subscriber::fmt::layer()
-                .json()
-                .with_writer(BesideBars)
-                .boxed(),
-        ),
-    };
+    if format == LogFormat::Json {
+        crate::progress::for_programs();
+    }
+    let person = (!quiet).then(|| match format {
+        LogFormat::Text => text()
+            .with_ansi(io::stderr().is_terminal())
+            .without_time()
+            .with_writer(BesideBars)
+            .boxed(),
+        LogFormat::Json => json().with_writer(BesideBars).boxed(),
+    });
     let record = file.map(|f| {
         let f = Mutex::new(f);
         match format {
-            LogFormat::Text => tracing_subscriber::fmt::layer()
-                .with_ansi(false)
-                .with_target(false)
-                .with_writer(f)
-                .boxed(),
-            LogFormat::Json => tracing_subscriber::fmt::layer()
-                .json()
-                .with_writer(f)
-                .boxed(),
+            LogFormat::Text => text().with_ansi(false).with_writer(f).boxed(),
+            LogFormat::Json => json().with_writer(f).boxed(),
         }
     });
     tracing_subscriber::registry()

@@ -406,7 +406,11 @@ fn run_architectures(
         kernel::run_together(&mut stale)?;
     }
     for ((context, prints), name) in runs.iter_mut().zip(&names) {
-        tracing::info!("architecture {name}");
+        tracing::info!(
+            event = "architecture",
+            architecture = name,
+            "architecture {name}"
+        );
         let done = match only {
             None => all_stages(context, prints, false),
             Some(Stage::Ingest | Stage::Kernel) => Ok(()),

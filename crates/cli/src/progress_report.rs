@@ -10,6 +10,7 @@ use ntkpipe_store::zarr::ZarrArray;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::choice;
 use crate::failure::input;
 use crate::fit_journal;
 use crate::lock::LOCK;
@@ -32,6 +33,9 @@ pub struct ProgressReport {
     seconds_left: f64,
     /// What was warned of.
     warnings: Vec<String>,
+    /// The runs of several architectures, by name; their tiles are made together, all else one after the other. Empty where there is one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    architectures: BTreeMap<String, ProgressReport>,
 }
 
 /// A stage's part of it.
@@ -78,6 +82,7 @@ impl ProgressReport {
             )
         })?;
         let at_work = is_locked(root);
+        let architectures = architectures(root)?;
         let tiles = tiles(root, &record);
         let mut stages: Vec<StageProgress> = Vec::new();
         // The fit also tests: the test is a stage only where it was run by itself or is recorded.
@@ -116,12 +121,32 @@ impl ProgressReport {
         Ok(Self {
             at_work,
             phenotypes: by_status(root, &record)?,
-            seconds_left: stages.iter().filter_map(|s| s.seconds_left).sum(),
+            seconds_left: match architectures.is_empty() {
+                true => stages.iter().filter_map(|s| s.seconds_left).sum(),
+                false => architectures.values().map(|a| a.seconds_left).sum(),
+            },
             warnings: record.warnings.iter().chain(of_stages).cloned().collect(),
             version: record.version,
             stages,
+            architectures,
         })
     }
+}
+
+/// The runs of the architectures that were begun.
+fn architectures(root: &Path) -> anyhow::Result<BTreeMap<String, ProgressReport>> {
+    let Ok(folders) = std::fs::read_dir(root.join(choice::FOLDER)) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut found = BTreeMap::new();
+    for folder in folders {
+        let folder = folder?;
+        if read_record(&folder.path())?.is_some() {
+            let name = folder.file_name().to_string_lossy().into_owned();
+            found.insert(name, ProgressReport::read(&folder.path())?);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether another process holds the lock; it is asked for shared, and let go at once.
@@ -212,6 +237,9 @@ impl Display for ProgressReport {
         }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
+        }
+        for (name, report) in &self.architectures {
+            write!(f, "\narchitecture {name}\n{report}")?;
         }
         match (
             self.stages.iter().all(|s| s.state == State::Done),

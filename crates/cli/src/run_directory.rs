@@ -271,6 +271,12 @@ impl RunDirectory {
 
     /// Forgets a stage and those after it before its output is replaced.
     pub fn begin(&mut self, stage: Stage) -> anyhow::Result<()> {
+        tracing::info!(
+            event = "begin",
+            stage = stage.name(),
+            "{}: begins",
+            stage.name()
+        );
         let later: Vec<Stage> = self
             .record
             .stages

@@ -183,7 +183,12 @@ fn compute(
     tiles: &[(usize, usize)],
 ) -> anyhow::Result<()> {
     let n = context.inputs.n_kernel;
-    let bar = Progress::new("kernel", "tiles");
+    let tile_bytes: u64 = arrays.iter().map(ZarrArray::chunk_bytes).sum();
+    let is_there = |&&(i, j): &&(usize, usize)| arrays.iter().all(|array| array.has_chunk(i, j));
+    let found = tiles.iter().filter(is_there).count();
+    let bar = Progress::new("kernel", "tiles")
+        .of_bytes(tile_bytes)
+        .beyond(found);
     let progress = |done, total| bar.set(done, total);
     match FeatureArray::open(context.directory.root())? {
         FeatureArray::F32(features) => {

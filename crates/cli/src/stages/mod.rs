@@ -121,7 +121,22 @@ impl Context {
     ) -> anyhow::Result<()> {
         self.stamps.check()?;
         let seconds = started.elapsed().as_secs_f64();
-        tracing::info!("{}: done in {seconds:.1} s", stage.name());
+        let figure = |name: &str| figures[name].as_u64();
+        let bytes = [figure("bytes_read"), figure("bytes_written")];
+        let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
+        tracing::info!(
+            event = "done",
+            stage = stage.name(),
+            seconds,
+            passes = figure("passes"),
+            columns = figure("columns"),
+            bytes_read = bytes[0],
+            bytes_written = bytes[1],
+            bytes_read_per_second = rates[0],
+            bytes_written_per_second = rates[1],
+            "{}: done in {seconds:.1} s",
+            stage.name()
+        );
         self.directory
             .finish(stage, fingerprint, seconds, figures, log::take_warnings())
     }

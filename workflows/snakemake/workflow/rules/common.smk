@@ -38,8 +38,15 @@ def minutes(stage, shares=1):
 # What the run is of, and how: given to the first stages, read by the others from run.json.
 OPTIONS = flags(config["inputs"] | config["options"])
 
-# Where it is, and the bound on its memory.
-RUN = flags({"out": OUT, "memory": f"{config['memory_mb']}MB"})
+# Where it is.
+RUN = flags({"out": OUT})
 
-# The bound and a quarter: threads, stacks, and pages of the tiles, which are given back when others need them.
-MEM_MB = math.ceil(1.25 * config["memory_mb"])
+
+def bound_mb(wildcards, attempt):
+    """The bound on ntkpipe's memory, in MB. A second attempt has twice as much: exit code 3 says that there was too little."""
+    return config["memory_mb"] * attempt
+
+
+def mem_mb(wildcards, attempt):
+    """The bound and a quarter: threads, stacks, and pages of the tiles, which are given back when others need them."""
+    return math.ceil(1.25 * bound_mb(wildcards, attempt))
