@@ -3,6 +3,11 @@
 
 include { NTKPIPE } from './subworkflows/local/ntkpipe/main'
 
+// A file that may be left out.
+def optional(path) {
+    path ? file(path, checkIfExists: true) : []
+}
+
 workflow {
     main:
     ['features', 'phenotypes'].each { name ->
@@ -10,14 +15,20 @@ workflow {
             error("no ${name} given: pass --${name} FILE")
         }
     }
-    def optional = { name -> params[name] ? file(params[name], checkIfExists: true) : [] }
-    def others = ['keep', 'remove', 'network', 'protein_names'].collect { name -> optional(name) }.flatten()
+    def others = [params.keep, params.remove, params.network, params.protein_names].collect { path -> optional(path) }.flatten()
     def tables = channel.of([
-        [id: params.name],
+        [id: params.name.toString()],
         file(params.features, checkIfExists: true),
         file(params.phenotypes, checkIfExists: true),
-        optional('covariates'),
+        optional(params.covariates),
         others,
     ])
-    NTKPIPE(tables, params.kernel_shares, params.fit_shares)
+    // Numbers of the command line are text from Nextflow 26.04 on.
+    NTKPIPE(tables, params.kernel_shares.toInteger(), params.fit_shares.toInteger())
+
+    channel
+        .topic('versions')
+        .unique()
+        .map { name, tool, version -> "${name.tokenize(':').last()}:\n    ${tool}: ${version}" }
+        .collectFile(name: 'software_versions.yml', storeDir: "${params.outdir}/pipeline_info", sort: true, newLine: true)
 }
