@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use ntkpipe_store::atomic;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,6 @@ impl<E: Entry> FitJournal<E> {
         fingerprint: &str,
         is_whole: impl Fn(&E) -> bool,
     ) -> anyhow::Result<Self> {
-        let describe = || format!("could not write `{}`", path.display());
         let former = std::fs::read(path).unwrap_or_default();
         let mut lines = former.split(|&byte| byte == b'\n');
         let mut finished = BTreeMap::new();
@@ -87,24 +87,24 @@ impl<E: Entry> FitJournal<E> {
             let whole = lines.map_while(|line| serde_json::from_slice::<E>(line).ok());
             finished.extend(whole.filter(is_whole).map(|it| (it.key(), it)));
         }
-        let mut journal = Self {
-            path: path.to_path_buf(),
-            file: File::create(path).with_context(describe)?,
-            finished: BTreeMap::new(),
-        };
-        writeln!(journal.file, "{fingerprint}").with_context(describe)?;
-        for (_, entry) in finished {
-            journal.add(entry)?;
+        // Whole at every moment: what was finished is not lost to a kill here.
+        let mut text = format!("{fingerprint}\n").into_bytes();
+        for entry in finished.values() {
+            text.extend(line(entry)?);
         }
-        Ok(journal)
+        atomic::write(path, &[&text])?;
+        let file = File::options().append(true).open(path);
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: file.with_context(|| format!("could not write `{}`", path.display()))?,
+            finished,
+        })
     }
 
     /// Adds what is finished.
     pub fn add(&mut self, entry: E) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
         self.file
-            .write_all(&line)
+            .write_all(&line(&entry)?)
             .with_context(|| format!("could not write `{}`", self.path.display()))?;
         self.finished.insert(entry.key(), entry);
         Ok(())
@@ -115,6 +115,12 @@ impl<E: Entry> FitJournal<E> {
         std::fs::remove_file(&self.path)
             .with_context(|| format!("could not remove `{}`", self.path.display()))
     }
+}
+
+fn line(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Whole lines of the journal at `path` after its first: what a fit under way has finished.
