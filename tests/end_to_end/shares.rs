@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::{Cohort, cohort, fail, ntkpipe, results, run_arguments, succeed, text};
 
@@ -168,6 +169,54 @@ impl Drop for Mount {
             .arg(&self.0)
             .status();
     }
+}
+
+#[test]
+fn of_two_runs_that_no_lock_keeps_apart_the_later_one_goes_on() {
+    let cohort = cohort(600, 12, 9);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (below, here, there) = (path("below"), path("here"), path("there"));
+    let (Some(_here), Some(_there)) = (Mount::new(&below, &here), Mount::new(&below, &there))
+    else {
+        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+        return;
+    };
+    // Small tiles on one thread, so that the first is long at each stage.
+    let slow = ["--tile", "16", "--threads", "1"];
+    let deeper = ["--tile", "16", "--threads", "1", "--depth", "3"];
+    let expected = path("expected");
+    succeed(&stage(&cohort, "run", &text(&expected), &deeper));
+    let mut n_stopped = 0;
+    for seen in [
+        ".lock",
+        "kernel.zarr/c/3/0",
+        "kernel.zarr/c/20/0",
+        "fit.jsonl",
+    ] {
+        let out = seen.replace('/', "-");
+        let [ours, theirs] = [&here, &there].map(|mount| text(&mount.join(&out)));
+        let first = ntkpipe()
+            .args(stage(&cohort, "run", &ours, &slow))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !below.join(&out).join(seen).exists() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        succeed(&stage(&cohort, "run", &theirs, &deeper));
+        let first = first.wait_with_output().unwrap();
+        let said = String::from_utf8(first.stderr).unwrap();
+        // Or it was done before the other began.
+        if !first.status.success() {
+            assert_eq!(first.status.code(), Some(1), "{said}");
+            assert!(said.contains("another ntkpipe began to work"), "{said}");
+            n_stopped += 1;
+        }
+        assert!(results(&below.join(&out)) == results(&expected), "{seen}");
+    }
+    assert!(n_stopped > 0);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use ntkpipe_store::simulate::{SimulateOptions, simulate};
+use ntkpipe_store::zarr;
 use serde_json::json;
 
 use crate::args::{
@@ -243,6 +244,10 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
 }
 
 fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
+    // What another takes away under a run looks like damage.
+    if let Err(taken_over) = context.directory.check_ours() {
+        return taken_over;
+    }
     let out = context.directory.root();
     let remedy = format!(
         "delete the file, then `ntkpipe run --out {}` makes it again, and what depends on it",
@@ -460,8 +465,7 @@ fn forget(context: &mut Context) -> anyhow::Result<()> {
     context.directory.begin(Stage::Ingest)?;
     let tiles = context.kernel_path();
     if tiles.exists() {
-        std::fs::remove_dir_all(&tiles)
-            .with_context(|| format!("could not remove `{}`", tiles.display()))?;
+        zarr::remove(&tiles)?;
     }
     fit::forget(context)
 }

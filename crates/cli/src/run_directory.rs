@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::input;
-use crate::lock::{lock, lock_shared};
+use crate::lock::{Lock, lock, lock_shared};
 use crate::options::Options;
 use crate::plan::Plan;
 
@@ -194,7 +194,7 @@ pub struct RunDirectory {
     root: PathBuf,
     /// What is recorded so far.
     pub record: RunRecord,
-    _locks: Vec<File>,
+    locks: Vec<Lock>,
 }
 
 impl RunDirectory {
@@ -216,7 +216,7 @@ impl RunDirectory {
         Ok(Self {
             root: root.to_path_buf(),
             record: read_record(root)?.unwrap_or_default(),
-            _locks: locks,
+            locks,
         })
     }
 
@@ -229,8 +229,13 @@ impl RunDirectory {
         Ok(Self {
             root: root.to_path_buf(),
             record: read_record(root)?.unwrap_or_default(),
-            _locks: locks,
+            locks,
         })
+    }
+
+    /// Refuses to go on where another ntkpipe has begun to work alone, in the directory or in the scratch folder.
+    pub fn check_ours(&self) -> anyhow::Result<()> {
+        self.locks.iter().try_for_each(Lock::check)
     }
 
     /// The directory itself.
@@ -271,6 +276,7 @@ impl RunDirectory {
 
     /// Forgets a stage and those after it before its output is replaced.
     pub fn begin(&mut self, stage: Stage) -> anyhow::Result<()> {
+        self.check_ours()?;
         tracing::info!(
             event = "begin",
             stage = stage.name(),
@@ -315,6 +321,7 @@ impl RunDirectory {
 
     /// Writes `run.json`.
     pub fn save(&self) -> anyhow::Result<()> {
+        self.check_ours()?;
         let mut text = serde_json::to_vec_pretty(&self.record)?;
         text.push(b'\n');
         atomic::write(&self.path("run.json"), &[&text])?;

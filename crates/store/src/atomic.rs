@@ -223,6 +223,23 @@ impl Drop for AtomicFolder {
     }
 }
 
+/// Removes a folder with all that is in it, also where the last files of another machine that was told to stop still arrive.
+///
+/// # Errors
+/// [`AtomicError`] when it cannot be removed.
+pub fn remove_folder(folder: &Path) -> Result<(), AtomicError> {
+    const ATTEMPTS: usize = 20;
+    for _ in 1..ATTEMPTS {
+        match fs_err::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            done => return done.map_err(AtomicError::at(folder)),
+        }
+    }
+    fs_err::remove_dir_all(folder).map_err(AtomicError::at(folder))
+}
+
 /// Removes the temporary files and folders that killed processes left in `folder` and below and that have not changed for `unchanged`;
 /// returns how many.
 ///
@@ -235,25 +252,35 @@ pub fn remove_leftovers(folder: &Path, unchanged: Duration) -> Result<usize, Ato
     fn sweep(folder: &Path, unchanged: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs_err::read_dir(folder)? {
-            let entry = entry?;
-            let is_folder = entry.file_type()?.is_dir();
-            if is_temporary(&entry.file_name().to_string_lossy()) {
-                // A clock that is behind makes what is fresh seem to be of the future.
-                let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-                if age < unchanged {
-                    continue;
-                }
-                if is_folder {
-                    fs_err::remove_dir_all(entry.path())?;
-                } else {
-                    fs_err::remove_file(entry.path())?;
-                }
-                removed += 1;
-            } else if is_folder {
-                removed += sweep(&entry.path(), unchanged)?;
-            }
+            // A live writer renames its file meanwhile.
+            removed += unless_gone(entry.and_then(|entry| sweep_entry(&entry, unchanged)))?;
         }
         Ok(removed)
+    }
+    fn sweep_entry(entry: &fs_err::DirEntry, unchanged: Duration) -> io::Result<usize> {
+        let is_folder = entry.file_type()?.is_dir();
+        if !is_temporary(&entry.file_name().to_string_lossy()) {
+            return match is_folder {
+                true => sweep(&entry.path(), unchanged),
+                false => Ok(0),
+            };
+        }
+        // A clock that is behind makes what is fresh seem to be of the future.
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age < unchanged {
+            return Ok(0);
+        }
+        match is_folder {
+            true => fs_err::remove_dir_all(entry.path())?,
+            false => fs_err::remove_file(entry.path())?,
+        }
+        Ok(1)
+    }
+    fn unless_gone(removed: io::Result<usize>) -> io::Result<usize> {
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            removed => removed,
+        }
     }
     if !folder.exists() {
         return Ok(0);
@@ -342,6 +369,20 @@ mod tests {
             remove_leftovers(&folder.path().join("absent"), hour).unwrap(),
             0
         );
+    }
+
+    #[test]
+    fn leftovers_are_looked_for_beside_a_live_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c/a");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..3000).for_each(|_| write(&path, &[b"x"]).unwrap()));
+            while !writer.is_finished() {
+                let hour = Duration::from_secs(3600);
+                assert_eq!(remove_leftovers(folder.path(), hour).unwrap(), 0);
+            }
+        });
+        assert_eq!(fs_err::read(&path).unwrap(), b"x");
     }
 
     #[test]

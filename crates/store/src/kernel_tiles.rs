@@ -151,6 +151,8 @@ pub fn compute<T: Element + Feature>(
             TangentKernel::tiles(kernels, &rows, &cols, i == j, &mut made, side, &mut scratch);
             for (array, tile) in arrays.iter().zip(&made) {
                 if !array.has_chunk(i, j) {
+                    // A tile does not say which kernel it is of: its array does.
+                    array.check_described()?;
                     array.write_chunk(i, j, tile)?;
                 }
             }
@@ -338,6 +340,44 @@ mod tests {
         });
         let limit = std::time::Duration::from_secs(60);
         assert!(end.recv_timeout(limit).is_ok(), "the tiles do not end");
+    }
+
+    #[test]
+    fn no_tile_gets_into_the_array_of_another_kernel() {
+        let (n, p, tile) = (128, 3, 16);
+        let folder = tempfile::tempdir().unwrap();
+        let features =
+            ZarrArray::<f64>::create(folder.path().join("x"), ArraySpec::new([n, p], [n, p]));
+        let features = features.unwrap();
+        let values: Vec<f64> = (0..n * p).map(|v| ((v * v) % 101) as f64).collect();
+        features.write_all(&values).unwrap();
+        let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
+        let spec = |of: &str| {
+            let attributes = [("fingerprint".to_owned(), of.into())];
+            tiled_kernel::spec(n, tile, attributes.into_iter().collect())
+        };
+        let path = folder.path().join("k");
+        let array = ZarrArray::<f32>::create(&path, spec("ours")).unwrap();
+        // Another machine, whose lock ours does not keep away, puts its own array there.
+        let replace = |done: usize, _| {
+            if done == 9 {
+                crate::zarr::remove(&path).unwrap();
+                ZarrArray::<f32>::create(&path, spec("theirs")).unwrap();
+            }
+        };
+        let all = lower_triangle(n / tile);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        let kernels = [TangentKernel::Infinite(kernel)];
+        let made = pool
+            .unwrap()
+            .install(|| compute(&kernels, &features, n, &[array], &all, &replace));
+        let error = made.unwrap_err();
+        assert!(
+            matches!(error, KernelTilesError::Zarr(ZarrError::Differs { .. })),
+            "{error}"
+        );
+        let theirs = ZarrArray::<f32>::open(&path).unwrap();
+        assert!(all.iter().all(|&(i, j)| !theirs.has_chunk(i, j)));
     }
 
     #[test]

@@ -431,6 +431,24 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     })
 }
 
+/// Removes the array in `folder`; `zarr.json` goes first, so that who still makes chunks of it sees that they are not wanted.
+///
+/// # Errors
+/// `Write`.
+pub fn remove(folder: &Path) -> Result<(), ZarrError> {
+    // A link to an array is all that is ours of it.
+    if !folder.is_symlink() {
+        let path = folder.join("zarr.json");
+        match fs_err::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(AtomicError { path, source }.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(atomic::remove_folder(folder)?)
+}
+
 /// Reads every chunk of the array in `folder` and compares its checksum, in parallel.
 ///
 /// # Errors
@@ -469,28 +487,41 @@ impl<T: Element> ZarrArray<T> {
     /// `zarr.json` is of a foreign kind; `Read`, `Write`.
     pub fn create(folder: impl Into<PathBuf>, spec: ArraySpec) -> Result<Self, ZarrError> {
         let array = Self::described(folder, spec)?;
-        let mut text = array.spec.to_metadata(T::DATA_TYPE).to_string_pretty();
-        text.push('\n');
-        let path = array.folder.join("zarr.json");
-        // Equal bytes settle it: a float among the attributes may change by a bit when parsed.
-        if fs_err::read(&path).is_ok_and(|found| found == text.as_bytes()) {
-            return Ok(array);
-        }
-        match Self::open(&array.folder) {
-            Err(ZarrError::NoArray { .. }) => atomic::write(&path, &[text.as_bytes()])?,
-            Err(error) => return Err(error),
-            Ok(found) => {
-                if let Some((field, expected, found)) = array.spec.difference(&found.spec) {
-                    return Err(ZarrError::Differs {
-                        path: array.folder,
-                        field,
-                        expected,
-                        found,
-                    });
-                }
+        match array.check_described() {
+            Err(ZarrError::NoArray { .. }) => {
+                let path = array.folder.join("zarr.json");
+                atomic::write(&path, &[array.description().as_bytes()])?;
             }
+            done => done?,
         }
         Ok(array)
+    }
+
+    /// Sees that the folder still holds this array: another machine may have put its own there.
+    ///
+    /// # Errors
+    /// `NoArray`; `Differs` when another array is there; those of [`open`](Self::open).
+    pub fn check_described(&self) -> Result<(), ZarrError> {
+        // Equal bytes settle it: a float among the attributes may change by a bit when parsed.
+        let text = fs_err::read(self.folder.join("zarr.json"));
+        if text.is_ok_and(|found| found == self.description().as_bytes()) {
+            return Ok(());
+        }
+        let found = Self::open(&self.folder)?;
+        match self.spec.difference(&found.spec) {
+            None => Ok(()),
+            Some((field, expected, found)) => Err(ZarrError::Differs {
+                path: self.folder.clone(),
+                field,
+                expected,
+                found,
+            }),
+        }
+    }
+
+    /// What stands in `zarr.json`.
+    fn description(&self) -> String {
+        self.spec.to_metadata(T::DATA_TYPE).to_string_pretty() + "\n"
     }
 
     /// Opens the array in `folder`; reads its `zarr.json` only.

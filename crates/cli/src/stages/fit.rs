@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use faer::MatMut;
 use ntkpipe_model::analysis::{
     self, Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult,
 };
 use ntkpipe_model::covariates::Covariates;
+use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
@@ -543,6 +543,7 @@ fn fit_folds(
         if let Some(fit) = analysis.and_then(|it| it.fit)
             && finished.is_trained
         {
+            context.directory.check_ours()?;
             weights.write_chunk(row_of_fit(&finished), 0, &fit.dual)?;
         }
         journal.add(finished)
@@ -604,12 +605,10 @@ fn forget_folds(context: &Context) -> anyhow::Result<()> {
 
 /// Removes a folder if it is there.
 fn remove_folder(path: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
-        }
-        _ => Ok(()),
+    if path.exists() {
+        atomic::remove_folder(path)?;
     }
+    Ok(())
 }
 
 /// Fits the phenotypes that wait for it and are not in the journal, and keeps their dual weights.
@@ -676,6 +675,7 @@ fn fit_all(
             let mut curve = Vec::new();
             if let Some(fit) = &analysis.fit {
                 if row.is_trained() {
+                    context.directory.check_ours()?;
                     dual.write_chunk(column, 0, &fit.dual)?;
                 }
                 curve.clone_from(&fit.curve);

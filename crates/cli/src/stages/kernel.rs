@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use ntkpipe_model::kernel::TangentKernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table};
-use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
+use ntkpipe_store::zarr::{self, ArraySpec, Attributes, ZarrArray};
 use ntkpipe_store::{kernel_tiles, tiled_kernel};
 use serde_json::{Value, json};
 
@@ -212,8 +212,7 @@ fn open_array(context: &Context, fingerprint: &str) -> anyhow::Result<ZarrArray<
                 "kernel: tiles of another kernel in `{}` are removed",
                 path.display()
             );
-            std::fs::remove_dir_all(&path)
-                .with_context(|| format!("could not remove `{}`", path.display()))?;
+            zarr::remove(&path)?;
         }
     }
     if path.is_symlink() && !path.exists() {

@@ -34,6 +34,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         },
     )?;
     drop(bar);
+    context.directory.check_ours()?;
     let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
     tracing::info!(
         "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}",
