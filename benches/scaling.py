@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""What a run of half a million people would take on a cluster, from rates measured on a smaller one, by simulating its jobs.
+
+    python benches/scaling.py measure --run RUN --one-thread KERNEL --out docs/scaling.json
+    python benches/scaling.py check                       # the measured run by its own rates, beside what it took
+    python benches/scaling.py plan --samples 500000 --features 2923 --phenotypes 1000 --nodes 8
+
+`measure` reads a run made in shares, by `--log-format json` logs in RUN/log (kernel-I.log, spectrum.log, fit-I.log, predict.log), and
+the times at which a kernel share of one thread finished its tiles (KERNEL, a `kernel.zarr`). `check` and `plan` read what it wrote. Python 3.9 and
+nothing else.
+"""
+import argparse
+import heapq
+import json
+import math
+import pathlib
+import random
+import statistics
+
+RATES = pathlib.Path(__file__).resolve().parents[1] / "docs/scaling.json"
+TILE_BYTES = 4
+PROBES, PASSES = 64, 8
+# A node of the plan: cores as fast as those measured, memory, and what it and the file system can move, in bytes a second.
+NODE = {"cores": 32, "memory": 256e9, "network": 3.1e9}
+FILE_SYSTEM = 40e9
+
+
+def tile_side(n):
+    return min(max(2 ** math.ceil(math.log2(max(n // 8, 1))), 256), 2048)
+
+
+def n_tiles(n):
+    side = math.ceil(n / tile_side(n))
+    return side * (side + 1) // 2
+
+
+def kernel_bytes(n):
+    return n_tiles(n) * tile_side(n) ** 2 * TILE_BYTES
+
+
+def measure(options):
+    """Rates of a core, from the logs of a run in shares and the files of a share of one thread."""
+    run = json.loads((options.run / "run.json").read_text())
+    threads = options.threads
+    n, p = run["stages"]["kernel"]["figures"]["samples"], run["stages"]["ingest"]["figures"]["features"]
+    took = dict(line.split() for line in (options.run.parent / "shares.out").read_text().splitlines() if len(line.split()) == 2)
+    took = {name: float(seconds) for name, seconds in took.items()}
+    lines = lambda name: [json.loads(line) for line in (options.run.parent / f"log/{name}.log").read_text().splitlines()]
+    tiles = sorted(path.stat().st_mtime_ns / 1e9 for path in options.one_thread.glob("c/*/*"))
+    each = [after - before for before, after in zip(tiles, tiles[1:])]
+    fits = []
+    for i in range(1, options.shares + 1):
+        words = next(line["message"] for line in lines(f"fit-{i}") if "passes over the kernel" in line.get("message", ""))
+        passes, columns = [int(word) for word in words.split() if word.isdigit()][:2]
+        fits.append({"seconds": took[f"fit-{i}"], "passes": passes, "columns": columns})
+    return {
+        "samples": n, "features": p, "phenotypes": run["plan"]["phenotypes"], "threads": threads, "tile": tile_side(n),
+        "seconds": took,
+        "tile_seconds": [round(seconds, 4) for seconds in each],
+        "fits": fits,
+        "predicted_columns": run["stages"]["predict"]["figures"]["columns"],
+    }
+
+
+class Rates:
+    """Seconds of a core for each kind of work, of the machine that was measured."""
+
+    def __init__(self, measured):
+        m = self.measured = measured
+        n, p = m["samples"], m["features"]
+        self.value = m["seconds"]["ingest"] * m["threads"] / (n * p)
+        # A tile of the kernel: products in proportion to the features, the recursion and writing as they are; here p is what it was.
+        self.tiles = [seconds / m["tile"] ** 2 for seconds in m["tile_seconds"]]
+        # A pass: one column and entry; what a share of the fit takes beyond that is its phenotypes' own.
+        column = lambda seconds, columns: seconds * m["threads"] / (columns * n * n)
+        self.column = column(m["seconds"]["spectrum"], PROBES * PASSES)
+        columns = sum(fit["columns"] for fit in m["fits"])
+        self.fitted = column(sum(fit["seconds"] for fit in m["fits"]), columns)
+        self.columns_a_phenotype = columns / m["phenotypes"]
+        self.passes = max(fit["passes"] for fit in m["fits"])
+        self.predicted = column(m["seconds"]["predict"], m["predicted_columns"])
+        self.trained = m["predicted_columns"] / m["phenotypes"]
+
+
+def jobs(rates, n, p, phenotypes, kernel_shares, fit_shares, cores, seed=1):
+    """The jobs of a run: name, those it waits for, seconds on the cores of a node, bytes read and written, bytes of memory."""
+    draw = random.Random(seed)
+    entries = tile_side(n) ** 2
+    tiles, kernel = n_tiles(n), kernel_bytes(n)
+    features, scale = 4 * n * p, p / rates.measured["features"]
+    made = [("ingest", [], n * p * rates.value / cores, 4 * n * p, features, 2e9)]
+    for i in range(kernel_shares):
+        mine = tiles * (i + 1) // kernel_shares - tiles * i // kernel_shares
+        # Tiles go to the core that is free first.
+        free = [0.0] * cores
+        for _ in range(mine):
+            heapq.heappush(free, heapq.heappop(free) + draw.choice(rates.tiles) * entries * scale)
+        # A strip of tiles reads the features once: 4 to 8 rows of tiles a strip.
+        reads = features * max(1, math.ceil(mine / max(1, n / tile_side(n)) / 4))
+        made.append((f"kernel-{i}", ["ingest"], max(free), reads, mine * entries * TILE_BYTES, cores * entries * TILE_BYTES + 5e8))
+    kernels = [name for name, *_ in made[1:]]
+    made.append(("kernel", kernels, tiles * 2e-5, 0, 0, 1e8))
+    square = float(n) * n
+    space = PROBES * PASSES * n * 4
+    made.append(("spectrum", ["kernel"], PROBES * PASSES * square * rates.column / cores, PASSES * kernel, space, 2 * space))
+    for i in range(fit_shares):
+        columns = rates.columns_a_phenotype * phenotypes / fit_shares
+        block = phenotypes / fit_shares * 60 * n * 4
+        made.append((f"fit-{i}", ["spectrum"], columns * square * rates.fitted / cores, (rates.passes + 1) * kernel, phenotypes / fit_shares * n * 4, space * 2 + block))
+    made.append(("fit", [name for name, *_ in made if name.startswith("fit-")], 1.0, 0, 0, 1e9))
+    columns = rates.trained * phenotypes
+    made.append(("predict", ["fit"], columns * square * rates.predicted / cores, kernel, phenotypes * n * 8, columns * n * 8))
+    return made
+
+
+def simulate(made, nodes, network, file_system, memory, kernel):
+    """Runs the jobs on nodes, each alone on one, bytes at the node's and the file system's rate; start and end of each.
+
+    Reading goes on beside computing: a job takes the longer of the two. A node that holds all tiles in its memory reads them once.
+    """
+    waiting, ended, running, clock, times = list(made), {}, [], 0.0, {}
+    while waiting or running:
+        ready = [job for job in waiting if all(name in ended for name in job[1])]
+        started = ready[: nodes - len(running)]
+        together = max(1, len(running) + len(started))
+        for job in started:
+            waiting.remove(job)
+            name, _, seconds, read, written, needed = job
+            if kernel < memory - needed and read > kernel:
+                read = kernel
+            rate = min(network, file_system / together)
+            moving = (read + written) / rate
+            heapq.heappush(running, (clock + max(seconds, moving), name))
+            times[name] = (clock, max(seconds, moving), seconds, moving, read, written, needed)
+        clock, name = heapq.heappop(running)
+        ended[name] = clock
+    return times, clock
+
+
+def stages(times):
+    """A line a stage: its jobs, from its first start to its last end, the longest job's computing and moving, bytes, memory."""
+    found = {}
+    for name, it in times.items():
+        found.setdefault(name.split("-")[0] + ("-shares" if "-" in name else ""), []).append(it)
+    for stage, of in found.items():
+        wall = max(start + took for start, took, *_ in of) - min(start for start, *_ in of)
+        yield stage, len(of), wall, max(it[2] for it in of), max(it[3] for it in of), sum(it[4] for it in of), sum(it[5] for it in of), max(it[6] for it in of)
+
+
+def table(rows):
+    print("| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]))
+    for row in rows[1:]:
+        print("| " + " | ".join(row) + " |")
+
+
+def check(rates):
+    """The measured run on one such machine, its jobs one after the other, by its own rates."""
+    m = rates.measured
+    shares = len(m["fits"])
+    made = jobs(rates, m["samples"], m["features"], m["phenotypes"], shares, shares, m["threads"])
+    times, wall = simulate(made, 1, 1e12, 1e12, 1e12, 0)
+    rows = [["stage", "simulated s", "measured s"]]
+    for stage, _, seconds, *_ in stages(times):
+        name = stage.replace("-shares", "")
+        measured = sum(s for key, s in m["seconds"].items() if (key.startswith(name + "-") if stage.endswith("-shares") else key == name))
+        rows.append([stage, f"{seconds:.1f}", f"{measured:.1f}"])
+    table(rows)
+    print(f"\nin all: simulated {wall:.0f} s, measured {sum(m['seconds'].get(k, 0) for k in m['seconds'] if k not in ('report', 'one-thread')):.0f} s")
+
+
+def plan(rates, options):
+    n, p, nodes = options.samples, options.features, options.nodes
+    fit_shares = options.fit_shares or nodes
+    made = jobs(rates, n, p, options.phenotypes, nodes, fit_shares, options.cores)
+    times, wall = simulate(made, nodes, options.network * 1e9, options.file_system * 1e9, options.memory * 1e9, kernel_bytes(n))
+    print(f"n = {n:,}, p = {p:,}, m = {options.phenotypes:,}: {n_tiles(n):,} tiles of {tile_side(n)}, {kernel_bytes(n) / 1e9:,.0f} GB, "
+          f"{float(n) * n / 2 * p:.1e} multiply-adds of the kernel; {nodes} nodes of {options.cores} cores, {options.memory:.0f} GB, "
+          f"{options.network:.1f} GB/s each, file system {options.file_system:.0f} GB/s\n")
+    rows = [["stage", "jobs", "wall", "a job computes", "a job moves", "read, all", "written, all", "memory a job"]]
+    minutes = lambda seconds: f"{seconds / 60:.1f} min"
+    for stage, count, took, seconds, moving, read, written, needed in stages(times):
+        rows.append([stage, str(count), minutes(took), minutes(seconds), minutes(moving), f"{read / 1e12:.2f} TB", f"{written / 1e12:.2f} TB", f"{needed / 1e9:.1f} GB"])
+    table(rows)
+    print(f"\nin all {minutes(wall)}, without waiting in queues")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rates", type=pathlib.Path, default=RATES)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("--run", type=pathlib.Path, required=True)
+    one.add_argument("--one-thread", type=pathlib.Path, required=True)
+    one.add_argument("--threads", type=int, default=2)
+    one.add_argument("--shares", type=int, default=4)
+    one.add_argument("--out", type=pathlib.Path, default=RATES)
+    commands.add_parser("check")
+    one = commands.add_parser("plan")
+    one.add_argument("--samples", type=int, default=500_000)
+    one.add_argument("--features", type=int, default=2923)
+    one.add_argument("--phenotypes", type=int, default=1000)
+    one.add_argument("--nodes", type=int, default=8)
+    one.add_argument("--fit-shares", type=int, help="jobs of the fit [default: as many as nodes]")
+    one.add_argument("--cores", type=int, default=NODE["cores"])
+    one.add_argument("--memory", type=float, default=NODE["memory"] / 1e9, help="GB of a node")
+    one.add_argument("--network", type=float, default=NODE["network"] / 1e9, help="GB/s of a node")
+    one.add_argument("--file-system", type=float, default=FILE_SYSTEM / 1e9, help="GB/s of all together")
+    options = parser.parse_args()
+    if options.command == "measure":
+        options.out.write_text(json.dumps(measure(options), indent=1) + "\n")
+        return
+    rates = Rates(json.loads(options.rates.read_text()))
+    check(rates) if options.command == "check" else plan(rates, options)
+
+
+if __name__ == "__main__":
+    main()
