@@ -34,7 +34,6 @@ pub struct ProgressReport {
     /// What was warned of.
     warnings: Vec<String>,
     /// The runs of several architectures, by name; their tiles are made together, all else one after the other. Empty where there is one.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     architectures: BTreeMap<String, ProgressReport>,
 }
 
