@@ -9,7 +9,7 @@ use crate::documents::{blocks, document, run};
 use crate::support::{cohort, ntkpipe, run_arguments, succeed, text};
 
 /// Arguments of a run whose log is for programs.
-fn loud<'a>(mut arguments: Vec<&'a str>) -> Vec<&'a str> {
+fn loud(mut arguments: Vec<&str>) -> Vec<&str> {
     arguments.retain(|&word| word != "--quiet");
     arguments.extend(["--log-format", "json"]);
     arguments
