@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """What a run of half a million people would take on a cluster, from rates measured on a smaller one, by simulating its jobs.
 
-    python benches/scaling.py measure --run RUN --one-thread KERNEL --out docs/scaling.json
+    python benches/scaling.py measure                     # minutes, 12 GB of disk: simulates a cohort, runs it in shares, leaves docs/scaling.json
     python benches/scaling.py check                       # the measured run by its own rates, beside what it took
     python benches/scaling.py plan --samples 500000 --features 2923 --phenotypes 1000 --nodes 8
 
-`measure` reads a run made in shares, by `--log-format json` logs in RUN/log (kernel-I.log, spectrum.log, fit-I.log, predict.log), and
-the times at which a kernel share of one thread finished its tiles (KERNEL, a `kernel.zarr`). `check` and `plan` read what it wrote. Python 3.9 and
-nothing else.
+`measure` wants `cargo build --release` before it and nothing else at work beside it. Python 3.9 and nothing else.
 """
 import argparse
 import heapq
@@ -15,9 +13,13 @@ import json
 import math
 import pathlib
 import random
-import statistics
+import shutil
+import subprocess
+import sys
+import time
 
-RATES = pathlib.Path(__file__).resolve().parents[1] / "docs/scaling.json"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RATES = ROOT / "docs/scaling.json"
 TILE_BYTES = 4
 PROBES, PASSES = 64, 8
 # A node of the plan: cores as fast as those measured, memory, and what it and the file system can move, in bytes a second.
@@ -39,26 +41,47 @@ def kernel_bytes(n):
 
 
 def measure(options):
-    """Rates of a core, from the logs of a run in shares and the files of a share of one thread."""
-    run = json.loads((options.run / "run.json").read_text())
-    threads = options.threads
-    n, p = run["stages"]["kernel"]["figures"]["samples"], run["stages"]["ingest"]["figures"]["features"]
-    took = dict(line.split() for line in (options.run.parent / "shares.out").read_text().splitlines() if len(line.split()) == 2)
-    took = {name: float(seconds) for name, seconds in took.items()}
-    lines = lambda name: [json.loads(line) for line in (options.run.parent / f"log/{name}.log").read_text().splitlines()]
-    tiles = sorted(path.stat().st_mtime_ns / 1e9 for path in options.one_thread.glob("c/*/*"))
-    each = [after - before for before, after in zip(tiles, tiles[1:])]
-    fits = []
-    for i in range(1, options.shares + 1):
-        words = next(line["message"] for line in lines(f"fit-{i}") if "passes over the kernel" in line.get("message", ""))
-        passes, columns = [int(word) for word in words.split() if word.isdigit()][:2]
-        fits.append({"seconds": took[f"fit-{i}"], "passes": passes, "columns": columns})
+    """Rates of a core: a simulated cohort run in shares, one after the other, and some tiles of one thread."""
+    cohort, run = options.folder / "cohort", options.folder / "run"
+    shutil.rmtree(options.folder, ignore_errors=True)
+    subprocess.run([options.ntkpipe, "simulate", "--quiet", "--out", cohort, "--samples", str(options.samples), "--features", str(options.features),
+                    "--phenotypes", str(options.phenotypes), "--masked-share", "0.5"], check=True)
+    tables = [f"--{name}={cohort / file}.parquet" for name, file in (("features", "proteins"), ("phenotypes", "phenotypes"), ("covariates", "covariates"))]
+    took = {}
+
+    def job(name, stage, *words, threads=options.threads):
+        """Runs a job of the run; what its log says of itself when it is done."""
+        begun = time.monotonic()
+        done = subprocess.run([options.ntkpipe, stage, *words, "--out", run, "--threads", str(threads), "--log-format", "json"],
+                              check=True, stderr=subprocess.PIPE, text=True)
+        took[name] = time.monotonic() - begun
+        print(f"{name}: {took[name]:.1f} s", file=sys.stderr)
+        events = map(json.loads, done.stderr.splitlines())
+        return next(line for line in events if line.get("event") == "done" and line["stage"] == stage)
+
+    job("ingest", "ingest", *tables)
+    # When each tile of one thread was finished; then the shares make all tiles anew.
+    job("one-thread", "kernel", "--shard", "1/12", threads=1)
+    tiles = sorted(path.stat().st_mtime_ns / 1e9 for path in (run / "kernel.zarr").glob("c/*/*"))
+    for folder in (run / "kernel.zarr", run / "shards"):
+        shutil.rmtree(folder)
+    shares = range(1, options.shares + 1)
+    for i in shares:
+        job(f"kernel-{i}", "kernel", "--shard", f"{i}/{options.shares}")
+    job("kernel", "kernel", "--finalize")
+    job("spectrum", "spectrum")
+    fits = [job(f"fit-{i}", "fit", "--shard", f"{i}/{options.shares}") for i in shares]
+    job("fit", "fit", "--gather")
+    predicted = job("predict", "predict")
+    job("report", "report")
+    n = json.loads((run / "run.json").read_text())["stages"]["kernel"]["figures"]["samples"]
+    shutil.rmtree(options.folder)
     return {
-        "samples": n, "features": p, "phenotypes": run["plan"]["phenotypes"], "threads": threads, "tile": tile_side(n),
-        "seconds": took,
-        "tile_seconds": [round(seconds, 4) for seconds in each],
-        "fits": fits,
-        "predicted_columns": run["stages"]["predict"]["figures"]["columns"],
+        "samples": n, "features": options.features, "phenotypes": options.phenotypes, "threads": options.threads, "tile": tile_side(n),
+        "seconds": {name: round(seconds, 3) for name, seconds in took.items()},
+        "tile_seconds": [round(after - before, 4) for before, after in zip(tiles, tiles[1:])],
+        "fits": [{"seconds": round(took[f"fit-{i}"], 3), "passes": it["passes"], "columns": it["columns"]} for i, it in zip(shares, fits)],
+        "predicted_columns": predicted["columns"],
     }
 
 
@@ -189,10 +212,13 @@ def main():
     parser.add_argument("--rates", type=pathlib.Path, default=RATES)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("measure")
-    one.add_argument("--run", type=pathlib.Path, required=True)
-    one.add_argument("--one-thread", type=pathlib.Path, required=True)
+    one.add_argument("--samples", type=int, default=50_000)
+    one.add_argument("--features", type=int, default=2923)
+    one.add_argument("--phenotypes", type=int, default=200)
     one.add_argument("--threads", type=int, default=2)
     one.add_argument("--shares", type=int, default=4)
+    one.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/scaling", help="made anew, removed in the end")
+    one.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
     one.add_argument("--out", type=pathlib.Path, default=RATES)
     commands.add_parser("check")
     one = commands.add_parser("plan")

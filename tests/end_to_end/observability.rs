@@ -115,6 +115,40 @@ fn the_log_for_programs_tells_each_stage_in_numbers() {
 }
 
 #[test]
+fn a_share_tells_that_it_is_done() {
+    let cohort = cohort(500, 20, 6);
+    let parent = tempfile::tempdir().unwrap();
+    let out = text(&parent.path().join("results"));
+    let tables = run_arguments(&cohort, &out, &["--tile", "64"]);
+    let done = |stage: &str, shard: &str| -> Vec<Value> {
+        let mut arguments = loud(tables.clone());
+        arguments[0] = stage;
+        match shard {
+            "" => {}
+            "--finalize" => arguments.push(shard),
+            _ => arguments.extend(["--shard", shard]),
+        }
+        let said = String::from_utf8(succeed(&arguments).stderr).unwrap();
+        let is_done = |line: &Value| line["event"] == "done" && line["stage"] == stage;
+        lines(&said).into_iter().filter(is_done).collect()
+    };
+    done("ingest", "");
+    for (shard, tiles) in [("1/2", 18_u64), ("2/2", 18), ("2/2", 0)] {
+        let said = done("kernel", shard);
+        assert_eq!(said.len(), 1, "{shard}");
+        assert_eq!(said[0]["share"], shard);
+        assert_eq!(said[0]["bytes_written"], tiles * 16388);
+    }
+    assert!(done("kernel", "--finalize")[0]["share"].is_null());
+    done("spectrum", "");
+    let said = done("fit", "2/2");
+    assert_eq!(said[0]["share"], "2/2");
+    for figure in ["seconds", "passes", "columns", "bytes_read"] {
+        assert!(said[0][figure].as_f64().unwrap() > 0.0, "{figure}");
+    }
+}
+
+#[test]
 fn an_error_is_words_on_stderr_whatever_the_log() {
     let cohort = cohort(60, 4, 2);
     let folder = tempfile::tempdir().unwrap();

@@ -171,16 +171,24 @@ impl Drop for Mount {
     }
 }
 
+/// Two mounts of the folder `below`, as two machines would have: each knows only its own locks.
+fn two_mounts(below: &Path) -> Option<[Mount; 2]> {
+    let mount = |name| Mount::new(below, &below.with_file_name(name));
+    let mounts = mount("here").zip(mount("there")).map(<[Mount; 2]>::from);
+    if mounts.is_none() {
+        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+    }
+    mounts
+}
+
 #[test]
 #[ignore = "a race, which about one time in thirty stops both"]
 fn of_two_runs_that_no_lock_keeps_apart_the_later_one_goes_on() {
     let cohort = cohort(600, 12, 9);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let (below, here, there) = (path("below"), path("here"), path("there"));
-    let (Some(_here), Some(_there)) = (Mount::new(&below, &here), Mount::new(&below, &there))
-    else {
-        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+    let below = path("below");
+    let Some([here, there]) = two_mounts(&below) else {
         return;
     };
     // Small tiles on one thread, so that the first is long at each stage.
@@ -196,7 +204,7 @@ fn of_two_runs_that_no_lock_keeps_apart_the_later_one_goes_on() {
         "fit.jsonl",
     ] {
         let out = seen.replace('/', "-");
-        let [ours, theirs] = [&here, &there].map(|mount| text(&mount.join(&out)));
+        let [ours, theirs] = [&here, &there].map(|mount| text(&mount.0.join(&out)));
         let first = ntkpipe()
             .args(run_arguments(&cohort, &ours, &slow))
             .stderr(Stdio::piped())
@@ -225,16 +233,13 @@ fn shares_meet_on_a_file_system_that_is_a_networks() {
     let cohort = cohort(600, 12, 9);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // Two mounts of one folder, as two machines would have: each knows only its own locks.
-    let (below, here, there) = (path("below"), path("here"), path("there"));
-    let (Some(_here), Some(_there)) = (Mount::new(&below, &here), Mount::new(&below, &there))
-    else {
-        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+    let below = path("below");
+    let Some([here, there]) = two_mounts(&below) else {
         return;
     };
     let whole = text(&path("whole"));
     succeed(&stage(&cohort, "run", &whole, &[]));
-    let [here, there] = [&here, &there].map(|mount| text(&mount.join("run")));
+    let [here, there] = [&here, &there].map(|mount| text(&mount.0.join("run")));
     succeed(&stage(&cohort, "ingest", &here, &[]));
     for (name, end) in [("kernel", "--finalize"), ("fit", "--gather")] {
         let jobs = [(&here, "1/2"), (&there, "2/2")].map(|(out, share)| {

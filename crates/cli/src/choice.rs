@@ -64,6 +64,36 @@ struct Chosen {
     differences: Vec<Option<f64>>,
 }
 
+/// The phenotypes under all architectures.
+pub struct Comparison {
+    /// Names of the architectures.
+    pub names: Vec<String>,
+    /// The place of each phenotype's architecture.
+    pub chosen: Vec<usize>,
+    /// By architecture and phenotype, −2 log likelihood above that of the best.
+    differences: Vec<Vec<Option<f64>>>,
+}
+
+impl Comparison {
+    /// Columns of a table of the phenotypes, each with what it means.
+    pub fn columns(&self) -> Vec<(String, Column, String)> {
+        let name = |&at: &usize| self.names[at].clone();
+        let mut columns = vec![(
+            "architecture".to_owned(),
+            Column::Text(self.chosen.iter().map(name).collect()),
+            "The architecture that it is tested, fitted and predicted with.".to_owned(),
+        )];
+        for (name, differences) in self.names.iter().zip(&self.differences) {
+            columns.push((
+                format!("above_best_{name}"),
+                Column::Float(differences.clone()),
+                format!("−2 log restricted likelihood under {name}, above that of the best."),
+            ));
+        }
+        columns
+    }
+}
+
 /// Chooses among the rows of one phenotype.
 ///
 /// Among those that the test warrants, or with the gate off among all that were fitted, the one with the largest Q(0) − Q(t̂); among
@@ -107,7 +137,7 @@ fn choose(rows: Vec<PhenotypeRow>) -> Chosen {
 
 /// Reads what the architectures' runs left and writes the choice: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
 /// `architectures.parquet`, the chosen columns of every table of predictions, and `model/`.
-pub fn write(out: &Path, names: &[String]) -> anyhow::Result<BTreeMap<String, usize>> {
+pub fn write(out: &Path, names: &[String]) -> anyhow::Result<Comparison> {
     let mut tables = Vec::new();
     for name in names {
         tables.push(phenotype_row::read(
@@ -134,11 +164,12 @@ pub fn write(out: &Path, names: &[String]) -> anyhow::Result<BTreeMap<String, us
     ] {
         merge_columns(out, names, table, &chosen)?;
     }
-    let mut counts = BTreeMap::new();
-    for it in &chosen {
-        *counts.entry(names[it.at].clone()).or_default() += 1;
-    }
-    Ok(counts)
+    let of_architecture = |k: usize| chosen.iter().map(|it| it.differences[k]).collect();
+    Ok(Comparison {
+        names: names.to_vec(),
+        chosen: chosen.iter().map(|it| it.at).collect(),
+        differences: (0..names.len()).map(of_architecture).collect(),
+    })
 }
 
 /// `architectures.parquet`: a row for each phenotype and architecture.

@@ -337,7 +337,7 @@ pub struct Prepared {
 impl Prepared {
     /// The value of each sample on the scale of predictions; `None` where it is not used.
     pub fn observed(&self) -> impl Iterator<Item = Option<f64>> {
-        let Phenotype { mask, values } = &self.phenotype;
+        let Phenotype { mask, values, .. } = &self.phenotype;
         let pairs = mask.iter().zip(values);
         pairs.map(|(&used, value)| used.then(|| value * self.sd + self.mean))
     }
@@ -481,6 +481,7 @@ pub fn prepare(
         phenotype: Phenotype {
             mask,
             values: scaled,
+            time: None,
         },
         mean,
         sd,

@@ -3,6 +3,7 @@
 mod accounting;
 mod args;
 mod choice;
+mod closed_form;
 mod covariates;
 mod failure;
 mod fit_journal;

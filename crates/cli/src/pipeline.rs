@@ -1,5 +1,6 @@
 //! From arguments to stages.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,7 +28,7 @@ use crate::progress::Progress;
 use crate::progress_report::ProgressReport;
 use crate::run_directory::{RunDirectory, RunRecord, Stage, Standing, fingerprint, read_record};
 use crate::schema;
-use crate::settings::Settings;
+use crate::settings::{DEFAULT_ALPHA, Settings};
 use crate::share::{self, Share};
 use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
@@ -355,7 +356,7 @@ fn run_architectures(
 ) -> anyhow::Result<()> {
     // What is wrong with the options is wrong with each.
     let out = Settings::new(&architectures[0].1)?.out;
-    let alpha = options.alpha.unwrap_or(0.05) / architectures.len() as f64;
+    let alpha = options.alpha.unwrap_or(DEFAULT_ALPHA) / architectures.len() as f64;
     let mut names: Vec<String> = Vec::new();
     let mut parts: Vec<Options> = Vec::new();
     for (name, mut part) in architectures {
@@ -429,25 +430,28 @@ fn run_architectures(
     let print = fingerprint(&json!(
         runs.iter().map(|it| &it.1.predict).collect::<Vec<_>>()
     ));
+    let (context, _) = runs.swap_remove(0);
     drop(runs);
-    let counts = choice::write(&out, &names)?;
+    let comparison = choice::write(&out, &names)?;
     let seconds = started.elapsed().as_secs_f64();
-    for (name, count) in &counts {
+    let mut counts = BTreeMap::new();
+    for (k, name) in names.iter().enumerate() {
+        let count = comparison.chosen.iter().filter(|at| **at == k).count();
         tracing::info!("{count} phenotypes likeliest under {name}");
+        counts.insert(name, count);
     }
     tracing::info!(
         "results in `{}`, every architecture in `{}`",
         out.join("phenotypes.parquet").display(),
         out.join(choice::TABLE).display()
     );
+    let figures = json!({ "chosen": counts });
     let warnings = log::take_warnings();
-    directory.finish(
-        Stage::Predict,
-        &print,
-        seconds,
-        json!({ "chosen": counts }),
-        warnings,
-    )
+    directory.finish(Stage::Predict, &print, seconds, figures, warnings)?;
+    if only.is_some_and(|stage| stage < Stage::Report) {
+        return Ok(());
+    }
+    report::of_choice(&context, &mut directory, &comparison, &print)
 }
 
 /// The stages of a run in order; the fit also tests, so the test is none of them.

@@ -9,6 +9,9 @@ use crate::folds::HoldOut;
 use crate::network::Network;
 use crate::options::{Missing, Options, ReadTiles, Rint};
 
+/// Level of the score test where nobody says.
+pub const DEFAULT_ALPHA: f64 = 0.05;
+
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
 
@@ -98,7 +101,7 @@ impl Settings {
             }
         };
         let network = Network::new(options)?;
-        let alpha = options.alpha.unwrap_or(0.05);
+        let alpha = options.alpha.unwrap_or(DEFAULT_ALPHA);
         if !(alpha > 0.0 && alpha <= 1.0) {
             return Err(input(
                 format!("alpha is {alpha}, expected a level above 0 and at most 1"),

@@ -1,12 +1,10 @@
 //! `ntkpipe train`: the network of a run, trained to the stopping times that the run found, and how far that is from the closed
 //! form.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::kernel::{Feature, FiniteKernel};
 use ntkpipe_model::network::Mlp;
@@ -14,12 +12,13 @@ use ntkpipe_model::train::Training;
 use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeaturesError};
 use ntkpipe_store::network_file::NetworkFile;
-use ntkpipe_store::results::{Column, PredictionWriter, read_table, write_table, write_tsv};
+use ntkpipe_store::results::{PredictionWriter, write_table, write_tsv};
 use ntkpipe_store::{spectrum, table};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::TrainArgs;
+use crate::closed_form::{self, ClosedForm};
 use crate::failure::{input, resources};
 use crate::initial::{self, Initial};
 use crate::inputs::{Prepared, prepare_block};
@@ -140,9 +139,13 @@ pub fn run(
     let plans = session.plans(args)?;
     let schedules = || plans.iter().filter_map(|plan| plan.todo.ok());
     session.check_memory(&plans)?;
-    let bar = Progress::new("train", "epochs");
     let (total, mut done) = (schedules().map(|s| s.epochs).sum(), 0);
-    let closed_form = ClosedForm::read(&session)?;
+    let times: Vec<(usize, f64)> = plans
+        .iter()
+        .filter_map(|plan| Some((plan.column, plan.todo.ok()?.t())))
+        .collect();
+    let closed_form = ClosedForm::new(context, &session.rows, &times)?;
+    let bar = Progress::new("train", "epochs");
     let (mut rows, mut names, mut predictions) = (Vec::new(), Vec::new(), Vec::new());
     for plan in &plans {
         let mut row = session.row(plan);
@@ -339,9 +342,8 @@ impl Session<'_> {
             true => Training::<f64>::bytes(network, n),
             false => Training::<f32>::bytes(network, n),
         };
-        let n_columns = trained().count() + self.rows.len();
-        let predictions = 8 * self.context.inputs.samples.sample_id.len() * n_columns;
-        let needed = training + predictions as u64;
+        let of_phenotype = self.context.inputs.samples.sample_id.len() * (8 + closed_form::BYTES);
+        let needed = training + (trained().count() * of_phenotype) as u64;
         let memory = self.context.settings.memory;
         if needed <= memory {
             return Ok(());
@@ -390,7 +392,7 @@ impl Session<'_> {
         path: &Path,
         progress: impl Fn(usize),
     ) -> anyhow::Result<bool> {
-        let Phenotype { mask, values } = &prepared.phenotype;
+        let Phenotype { mask, values, .. } = &prepared.phenotype;
         let mut content = blake3::Hasher::new();
         for (m, v) in mask.iter().zip(values) {
             content.update(&[u8::from(*m)]).update(&v.to_le_bytes());
@@ -517,7 +519,7 @@ impl Session<'_> {
         let beta = fixed_effects(context, prepared, &|i| output[i]);
         let beta_start = fixed_effects(context, prepared, &|i| f0[i]);
         let Prepared { mean, sd, .. } = *prepared;
-        let Phenotype { mask, values } = &prepared.phenotype;
+        let Phenotype { mask, values, .. } = &prepared.phenotype;
         let is_observed = |i: usize| mask.get(i) == Some(&true);
         let observed = || (0..mask.len()).filter(|&i| mask[i]);
         // Σ (y − f − zβ)² over S.
@@ -539,30 +541,20 @@ impl Session<'_> {
             .collect();
         let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
         row.n_held_out = Some(held_out.count() as i64);
-        if self.rows[column].is_trained() {
-            let (of_closed_form, beta_closed_form) = closed_form.of(column);
-            let standard = |i: usize| (of_closed_form[i] - mean) / sd;
-            row.r2_train_closed_form = Some(1.0 - left(&standard) / variation);
-            // K α = what is predicted, less f₀ and the covariates' effects.
-            let distance = |is_in: &dyn Fn(usize) -> bool| {
-                let (mut difference, mut size) = (0.0, 0.0);
-                for i in (0..output.len()).filter(|&i| is_in(i) && of_closed_form[i].is_finite()) {
-                    let expected = standard(i) - fixed(beta_closed_form, i) - f0[i];
-                    difference += (output[i] - f0[i] - expected).powi(2);
-                    size += expected * expected;
-                }
-                (size > 0.0).then(|| (difference / size).sqrt())
-            };
-            let is_at_t_hat = |t: f64, t_hat: f64| (t / t_hat - 1.0).abs() < 1e-9;
-            if row
-                .t
-                .zip(row.t_hat)
-                .is_some_and(|(t, t_hat)| is_at_t_hat(t, t_hat))
-            {
-                row.distance_train = distance(&is_observed);
-                row.distance_held_out = distance(&|i| !is_observed(i));
+        let expected = |i: usize| closed_form.increment(column, i);
+        let beta_expected = fixed_effects(context, prepared, &|i| f0[i] + expected(i));
+        let left_expected = left(&|i| f0[i] + expected(i) + fixed(&beta_expected, i));
+        row.r2_train_closed_form = Some(1.0 - left_expected / variation);
+        let distance = |is_in: &dyn Fn(usize) -> bool| {
+            let (mut difference, mut size) = (0.0, 0.0);
+            for i in (0..output.len()).filter(|&i| is_in(i) && predictions[i].is_finite()) {
+                difference += (output[i] - f0[i] - expected(i)).powi(2);
+                size += expected(i).powi(2);
             }
-        }
+            (size > 0.0).then(|| (difference / size).sqrt())
+        };
+        row.distance_train = distance(&is_observed);
+        row.distance_held_out = distance(&|i| !is_observed(i));
         Ok(predictions)
     }
 
@@ -607,63 +599,6 @@ fn descend<T: Feature>(
     match training.loss() <= start {
         true => Ok(training.into_network()),
         false => Err(schedule.epochs),
-    }
-}
-
-/// Predictions of the run, with the covariates' effects in them.
-struct ClosedForm {
-    /// By phenotype, in the order of the feature array; NaN is null.
-    predictions: Vec<Vec<f64>>,
-    effects: Vec<Vec<f64>>,
-}
-
-impl ClosedForm {
-    fn read(session: &Session<'_>) -> anyhow::Result<Self> {
-        let context = session.context;
-        let names = &context.inputs.phenotypes.columns;
-        let floats = |path: PathBuf| -> anyhow::Result<HashMap<String, Vec<f64>>> {
-            let columns = read_table(&path)
-                .with_context(|| format!("could not read `{}`", path.display()))?;
-            let floats = columns
-                .into_iter()
-                .filter_map(|(name, column)| match column {
-                    Column::Float(values) => Some((
-                        name,
-                        values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect(),
-                    )),
-                    _ => None,
-                });
-            Ok(floats.collect())
-        };
-        let mut tables = floats(context.directory.path("predictions.parquet"))?;
-        let order = context.inputs.samples.table_order();
-        let mut predictions = Vec::new();
-        for name in names {
-            let values = tables.remove(name).unwrap_or_default();
-            let mut column = vec![f64::NAN; order.len()];
-            for (&i, value) in order.iter().zip(values) {
-                column[i] = value;
-            }
-            predictions.push(column);
-        }
-        let by_covariate = floats(context.directory.path("model/effects.parquet"))?;
-        let effect = |covariate: &String, phenotype: usize| {
-            let effects = by_covariate
-                .get(covariate)
-                .and_then(|column| column.get(phenotype));
-            effects.copied().unwrap_or(0.0)
-        };
-        let covariates = &context.covariate_columns.names;
-        Ok(Self {
-            predictions,
-            effects: (0..names.len())
-                .map(|i| covariates.iter().map(|z| effect(z, i)).collect())
-                .collect(),
-        })
-    }
-
-    fn of(&self, column: usize) -> (&[f64], &[f64]) {
-        (&self.predictions[column], &self.effects[column])
     }
 }
 

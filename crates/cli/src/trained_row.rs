@@ -57,13 +57,13 @@ pub struct TrainedRow {
     /// The same at the end.
     pub loss_end: Option<f64>,
     /// |Δ − K α| / |K α| over the samples trained on: Δ what training changed in the network's output, K α what the closed form
-    /// says it changes; null where t is not t_hat.
+    /// says it changes by t.
     pub distance_train: Option<f64>,
     /// The same over the samples not trained on.
     pub distance_held_out: Option<f64>,
     /// R² of the network with the covariates' effects, on the samples trained on.
     pub r2_train: Option<f64>,
-    /// R² of the closed form there, at t_hat.
+    /// R² of the closed form there, at t.
     pub r2_train_closed_form: Option<f64>,
     /// File of the network.
     pub weights: Option<String>,

@@ -270,6 +270,8 @@ pub struct Phenotype {
     pub mask: Vec<bool>,
     /// n values, standardised on S or as they are; whatever stands outside S is not read.
     pub values: Vec<f64>,
+    /// Time to stop at instead of t̂, finite: fitted values, dual weights and what goes with them are of that time.
+    pub time: Option<f64>,
 }
 
 /// What the score test says.
@@ -292,9 +294,9 @@ pub struct FitResult {
     pub error: f64,
     /// Whether that met the tolerance, and the fitted values theirs, within the allowed passes.
     pub converged: bool,
-    /// Σ (1 − exp(−t̂ λ)).
+    /// Σ (1 − exp(−t λ)) at t, the phenotype's [`time`](Phenotype::time) or t̂.
     pub effective_dof: f64,
-    /// Σ c² exp(−t̂ λ) / dof, in the units of the values given.
+    /// Σ c² exp(−t λ) / dof, in the units of the values given.
     pub noise_variance: f64,
     /// Dual weights α, n values, zero outside S: K α is the trained increment.
     pub dual: Vec<f32>,
@@ -338,6 +340,8 @@ struct Member {
     variation: f64,
     /// A time up to which the flow may matter, by the low-rank approximation.
     horizon: f64,
+    /// Time to stop at instead of t̂.
+    time: Option<f64>,
     flow: Flow,
     test: Option<TestResult>,
     /// The fit after the last pass, its estimated error and the size of its correction.
@@ -532,7 +536,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         let projected: Vec<_> = phenotypes
             .par_iter()
             .map(|(number, phenotype)| {
-                let residual = residual(&operator, &phenotype.values, self.offset);
+                let residual = residual(&operator, phenotype, self.offset);
                 (*number, residual)
             })
             .collect();
@@ -901,18 +905,20 @@ struct Opened<'a> {
     finished: Finished,
 }
 
-/// r = P (y − f₀) with the size of y's variation.
+/// r = P (y − f₀) with the size of y's variation, and the time to stop at instead of t̂.
 struct Residual {
     values: Vec<f64>,
     variation: f64,
+    time: Option<f64>,
 }
 
 /// Projects a phenotype.
 fn residual(
     operator: &MaskedOperator<'_>,
-    values: &[f64],
+    phenotype: &Phenotype,
     offset: Option<&[f64]>,
 ) -> Result<Residual, Degenerate> {
+    let values = &phenotype.values;
     let mask = operator.projection().mask();
     if operator.dof() < 2 {
         return Err(Degenerate::TooFewSamples);
@@ -937,6 +943,7 @@ fn residual(
     Ok(Residual {
         values: r,
         variation,
+        time: phenotype.time,
     })
 }
 
@@ -1009,7 +1016,8 @@ impl Member {
             .upper
             .or(Some(2.0 * fit.time.time()))
             .filter(|t| t.is_finite() && *t > 0.0)
-            .unwrap_or(1e3 / largest);
+            .unwrap_or(1e3 / largest)
+            .max(residual.time.unwrap_or(0.0));
         let is_sure = !options.gate
             || group.guess.law.log_p(measure.mean()) < (SURE_SHARE * options.alpha).ln();
         let outlook = (is_sure && !options.test_only)
@@ -1018,6 +1026,7 @@ impl Member {
             number,
             variation: residual.variation,
             horizon,
+            time: residual.time,
             flow: Flow::new(&residual.values),
             test: None,
             previous: None,
@@ -1088,9 +1097,14 @@ fn judge<'x, 'a>(
 }
 
 impl Fitting<'_, '_> {
+    /// The time to stop at.
+    fn time(&self) -> f64 {
+        self.member.time.unwrap_or(self.reml.time.time())
+    }
+
     /// The error of the flow as far as it is known, to be formed.
     fn correction(&self) -> Combination<'_> {
-        let t = self.reml.time.time();
+        let t = self.time();
         let horizon = self.member.horizon;
         // Early on t̂ may be infinite or far off: then the approximation knows better.
         let until = match self.reml.upper {
@@ -1098,6 +1112,7 @@ impl Fitting<'_, '_> {
             Some(_) => 8.0 * horizon,
             None => 2.0 * horizon,
         };
+        let until = until.max(self.member.time.unwrap_or(0.0));
         let (quadrature, shown) = (&self.quadrature, t.min(until));
         let flow = &self.member.flow;
         flow.correction(self.operator, self.model, quadrature, until, shown, t)
@@ -1109,12 +1124,17 @@ impl Fitting<'_, '_> {
         correction: Correction<'_>,
         options: &AnalysisOptions,
     ) -> Option<(usize, Analysis)> {
+        let time = self.time();
         let (operator, member, reml) = (self.operator, &mut *self.member, self.reml);
         let sd = (member.variation / operator.n_observed() as f64).sqrt();
         let size = correction.largest() / sd;
         let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
         if let Some((before, former_size)) = member.previous {
-            error = change(&before, &reml) * (size / former_size).min(1.0);
+            let change = match member.time {
+                None => change(&before, &reml),
+                Some(_) => 0.0,
+            };
+            error = change * (size / former_size).min(1.0);
             is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
         }
         member.previous = Some((reml, size));
@@ -1137,10 +1157,11 @@ impl Fitting<'_, '_> {
             spectrum: self.spectrum,
             measure: &self.measure,
             reml,
+            time,
             error,
             converged: is_complete || settled(error),
         };
-        let unexplained = self.measure.residual_squared(reml.time.time()) / member.variation;
+        let unexplained = self.measure.residual_squared(time) / member.variation;
         let analysis = Analysis {
             test: Some(self.test),
             fit: Some(fit.finish(correction.dual())),
@@ -1187,6 +1208,8 @@ struct Fit<'x, 'a> {
     spectrum: &'x Spectrum,
     measure: &'x PhenotypeMeasure,
     reml: RemlFit,
+    /// The time to stop at.
+    time: f64,
     error: f64,
     converged: bool,
 }
@@ -1195,7 +1218,7 @@ impl Fit<'_, '_> {
     /// The result; `dual` is n α.
     fn finish(self, dual: Vec<f64>) -> FitResult {
         let n = self.operator.n_observed() as f64;
-        let t = self.reml.time.time();
+        let t = self.time;
         FitResult {
             reml: self.reml,
             error: self.error,
@@ -1262,7 +1285,7 @@ impl<'a> Direct<'a> {
             return tested;
         }
         let reml = stopping_time::fit(&measure);
-        let t = reml.time.time();
+        let t = residual.time.unwrap_or(reml.time.time());
         let largest = nodes.first().copied().unwrap_or(0.0);
         let weights = Mat::from_fn(nodes.len(), 1, |i, _| {
             integrated_decay(t, nodes[i], largest) * coefficients[(i, 0)]
@@ -1277,6 +1300,7 @@ impl<'a> Direct<'a> {
             spectrum: &self.spectrum,
             measure: &measure,
             reml,
+            time: t,
             error: 0.0,
             converged: true,
         };

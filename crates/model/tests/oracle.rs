@@ -314,6 +314,7 @@ fn seeded_cohort(n: usize, p: usize, seed: u64) -> Cohort {
         .map(|(mask, share)| Phenotype {
             mask: mask.clone(),
             values: signal(&mut rng, &x, p, share),
+            time: None,
         })
         .collect();
     Cohort {
@@ -467,6 +468,51 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
         assert!((got - time).abs() <= 1e-4 * time, "{i}: {got} {time}");
         let (got, variance) = (fit.noise_variance, want.noise_variance);
         assert!((got / variance - 1.0).abs() < 1e-4, "{i}: {got} {variance}");
+    }
+}
+
+#[test]
+fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
+    let n = 1200;
+    let cohort = seeded_cohort(n, 60, 4);
+    let covariates = Covariates::new(n, &cohort.columns);
+    let full = full_survey(&cohort, &covariates, 64);
+    let options = AnalysisOptions {
+        gate: false,
+        ..AnalysisOptions::default()
+    };
+    let fitted = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
+    let few: Vec<bool> = (0..n).map(|i| i % 3 == 0).collect();
+    let dense = |mask: &[bool]| DenseOperator::new(&cohort.kernel.k, &cohort.columns, mask);
+    let (mut phenotypes, mut operators) = (Vec::new(), Vec::new());
+    // Half the mask's strengths on each mask, at a fraction and at a multiple of t̂, and on few samples.
+    for (i, (phenotype, fit)) in cohort.phenotypes.iter().zip(&fitted).enumerate().step_by(3) {
+        let reml = fit.fit.as_ref().expect("fitted").reml;
+        let Some(t) = Some(reml.time.time()).filter(|t| *t > 0.0 && t.is_finite()) else {
+            continue;
+        };
+        let mask = if i % 2 == 0 { &phenotype.mask } else { &few };
+        operators.push(dense(mask));
+        phenotypes.push(Phenotype {
+            mask: mask.clone(),
+            time: Some(t * [0.05, 0.5, 3.0, 20.0][i / 3 % 4]),
+            ..phenotype.clone()
+        });
+    }
+    assert!(phenotypes.len() >= 8, "{}", phenotypes.len());
+    let found = run(&cohort, &covariates, &full, &phenotypes, &options);
+    for ((phenotype, got), operator) in phenotypes.iter().zip(&found).zip(&operators) {
+        let fit = got.fit.as_ref().expect("fitted");
+        let want = operator.dual(&phenotype.values, phenotype.time);
+        let got = Mat::from_fn(n, 1, |i, _| f64::from(fit.dual[i]));
+        let k = Mat::from_fn(n, n, |i, j| f64::from(cohort.kernel.k[(i, j)]));
+        let (got, want) = (&k * &got, &k * &want);
+        let apart = (&got - &want).norm_l2() / want.norm_l2();
+        assert!(
+            apart < 1e-3 && fit.converged,
+            "t = {:?}: K α {apart:.1e} apart",
+            phenotype.time
+        );
     }
 }
 
@@ -704,11 +750,13 @@ impl Recipe {
             .map(|&(mask, share)| Phenotype {
                 mask: masks[mask % masks.len()].clone(),
                 values: signal(&mut rng, &x, p, share),
+                time: None,
             })
             .collect();
         phenotypes.push(Phenotype {
             mask: masks[1].clone(),
             values: vec![2.5; n],
+            time: None,
         });
         let mut few = vec![false; n];
         for i in 0..self.few {
@@ -717,6 +765,7 @@ impl Recipe {
         phenotypes.push(Phenotype {
             mask: few,
             values: signal(&mut rng, &x, p, 0.5),
+            time: None,
         });
         Cohort {
             kernel: kernel_of(&infinite, &x, p),

@@ -41,13 +41,16 @@ impl Figure {
 }
 
 /// All figures that there is something to draw in.
-pub fn all(rows: &[PhenotypeRow], spectrum: &SpectrumRecord) -> anyhow::Result<Vec<Figure>> {
+pub fn all(
+    rows: &[PhenotypeRow],
+    spectrum: Option<&SpectrumRecord>,
+) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     figures.extend(quantiles(rows)?);
     figures.extend(stopping_times(rows)?);
     figures.extend(in_sample(rows)?);
     figures.extend(out_of_sample(rows)?);
-    if !spectrum.eigenvalues.is_empty() {
+    if let Some(spectrum) = spectrum.filter(|it| !it.eigenvalues.is_empty()) {
         figures.push(eigenvalues(spectrum)?);
         figures.push(trace(spectrum)?);
     }

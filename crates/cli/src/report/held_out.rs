@@ -1,6 +1,7 @@
 //! Held-out predictions of a phenotype beside what was observed: `predictions_oof.parquet`, where there is one.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use ntkpipe_store::table::Table;
 use serde::Serialize;
@@ -29,13 +30,12 @@ pub struct HeldOut {
     error: Vec<f64>,
 }
 
-/// Reads what was held out of every phenotype; empty where nothing was.
-pub fn read(context: &Context) -> anyhow::Result<HashMap<String, HeldOut>> {
-    let path = context.directory.path("predictions_oof.parquet");
+/// Reads what was held out of every phenotype from the table at `path`; empty where there is none.
+pub fn read(context: &Context, path: &Path) -> anyhow::Result<HashMap<String, HeldOut>> {
     if !path.exists() {
         return Ok(HashMap::new());
     }
-    let predictions = Table::open(&path, Some("sample_id"), &[])?;
+    let predictions = Table::open(path, Some("sample_id"), &[])?;
     let row: HashMap<&String, usize> = predictions
         .ids
         .iter()

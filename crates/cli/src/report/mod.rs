@@ -6,6 +6,7 @@ mod multiqc;
 mod plot;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use askama::Template;
 use ntkpipe_store::results::{Column, read_table};
@@ -14,10 +15,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::accounting;
+use crate::choice::{self, Comparison};
 use crate::option_doc;
 use crate::options::Missing;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
-use crate::run_directory::{InputRecord, RunRecord};
+use crate::run_directory::{InputRecord, RunDirectory, RunRecord};
+use crate::settings::DEFAULT_ALPHA;
 use crate::stages::Context;
 use figures::Figure;
 use held_out::HeldOut;
@@ -34,6 +37,7 @@ struct Page<'a> {
     figures: Vec<Figure>,
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
+    architectures: Vec<ArchitectureLine>,
     trouble: Vec<Trouble<'a>>,
     files: Vec<String>,
     samples: Vec<Count>,
@@ -58,6 +62,14 @@ struct Tests {
 struct Heading {
     name: String,
     meaning: String,
+}
+
+/// One of the architectures that were compared.
+struct ArchitectureLine {
+    name: String,
+    /// Phenotypes that are likeliest under it.
+    chosen: usize,
+    percent: String,
 }
 
 /// Phenotypes that share a status other than ok.
@@ -116,27 +128,101 @@ struct Curve {
     edf: Vec<f64>,
 }
 
-/// Renders the section for MultiQC from the run directory.
-pub fn render_multiqc(context: &Context) -> anyhow::Result<String> {
-    let rows = phenotype_row::read(&context.directory.path("phenotypes.parquet"))?;
+/// Renders the section for MultiQC from a run directory.
+pub fn render_multiqc(directory: &RunDirectory) -> anyhow::Result<String> {
+    let rows = phenotype_row::read(&directory.path("phenotypes.parquet"))?;
     Ok(serde_json::to_string_pretty(&multiqc::render(&rows)?)? + "\n")
 }
 
-/// Renders the report from the run directory; the phenotypes are read again where predictions were held out.
+/// Renders the report of a run from its directory; the phenotypes are read again where predictions were held out.
 pub fn render(context: &Context) -> anyhow::Result<String> {
     let directory = &context.directory;
-    let record = &directory.record;
     let rows = phenotype_row::read(&directory.path("phenotypes.parquet"))?;
     let spectrum = spectrum::read_record(&directory.path("spectrum"))?;
-    let mut curves = read_curves(context)?;
-    let mut held_out = held_out::read(context)?;
-    let mut samples: HashMap<&str, String> = record.samples["phenotypes"]
+    let content = Content {
+        alpha: context.settings.analysis.alpha,
+        figures: figures::all(&rows, Some(&spectrum))?,
+        curves: read_curves(&directory.path("curves.parquet"))?,
+        headings: headings(&rows),
+        cells: cells(phenotype_row::to_columns(&rows)),
+        architectures: Vec::new(),
+        rows,
+    };
+    page(context, directory, content)
+}
+
+/// Renders the report of the choice among several architectures, left in `directory`, from that and the architectures' runs; `context`
+/// is any of these: they share samples and phenotypes.
+pub fn render_choice(
+    context: &Context,
+    directory: &RunDirectory,
+    comparison: &Comparison,
+) -> anyhow::Result<String> {
+    let rows = phenotype_row::read(&directory.path("phenotypes.parquet"))?;
+    let Comparison { names, chosen, .. } = comparison;
+    let mut curves = HashMap::new();
+    let mut architectures = Vec::new();
+    for (k, name) in names.iter().enumerate() {
+        let mut of_run =
+            read_curves(&choice::folder(directory.root(), name).join("curves.parquet"))?;
+        for (row, _) in rows.iter().zip(chosen).filter(|(_, at)| **at == k) {
+            let curve = of_run.remove_entry(&row.phenotype);
+            curves.extend(curve);
+        }
+        let count = chosen.iter().filter(|at| **at == k).count();
+        architectures.push(ArchitectureLine {
+            name: name.clone(),
+            chosen: count,
+            percent: format!("{:.2}", 100.0 * count as f64 / rows.len().max(1) as f64),
+        });
+    }
+    let (mut headings, mut columns) = (headings(&rows), phenotype_row::to_columns(&rows));
+    for (name, column, meaning) in comparison.columns() {
+        columns.push((name.clone(), column));
+        headings.push(Heading { name, meaning });
+    }
+    let content = Content {
+        // Each run tests at a share of it.
+        alpha: directory.record.options.alpha.unwrap_or(DEFAULT_ALPHA),
+        figures: figures::all(&rows, None)?,
+        curves,
+        headings,
+        cells: cells(columns),
+        architectures,
+        rows,
+    };
+    page(context, directory, content)
+}
+
+/// What a report shows of its phenotypes.
+struct Content {
+    rows: Vec<PhenotypeRow>,
+    alpha: f64,
+    figures: Vec<Figure>,
+    curves: HashMap<String, Curve>,
+    headings: Vec<Heading>,
+    /// The table under the headings.
+    cells: Vec<Vec<String>>,
+    architectures: Vec<ArchitectureLine>,
+}
+
+/// The page of what `directory` holds; `context` has the samples and phenotypes.
+fn page(
+    context: &Context,
+    directory: &RunDirectory,
+    content: Content,
+) -> anyhow::Result<String> {
+    let (rows, mut curves) = (&content.rows, content.curves);
+    let record = &directory.record;
+    let of_samples = &context.directory.record;
+    let mut held_out = held_out::read(context, &directory.path("predictions_oof.parquet"))?;
+    let mut samples: HashMap<&str, String> = of_samples.samples["phenotypes"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|it| Some((it["phenotype"].as_str()?, accounting::sum(it))))
         .collect();
-    let tests = Tests::new(&rows, context.settings.analysis.alpha);
+    let tests = Tests::new(rows, content.alpha);
     let phenotypes = rows
         .iter()
         .map(|row| EmbeddedPhenotype {
@@ -156,18 +242,19 @@ pub fn render(context: &Context) -> anyhow::Result<String> {
         script: include_str!("page.js"),
         tiles: vec![
             ("samples in the kernel", context.inputs.n_kernel.to_string()),
-            ("features", features_kept(record)),
+            ("features", features_kept(of_samples)),
             ("phenotypes", tests.phenotypes.to_string()),
             ("tested", tests.tested.to_string()),
             ("training warranted", tests.warranted.to_string()),
             ("with a stopping time", tests.ok.to_string()),
         ],
         tests,
-        figures: figures::all(&rows, &spectrum)?,
-        headings: headings(&rows),
-        rows: cells(&rows),
-        trouble: trouble(&rows),
-        files: files(record),
+        figures: content.figures,
+        headings: content.headings,
+        rows: content.cells,
+        architectures: content.architectures,
+        trouble: trouble(rows),
+        files: files(of_samples),
         samples: counts(context),
         warnings: warnings(record),
         stages: stage_lines(record),
@@ -241,9 +328,11 @@ fn headings(rows: &[PhenotypeRow]) -> Vec<Heading> {
         .collect()
 }
 
-fn cells(rows: &[PhenotypeRow]) -> Vec<Vec<String>> {
+/// A table's rows as text.
+fn cells(columns: Vec<(String, Column)>) -> Vec<Vec<String>> {
     let null = || "–".to_owned();
-    let columns: Vec<Vec<String>> = phenotype_row::to_columns(rows)
+    let n_rows = columns.first().map_or(0, |(_, column)| column.len());
+    let columns: Vec<Vec<String>> = columns
         .into_iter()
         .map(|(_, column)| match column {
             Column::Text(values) => values,
@@ -264,7 +353,7 @@ fn cells(rows: &[PhenotypeRow]) -> Vec<Vec<String>> {
                 .collect(),
         })
         .collect();
-    (0..rows.len())
+    (0..n_rows)
         .map(|row| columns.iter().map(|column| column[row].clone()).collect())
         .collect()
 }
@@ -404,11 +493,9 @@ fn option_lines(record: &RunRecord) -> anyhow::Result<Vec<OptionLine>> {
         .collect())
 }
 
-fn read_curves(context: &Context) -> anyhow::Result<HashMap<String, Curve>> {
+fn read_curves(path: &Path) -> anyhow::Result<HashMap<String, Curve>> {
     let mut curves: HashMap<String, Curve> = HashMap::new();
-    let columns: BTreeMap<String, Column> = read_table(&context.directory.path("curves.parquet"))?
-        .into_iter()
-        .collect();
+    let columns: BTreeMap<String, Column> = read_table(path)?.into_iter().collect();
     if let (
         Some(Column::Text(phenotype)),
         Some(Column::Float(t)),

@@ -201,11 +201,12 @@ function order(column, ascending) {
   sortBy(column, ascending ? 1 : -1);
 }
 
+const searched = headings.flatMap((heading, i) => (["phenotype", "status", "architecture"].includes(heading.textContent) ? [i] : []));
 byId("search").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
   let found = 0;
   for (const row of rows) {
-    const text = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase();
+    const text = searched.map((i) => row.cells[i].textContent).join(" ").toLowerCase();
     row.hidden = !words.every((word) => text.includes(word));
     found += row.hidden ? 0 : 1;
   }

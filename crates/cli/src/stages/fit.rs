@@ -55,6 +55,8 @@ struct Walk<'c> {
     initial: Option<&'c Initial>,
     /// What the test said before, of phenotypes on all their samples.
     tested: Option<&'c [PhenotypeRow]>,
+    /// Times that phenotypes are stopped at instead of t̂.
+    times: HashMap<usize, f64>,
 }
 
 /// A phenotype to analyse: on all its samples, or on those not held out in a fold.
@@ -82,7 +84,27 @@ struct Known {
     at_start: Option<(usize, f64)>,
 }
 
-impl Walk<'_> {
+impl<'c> Walk<'c> {
+    /// Over the phenotypes on all their samples, whatever was said of them before.
+    fn new(
+        context: &'c Context,
+        kernel: &'c TiledKernel,
+        survey: &'c Survey<'c>,
+        options: AnalysisOptions,
+        initial: Option<&'c Initial>,
+    ) -> Self {
+        Self {
+            context,
+            kernel,
+            survey,
+            options,
+            folds: None,
+            initial,
+            tested: None,
+            times: HashMap::new(),
+        }
+    }
+
     /// Columns of n f32 values that the phenotypes under way may take together.
     ///
     /// # Errors
@@ -214,11 +236,12 @@ impl Walk<'_> {
                     for (&job, prepared) in block.iter().zip(self.prepare(block)?) {
                         let is_rare = job.fold.is_none() && prepared.is_rare(&context.settings);
                         let Prepared {
-                            phenotype,
+                            mut phenotype,
                             n_missing,
                             sd,
                             ..
                         } = prepared;
+                        phenotype.time = self.times.get(&job.column).copied();
                         let n_samples = phenotype.mask.iter().filter(|&&m| m).count();
                         let number = known.len();
                         known.push(Known {
@@ -271,7 +294,7 @@ impl Walk<'_> {
 
     /// Rank of the covariates on a phenotype's samples, and 1 − |P (y − f₀)|² / Σ (y − ȳ)².
     fn at_start(&self, phenotype: &Phenotype, initial: &Initial) -> (usize, f64) {
-        let Phenotype { mask, values } = phenotype;
+        let Phenotype { mask, values, .. } = phenotype;
         let f0 = initial.on_kernel();
         let mut rest: Vec<f64> = (0..mask.len())
             .map(|i| if mask[i] { values[i] - f0[i] } else { 0.0 })
@@ -332,15 +355,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
             test_only: true,
             ..context.settings.analysis.clone()
         };
-        let walk = Walk {
-            context,
-            kernel: &kernel,
-            survey: &survey,
-            options,
-            folds: None,
-            initial: initial.as_ref(),
-            tested: None,
-        };
+        let walk = Walk::new(context, &kernel, &survey, options, initial.as_ref());
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
         walk.run(
@@ -421,12 +436,10 @@ pub fn run_share(context: &Context, prints: &Fingerprints, share: Share) -> anyh
     let started = Instant::now();
     share::create_folder(context.directory.root())?;
     let tested = tested(context, prints)?;
-    let (journal, _) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
-    tracing::info!(
-        "fit: share {share}, {} phenotypes in {:.1} s",
-        journal.finished.len(),
-        started.elapsed().as_secs_f64()
-    );
+    let (journal, figures) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    let fitted = journal.finished.len();
+    tracing::info!("fit: share {share}, {fitted} phenotypes");
+    super::say_done(Stage::Fit, Some(share), started, &figures);
     Ok(())
 }
 
@@ -524,13 +537,8 @@ fn fit_folds(
         })
         .collect();
     let walk = Walk {
-        context,
-        kernel: &kernel,
-        survey: &survey,
-        options,
         folds: Some(&folds),
-        initial: initial.as_ref(),
-        tested: None,
+        ..Walk::new(context, &kernel, &survey, options, initial.as_ref())
     };
     walk.run(&jobs, |Job { column, fold }, known, analysis| {
         let row = row_of(&rows[column].phenotype, known, analysis.as_ref(), None);
@@ -651,13 +659,8 @@ fn fit_all(
         );
     }
     let walk = Walk {
-        context,
-        kernel: &kernel,
-        survey: &survey,
-        options,
-        folds: None,
-        initial: initial.as_ref(),
         tested,
+        ..Walk::new(context, &kernel, &survey, options, initial.as_ref())
     };
     walk.run(
         &Job::whole(columns),
@@ -697,6 +700,46 @@ fn fit_all(
         },
     )?;
     Ok((journal, super::traffic("fit", &kernel)?))
+}
+
+/// Dual weights of phenotypes, by column, stopped at times given instead of t̂, whatever the test said of them.
+pub fn dual_at(
+    context: &Context,
+    times: &[(usize, f64)],
+) -> anyhow::Result<HashMap<usize, Vec<f32>>> {
+    let mut weights = HashMap::new();
+    if times.is_empty() {
+        return Ok(weights);
+    }
+    let survey = super::spectrum::load(context)?;
+    let kernel = context.open_kernel()?;
+    let initial = Initial::read(context)?;
+    let options = AnalysisOptions {
+        gate: false,
+        test_only: false,
+        ..context.settings.analysis.clone()
+    };
+    let walk = Walk {
+        times: times.iter().copied().collect(),
+        ..Walk::new(context, &kernel, &survey, options, initial.as_ref())
+    };
+    walk.walk(
+        &Job::whole(times.iter().map(|it| it.0)),
+        &walk.options,
+        &context.covariates,
+        initial.as_ref().map(Initial::on_kernel),
+        |Job { column, .. }, _, analysis| {
+            if let Some(fit) = analysis.and_then(|it| it.fit) {
+                if !fit.converged {
+                    let name = &context.inputs.phenotypes.columns[column];
+                    tracing::warn!("the closed form of `{name}` had not settled when the passes were used up: its distances are less exact");
+                }
+                weights.insert(column, fit.dual);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(weights)
 }
 
 /// The first chunk of dual weights that lacks: a phenotype that was trained has one.

@@ -95,7 +95,8 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let (n, path) = (first.inputs.n_kernel, first.kernel_path());
     check_space(&path, wanted.iter().map(|it| it.1).sum())?;
     let tiles = tiled_kernel::lower_triangle(arrays[0].grid()[0]);
-    compute(first, &kernels, &arrays, &tiles)?;
+    let found = wanted.iter().map(|it| it.0).min().unwrap_or(0);
+    compute(first, &kernels, &arrays, &tiles, found as usize)?;
     for ((context, fingerprint), (array, (present, wanted))) in
         runs.iter_mut().zip(arrays.iter().zip(wanted))
     {
@@ -133,19 +134,18 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::
         .iter()
         .filter(|&&(i, j)| !array.has_chunk(i, j))
         .count();
-    check_space(&path, missing as u64 * array.chunk_bytes())?;
+    let written = missing as u64 * array.chunk_bytes();
+    check_space(&path, written)?;
     if context.settings.network.finite().is_some() {
         check_features(context)?;
     }
     let kernel = context.settings.network.kernel()?;
-    compute(context, &[kernel], &[array], tiles)?;
+    compute(context, &[kernel], &[array], tiles, tiles.len() - missing)?;
     share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
-    tracing::info!(
-        "kernel: share {share}, {} tiles, {} of them found, in {:.1} s",
-        tiles.len(),
-        tiles.len() - missing,
-        started.elapsed().as_secs_f64()
-    );
+    let (all, found) = (tiles.len(), tiles.len() - missing);
+    tracing::info!("kernel: share {share}, {all} tiles, {found} of them found");
+    let figures = json!({ "bytes_written": written });
+    super::say_done(Stage::Kernel, Some(share), started, &figures);
     Ok(())
 }
 
@@ -175,17 +175,16 @@ fn check_space(path: &Path, wanted: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes those of `tiles` that lack.
+/// Makes those of `tiles` that lack; `found` of them, as many as the array with the fewest has, are not counted as made.
 fn compute(
     context: &Context,
     kernels: &[TangentKernel],
     arrays: &[ZarrArray<f32>],
     tiles: &[(usize, usize)],
+    found: usize,
 ) -> anyhow::Result<()> {
     let n = context.inputs.n_kernel;
     let tile_bytes: u64 = arrays.iter().map(ZarrArray::chunk_bytes).sum();
-    let is_there = |&&(i, j): &&(usize, usize)| arrays.iter().all(|array| array.has_chunk(i, j));
-    let found = tiles.iter().filter(is_there).count();
     let bar = Progress::new("kernel", "tiles")
         .of_bytes(tile_bytes)
         .beyond(found);

@@ -26,6 +26,7 @@ use crate::network::Network;
 use crate::options::{Missing, Options, ReadTiles};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
 use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
+use crate::share::Share;
 use crate::stamps::Stamps;
 
 /// All that the stages share.
@@ -120,23 +121,7 @@ impl Context {
         figures: Value,
     ) -> anyhow::Result<()> {
         self.stamps.check()?;
-        let seconds = started.elapsed().as_secs_f64();
-        let figure = |name: &str| figures[name].as_u64();
-        let bytes = [figure("bytes_read"), figure("bytes_written")];
-        let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
-        tracing::info!(
-            event = "done",
-            stage = stage.name(),
-            seconds,
-            passes = figure("passes"),
-            columns = figure("columns"),
-            bytes_read = bytes[0],
-            bytes_written = bytes[1],
-            bytes_read_per_second = rates[0],
-            bytes_written_per_second = rates[1],
-            "{}: done in {seconds:.1} s",
-            stage.name()
-        );
+        let seconds = say_done(stage, None, started, &figures);
         self.directory
             .finish(stage, fingerprint, seconds, figures, log::take_warnings())
     }
@@ -311,6 +296,30 @@ impl Fingerprints {
             report,
         }
     }
+}
+
+/// Says that a stage, or a share of it, is done; the seconds it took.
+pub fn say_done(stage: Stage, share: Option<Share>, started: Instant, figures: &Value) -> f64 {
+    let seconds = started.elapsed().as_secs_f64();
+    let figure = |name: &str| figures[name].as_u64();
+    let bytes = [figure("bytes_read"), figure("bytes_written")];
+    let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
+    let (name, share) = (stage.name(), share.map(|share| share.to_string()));
+    let of = share.as_ref().map_or(String::new(), |it| format!(" share {it}"));
+    tracing::info!(
+        event = "done",
+        stage = name,
+        share,
+        seconds,
+        passes = figure("passes"),
+        columns = figure("columns"),
+        bytes_read = bytes[0],
+        bytes_written = bytes[1],
+        bytes_read_per_second = rates[0],
+        bytes_written_per_second = rates[1],
+        "{name}:{of} done in {seconds:.1} s"
+    );
+    seconds
 }
 
 /// Removes a file if it is there.

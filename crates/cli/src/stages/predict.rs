@@ -253,7 +253,7 @@ pub fn fixed_effects(
     prepared: &Prepared,
     increment: &dyn Fn(usize) -> f64,
 ) -> Vec<f64> {
-    let Phenotype { mask, values } = &prepared.phenotype;
+    let Phenotype { mask, values, .. } = &prepared.phenotype;
     let rest: Vec<f64> = (0..mask.len())
         .map(|row| match mask[row] {
             true => values[row] - increment(row),
@@ -266,7 +266,7 @@ pub fn fixed_effects(
 }
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.
-fn others_product(
+pub fn others_product(
     kernel: &TangentKernel,
     features: &FeatureArray,
     rows: std::ops::Range<usize>,

@@ -3,21 +3,41 @@
 use std::time::Instant;
 
 use ntkpipe_store::atomic;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
+use crate::choice::Comparison;
+use crate::log;
 use crate::report;
-use crate::run_directory::Stage;
+use crate::run_directory::{RunDirectory, Stage};
 
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     context.directory.begin(Stage::Report)?;
     let page = report::render(context)?;
-    atomic::write(&context.directory.path("report.html"), &[page.as_bytes()])?;
-    let section = report::render_multiqc(context)?;
-    let path = context.directory.path("ntkpipe_mqc.json");
-    atomic::write(&path, &[section.as_bytes()])?;
-    let figures = json!({ "bytes": page.len() });
+    let figures = leave(&context.directory, &page)?;
     context.finish(Stage::Report, fingerprint, started, figures)
+}
+
+/// Leaves the page and the section for MultiQC in a run directory; what the record says of it.
+fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<Value> {
+    atomic::write(&directory.path("report.html"), &[page.as_bytes()])?;
+    let section = report::render_multiqc(directory)?;
+    atomic::write(&directory.path("ntkpipe_mqc.json"), &[section.as_bytes()])?;
+    Ok(json!({ "bytes": page.len() }))
+}
+
+/// The report of the choice among several architectures; `context` is any of their runs.
+pub fn of_choice(
+    context: &Context,
+    directory: &mut RunDirectory,
+    comparison: &Comparison,
+    fingerprint: &str,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let page = report::render_choice(context, directory, comparison)?;
+    let figures = leave(directory, &page)?;
+    let seconds = super::say_done(Stage::Report, None, started, &figures);
+    directory.finish(Stage::Report, fingerprint, seconds, figures, log::take_warnings())
 }

@@ -252,25 +252,7 @@ impl DenseOperator {
         } else {
             time
         };
-        let shrunk = |l: f64, t: Option<f64>| match t {
-            None => {
-                if l > 0.0 {
-                    1.0 / l
-                } else {
-                    0.0
-                }
-            }
-            Some(t) if l == 0.0 => t,
-            Some(t) => -(-t * l).exp_m1() / l,
-        };
-        let weights = Mat::from_fn(self.dof(), 1, |i, _| {
-            shrunk(self.lambda[i], used) * c[(i, 0)] / n as f64
-        });
-        let on_observed = &self.u * weights;
-        let mut dual = Mat::zeros(values.len(), 1);
-        for (i, &at) in self.observed.iter().enumerate() {
-            dual[(at, 0)] = on_observed[(i, 0)];
-        }
+        let dual = self.dual(values, used);
         let fitted = self.fitted(&dual, values);
         let mean = y.col(0).iter().sum::<f64>() / n as f64;
         let residual: f64 = self
@@ -310,6 +292,28 @@ impl DenseOperator {
             curvature: at_time.2 / trace,
             loss,
         }
+    }
+
+    /// α at a time (infinite where there is none), on all samples.
+    pub fn dual(&self, values: &[f64], time: Option<f64>) -> Mat<f64> {
+        let n = self.n_observed();
+        let y = Mat::from_fn(n, 1, |i, _| values[self.observed[i]]);
+        let c = self.u.transpose() * &y;
+        let shrunk = |l: f64| match time {
+            None if l > 0.0 => 1.0 / l,
+            None => 0.0,
+            Some(t) if l == 0.0 => t,
+            Some(t) => -(-t * l).exp_m1() / l,
+        };
+        let weights = Mat::from_fn(self.dof(), 1, |i, _| {
+            shrunk(self.lambda[i]) * c[(i, 0)] / n as f64
+        });
+        let on_observed = &self.u * weights;
+        let mut dual = Mat::zeros(values.len(), 1);
+        for (i, &at) in self.observed.iter().enumerate() {
+            dual[(at, 0)] = on_observed[(i, 0)];
+        }
+        dual
     }
 
     /// K α + Z β on all samples, β = Z⁺ (y − K α) on the observed ones.
