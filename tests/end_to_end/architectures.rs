@@ -63,6 +63,49 @@ fn each_architecture_is_as_if_run_alone_and_the_likeliest_is_chosen() {
     }
     assert!(n_warranted >= 3, "{n_warranted}");
 
+    // The page of the choice has each phenotype under its architecture, with that one's curve, and leads to the others' pages.
+    let page = std::fs::read_to_string(path("all").join("report.html")).unwrap();
+    let data = page.split_once(r#"id="data">"#).unwrap().1;
+    let data = data.split_once("</script>").unwrap().0;
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    for (i, name) in words["phenotype"].iter().enumerate() {
+        let shown = &data["phenotypes"][i];
+        assert_eq!(shown["name"], name.as_str());
+        let row = page
+            .split_once(&format!(r#"<th scope="row">{name}</th>"#))
+            .unwrap()
+            .1;
+        let row = row.split_once("</tr>").unwrap().0;
+        let architecture = &words["architecture"][i];
+        assert!(row.contains(&format!("<td>{architecture}</td>")), "{row}");
+        let Some(t_hat) = shown["t_hat"].as_f64() else {
+            continue;
+        };
+        assert_eq!(t_hat, chosen["t_hat"][i]);
+        // The curve's least value is at the time of the architecture chosen.
+        let numbers = |key: &str| -> Vec<f64> {
+            serde_json::from_value(shown["curve"][key].clone()).unwrap()
+        };
+        let (t, q) = (numbers("t"), numbers("q"));
+        let least = (0..t.len()).min_by(|&a, &b| q[a].total_cmp(&q[b])).unwrap();
+        assert!(
+            (t[least] - t_hat).abs() <= t[1] - t[0],
+            "{name}: {} {t_hat}",
+            t[least]
+        );
+    }
+    for name in names {
+        assert!(
+            page.contains(&format!(r#"href="architectures/{name}/report.html""#)),
+            "{name}"
+        );
+        assert!(
+            page.contains(&format!("above_<wbr>best_<wbr>{name}")),
+            "{name}"
+        );
+    }
+    assert!(path("all").join("ntkpipe_mqc.json").exists());
+
     // Predictions are those of the architecture chosen; the model predicts them again.
     let (predicted, ids) = table(&path("all").join("predictions.parquet"));
     let again = text(&path("again.parquet"));

@@ -116,7 +116,7 @@ fn the_log_for_programs_tells_each_stage_in_numbers() {
 
 #[test]
 fn a_share_tells_that_it_is_done() {
-    let cohort = cohort(500, 20, 6);
+    let cohort = cohort(700, 20, 6);
     let parent = tempfile::tempdir().unwrap();
     let out = text(&parent.path().join("results"));
     let tables = run_arguments(&cohort, &out, &["--tile", "64"]);
@@ -133,7 +133,7 @@ fn a_share_tells_that_it_is_done() {
         lines(&said).into_iter().filter(is_done).collect()
     };
     done("ingest", "");
-    for (shard, tiles) in [("1/2", 18_u64), ("2/2", 18), ("2/2", 0)] {
+    for (shard, tiles) in [("1/2", 33_u64), ("2/2", 33), ("2/2", 0)] {
         let said = done("kernel", shard);
         assert_eq!(said.len(), 1, "{shard}");
         assert_eq!(said[0]["share"], shard);

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{Cohort, case, cohort, fail, results, run_arguments, succeed, table, text};
+use crate::support::{
+    Cohort, case, cohort, fail, ntkpipe, results, run_arguments, succeed, table, text,
+};
 
 /// A run on a new network of these hidden layers.
 fn run(cohort: &Cohort, folder: &Path, widths: &str, more: &[&str]) -> PathBuf {
@@ -160,7 +164,10 @@ fn nothing_is_trained_where_the_test_does_not_warrant_it_unless_asked() {
     assert_eq!(words["status"], ["trained"]);
     assert_eq!(words["phenotype"], ["trait_0002"]);
     assert!((of["t"][0] - 0.2).abs() < 1e-12 && of["loss_end"][0] < of["loss_start"][0]);
-    assert!(of["distance_train"][0].is_nan());
+    // The closed form at that time, in which the network hardly moves.
+    for name in ["distance_train", "distance_held_out"] {
+        assert!(of[name][0] > 0.0 && of[name][0] < 0.1, "{}", of[name][0]);
+    }
     let (predicted, _) = table(&out.join("trained/predictions.parquet"));
     assert!(
         predicted["trait_0002"]
@@ -169,6 +176,149 @@ fn nothing_is_trained_where_the_test_does_not_warrant_it_unless_asked() {
             .count()
             > 350
     );
+}
+
+#[test]
+fn a_network_is_compared_with_the_closed_form_at_its_own_time() {
+    // More samples than are decomposed as they stand.
+    let cohort = cohort(900, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = run(&cohort, folder.path(), "512,512", &["--no-gate"]);
+    let (fitted, _) = table(&out.join("phenotypes.parquet"));
+    let of = |t: f64| {
+        let rate = (t / 100.0).to_string();
+        train(
+            &out,
+            &[
+                "--all",
+                "--phenotype",
+                "*_0001",
+                "--epochs",
+                "100",
+                "--learning-rate",
+                &rate,
+            ],
+        );
+        table(&out.join("trained/trained.parquet")).0
+    };
+    let t_hat = fitted["t_hat"][0];
+    // So near t_hat that the fit's own weights serve, then by a fit of its own: the networks are all but the same.
+    let (at_t_hat, beside) = (of(t_hat), of(t_hat * (1.0 + 1e-6)));
+    for name in [
+        "distance_train",
+        "distance_held_out",
+        "r2_train_closed_form",
+    ] {
+        let (a, b) = (at_t_hat[name][0], beside[name][0]);
+        assert!((a - b).abs() < 1e-3 && a > 0.0, "{name}: {a} {b}");
+    }
+    let later = of(2.0 * t_hat);
+    assert!(later["r2_train_closed_form"][0] > at_t_hat["r2_train_closed_form"][0] + 1e-3);
+    assert!(
+        later["distance_train"][0] < 0.2,
+        "{:?}",
+        later["distance_train"]
+    );
+}
+
+#[test]
+fn training_that_diverges_is_said_to() {
+    let cohort = cohort(400, 10, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let out = run(&cohort, folder.path(), "20,20", &["--no-gate"]);
+    train(&out, &["--all", "--epochs", "1", "--learning-rate", "0.01"]);
+    let (of, _) = table(&out.join("trained/trained.parquet"));
+    let lambda = of["lambda_max"].iter().fold(0.0, |a: f64, b| a.max(*b));
+    // Below 2/λ, and yet the kernel of so narrow a network grows on the way.
+    let mut n_diverged = 0;
+    for share in [0.85, 0.9, 0.95, 0.99] {
+        let rate = (share * 2.0 / lambda).to_string();
+        let words = [
+            "train",
+            "--out",
+            &text(&out),
+            "--all",
+            "--epochs",
+            "2000",
+            "--learning-rate",
+            &rate,
+        ];
+        let said = String::from_utf8(succeed(&words).stderr).unwrap();
+        let (of, words) = table(&out.join("trained/trained.parquet"));
+        let (predicted, _) = table(&out.join("trained/predictions.parquet"));
+        for (i, name) in words["phenotype"].iter().enumerate() {
+            let diverged = words["status"][i] == "diverged";
+            let weights = out.join("trained").join(format!("{name}.safetensors"));
+            assert_eq!(weights.exists(), !diverged, "{name}");
+            assert_eq!(predicted.contains_key(name), !diverged, "{name}");
+            assert_eq!(of["loss_end"][i].is_nan(), diverged, "{name}");
+            if diverged {
+                n_diverged += 1;
+                assert!(
+                    said.contains(&format!("`{name}` diverged by epoch")),
+                    "{said}"
+                );
+                assert!(said.contains("pass a lower `--learning-rate`"), "{said}");
+            }
+        }
+    }
+    assert!(n_diverged > 0);
+}
+
+#[test]
+fn an_interrupted_training_goes_on() {
+    let cohort = cohort(400, 10, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let out = run(&cohort, folder.path(), "40,40", &["--no-gate"]);
+    let to = |name: &str| folder.path().join(name);
+    let more = [
+        "--all",
+        "--epochs",
+        "3000",
+        "--learning-rate",
+        "0.05",
+        "--to",
+    ];
+    let words = |name: &str| -> Vec<String> {
+        let more = more.iter().map(ToString::to_string);
+        more.chain([text(&to(name))]).collect()
+    };
+    let undisturbed = words("undisturbed");
+    train(
+        &out,
+        &undisturbed.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    for signal in ["-INT", "-TERM"] {
+        let name = &signal[1..];
+        let mut job = ntkpipe()
+            .args(["train", "--quiet", "--out", &text(&out)])
+            .args(words(name))
+            .spawn()
+            .unwrap();
+        let is_weights = |it: &Path| it.extension().is_some_and(|it| it == "safetensors");
+        let trained = || {
+            let files = fs::read_dir(to(name)).into_iter().flatten().flatten();
+            files.filter(|it| is_weights(&it.path())).count()
+        };
+        let begun = Instant::now();
+        while trained() < 1 && begun.elapsed() < Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Command::new("kill")
+            .args([signal, &job.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(!job.wait().unwrap().success(), "{signal}");
+        assert!(trained() < 4, "{signal}");
+        train(
+            &out,
+            &words(name).iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        assert!(
+            results(&to(name)) == results(&to("undisturbed")),
+            "{signal}"
+        );
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::zarr::ZarrArray;
 
 use crate::phenotype_row::PhenotypeRow;
+use crate::stages::Context;
 use crate::stages::fit::{DUAL, dual_at};
 use crate::stages::predict::others_product;
-use crate::stages::Context;
 
 /// Bytes a sample and phenotype, at most: α, K α, and the copies it is made from.
 pub const BYTES: usize = 24;
@@ -44,7 +44,9 @@ impl ClosedForm {
         let n = context.inputs.n_kernel;
         let mut alpha = Mat::<f32>::zeros(n, columns.len());
         for (at, column) in columns.iter().enumerate() {
-            let of_column = alphas.remove(column).context("every phenotype was fitted")?;
+            let of_column = alphas
+                .remove(column)
+                .context("every phenotype was fitted")?;
             alpha.col_as_slice_mut(at).copy_from_slice(&of_column);
         }
         let others = n..context.inputs.samples.sample_id.len();
@@ -56,7 +58,9 @@ impl ClosedForm {
             });
         }
         let none = Mat::<f32>::zeros(n, 0);
-        let (on_kernel, _) = context.open_kernel()?.multiply(alpha.as_ref(), none.as_ref())?;
+        let (on_kernel, _) = context
+            .open_kernel()?
+            .multiply(alpha.as_ref(), none.as_ref())?;
         let network = context.settings.network.kernel()?;
         let features = FeatureArray::open(context.directory.root())?;
         Ok(Self {

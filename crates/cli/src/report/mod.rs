@@ -207,11 +207,7 @@ struct Content {
 }
 
 /// The page of what `directory` holds; `context` has the samples and phenotypes.
-fn page(
-    context: &Context,
-    directory: &RunDirectory,
-    content: Content,
-) -> anyhow::Result<String> {
+fn page(context: &Context, directory: &RunDirectory, content: Content) -> anyhow::Result<String> {
     let (rows, mut curves) = (&content.rows, content.curves);
     let record = &directory.record;
     let of_samples = &context.directory.record;

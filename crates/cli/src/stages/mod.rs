@@ -305,7 +305,9 @@ pub fn say_done(stage: Stage, share: Option<Share>, started: Instant, figures: &
     let bytes = [figure("bytes_read"), figure("bytes_written")];
     let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
     let (name, share) = (stage.name(), share.map(|share| share.to_string()));
-    let of = share.as_ref().map_or(String::new(), |it| format!(" share {it}"));
+    let of = share
+        .as_ref()
+        .map_or(String::new(), |it| format!(" share {it}"));
     tracing::info!(
         event = "done",
         stage = name,

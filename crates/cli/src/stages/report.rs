@@ -39,5 +39,11 @@ pub fn of_choice(
     let page = report::render_choice(context, directory, comparison)?;
     let figures = leave(directory, &page)?;
     let seconds = super::say_done(Stage::Report, None, started, &figures);
-    directory.finish(Stage::Report, fingerprint, seconds, figures, log::take_warnings())
+    directory.finish(
+        Stage::Report,
+        fingerprint,
+        seconds,
+        figures,
+        log::take_warnings(),
+    )
 }
