@@ -136,6 +136,83 @@ fn deviations_go_with_predictions_and_only_they_are_made_when_asked_for_later() 
     assert!(!sds.exists() && !out.join("model/training.parquet").exists());
 }
 
+/// Σ sd² / σ² over the samples of a fit is its edf, whatever network the kernel is of; a choice has the chosen one's deviations; and so
+/// have their models.
+#[test]
+fn deviations_of_a_network_and_of_a_choice_are_those_of_their_kernels() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = without_last(cohort(800, 20, 4), folder.path(), 60);
+    let path = |name: &str| folder.path().join(name);
+    let network = text(&path("network.safetensors"));
+    let init = [
+        "network", "init", "--inputs", "20", "--widths", "60,40", "--out",
+    ];
+    succeed(&[&init[..], &[network.as_str()]].concat());
+    let choices = [
+        ("network", vec!["--network", network.as_str()]),
+        ("choice", vec!["--depth", "1,3"]),
+    ];
+    for (run, mut options) in choices {
+        options.extend(["--intervals", "--no-gate"]);
+        let out = path(run);
+        succeed(&run_arguments(&cohort, &text(&out), &options));
+        let (sd, ids) = table(&out.join("prediction_sd.parquet"));
+        let (rows, names) = table(&out.join("phenotypes.parquet"));
+        let (observed, _) = table(Path::new(&cohort.phenotypes));
+        let phenotype_ids = match &read_table(Path::new(&cohort.phenotypes)).unwrap()[0].1 {
+            Column::Int(v) => v.iter().map(|id| id.unwrap().to_string()).collect(),
+            Column::Text(v) => v.clone(),
+            _ => unreachable!(),
+        };
+        let new = text(&path("new.parquet"));
+        let model = text(&out.join("model"));
+        let mut predict = vec!["predict", "--quiet", "--model", &model, "--out", &new];
+        predict.extend([
+            "--features",
+            &cohort.features,
+            "--covariates",
+            &cohort.covariates,
+        ]);
+        succeed(&predict);
+        let (again, _) = table(&path("new_sd.parquet"));
+        let mut n_fitted = 0;
+        for (i, name) in names["phenotype"].iter().enumerate() {
+            if let Some(architecture) = names.get("architecture") {
+                let of = out.join("architectures").join(&architecture[i]);
+                let (chosen, _) = table(&of.join("prediction_sd.parquet"));
+                let bits = |of: &HashMap<String, Vec<f64>>| -> Vec<u64> {
+                    of[name].iter().map(|v| v.to_bits()).collect()
+                };
+                assert_eq!(bits(&sd), bits(&chosen), "{name}");
+            }
+            if names["status"][i] != "ok" {
+                continue;
+            }
+            n_fitted += 1;
+            let (mut squares, mut others) = (0.0, 0);
+            for (row, id) in ids["sample_id"].iter().enumerate() {
+                let place = phenotype_ids.iter().position(|it: &String| it == id);
+                match (place, sd[name][row]) {
+                    (_, sd) if sd.is_nan() => {}
+                    (Some(at), sd) if observed[name][at].is_finite() => squares += sd * sd,
+                    (Some(_), _) => {}
+                    (None, sd) => {
+                        assert!((again[name][row] / sd - 1.0).abs() < 1e-5, "{name} of {id}");
+                        others += 1;
+                    }
+                }
+            }
+            let edf = squares / rows["sigma2"][i];
+            assert!(
+                (edf / rows["edf"][i] - 1.0).abs() < 1e-2,
+                "{run} {name}: {edf}"
+            );
+            assert!(others > 40, "{others}");
+        }
+        assert!(n_fitted >= 3, "{run}: {:?}", names["status"]);
+    }
+}
+
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     StandardNormal.sample(rng)
 }

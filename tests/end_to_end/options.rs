@@ -223,6 +223,11 @@ fn a_dry_run_says_what_it_would_take_and_leaves_nothing() {
     ] {
         assert!(said.contains(words), "{words} not in\n{said}");
     }
+    assert!(said.contains("about 4 for the phenotypes + 1\n"), "{said}");
+    // Intervals take a pass more, and time.
+    let more = run_arguments(&cohort, &out, &["--dry-run", "--intervals"]);
+    let more = String::from_utf8(succeed(&more).stdout).unwrap();
+    assert!(more.contains("about 4 for the phenotypes + 2\n"), "{more}");
     // The same for programs.
     let mut arguments = run_arguments(&cohort, &out, &["--json"]);
     arguments[0] = "plan";

@@ -35,6 +35,8 @@ const FITTED_SAMPLE: f64 = 2e5;
 const MASK: f64 = 4e9;
 /// A prediction.
 const PREDICTION: f64 = 3e4;
+/// A standard deviation of a prediction, for each square of the probes' space.
+const DEVIATION: f64 = 2.0;
 /// Comparing the checksum of a byte of the tiles, and mapping it.
 const CHECKED_BYTE: f64 = 90.0;
 
@@ -89,8 +91,9 @@ impl Plan {
         let masks = own_masks * (1 + folds) + folds;
         // Each trained phenotype is predicted in one more column.
         let predicted = m as f64 * USUAL_SHARE_TRAINED;
+        let probes = (SPECTRUM_PASSES * FULL_PROBES) as f64;
         let columns = [
-            (SPECTRUM_PASSES * FULL_PROBES) as f64,
+            probes,
             fits as f64 * USUAL_VECTORS,
             predicted * folds as f64,
             predicted,
@@ -102,6 +105,12 @@ impl Plan {
         let flows = (fits * n) as f64 * FITTED_SAMPLE + masks as f64 * MASK;
         let check = bytes * CHECKED_BYTE;
         let predictions = (m * n_all) as f64 * PREDICTION;
+        let intervals = f64::from(u8::from(settings.intervals));
+        // A pass of few columns, each mask's low-rank approximation, and every deviation.
+        let deviations = intervals
+            * (check
+                + own_masks as f64 * USUAL_SHARE_TRAINED * MASK
+                + predicted * n_all as f64 * probes * probes * DEVIATION);
         let work = [
             (Stage::Ingest, (n_all * p) as f64 * INGESTED_VALUE),
             (Stage::Kernel, kernel_work),
@@ -112,7 +121,7 @@ impl Plan {
             ),
             (
                 Stage::Predict,
-                of_predictions / PHENOTYPES_SPEED + predictions + check,
+                of_predictions / PHENOTYPES_SPEED + predictions + check + deviations,
             ),
         ];
         let machine = Machine::measure(settings.tiles_folder(), kernel::bytes(n, tile));
@@ -177,16 +186,16 @@ impl Plan {
             "multiply-adds, passes",
             format!("{:.3e}", self.pass_multiply_adds),
         )?;
-        line(
-            "passes over the kernel",
-            match settings.hold_out {
-                None => format!("{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes + 1"),
-                Some(_) => format!(
-                    "{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes + about {} for those held out + 1",
-                    USUAL_PASSES + 1
-                ),
-            },
-        )?;
+        line("passes over the kernel", {
+            let held_out = match settings.hold_out {
+                None => String::new(),
+                Some(_) => format!(" + about {} for those held out", USUAL_PASSES + 1),
+            };
+            let predicted = if settings.intervals { 2 } else { 1 };
+            format!(
+                "{SPECTRUM_PASSES} + about {USUAL_PASSES} for the phenotypes{held_out} + {predicted}"
+            )
+        })?;
         line("memory bound", format!("{} bytes", self.memory_bytes))?;
         line("threads", rayon::current_num_threads().to_string())?;
         let stages: Vec<String> = self
