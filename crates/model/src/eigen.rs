@@ -6,7 +6,7 @@ use faer::linalg::evd;
 use faer::{Mat, MatRef, Par, Spec};
 
 /// Eigenvalues and eigenvectors of a symmetric matrix, largest eigenvalue first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SymmetricEigen {
     /// Eigenvalues, descending.
     pub values: Vec<f64>,

@@ -64,11 +64,12 @@ impl KrylovSpace {
 
     /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::coupling`].
     ///
-    /// The blocks have images as far as `projected` reaches.
+    /// The blocks have images as far as `projected` reaches; `eigen` are its eigenpairs, where they are known.
     pub fn from_parts(
         blocks: Vec<Mat<f32>>,
         projected: MatRef<'_, f64>,
         coupling: Mat<f64>,
+        eigen: Option<SymmetricEigen>,
     ) -> Self {
         let mut columns = Vec::new();
         let mut end = 0;
@@ -85,7 +86,7 @@ impl KrylovSpace {
             blocks,
             columns,
             coupling,
-            eigen: OnceLock::new(),
+            eigen: eigen.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::Survey;
+use ntkpipe_model::eigen::SymmetricEigen;
 use ntkpipe_model::krylov::KrylovSpace;
 use ntkpipe_model::operator::{MaskedOperator, Moments};
 use serde::{Deserialize, Serialize};
@@ -12,9 +13,11 @@ use crate::atomic::{self, AtomicError, AtomicFolder};
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
 
 /// The arrays of the folder; `coupling.zarr` is not there when the probes' space is invariant.
-pub const ARRAYS: [&str; 5] = [
+pub const ARRAYS: [&str; 7] = [
     "probes.zarr",
     "projected.zarr",
+    "ritz_values.zarr",
+    "ritz_vectors.zarr",
     "coupling.zarr",
     "covariate_products.zarr",
     "eigenvectors.zarr",
@@ -42,7 +45,7 @@ pub enum SpectrumError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// `spectrum.json` is not what this version writes, or does not fit the arrays beside it.
+    /// A file is not what this version writes, or does not fit those beside it.
     #[error("`{path}` is damaged or of another version", path = path.display())]
     Damaged {
         /// The file.
@@ -98,8 +101,8 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
     Ok(Mat::from_fn(rows, columns, |i, j| values[i * columns + j]))
 }
 
-/// Writes a survey: `probes.zarr`, `projected.zarr`, `coupling.zarr`, `covariate_products.zarr`, `eigenvectors.zarr`
-/// (n × leading, float32), `spectrum.json`.
+/// Writes a survey: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`, `coupling.zarr`,
+/// `covariate_products.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
 ///
 /// The folder is replaced whole. Cost: n × (probe columns + leading) floats written.
 ///
@@ -123,6 +126,13 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         probes.projected().as_ref(),
         ["probe", "probe"],
     )?;
+    if let Some(SymmetricEigen { values, vectors }) = probes.eigen() {
+        let values = MatRef::from_column_major_slice(values, values.len(), 1);
+        let names = ["pair", "value"];
+        write_matrix(&root.join("ritz_values.zarr"), values, names)?;
+        let names = ["probe", "pair"];
+        write_matrix(&root.join("ritz_vectors.zarr"), vectors.as_ref(), names)?;
+    }
     write_matrix(
         &root.join("covariate_products.zarr"),
         survey.covariate_products().as_ref(),
@@ -189,6 +199,7 @@ pub fn read<'a>(
         _ => read_matrix(&folder.join("coupling.zarr"))?,
     };
     let covariate_products: Mat<f32> = read_matrix(&folder.join("covariate_products.zarr"))?;
+    let eigen = read_eigen(folder, projected.nrows())?;
     let widths = &record.block_widths;
     let sum = widths
         .iter()
@@ -223,9 +234,27 @@ pub fn read<'a>(
         trace: record.trace,
         frobenius_squared: record.frobenius_squared,
     };
-    let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling);
+    let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
     let survey = Survey::from_parts(operator, moments, covariate_products, probes);
     Ok((survey, record))
+}
+
+/// The eigenpairs of an m × m matrix, where they were kept; earlier versions did not.
+fn read_eigen(folder: &Path, m: usize) -> Result<Option<SymmetricEigen>, SpectrumError> {
+    if !folder.join("ritz_vectors.zarr").exists() {
+        return Ok(None);
+    }
+    let values: Mat<f64> = read_matrix(&folder.join("ritz_values.zarr"))?;
+    let vectors: Mat<f64> = read_matrix(&folder.join("ritz_vectors.zarr"))?;
+    let sizes = [values.nrows(), vectors.nrows(), vectors.ncols()];
+    if sizes != [m; 3] || values.ncols() != 1 {
+        let path = folder.join("ritz_vectors.zarr");
+        return Err(SpectrumError::Damaged { path });
+    }
+    Ok(Some(SymmetricEigen {
+        values: values.col_as_slice(0).to_vec(),
+        vectors,
+    }))
 }
 
 #[cfg(test)]
@@ -283,6 +312,12 @@ mod tests {
             assert_eq!(made.probes().blocks(), back.probes().blocks());
             assert_eq!(made.probes().projected(), back.probes().projected());
             assert_eq!(made.probes().residuals(), back.probes().residuals());
+            // As kept, and as found again where they were not.
+            let pairs = |survey: &Survey<'_>| survey.probes().eigen().cloned();
+            assert_eq!(pairs(&made), pairs(&back));
+            std::fs::remove_dir_all(path.join("ritz_vectors.zarr")).unwrap();
+            let (back, _) = read(&path, made.operator().clone()).unwrap();
+            assert_eq!(pairs(&made), pairs(&back));
             assert_eq!(made.covariate_products(), back.covariate_products());
         }
     }
