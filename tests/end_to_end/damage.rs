@@ -69,6 +69,7 @@ fn a_flipped_byte_ends_the_stage_that_meets_it_and_the_remedy_works() {
         ("predict", "kernel.zarr/c/2/1"),
         ("fit", "spectrum/probes.zarr/c/0/0"),
         ("fit", "spectrum/projected.zarr/c/0/0"),
+        ("fit", "spectrum/ritz_vectors.zarr/c/0/0"),
         ("fit", "spectrum/covariate_products.zarr/c/0/0"),
         ("predict", "model/dual.zarr/c/1/0"),
         ("predict", "features.zarr/c/0/0"),

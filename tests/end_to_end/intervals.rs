@@ -209,7 +209,7 @@ fn deviations_of_a_network_and_of_a_choice_are_those_of_their_kernels() {
             );
             assert!(others > 40, "{others}");
         }
-        assert!(n_fitted >= 3, "{run}: {:?}", names["status"]);
+        assert!(n_fitted >= 2, "{run}: {:?}", names["status"]);
     }
 }
 

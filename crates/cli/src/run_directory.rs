@@ -56,7 +56,7 @@ impl Stage {
             Self::Kernel => 2,
             Self::Spectrum => 5,
             Self::Test | Self::Fit => 6,
-            Self::Report => 2,
+            Self::Report => 3,
             _ => 1,
         }
     }
@@ -75,6 +75,8 @@ impl Stage {
                 "spectrum/eigenvectors.zarr/zarr.json",
                 "spectrum/probes.zarr/zarr.json",
                 "spectrum/projected.zarr/zarr.json",
+                "spectrum/ritz_values.zarr/zarr.json",
+                "spectrum/ritz_vectors.zarr/zarr.json",
                 "spectrum/coupling.zarr/zarr.json",
                 "spectrum/covariate_products.zarr/zarr.json",
             ],
