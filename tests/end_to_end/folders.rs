@@ -319,7 +319,7 @@ fn an_input_changed_while_the_run_goes_on_is_no_record() {
 }
 
 /// Whether this process ignores a signal; those it starts then ignore it too.
-fn is_ignored(signal: i32) -> bool {
+pub fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
