@@ -70,15 +70,17 @@ impl ClosedForm {
         })
     }
 
-    /// K α of a phenotype at a sample of the feature array.
-    pub fn increment(&self, column: usize, sample: usize) -> f64 {
-        let Some(at) = self.columns.iter().position(|&it| it == column) else {
-            return f64::NAN;
-        };
+    /// K α of a phenotype at each sample of the feature array; NaN for one that was not asked for.
+    pub fn of(&self, column: usize) -> impl Fn(usize) -> f64 + '_ {
+        let at = self.columns.iter().position(|&it| it == column);
         let n = self.on_kernel.nrows();
-        f64::from(match sample < n {
-            true => self.on_kernel[(sample, at)],
-            false => self.on_others[(sample - n, at)],
-        })
+        move |sample| {
+            at.map_or(f64::NAN, |at| {
+                f64::from(match sample < n {
+                    true => self.on_kernel[(sample, at)],
+                    false => self.on_others[(sample - n, at)],
+                })
+            })
+        }
     }
 }

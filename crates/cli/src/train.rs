@@ -541,7 +541,7 @@ impl Session<'_> {
             .collect();
         let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
         row.n_held_out = Some(held_out.count() as i64);
-        let expected = |i: usize| closed_form.increment(column, i);
+        let expected = closed_form.of(column);
         let beta_expected = fixed_effects(context, prepared, &|i| f0[i] + expected(i));
         let left_expected = left(&|i| f0[i] + expected(i) + fixed(&beta_expected, i));
         row.r2_train_closed_form = Some(1.0 - left_expected / variation);

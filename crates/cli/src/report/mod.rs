@@ -177,9 +177,11 @@ pub fn render_choice(
         });
     }
     let (mut headings, mut columns) = (headings(&rows), phenotype_row::to_columns(&rows));
-    for (name, column, meaning) in comparison.columns() {
-        columns.push((name.clone(), column));
-        headings.push(Heading { name, meaning });
+    for (i, (name, column, meaning)) in comparison.columns().into_iter().enumerate() {
+        // The architecture beside name and status, how far the others are in the end.
+        let at = if i == 0 { 2 } else { columns.len() };
+        columns.insert(at, (name.clone(), column));
+        headings.insert(at, Heading { name, meaning });
     }
     let content = Content {
         // Each run tests at a share of it.
