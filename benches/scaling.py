@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a run of half a million people would take on a cluster, from rates measured on a smaller one, by simulating its jobs.
 
-    python benches/scaling.py measure                     # minutes, 12 GB of disk: simulates a cohort, runs it in shares, leaves docs/scaling.json
+    python benches/scaling.py measure                     # minutes, 5.5 GB of disk for tiles: simulates a cohort, runs it in shares, leaves docs/scaling.json
     python benches/scaling.py check                       # the measured run by its own rates, beside what it took
     python benches/scaling.py plan --samples 500000 --features 2923 --phenotypes 1000 --nodes 8
 

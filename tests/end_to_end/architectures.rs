@@ -100,7 +100,7 @@ fn each_architecture_is_as_if_run_alone_and_the_likeliest_is_chosen() {
             "{name}"
         );
         assert!(
-            page.contains(&format!("above_<wbr>best_<wbr>{name}")),
+            page.contains(&format!("reml_<wbr>difference_<wbr>{name}")),
             "{name}"
         );
     }

@@ -75,6 +75,11 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Phenotypes that are likeliest under the k-th architecture.
+    pub fn count(&self, k: usize) -> usize {
+        self.chosen.iter().filter(|at| **at == k).count()
+    }
+
     /// Columns of a table of the phenotypes, each with what it means.
     pub fn columns(&self) -> Vec<(String, Column, String)> {
         let name = |&at: &usize| self.names[at].clone();
@@ -85,7 +90,7 @@ impl Comparison {
         )];
         for (name, differences) in self.names.iter().zip(&self.differences) {
             columns.push((
-                format!("above_best_{name}"),
+                format!("reml_difference_{name}"),
                 Column::Float(differences.clone()),
                 format!("−2 log restricted likelihood under {name}, above that of the best."),
             ));

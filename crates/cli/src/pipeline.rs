@@ -436,7 +436,7 @@ fn run_architectures(
     let seconds = started.elapsed().as_secs_f64();
     let mut counts = BTreeMap::new();
     for (k, name) in names.iter().enumerate() {
-        let count = comparison.chosen.iter().filter(|at| **at == k).count();
+        let count = comparison.count(k);
         tracing::info!("{count} phenotypes likeliest under {name}");
         counts.insert(name, count);
     }

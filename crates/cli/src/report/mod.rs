@@ -169,7 +169,7 @@ pub fn render_choice(
             let curve = of_run.remove_entry(&row.phenotype);
             curves.extend(curve);
         }
-        let count = chosen.iter().filter(|at| **at == k).count();
+        let count = comparison.count(k);
         architectures.push(ArchitectureLine {
             name: name.clone(),
             chosen: count,
