@@ -17,8 +17,8 @@ use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
 /// Fewest columns of a product: a single column would take another path through the matrix product, with other bits.
 const MIN_COLUMNS: usize = 4;
 
-/// Rows of a tile that are squared at a time.
-const SQUARED_ROWS: usize = 128;
+/// Rows of a tile that are multiplied at a time, for either triangle: from memory they come once, then from cache.
+const PANEL_ROWS: usize = 96;
 
 /// Side of a tile for `n` samples: a power of two between 256 and 2048, at least 8 tiles a side where n allows.
 ///
@@ -266,46 +266,63 @@ fn join(parts: &[Mat<f32>], n: usize, columns: usize) -> Mat<f32> {
     whole
 }
 
-/// What one row of tiles has summed up so far: K X and (K∘K) S on its samples.
-struct RowSum {
-    products: Mat<f32>,
-    squares: Mat<f32>,
+/// Vectors on the samples of one row of tiles, for K and for K∘K: what its tiles are multiplied with, or what it has summed up so far.
+struct Columns {
+    plain: Mat<f32>,
+    squared: Mat<f32>,
 }
 
-impl RowSum {
-    fn zeros(x: &Mat<f32>, s: &Mat<f32>) -> Self {
-        Self {
-            products: Mat::zeros(x.nrows(), x.ncols()),
-            squares: Mat::zeros(s.nrows(), s.ncols()),
-        }
+impl Columns {
+    /// As many, zero.
+    fn zeros_like(&self) -> Self {
+        let [plain, squared] =
+            [&self.plain, &self.squared].map(|of| Mat::zeros(of.nrows(), of.ncols()));
+        Self { plain, squared }
     }
 }
 
-/// Y ← Y + K X, where there is any X.
+/// Y ← Y + K X.
 fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
-    if x.ncols() > 0 {
-        matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
+    matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
+}
+
+/// The share of some rows of a tile, from `start` on, in a product: on these rows and, off the diagonal, on the tile's columns.
+fn add_rows(
+    rows: MatRef<'_, f32>,
+    start: usize,
+    low: (&mut Mat<f32>, &Mat<f32>),
+    high: Option<(&mut Mat<f32>, &Mat<f32>)>,
+) {
+    let n_rows = rows.nrows();
+    let (sum, x) = low;
+    add_product(sum.subrows_mut(start, n_rows), rows, x.as_ref());
+    if let Some((sum, x)) = high {
+        add_product(sum.as_mut(), rows.transpose(), x.subrows(start, n_rows));
     }
 }
 
-/// A tile's share of (K∘K) S on its rows and, off the diagonal, on its columns; squared a few rows at a time, in the cache.
-fn add_squares(
+/// A tile's share of K X and (K∘K) S on its rows and, off the diagonal, on its columns: each with the sum and the vectors that the tile is
+/// multiplied with for it.
+fn add_tile(
     k: MatRef<'_, f32>,
-    low: (&mut Mat<f32>, &Mat<f32>),
-    mut high: Option<(&mut Mat<f32>, &Mat<f32>)>,
+    (low, of_low): (&mut Columns, &Columns),
+    mut high: Option<(&mut Columns, &Columns)>,
 ) {
-    if low.1.ncols() == 0 {
-        return;
-    }
-    for start in (0..k.nrows()).step_by(SQUARED_ROWS) {
-        let n_rows = SQUARED_ROWS.min(k.nrows() - start);
-        let rows = k.subrows(start, n_rows).transpose();
-        let mut squared = Mat::zeros(rows.nrows(), n_rows);
-        zip!(&mut squared, rows).for_each(|unzip!(square, value)| *square = value * value);
-        let k2 = squared.transpose();
-        add_product(low.0.subrows_mut(start, n_rows), k2, low.1.as_ref());
-        if let Some((sum, s)) = &mut high {
-            add_product(sum.as_mut(), k2.transpose(), s.subrows(start, n_rows));
+    for start in (0..k.nrows()).step_by(PANEL_ROWS) {
+        let rows = k.subrows(start, PANEL_ROWS.min(k.nrows() - start));
+        if of_low.plain.ncols() > 0 {
+            let high = high.as_mut().map(|(sum, of)| (&mut sum.plain, &of.plain));
+            add_rows(rows, start, (&mut low.plain, &of_low.plain), high);
+        }
+        if of_low.squared.ncols() > 0 {
+            let mut squares = Mat::zeros(rows.ncols(), rows.nrows());
+            zip!(&mut squares, rows.transpose())
+                .for_each(|unzip!(square, value)| *square = value * value);
+            let high = high
+                .as_mut()
+                .map(|(sum, of)| (&mut sum.squared, &of.squared));
+            let low = (&mut low.squared, &of_low.squared);
+            add_rows(squares.transpose(), start, low, high);
         }
     }
 }
@@ -353,16 +370,15 @@ impl Kernel for TiledKernel {
         squared: MatRef<'_, f32>,
     ) -> Result<(Mat<f32>, Mat<f32>), ZarrError> {
         let (side, tile, n) = (self.array.grid()[0], self.tile_side(), self.n_samples());
-        let (x_parts, s_parts) = (cut(x, side, tile), cut(squared, side, tile));
-        let mut sums: Vec<Option<RowSum>> = x_parts
-            .iter()
-            .zip(&s_parts)
-            .map(|(x, s)| Some(RowSum::zeros(x, s)))
+        let cut = cut(x, side, tile).into_iter().zip(cut(squared, side, tile));
+        let parts: Vec<Columns> = cut
+            .map(|(plain, squared)| Columns { plain, squared })
             .collect();
+        let mut sums: Vec<Option<Columns>> =
+            parts.iter().map(|part| Some(part.zeros_like())).collect();
         let rounds = rounds(side);
         for (r, round) in rounds.iter().enumerate() {
-            let mut tasks: Vec<(usize, usize, Option<RowSum>, Option<RowSum>)> =
-                Vec::with_capacity(round.len());
+            let mut tasks = Vec::with_capacity(round.len());
             for &(i, j) in round {
                 let low = sums[i].take();
                 let high = if i == j { None } else { sums[j].take() };
@@ -380,18 +396,12 @@ impl Kernel for TiledKernel {
                     let k = MatRef::from_row_major_slice(&chunk, tile, tile).submatrix(
                         0,
                         0,
-                        x_parts[i].nrows(),
-                        x_parts[j].nrows(),
+                        parts[i].plain.nrows(),
+                        parts[j].plain.nrows(),
                     );
                     if let Some(low) = &mut low {
-                        add_product(low.products.as_mut(), k, x_parts[j].as_ref());
-                        let low = (&mut low.squares, &s_parts[j]);
-                        let high = high.as_mut().map(|high| (&mut high.squares, &s_parts[i]));
-                        add_squares(k, low, high);
-                    }
-                    if let Some(high) = &mut high {
-                        let x = x_parts[i].as_ref();
-                        add_product(high.products.as_mut(), k.transpose(), x);
+                        let high = high.as_mut().map(|high| (high, &parts[i]));
+                        add_tile(k, (low, &parts[j]), high);
                     }
                     Ok((i, j, low, high))
                 })
@@ -409,12 +419,9 @@ impl Kernel for TiledKernel {
             .columns
             .fetch_add(columns as u64, Ordering::Relaxed);
         // Three copies of the block at once, the caller's included, are what phenotypes are admitted by.
-        drop((x_parts, s_parts));
-        let (products, squares): (Vec<Mat<f32>>, Vec<Mat<f32>>) = sums
-            .into_iter()
-            .flatten()
-            .map(|s| (s.products, s.squares))
-            .unzip();
+        drop(parts);
+        let sums = sums.into_iter().flatten();
+        let (products, squares): (Vec<_>, Vec<_>) = sums.map(|s| (s.plain, s.squared)).unzip();
         Ok((
             join(&products, n, x.ncols()),
             join(&squares, n, squared.ncols()),
@@ -483,33 +490,36 @@ mod tests {
     #[test]
     fn a_columns_bits_depend_on_neither_its_neighbours_nor_the_threads() {
         let folder = tempfile::tempdir().unwrap();
-        let (tiled, _) = kernel(700, 256, &folder.path().join("k.zarr"));
-        let x = Mat::from_fn(700, 83, |i, j| ((i * 7 + j * 31) as f32 * 0.013).cos());
-        let none = Mat::<f32>::zeros(700, 0);
-        let pool = |threads| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap()
-        };
-        let all = pool(2)
-            .install(|| tiled.multiply(x.as_ref(), none.as_ref()))
-            .unwrap()
-            .0;
-        for column in [0, 17, 82] {
-            for width in [1, 3, 5, 40] {
-                let first = column.min(83 - width);
-                let some = pool(1)
-                    .install(|| tiled.multiply(x.subcols(first, width), none.as_ref()))
+        // The last row of tiles, and the last of a tile's panels, have 1 row and more.
+        for n in [700, 513, 256 + PANEL_ROWS + 1] {
+            let (tiled, _) = kernel(n, 256, &folder.path().join(format!("{n}.zarr")));
+            let x = Mat::from_fn(n, 83, |i, j| ((i * 7 + j * 31) as f32 * 0.013).cos());
+            let none = Mat::<f32>::zeros(n, 0);
+            let pool = |threads| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
                     .unwrap()
-                    .0;
-                let (want, got) = (all.col_as_slice(column), some.col_as_slice(column - first));
-                assert!(
-                    want.iter()
-                        .zip(got)
-                        .all(|(a, b)| a.to_bits() == b.to_bits()),
-                    "{column} {width}"
-                );
+            };
+            let all = pool(2)
+                .install(|| tiled.multiply(x.as_ref(), none.as_ref()))
+                .unwrap()
+                .0;
+            for column in [0, 17, 82] {
+                for width in [1, 3, 5, 40] {
+                    let first = column.min(83 - width);
+                    let some = pool(1)
+                        .install(|| tiled.multiply(x.subcols(first, width), none.as_ref()))
+                        .unwrap()
+                        .0;
+                    let (want, got) = (all.col_as_slice(column), some.col_as_slice(column - first));
+                    assert!(
+                        want.iter()
+                            .zip(got)
+                            .all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{column} {width}"
+                    );
+                }
             }
         }
     }
