@@ -29,6 +29,7 @@ pub enum Nonlinearity {
 
 impl Nonlinearity {
     /// z ← σ(z) and `slope` ← σ'(z).
+    #[inline(always)]
     fn apply<T: Feature>(self, z: &mut [T], slope: &mut [T]) {
         if self == Self::Relu {
             // Two loops without branches, which become vector instructions; in one they do not.
@@ -196,8 +197,8 @@ impl<T: Feature> Sweep<T> {
         self.backward(layers);
     }
 
-    /// The output, each layer's inputs and, as signals, the slopes σ'(z_l).
-    fn forward(
+    /// The output, to the bit that of [`Sweep::run`], each layer's inputs and, as signals, the slopes σ'(z_l).
+    pub(crate) fn forward(
         &mut self,
         layers: &[Parameters<'_, T>],
         nonlinearity: Nonlinearity,
@@ -217,15 +218,17 @@ impl<T: Feature> Sweep<T> {
                 break;
             }
             let slopes = &mut self.signals[l];
-            for i in 0..n {
-                let z = z.col_as_slice_mut(i);
-                if let Some(bias) = bias {
-                    for (z, &b) in z.iter_mut().zip(*bias) {
-                        *z = T::round((*z).into() + b.into());
+            pulp::Arch::new().dispatch(|| {
+                for i in 0..n {
+                    let z = z.col_as_slice_mut(i);
+                    if let Some(bias) = bias {
+                        for (z, &b) in z.iter_mut().zip(*bias) {
+                            *z = T::round((*z).into() + b.into());
+                        }
                     }
+                    nonlinearity.apply(z, slopes.col_as_slice_mut(i));
                 }
-                nonlinearity.apply(z, slopes.col_as_slice_mut(i));
-            }
+            });
         }
     }
 
@@ -244,12 +247,14 @@ impl<T: Feature> Sweep<T> {
                 above[0].as_ref(),
             );
             let signal = &mut signals[l];
-            for i in 0..signal.ncols() {
-                let signal = signal.col_as_slice_mut(i).iter_mut();
-                for (d, &p) in signal.zip(product.col_as_slice(i)) {
-                    *d = T::round((*d).into() * p.into());
+            pulp::Arch::new().dispatch(|| {
+                for i in 0..signal.ncols() {
+                    let signal = signal.col_as_slice_mut(i).iter_mut();
+                    for (d, &p) in signal.zip(product.col_as_slice(i)) {
+                        *d = T::round((*d).into() * p.into());
+                    }
                 }
-            }
+            });
         }
     }
 }
@@ -420,14 +425,7 @@ impl Mlp {
         sweep
     }
 
-    /// The output alone, to the bit that of [`Mlp::sweep`]. Cost: 2 flops a parameter and sample.
-    pub fn output(&self, x: MatRef<'_, f64>) -> Vec<f64> {
-        let mut sweep = Sweep::new(&self.widths(), x.ncols());
-        sweep.forward(&self.parameters(), self.nonlinearity, x);
-        sweep.output
-    }
-
-    fn parameters(&self) -> Vec<Parameters<'_, f64>> {
+    pub(crate) fn parameters(&self) -> Vec<Parameters<'_, f64>> {
         let layers = self.layers.iter();
         layers
             .map(|l| (l.weight.as_ref(), l.bias.as_deref()))

@@ -4,13 +4,13 @@ use faer::{Mat, MatMut, MatRef};
 
 use super::KernelError;
 use super::row_block::{Feature, dot};
-use super::tile::mirror;
-use crate::network::{Linear, Mlp};
+use super::tile::{TileScratch, mirror};
+use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
 
 /// Rows and columns of the blocks in which a tile is formed: their products stay in cache.
 const BLOCK: usize = 256;
 /// Samples that go through the network together.
-const SWEEP: usize = 256;
+const SWEEP: usize = 128;
 
 /// Tangent kernel of an [`Mlp`] at its present parameters.
 ///
@@ -26,16 +26,20 @@ pub struct FiniteKernel {
     network: Mlp,
 }
 
-/// A block of samples gone through the network: the two factors of each layer, in the features' precision.
+/// A block of samples gone through the network: the two factors of each layer, sample after sample.
 #[derive(Debug, Clone)]
-pub struct FactorBlock<T: Feature> {
-    /// a_l and d_l of each layer, sample after sample; empty for d of the last layer, which is 1.
-    layers: Vec<[Vec<T>; 2]>,
+pub struct FactorBlock {
+    /// a_1 where the features are in double precision; empty otherwise.
+    features: Vec<f64>,
+    /// a_l of each layer; empty for a first that is in `features`.
+    inputs: Vec<Vec<f32>>,
+    /// d_l of each layer; empty for the last, where it is 1.
+    signals: Vec<Vec<f32>>,
     n_rows: usize,
     diagonal: Vec<f64>,
 }
 
-impl<T: Feature> FactorBlock<T> {
+impl FactorBlock {
     /// Number of samples.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -58,7 +62,10 @@ impl FiniteKernel {
     /// # Errors
     /// When the samples have not the features that the network takes, or its output overflows.
     pub fn output<T: Feature>(&self, x: &[T], n_features: usize) -> Result<Vec<f64>, KernelError> {
-        let output = self.in_blocks(x, n_features, Mlp::output)?.concat();
+        let mut output = Vec::new();
+        self.in_blocks(x, n_features, Sweep::forward, |_, sweep| {
+            output.extend_from_slice(&sweep.output);
+        })?;
         match output.iter().position(|f| !f.is_finite()) {
             None => Ok(output),
             Some(row) => Err(KernelError::Overflow {
@@ -68,14 +75,16 @@ impl FiniteKernel {
         }
     }
 
-    /// What the network makes of each block of samples.
-    fn in_blocks<T: Feature, R>(
+    /// Takes the samples through the network, block by block, and hands each block and what came of it to `each`.
+    fn in_blocks<T: Feature>(
         &self,
         x: &[T],
         n_features: usize,
-        through: fn(&Mlp, MatRef<'_, f64>) -> R,
-    ) -> Result<Vec<R>, KernelError> {
-        let expected = self.network.n_features();
+        through: fn(&mut Sweep, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
+        mut each: impl FnMut(MatRef<'_, f64>, &Sweep),
+    ) -> Result<(), KernelError> {
+        let network = &self.network;
+        let expected = network.n_features();
         if n_features != expected {
             return Err(KernelError::Features {
                 expected,
@@ -88,13 +97,18 @@ impl FiniteKernel {
                 n_features,
             });
         }
-        let blocks = x.chunks(SWEEP * n_features).map(|block| {
-            let (mut wide, n) = (Vec::new(), block.len() / n_features);
-            let wide = T::widen(block, &mut wide);
-            let x = MatRef::from_column_major_slice(wide, n_features, n);
-            through(&self.network, x)
-        });
-        Ok(blocks.collect())
+        let (parameters, widths) = (network.parameters(), network.widths());
+        let (mut wide, mut sweep) = (Vec::new(), Sweep::new(&widths, 0));
+        for block in x.chunks(SWEEP * n_features) {
+            let n = block.len() / n_features;
+            if sweep.output.len() != n {
+                sweep = Sweep::new(&widths, n);
+            }
+            let x = MatRef::from_column_major_slice(T::widen(block, &mut wide), n_features, n);
+            through(&mut sweep, &parameters, network.nonlinearity(), x);
+            each(x, &sweep);
+        }
+        Ok(())
     }
 
     /// Takes a block of samples through the network. `x`: n_rows × n_features, row-major.
@@ -107,98 +121,103 @@ impl FiniteKernel {
         &self,
         x: &[T],
         n_features: usize,
-    ) -> Result<FactorBlock<T>, KernelError> {
+    ) -> Result<FactorBlock, KernelError> {
         let of = self.network.layers();
         let n_rows = x.len() / n_features.max(1);
-        let mut layers: Vec<[Vec<T>; 2]> = of.iter().map(|_| [Vec::new(), Vec::new()]).collect();
-        let mut diagonal = Vec::with_capacity(n_rows);
-        for sweep in self.in_blocks(x, n_features, Mlp::sweep)? {
-            for i in 0..sweep.output.len() {
-                let square = |m: &Mat<f64>| dot(m.col_as_slice(i), m.col_as_slice(i));
-                let each = of.iter().zip(sweep.inputs.iter().zip(&sweep.signals));
-                let value: f64 = each
-                    .map(|(l, (a, d))| square(d) * (l.rates[0] * square(a) + bias_rate(l)))
-                    .sum();
-                diagonal.push(value);
-            }
-            let factors = sweep.inputs.iter().zip(&sweep.signals);
-            for (l, ([a, d], (inputs, signals))) in layers.iter_mut().zip(factors).enumerate() {
-                for i in 0..inputs.ncols() {
-                    a.extend(inputs.col_as_slice(i).iter().map(|&v| T::round(v)));
-                    if l + 1 < of.len() {
-                        d.extend(signals.col_as_slice(i).iter().map(|&v| T::round(v)));
-                    }
-                }
-            }
+        let [mut inputs, mut signals] = [(); 2].map(|()| vec![Vec::new(); of.len()]);
+        let mut features = Vec::new();
+        match T::narrow(x) {
+            Some(x) => inputs[0] = x.to_vec(),
+            None => features.extend(x.iter().map(|&v| v.into())),
         }
-        for (row, &value) in diagonal.iter().enumerate() {
+        let mut diagonal = Vec::with_capacity(n_rows);
+        let mut largest = Vec::with_capacity(n_rows);
+        self.in_blocks(x, n_features, Sweep::run, |x, sweep| {
+            for i in 0..sweep.output.len() {
+                let (mut value, mut most) = (0.0, 0.0_f64);
+                for (l, layer) in of.iter().enumerate() {
+                    let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
+                    let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
+                    value += d * (layer.rates[0] * a + bias_rate(layer));
+                    most = most.max(a).max(d);
+                }
+                diagonal.push(value);
+                largest.push(most);
+            }
+            for l in 1..of.len() {
+                keep(&mut inputs[l], &sweep.inputs[l]);
+                keep(&mut signals[l - 1], &sweep.signals[l - 1]);
+            }
+        })?;
+        for (row, (&value, most)) in diagonal.iter().zip(largest).enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
             if !dot(features, features).is_finite() {
                 return Err(KernelError::NotFinite { row });
             }
-            if value.is_nan() || value > f64::from(f32::MAX) {
-                return Err(KernelError::Overflow { row, value });
+            for value in [value, most] {
+                if value.is_nan() || value > f64::from(f32::MAX) {
+                    return Err(KernelError::Overflow { row, value });
+                }
             }
         }
         Ok(FactorBlock {
-            layers,
+            features,
+            inputs,
+            signals,
             n_rows,
             diagonal,
         })
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
-    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in the features' precision,
-    /// the layers' products and their sum in double precision.
+    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features are formed in their own precision, those over units in
+    /// single, the layers' products and their sum in double precision.
     ///
-    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 3 `BLOCK²` values.
+    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 4 `BLOCK²` values.
     ///
     /// # Panics
     /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
-    pub fn tile<T: Feature>(
+    pub fn tile(
         &self,
-        rows: &FactorBlock<T>,
-        cols: &FactorBlock<T>,
+        rows: &FactorBlock,
+        cols: &FactorBlock,
         diagonal: bool,
         out: &mut [f32],
         out_stride: usize,
+        scratch: &mut TileScratch,
     ) {
         let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        let mut sums = vec![0.0; BLOCK * BLOCK];
-        let mut grams = [(); 2].map(|()| vec![T::round(0.0); BLOCK * BLOCK]);
+        let TileScratch {
+            sums,
+            gram: of_features,
+            factors: [of_inputs, of_signals],
+            ..
+        } = scratch;
+        sums.resize(BLOCK * BLOCK, 0.0);
+        of_features.resize(BLOCK * BLOCK, 0.0);
+        of_inputs.resize(BLOCK * BLOCK, 0.0);
+        of_signals.resize(BLOCK * BLOCK, 0.0);
         for i in (0..n_rows).step_by(BLOCK) {
             let height = BLOCK.min(n_rows - i);
             let end = if diagonal { i + height } else { n_cols };
             for j in (0..end).step_by(BLOCK) {
                 let width = BLOCK.min(n_cols - j);
+                let at = [(i, height), (j, width)];
                 let sums = &mut sums[..height * width];
                 sums.fill(0.0);
                 for (l, layer) in self.network.layers().iter().enumerate() {
-                    let (of_rows, of_cols) = (&rows.layers[l], &cols.layers[l]);
-                    let sizes = [layer.n_inputs(), layer.n_outputs()];
-                    for (k, gram) in grams.iter_mut().enumerate() {
-                        let is_one = of_rows[k].is_empty();
-                        let gram = &mut gram[..height * width];
-                        if is_one {
-                            gram.fill(T::round(1.0));
-                            continue;
-                        }
-                        // A sample's factors are contiguous, a column here; so is a row of the tile.
-                        T::multiply(
-                            MatMut::from_column_major_slice_mut(gram, width, height),
-                            samples(&of_cols[k], sizes[k], j, width).transpose(),
-                            samples(&of_rows[k], sizes[k], i, height),
-                        );
+                    let rates = [layer.rates[0], bias_rate(layer)];
+                    let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
+                    let of = [&rows.signals[l], &cols.signals[l]];
+                    gram(of_signals, of, at, n_outputs);
+                    if l == 0 && !rows.features.is_empty() {
+                        gram(of_features, [&rows.features, &cols.features], at, size);
+                        add_layer(sums, of_features, of_signals, rates);
+                    } else {
+                        gram(of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
+                        add_layer(sums, of_inputs, of_signals, rates);
                     }
-                    let (weights, biases) = (layer.rates[0], bias_rate(layer));
-                    let [of_inputs, of_signals] = &grams;
-                    pulp::Arch::new().dispatch(|| {
-                        let products = of_inputs.iter().zip(of_signals);
-                        for (sum, (&a, &d)) in sums.iter_mut().zip(products) {
-                            *sum += d.into() * (weights * a.into() + biases);
-                        }
-                    });
                 }
                 for (row, sums) in sums.chunks_exact(width).enumerate() {
                     let at = (i + row) * out_stride + j;
@@ -216,9 +235,45 @@ impl FiniteKernel {
     }
 }
 
-/// A factor of `n` samples from `start` on, `size` × n.
-fn samples<T: Feature>(factor: &[T], size: usize, start: usize, n: usize) -> MatRef<'_, T> {
-    MatRef::from_column_major_slice(&factor[start * size..(start + n) * size], size, n)
+/// Products of the rows' and the columns' samples in one factor of `size` values a sample, those of `at` (first and how many), rows × columns
+/// in row-major order; ones where the factor is not kept because it is 1.
+fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: [(usize, usize); 2], size: usize) {
+    let [(i, height), (j, width)] = at;
+    let out = &mut out[..height * width];
+    if of[0].is_empty() {
+        out.fill(T::round(1.0));
+        return;
+    }
+    // A sample's values are contiguous, a column here; so is a row of the products.
+    let [of_rows, of_cols] = [(of[0], i, height), (of[1], j, width)].map(|(values, first, n)| {
+        MatRef::from_column_major_slice(&values[first * size..(first + n) * size], size, n)
+    });
+    let out = MatMut::from_column_major_slice_mut(out, width, height);
+    T::multiply(out, of_cols.transpose(), of_rows);
+}
+
+/// Adds d·d' (r_W a·a' + r_b) to `sums`.
+fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_signals: &[f32], rates: [f64; 2]) {
+    let [weights, biases] = rates;
+    pulp::Arch::new().dispatch(|| {
+        let products = of_inputs.iter().zip(of_signals);
+        for (sum, (&a, &d)) in sums.iter_mut().zip(products) {
+            *sum += f64::from(d) * (weights * a.into() + biases);
+        }
+    });
+}
+/// Appends the samples of a factor.
+fn keep(factor: &mut Vec<f32>, samples: &Mat<f64>) {
+    pulp::Arch::new().dispatch(|| {
+        for i in 0..samples.ncols() {
+            factor.extend(samples.col_as_slice(i).iter().map(|&v| v as f32));
+        }
+    });
+}
+
+/// |v|² of sample `i`.
+fn square(samples: MatRef<'_, f64>, i: usize) -> f64 {
+    samples.col(i).squared_norm_l2()
 }
 
 /// r_b: nothing where the layer has no biases.
@@ -230,7 +285,7 @@ fn bias_rate(layer: &Linear) -> f64 {
 mod tests {
     use super::*;
     use crate::kernel::{InfiniteKernel, infinite};
-    use crate::network::{Nonlinearity, Scheme};
+    use crate::network::Scheme;
 
     fn features(n: usize, p: usize) -> Vec<f64> {
         let value = |i: usize| ((i * i) as f64 * 0.37 + i as f64).sin() * 1.7;
@@ -240,7 +295,14 @@ mod tests {
     fn tile<T: Feature>(kernel: &FiniteKernel, x: &[T], y: &[T], p: usize) -> Vec<f32> {
         let [rows, cols] = [x, y].map(|x| kernel.row_block(x, p).expect("valid samples"));
         let mut out = vec![0.0; rows.n_rows() * cols.n_rows()];
-        kernel.tile(&rows, &cols, false, &mut out, cols.n_rows());
+        kernel.tile(
+            &rows,
+            &cols,
+            false,
+            &mut out,
+            cols.n_rows(),
+            &mut TileScratch::default(),
+        );
         out
     }
 
@@ -303,7 +365,14 @@ mod tests {
         }
         let block = kernel.row_block(&x, p).expect("valid samples");
         let mut diagonal = vec![0.0; n * n];
-        kernel.tile(&block, &block, true, &mut diagonal, n);
+        kernel.tile(
+            &block,
+            &block,
+            true,
+            &mut diagonal,
+            n,
+            &mut TileScratch::default(),
+        );
         for (i, (a, b)) in whole.iter().zip(&diagonal).enumerate() {
             assert!((a - b).abs() < 1e-6 * scale, "{i} {a} {b}");
             assert_eq!(diagonal[i], diagonal[i % n * n + i / n]);

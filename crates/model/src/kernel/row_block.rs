@@ -10,6 +10,10 @@ use super::{InfiniteKernel, KernelError};
 /// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
 pub(crate) const CHUNK: usize = 32;
 
+/// Rows of a product in double precision that are formed at a time: faer takes one of 500 × 500 by 500 × 256 to 1.6 times as fast in
+/// such panels as at once.
+const PANEL_ROWS: usize = 240;
+
 /// A feature's storage type: `f32` or `f64`.
 pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
     /// The values as `f64`, converted into `buffer` where they are not.
@@ -71,7 +75,20 @@ impl Feature for f64 {
     }
 
     fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>) {
-        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
+        let mut rest = out;
+        for start in (0..a.nrows()).step_by(PANEL_ROWS) {
+            let n_rows = PANEL_ROWS.min(a.nrows() - start);
+            let (panel, others) = rest.split_at_row_mut(n_rows);
+            matmul(
+                panel,
+                Accum::Replace,
+                a.subrows(start, n_rows),
+                b,
+                1.0,
+                Par::Seq,
+            );
+            rest = others;
+        }
     }
 }
 
