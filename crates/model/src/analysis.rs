@@ -113,6 +113,8 @@ impl<'a> Survey<'a> {
         covariate_products: Mat<f32>,
         probes: KrylovSpace,
     ) -> Self {
+        // Here, since threads that wait for one another must not be the first to ask for it.
+        probes.eigen();
         let q = operator.projection().orthonormal();
         let kq = block::convert(covariate_products.as_ref(), f64::from);
         let qkq = block::inner(q.as_ref(), kq.as_ref());
@@ -1329,6 +1331,7 @@ fn curve(
     };
     let least = stopping_time::objective(measure, t).0;
     (0..POINTS)
+        .into_par_iter()
         .map(|i| {
             let at = 1.5 * end * i as f64 / (POINTS - 1) as f64;
             (

@@ -16,7 +16,7 @@ pub struct SymmetricEigen {
 
 /// Decomposes the symmetric matrix `a` (m × m; the lower triangle is read).
 ///
-/// Always on one thread: the bits of faer's decomposition depend on the degree of parallelism.
+/// The degree of parallelism is fixed, as the bits depend on it; on how many threads do the work they do not.
 /// Cost: O(m³). A matrix with a non-finite entry gives NaN eigenvalues.
 pub fn symmetric_eigen(a: MatRef<'_, f64>) -> SymmetricEigen {
     let m = a.nrows();
@@ -30,27 +30,33 @@ pub fn symmetric_eigen(a: MatRef<'_, f64>) -> SymmetricEigen {
     let mut values = Diag::<f64>::zeros(m);
     let mut vectors = Mat::<f64>::zeros(m, m);
     let params = Spec::default();
+    let par = Par::rayon(2);
     let mut memory = MemBuffer::new(evd::self_adjoint_evd_scratch::<f64>(
         m,
         evd::ComputeEigenvectors::Yes,
-        Par::Seq,
+        par,
         params,
     ));
     let done = evd::self_adjoint_evd(
         a,
         values.as_mut(),
         Some(vectors.as_mut()),
-        Par::Seq,
+        par,
         MemStack::new(&mut memory),
         params,
     );
     let ascending = values.column_vector();
+    let mut descending = Mat::<f64>::zeros(m, m);
+    for j in 0..m {
+        let vector = vectors.col_as_slice(m - 1 - j);
+        descending.col_as_slice_mut(j).copy_from_slice(vector);
+    }
     SymmetricEigen {
         values: (0..m)
             .rev()
             .map(|i| if done.is_ok() { ascending[i] } else { f64::NAN })
             .collect(),
-        vectors: Mat::from_fn(m, m, |i, j| vectors[(i, m - 1 - j)]),
+        vectors: descending,
     }
 }
 
@@ -68,5 +74,18 @@ mod tests {
         let residual = &a * &eigen.vectors - reconstructed;
         assert!(residual.norm_max() < 1e-12 * eigen.values[0]);
         assert!(eigen.values.windows(2).all(|w| w[0] >= w[1]));
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let m = 300;
+        let a = Mat::from_fn(m, m, |i, j| ((i * j + i + j) as f64).sin());
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads")
+                .install(|| symmetric_eigen(a.as_ref()))
+        };
+        let one = on(1);
+        assert!([2, 3, 8].into_iter().all(|threads| on(threads) == one));
     }
 }

@@ -58,6 +58,18 @@ impl LowRank {
             .iter()
             .map(|l| (stretch * l - level).sqrt())
             .collect();
+        if full.is_same(operator) {
+            // G'P_S G = I, and the space's own eigenvectors are B's.
+            let top = root.first().copied().unwrap_or(0.0);
+            let is_more = |&&d: &&f64| d * d > NEGLIGIBLE * top * top;
+            let k = root.iter().take_while(is_more).count();
+            return Self {
+                mix: vectors.subcols(0, k).to_owned(),
+                values: values[..k].to_vec(),
+                level,
+                shared,
+            };
+        }
         let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
         let gram = weighted.transpose() * gram_on(space, full, operator, &shared) * &weighted;
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
@@ -120,9 +132,6 @@ fn gram_on(
     shared: &Mat<f64>,
 ) -> Mat<f64> {
     let m = space.dimension();
-    if full.is_same(operator) {
-        return Mat::identity(m, m);
-    }
     let (all, mask) = (full.projection().mask(), operator.projection().mask());
     let pick = |wanted: bool| -> Vec<usize> {
         (0..mask.len())

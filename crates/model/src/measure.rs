@@ -260,8 +260,12 @@ fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f
     let a0 = inner(&|x| x, &one) / n0;
     let p1 = |x: f64| x - a0;
     let n1 = inner(&p1, &p1);
-    let target = |x: f64| f(x * scale);
-    let c0 = inner(&target, &one) / n0;
+    let target: Vec<f64> = x.iter().map(|x| f(x * scale)).collect();
+    let along = |p: &dyn Fn(f64) -> f64| -> f64 {
+        let nodes = x.iter().zip(&w).zip(&target);
+        nodes.map(|((&x, w), y)| w * y * p(x)).sum()
+    };
+    let c0 = along(&one) / n0;
     if n1 <= 1e-28 * n0 {
         return [c0, 0.0, 0.0];
     }
@@ -269,11 +273,11 @@ fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f
     let b1 = n1 / n0;
     let p2 = |x: f64| (x - a1) * p1(x) - b1;
     let n2 = inner(&p2, &p2);
-    let c1 = inner(&target, &p1) / n1;
+    let c1 = along(&p1) / n1;
     let c2 = if n2 <= 1e-28 * n0 {
         0.0
     } else {
-        inner(&target, &p2) / n2
+        along(&p2) / n2
     };
     [c0 - c1 * a0 + c2 * (a0 * a1 - b1), c1 - c2 * (a0 + a1), c2]
 }

@@ -28,6 +28,9 @@ const RECORD: &str = "spectrum.json";
 /// Rows of a chunk of the tall arrays.
 const CHUNK_ROWS: usize = 4096;
 
+/// Rows that are turned from columns to rows, and back, at a time: they stay in cache.
+const TRANSPOSED_ROWS: usize = 64;
+
 /// Why the folder could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SpectrumError {
@@ -87,9 +90,13 @@ fn write_matrix<T: Element>(
         [CHUNK_ROWS.min(rows.max(1)), columns.max(1)],
     );
     spec.dimension_names = Some(names.map(str::to_owned));
-    let mut values = Vec::with_capacity(rows * columns);
-    for i in 0..rows {
-        values.extend((0..columns).map(|j| *matrix.get(i, j)));
+    let mut values = vec![T::zeroed(); rows * columns];
+    for start in (0..rows).step_by(TRANSPOSED_ROWS) {
+        let rows = start..(start + TRANSPOSED_ROWS).min(rows);
+        for j in 0..columns {
+            rows.clone()
+                .for_each(|i| values[i * columns + j] = matrix[(i, j)]);
+        }
     }
     ZarrArray::<T>::create(folder, spec)?.write_all(&values)
 }
@@ -98,7 +105,19 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
     let array = ZarrArray::<T>::open(folder)?;
     let [rows, columns] = array.shape();
     let values = array.read_all()?;
-    Ok(Mat::from_fn(rows, columns, |i, j| values[i * columns + j]))
+    let mut matrix = Mat::from_fn(rows, columns, |_, _| T::zeroed());
+    for start in (0..rows).step_by(TRANSPOSED_ROWS) {
+        let rows = start..(start + TRANSPOSED_ROWS).min(rows);
+        for j in 0..columns {
+            let column = &mut matrix.col_as_slice_mut(j)[rows.clone()];
+            let row = values[rows.start * columns..].chunks(columns);
+            column
+                .iter_mut()
+                .zip(row)
+                .for_each(|(value, row)| *value = row[j]);
+        }
+    }
+    Ok(matrix)
 }
 
 /// Writes a survey: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`, `coupling.zarr`,
@@ -120,38 +139,34 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         all.subcols_mut(at, block.ncols()).copy_from(block);
         at += block.ncols();
     }
-    write_matrix(&root.join("probes.zarr"), all.as_ref(), ["sample", "probe"])?;
-    write_matrix(
-        &root.join("projected.zarr"),
-        probes.projected().as_ref(),
-        ["probe", "probe"],
-    )?;
-    if let Some(SymmetricEigen { values, vectors }) = probes.eigen() {
-        let values = MatRef::from_column_major_slice(values, values.len(), 1);
-        let names = ["pair", "value"];
-        write_matrix(&root.join("ritz_values.zarr"), values, names)?;
-        let names = ["probe", "pair"];
-        write_matrix(&root.join("ritz_vectors.zarr"), vectors.as_ref(), names)?;
-    }
-    write_matrix(
-        &root.join("covariate_products.zarr"),
-        survey.covariate_products().as_ref(),
-        ["sample", "covariate"],
-    )?;
-    if probes.coupling().nrows() > 0 {
-        write_matrix(
-            &root.join("coupling.zarr"),
-            probes.coupling().as_ref(),
-            ["next", "probe"],
-        )?;
-    }
     let leading = survey.measure().leading().len().min(50);
-    let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading).as_ref());
-    write_matrix(
-        &root.join("eigenvectors.zarr"),
-        vectors.as_ref(),
-        ["sample", "eigenvalue"],
-    )?;
+    let tall = || -> Result<(), ZarrError> {
+        let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading).as_ref());
+        let of_covariates = survey.covariate_products().as_ref();
+        let write =
+            |name, matrix, column| write_matrix(&root.join(name), matrix, ["sample", column]);
+        write("probes.zarr", all.as_ref(), "probe")?;
+        write("covariate_products.zarr", of_covariates, "covariate")?;
+        write("eigenvectors.zarr", vectors.as_ref(), "eigenvalue")
+    };
+    let small = || -> Result<(), ZarrError> {
+        let projected = probes.projected();
+        let write = |name, matrix, names| write_matrix(&root.join(name), matrix, names);
+        write("projected.zarr", projected.as_ref(), ["probe", "probe"])?;
+        if let Some(SymmetricEigen { values, vectors }) = probes.eigen() {
+            let values = MatRef::from_column_major_slice(values, values.len(), 1);
+            write("ritz_values.zarr", values, ["pair", "value"])?;
+            write("ritz_vectors.zarr", vectors.as_ref(), ["probe", "pair"])?;
+        }
+        match probes.coupling() {
+            coupling if coupling.nrows() > 0 => {
+                write("coupling.zarr", coupling.as_ref(), ["next", "probe"])
+            }
+            _ => Ok(()),
+        }
+    };
+    let (tall, small) = rayon::join(tall, small);
+    tall.and(small)?;
     let record = SpectrumRecord {
         n_samples: survey.operator().n_observed(),
         n_covariates: survey.operator().rank(),
