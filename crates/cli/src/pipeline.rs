@@ -136,8 +136,17 @@ fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     faer::set_global_parallelism(faer::Par::Seq);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
+        .stack_size(STACK_BYTES)
         .build_global()?;
     Ok(())
+}
+
+/// Room for a thread's calls, as much as the first thread of a process has.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does `work` on a thread of the pool, where what it does in parallel neither wakes nor waits for a thread outside.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 /// The options of a command, and the architectures they name where the network is infinitely wide. `goes_on`: whether what is not given is
@@ -213,6 +222,16 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
     if is_dry {
         return plan(&options, &architectures, false);
     }
+    in_pool(|| run_with(&options, architectures, only, force, speech))
+}
+
+fn run_with(
+    options: &Options,
+    architectures: Vec<(String, Options)>,
+    only: Option<Task>,
+    force: bool,
+    speech: (bool, LogFormat),
+) -> anyhow::Result<()> {
     if architectures.len() > 1 {
         let stage = match only {
             None => None,
@@ -224,11 +243,11 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
                 ));
             }
         };
-        return run_architectures(&options, architectures, stage, force, speech);
+        return run_architectures(options, architectures, stage, force, speech);
     }
     if let Some(Task::Share(stage, share)) = only {
         log::start(None, speech.0, speech.1)?;
-        let (context, prints) = prepare(&options, Access::Share)?;
+        let (context, prints) = prepare(options, Access::Share)?;
         check_earlier(&context, &prints, stage)?;
         let done = match stage {
             Stage::Kernel => kernel::run_share(&context, &prints.kernel, share),
@@ -236,7 +255,7 @@ fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::
         };
         return done.map_err(|error| with_remedy(error, &context));
     }
-    let (mut context, prints) = prepare(&options, Access::Alone(speech))?;
+    let (mut context, prints) = prepare(options, Access::Alone(speech))?;
     let done = match only {
         Some(task) => one_task(&mut context, &prints, task),
         None => all_stages(&mut context, &prints, force),
@@ -595,7 +614,8 @@ fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result
     let folder = args.to.clone();
     let folder = folder.unwrap_or_else(|| context.directory.path("trained"));
     log::start(Some(&folder), quiet, format)?;
-    train::run(&context, &prints, args, folder).map_err(|error| with_remedy(error, &context))
+    in_pool(|| train::run(&context, &prints, args, folder))
+        .map_err(|error| with_remedy(error, &context))
 }
 
 fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
