@@ -418,7 +418,8 @@ impl Mlp {
     /// The network's output and the factors of its derivatives on samples `x`, n_features × samples.
     ///
     /// Runs on the calling thread. Cost: 4 flops a parameter and sample.
-    pub fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
+    #[cfg(test)]
+    pub(crate) fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
         let mut sweep = Sweep::new(&self.widths(), x.ncols());
         sweep.run(&self.parameters(), self.nonlinearity, x);
         sweep.inputs[0] = x.to_owned();

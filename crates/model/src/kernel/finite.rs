@@ -4,7 +4,7 @@ use faer::{Mat, MatMut, MatRef};
 
 use super::KernelError;
 use super::row_block::{Feature, dot};
-use super::tile::{TileScratch, mirror};
+use super::tile::mirror;
 use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
 
 /// Rows and columns of the blocks in which a tile is formed: their products stay in cache.
@@ -26,20 +26,18 @@ pub struct FiniteKernel {
     network: Mlp,
 }
 
-/// A block of samples gone through the network: the two factors of each layer, sample after sample.
+/// A block of samples gone through the network: the two factors of each layer, sample after sample, in the features' precision.
 #[derive(Debug, Clone)]
-pub struct FactorBlock {
-    /// a_1 where the features are in double precision; empty otherwise.
-    features: Vec<f64>,
-    /// a_l of each layer; empty for a first that is in `features`.
-    inputs: Vec<Vec<f32>>,
+pub struct FactorBlock<T: Feature> {
+    /// a_l of each layer.
+    inputs: Vec<Vec<T>>,
     /// d_l of each layer; empty for the last, where it is 1.
-    signals: Vec<Vec<f32>>,
+    signals: Vec<Vec<T>>,
     n_rows: usize,
     diagonal: Vec<f64>,
 }
 
-impl FactorBlock {
+impl<T: Feature> FactorBlock<T> {
     /// Number of samples.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -121,47 +119,37 @@ impl FiniteKernel {
         &self,
         x: &[T],
         n_features: usize,
-    ) -> Result<FactorBlock, KernelError> {
+    ) -> Result<FactorBlock<T>, KernelError> {
         let of = self.network.layers();
         let n_rows = x.len() / n_features.max(1);
         let [mut inputs, mut signals] = [(); 2].map(|()| vec![Vec::new(); of.len()]);
-        let mut features = Vec::new();
-        match T::narrow(x) {
-            Some(x) => inputs[0] = x.to_vec(),
-            None => features.extend(x.iter().map(|&v| v.into())),
-        }
+        inputs[0] = x.to_vec();
         let mut diagonal = Vec::with_capacity(n_rows);
-        let mut largest = Vec::with_capacity(n_rows);
         self.in_blocks(x, n_features, Sweep::run, |x, sweep| {
             for i in 0..sweep.output.len() {
-                let (mut value, mut most) = (0.0, 0.0_f64);
+                let mut value = 0.0;
                 for (l, layer) in of.iter().enumerate() {
                     let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
                     let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
                     value += d * (layer.rates[0] * a + bias_rate(layer));
-                    most = most.max(a).max(d);
                 }
                 diagonal.push(value);
-                largest.push(most);
             }
             for l in 1..of.len() {
                 keep(&mut inputs[l], &sweep.inputs[l]);
                 keep(&mut signals[l - 1], &sweep.signals[l - 1]);
             }
         })?;
-        for (row, (&value, most)) in diagonal.iter().zip(largest).enumerate() {
+        for (row, &value) in diagonal.iter().enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
             if !dot(features, features).is_finite() {
                 return Err(KernelError::NotFinite { row });
             }
-            for value in [value, most] {
-                if value.is_nan() || value > f64::from(f32::MAX) {
-                    return Err(KernelError::Overflow { row, value });
-                }
+            if value.is_nan() || value > f64::from(f32::MAX) {
+                return Err(KernelError::Overflow { row, value });
             }
         }
         Ok(FactorBlock {
-            features,
             inputs,
             signals,
             n_rows,
@@ -170,34 +158,25 @@ impl FiniteKernel {
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
-    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features are formed in their own precision, those over units in
-    /// single, the layers' products and their sum in double precision.
+    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in the features' precision,
+    /// the layers' products and their sum in double precision.
     ///
-    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 4 `BLOCK²` values.
+    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 3 `BLOCK²` values.
     ///
     /// # Panics
     /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
-    pub fn tile(
+    pub fn tile<T: Feature>(
         &self,
-        rows: &FactorBlock,
-        cols: &FactorBlock,
+        rows: &FactorBlock<T>,
+        cols: &FactorBlock<T>,
         diagonal: bool,
         out: &mut [f32],
         out_stride: usize,
-        scratch: &mut TileScratch,
     ) {
         let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        let TileScratch {
-            sums,
-            gram: of_features,
-            factors: [of_inputs, of_signals],
-            ..
-        } = scratch;
-        sums.resize(BLOCK * BLOCK, 0.0);
-        of_features.resize(BLOCK * BLOCK, 0.0);
-        of_inputs.resize(BLOCK * BLOCK, 0.0);
-        of_signals.resize(BLOCK * BLOCK, 0.0);
+        let mut sums = vec![0.0; BLOCK * BLOCK];
+        let [mut of_inputs, mut of_signals] = [(); 2].map(|()| vec![T::round(0.0); BLOCK * BLOCK]);
         for i in (0..n_rows).step_by(BLOCK) {
             let height = BLOCK.min(n_rows - i);
             let end = if diagonal { i + height } else { n_cols };
@@ -210,14 +189,9 @@ impl FiniteKernel {
                     let rates = [layer.rates[0], bias_rate(layer)];
                     let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
                     let of = [&rows.signals[l], &cols.signals[l]];
-                    gram(of_signals, of, at, n_outputs);
-                    if l == 0 && !rows.features.is_empty() {
-                        gram(of_features, [&rows.features, &cols.features], at, size);
-                        add_layer(sums, of_features, of_signals, rates);
-                    } else {
-                        gram(of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
-                        add_layer(sums, of_inputs, of_signals, rates);
-                    }
+                    gram(&mut of_signals, of, at, n_outputs);
+                    gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
+                    add_layer(sums, &of_inputs, &of_signals, rates);
                 }
                 for (row, sums) in sums.chunks_exact(width).enumerate() {
                     let at = (i + row) * out_stride + j;
@@ -253,20 +227,21 @@ fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: [(usize, usize); 2], si
 }
 
 /// Adds d·d' (r_W a·a' + r_b) to `sums`.
-fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_signals: &[f32], rates: [f64; 2]) {
+fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_signals: &[T], rates: [f64; 2]) {
     let [weights, biases] = rates;
     pulp::Arch::new().dispatch(|| {
         let products = of_inputs.iter().zip(of_signals);
         for (sum, (&a, &d)) in sums.iter_mut().zip(products) {
-            *sum += f64::from(d) * (weights * a.into() + biases);
+            *sum += d.into() * (weights * a.into() + biases);
         }
     });
 }
+
 /// Appends the samples of a factor.
-fn keep(factor: &mut Vec<f32>, samples: &Mat<f64>) {
+fn keep<T: Feature>(factor: &mut Vec<T>, samples: &Mat<f64>) {
     pulp::Arch::new().dispatch(|| {
         for i in 0..samples.ncols() {
-            factor.extend(samples.col_as_slice(i).iter().map(|&v| v as f32));
+            factor.extend(samples.col_as_slice(i).iter().map(|&v| T::round(v)));
         }
     });
 }
@@ -295,14 +270,7 @@ mod tests {
     fn tile<T: Feature>(kernel: &FiniteKernel, x: &[T], y: &[T], p: usize) -> Vec<f32> {
         let [rows, cols] = [x, y].map(|x| kernel.row_block(x, p).expect("valid samples"));
         let mut out = vec![0.0; rows.n_rows() * cols.n_rows()];
-        kernel.tile(
-            &rows,
-            &cols,
-            false,
-            &mut out,
-            cols.n_rows(),
-            &mut TileScratch::default(),
-        );
+        kernel.tile(&rows, &cols, false, &mut out, cols.n_rows());
         out
     }
 
@@ -350,6 +318,35 @@ mod tests {
         }
     }
 
+    /// Also where an entry is what is left of large terms.
+    #[test]
+    fn few_features_keep_wide_layers_in_double_precision() {
+        let (n, p) = (24, 100);
+        let x = features(n, p);
+        let at = MatRef::from_column_major_slice(&x, p, n);
+        let product = |m: &Mat<f64>, i, j| dot(m.col_as_slice(i), m.col_as_slice(j));
+        for nonlinearity in [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu] {
+            for scheme in [Scheme::Pytorch, Scheme::He] {
+                let network = Mlp::draw(p, &[500, 500, 500], nonlinearity, scheme, 5);
+                let network = network.expect("widths above 0");
+                let sweep = network.sweep(at);
+                let got = tile(&FiniteKernel::new(network), &x, &x, p);
+                for i in 0..n {
+                    for j in 0..n {
+                        let factors = sweep.inputs.iter().zip(&sweep.signals);
+                        let layer = |(a, d)| product(d, i, j) * (product(a, i, j) + 1.0);
+                        let want: f64 = factors.map(layer).sum();
+                        let off = (f64::from(got[i * n + j]) - want).abs();
+                        assert!(
+                            off < 1e-7 * want.abs(),
+                            "{nonlinearity:?} {scheme:?} {off} {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn precision_blocks_and_symmetry_do_not_show() {
         let (n, p) = (300, 40);
@@ -365,14 +362,7 @@ mod tests {
         }
         let block = kernel.row_block(&x, p).expect("valid samples");
         let mut diagonal = vec![0.0; n * n];
-        kernel.tile(
-            &block,
-            &block,
-            true,
-            &mut diagonal,
-            n,
-            &mut TileScratch::default(),
-        );
+        kernel.tile(&block, &block, true, &mut diagonal, n);
         for (i, (a, b)) in whole.iter().zip(&diagonal).enumerate() {
             assert!((a - b).abs() < 1e-6 * scale, "{i} {a} {b}");
             assert_eq!(diagonal[i], diagonal[i % n * n + i / n]);

@@ -32,7 +32,7 @@ pub enum SampleBlock<'a, T: Feature> {
     /// For the closed form.
     Infinite(RowBlock<'a, T>),
     /// Gone through the network.
-    Finite(FactorBlock),
+    Finite(FactorBlock<T>),
 }
 
 impl<T: Feature> SampleBlock<'_, T> {
@@ -112,7 +112,7 @@ impl TangentKernel {
                 kernel.tile(rows, cols, diagonal, out, out_stride, scratch);
             }
             (Self::Finite(kernel), SampleBlock::Finite(rows), SampleBlock::Finite(cols)) => {
-                kernel.tile(rows, cols, diagonal, out, out_stride, scratch);
+                kernel.tile(rows, cols, diagonal, out, out_stride);
             }
             _ => panic!("blocks of this kernel"),
         }

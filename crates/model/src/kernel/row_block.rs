@@ -10,9 +10,9 @@ use super::{InfiniteKernel, KernelError};
 /// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
 pub(crate) const CHUNK: usize = 32;
 
-/// Rows of a product in double precision that are formed at a time: faer takes one of 500 × 500 by 500 × 256 to 1.6 times as fast in
-/// such panels as at once.
-const PANEL_ROWS: usize = 240;
+/// Rows of a product in double precision that are formed at a time: of a factor that nearly fills the cache, faer takes such panels faster
+/// than the whole.
+const PANEL_ROWS: usize = 256;
 
 /// A feature's storage type: `f32` or `f64`.
 pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {

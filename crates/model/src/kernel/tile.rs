@@ -18,17 +18,13 @@ const PARALLEL_SHARE: f64 = 0.02;
 /// Largest `|c|` of the erf recursion, which divides by `√(1 − c²)`.
 const BELOW_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
 
-/// Working memory of a kernel's tiles; grows on first use, to be kept from tile to tile, one a thread.
+/// Working memory of [`InfiniteKernel::tile`]; grows on first use, to be kept from tile to tile, one a thread.
 #[derive(Debug, Clone, Default)]
 pub struct TileScratch {
     rows: Vec<f64>,
     cols: Vec<f64>,
-    /// Products of the features in double precision.
-    pub(super) gram: Vec<f64>,
+    gram: Vec<f64>,
     parallel: Vec<(u32, u32)>,
-    /// Sums over the layers of a network, and the products of a layer's two factors.
-    pub(super) sums: Vec<f64>,
-    pub(super) factors: [Vec<f32>; 2],
 }
 
 impl InfiniteKernel {
