@@ -354,7 +354,10 @@ struct Member {
 /// One mask with its phenotypes.
 struct Group<'a> {
     operator: MaskedOperator<'a>,
-    model: LowRank,
+    /// Eigenvalues of the low-rank approximation, descending.
+    values: Vec<f64>,
+    /// The approximation itself; not there where its eigenvalues are all that is wanted, and come without it.
+    model: Option<LowRank>,
     /// K Q_S on S, where it is known without a pass.
     covariate_products: Option<Mat<f32>>,
     /// Leading directions whose images refine the null law; multiplied in the first pass.
@@ -599,14 +602,23 @@ impl<'s, 'a> Batch<'s, 'a> {
                         full.product_with_covariates(operator, &q[i], &shared, limit)
                     }
                 };
-                let model = LowRank::new(&full.probes, level, &full.operator, operator, shared);
+                let (probes, wanted) = (&full.probes, computed_leading(operator.n_observed(), n));
+                if self.options.test_only && wanted == 0 {
+                    let shared = shared.as_ref();
+                    let whole = &full.operator;
+                    let alone = LowRank::values_beside_one(probes, level, whole, operator, shared);
+                    if let Some(values) = alone {
+                        return (values, None, None, product);
+                    }
+                }
+                let model = LowRank::new(probes, level, &full.operator, operator, shared);
+                let values = model.values().to_vec();
                 // The first vectors of Ṽ, as many as the null law wants computed.
-                let wanted = computed_leading(operator.n_observed(), n).min(model.values().len());
-                let first = Mat::from_fn(model.values().len(), wanted, |i, j| {
+                let first = Mat::from_fn(values.len(), wanted.min(values.len()), |i, j| {
                     f64::from(u8::from(i == j))
                 });
                 let leading = model.combination(operator, first.as_ref());
-                (model, leading, product)
+                (values, Some(model), Some(leading), product)
             })
             .collect();
         drop(q);
@@ -615,13 +627,13 @@ impl<'s, 'a> Batch<'s, 'a> {
         // Where the columns of each mask begin, how many are leading directions, and how many K Q_S.
         let mut places = Vec::new();
         let mut at = 0;
-        for (model, leading, product) in made {
-            let columns = product.as_ref().map(Combination::n_columns);
-            places.push((at, leading.n_columns(), columns));
-            at += leading.n_columns() + columns.unwrap_or(0);
-            combinations.push(leading);
-            combinations.extend(product);
-            models.push(model);
+        for (values, model, leading, product) in made {
+            let [n_leading, n_products] =
+                [&leading, &product].map(|it| it.as_ref().map(Combination::n_columns));
+            places.push((at, n_leading.unwrap_or(0), n_products));
+            at += n_leading.unwrap_or(0) + n_products.unwrap_or(0);
+            combinations.extend(leading.into_iter().chain(product));
+            models.push((values, model));
         }
         let formed = combination::form(&full.probes, self.covariates, &combinations);
         drop(combinations);
@@ -630,31 +642,41 @@ impl<'s, 'a> Batch<'s, 'a> {
             .into_par_iter()
             .zip(operators)
             .zip(places)
-            .map(|((model, operator), (at, n_leading, n_products))| {
-                let directions = formed.subcols(at, n_leading).to_owned();
-                let products = n_products.map(|c| formed.subcols(at + n_leading, c));
-                Group {
-                    // Orthonormal in single precision.
-                    leading: orthonormalise(operator, directions, [].iter(), 1.0).0,
-                    covariate_products: products.map(block::narrow),
-                    // Where nothing is known yet, the mask may as well cut A at random.
-                    guess: Spectrum::new(measure.on_mask(
-                        operator.dof(),
-                        full.moments,
-                        model.values(),
-                    )),
-                    spectrum: is_full(operator).then(|| Spectrum::new(measure.clone())),
-                    model,
-                    operator: operator.clone(),
-                    members: Vec::new(),
-                }
-            })
+            .map(
+                |(((values, model), operator), (at, n_leading, n_products))| {
+                    let directions = formed.subcols(at, n_leading).to_owned();
+                    let products = n_products.map(|c| formed.subcols(at + n_leading, c));
+                    Group {
+                        // Orthonormal in single precision.
+                        leading: orthonormalise(operator, directions, [].iter(), 1.0).0,
+                        covariate_products: products.map(block::narrow),
+                        // Where nothing is known yet, the mask may as well cut A at random.
+                        guess: Spectrum::new(measure.on_mask(
+                            operator.dof(),
+                            full.moments,
+                            &values,
+                        )),
+                        spectrum: is_full(operator).then(|| Spectrum::new(measure.clone())),
+                        values,
+                        model,
+                        operator: operator.clone(),
+                        members: Vec::new(),
+                    }
+                },
+            )
             .collect()
     }
 
     /// Starts the space of each phenotype, in the group that it is paired with. One that is sure to be fitted begins with where the
     /// low-rank approximation would take it.
     fn join(&mut self, joining: &[(usize, usize, Residual)]) {
+        if self.options.test_only {
+            for (at, number, residual) in joining {
+                let member = Member::new(*number, residual);
+                self.groups[*at].members.push(member);
+            }
+            return;
+        }
         let narrow: Vec<Mat<f32>> = joining
             .iter()
             .map(|(_, _, r)| {
@@ -671,7 +693,9 @@ impl<'s, 'a> Batch<'s, 'a> {
             .enumerate()
             .map(|(i, (at, number, residual))| {
                 let in_space = in_space.subcols(i, 1);
-                Member::new(&groups[*at], *number, residual, in_space, self.options)
+                let mut member = Member::new(*number, residual);
+                let outlook = member.outlook(&groups[*at], residual, in_space, self.options);
+                (member, outlook)
             })
             .collect();
         let mut members = Vec::new();
@@ -776,7 +800,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 else {
                     unreachable!("the first pass settles the spectrum")
                 };
-                let (operator, model, spectrum) = (&*operator, &*model, &*spectrum);
+                let (operator, model, spectrum) = (&*operator, model.as_ref(), &*spectrum);
                 members
                     .par_iter_mut()
                     .map(move |member| judge(member, operator, model, spectrum, options))
@@ -811,7 +835,9 @@ impl<'s, 'a> Batch<'s, 'a> {
     fn cast_shadows(&mut self) {
         let mut flows: Vec<(&LowRank, &mut Flow)> = Vec::new();
         for Group { model, members, .. } in &mut self.groups {
-            flows.extend(members.iter_mut().map(|m| (&*model, &mut m.flow)));
+            if let Some(model) = model.as_ref().filter(|_| !self.options.test_only) {
+                flows.extend(members.iter_mut().map(|m| (model, &mut m.flow)));
+            }
         }
         flows.retain(|(_, flow)| flow.unshadowed().is_some());
         for panel in flows.chunks_mut(SHADOWS_AT_ONCE) {
@@ -967,7 +993,7 @@ impl Group<'_> {
         let images = operator.image(of_leading);
         let projected = block::inner(self.leading.as_ref(), images.as_ref());
         let mut values = symmetric_eigen(projected.as_ref()).values;
-        values.extend(self.model.values().iter().skip(self.leading.ncols()));
+        values.extend(self.values.iter().skip(self.leading.ncols()));
         values.sort_by(|a, b| b.total_cmp(a));
         let measure = full.measure().on_mask(operator.dof(), moments, &values);
         self.spectrum = Some(Spectrum::new(measure));
@@ -993,16 +1019,29 @@ impl Group<'_> {
 }
 
 impl Member {
-    /// Starts a phenotype's own space; `in_space` is G'r. With it, for one that is sure to be fitted, where the low-rank approximation
-    /// would take it.
-    fn new<'x>(
+    /// Starts a phenotype's own space.
+    fn new(number: usize, residual: &Residual) -> Self {
+        Self {
+            number,
+            variation: residual.variation,
+            horizon: residual.time.unwrap_or(0.0),
+            time: residual.time,
+            flow: Flow::new(&residual.values),
+            test: None,
+            previous: None,
+            passes: 0,
+        }
+    }
+
+    /// Finds the horizon and, for a phenotype that is sure to be fitted, where the low-rank approximation would take it; `in_space` is G'r.
+    fn outlook<'x>(
+        &mut self,
         group: &'x Group<'_>,
-        number: usize,
         residual: &Residual,
         in_space: MatRef<'_, f64>,
         options: &AnalysisOptions,
-    ) -> (Self, Option<Combination<'x>>) {
-        let (operator, model) = (&group.operator, &group.model);
+    ) -> Option<Combination<'x>> {
+        let (operator, model) = (&group.operator, group.model.as_ref()?);
         let c = model.coordinates(in_space);
         let total: f64 = residual.values.iter().map(|v| v * v).sum();
         let held: f64 = c.col_as_slice(0).iter().map(|c| c * c).sum();
@@ -1018,23 +1057,11 @@ impl Member {
             .upper
             .or(Some(2.0 * fit.time.time()))
             .filter(|t| t.is_finite() && *t > 0.0)
-            .unwrap_or(1e3 / largest)
-            .max(residual.time.unwrap_or(0.0));
+            .unwrap_or(1e3 / largest);
+        self.horizon = self.horizon.max(horizon);
         let is_sure = !options.gate
             || group.guess.law.log_p(measure.mean()) < (SURE_SHARE * options.alpha).ln();
-        let outlook = (is_sure && !options.test_only)
-            .then(|| Flow::outlook(operator, model, c.col_as_slice(0), horizon));
-        let member = Self {
-            number,
-            variation: residual.variation,
-            horizon,
-            time: residual.time,
-            flow: Flow::new(&residual.values),
-            test: None,
-            previous: None,
-            passes: 0,
-        };
-        (member, outlook)
+        is_sure.then(|| Flow::outlook(operator, model, c.col_as_slice(0), self.horizon))
     }
 }
 
@@ -1062,7 +1089,7 @@ enum Judgement<'x, 'a> {
 fn judge<'x, 'a>(
     member: &'x mut Member,
     operator: &'x MaskedOperator<'a>,
-    model: &'x LowRank,
+    model: Option<&'x LowRank>,
     spectrum: &'x Spectrum,
     options: &AnalysisOptions,
 ) -> Judgement<'x, 'a> {
@@ -1077,7 +1104,8 @@ fn judge<'x, 'a>(
     let test = *member
         .test
         .get_or_insert_with(|| test_of(spectrum, dof, member.flow.score_ratio(), options));
-    if options.test_only || (options.gate && !test.warranted) {
+    let is_fitted = !options.test_only && (test.warranted || !options.gate);
+    let Some(model) = model.filter(|_| is_fitted) else {
         let analysis = Analysis {
             test: Some(test),
             in_sample_r2: Some(1.0 - measure.residual_squared(0.0) / member.variation),
@@ -1085,7 +1113,7 @@ fn judge<'x, 'a>(
             ..untested(operator, None)
         };
         return Judgement::Done(member.number, Box::new(analysis));
-    }
+    };
     Judgement::Fits(Box::new(Fitting {
         operator,
         model,
@@ -1404,12 +1432,45 @@ mod tests {
         let shared = full.probes.coordinates(&[&q]);
         let product = |limit| full.product_with_covariates(&operator, &of_mask, &shared, limit);
         assert!(product(0.0).is_none());
+        assert!(
+            LowRank::values_beside_one(
+                &full.probes,
+                0.0,
+                &full.operator,
+                &operator,
+                shared.as_ref()
+            )
+            .is_none()
+        );
         let known = product(f64::INFINITY).expect("no limit");
         let known = combination::form(&full.probes, &covariates, &[known]);
         let known = block::narrow(known.as_ref());
         let moments = |product: MatRef<'_, f32>| {
             operator.moments(kernel.diagonal(), product, squares.col_as_slice(0))
         };
+        // One direction more on the same samples: its eigenvalues alone.
+        let mut with_more = columns.to_vec();
+        with_more.push(
+            (0..n)
+                .map(|i| features[(i, 0)] + features[(i, 3)])
+                .collect(),
+        );
+        let with_more = Covariates::new(n, &with_more);
+        let beside = MaskedOperator::new(&with_more, &vec![true; n]);
+        let (level, whole) = (full.level(), &full.operator);
+        let q = block::narrow(beside.projection().orthonormal().as_ref());
+        let shared = full.probes.coordinates(&[&q]);
+        let values = |operator: &MaskedOperator<'_>, shared: &Mat<f64>| {
+            LowRank::values_beside_one(&full.probes, level, whole, operator, shared.as_ref())
+        };
+        let alone = values(&beside, &shared).expect("one direction more");
+        let model = LowRank::new(&full.probes, level, whole, &beside, shared);
+        assert_eq!(alone.len(), model.values().len());
+        for (alone, value) in alone.iter().zip(model.values()) {
+            assert!((alone - value).abs() < 1e-6 * value, "{alone} {value}");
+        }
+        let moved = (model.values()[0] / full.probes.eigen().expect("an image").values[0]).ln();
+        assert!(moved < -0.1, "{moved}");
         let exact = moments(exact.as_ref());
         let near = moments(known.as_ref());
         let off = |a: f64, b: f64| (a - b).abs() / b;

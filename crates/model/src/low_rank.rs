@@ -16,9 +16,13 @@ use crate::krylov::KrylovSpace;
 use crate::operator::MaskedOperator;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
 
 /// Share of the largest β below which a direction is rounding.
 const NEGLIGIBLE: f64 = 1e-9;
+
+/// Share of the largest squared product of the probes with covariates below which it is rounding of the probes.
+const ROUNDING: f64 = 1e-11;
 
 /// B = Ṽ diag(β − μ) Ṽ' + μ P on the samples of one mask.
 #[derive(Clone, Debug)]
@@ -53,16 +57,11 @@ impl LowRank {
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
         let level = stretch * level;
         // √(λ − μ) u: B − μ P = P_S U diag(d²) U' P_S on these.
-        let kept = values.iter().take_while(|&&l| stretch * l > level).count();
-        let root: Vec<f64> = values[..kept]
-            .iter()
-            .map(|l| (stretch * l - level).sqrt())
-            .collect();
+        let root: Vec<f64> = above(values, stretch, level).map(f64::sqrt).collect();
+        let kept = root.len();
         if full.is_same(operator) {
             // G'P_S G = I, and the space's own eigenvectors are B's.
-            let top = root.first().copied().unwrap_or(0.0);
-            let is_more = |&&d: &&f64| d * d > NEGLIGIBLE * top * top;
-            let k = root.iter().take_while(is_more).count();
+            let k = n_distinct(root.iter().map(|d| d * d));
             return Self {
                 mix: vectors.subcols(0, k).to_owned(),
                 values: values[..k].to_vec(),
@@ -73,11 +72,7 @@ impl LowRank {
         let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
         let gram = weighted.transpose() * gram_on(space, full, operator, &shared) * &weighted;
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
-        let top = values.first().copied().unwrap_or(0.0);
-        let k = values
-            .iter()
-            .take_while(|&&b| b > NEGLIGIBLE * top && b > 0.0)
-            .count();
+        let k = n_distinct(values.iter().copied());
         let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
         Self {
             mix: weighted * scaled,
@@ -85,6 +80,38 @@ impl LowRank {
             level,
             shared,
         }
+    }
+
+    /// β alone, where the mask of `operator` is that of `full` and one direction more is projected off it; else `None`. `shared` is as in
+    /// [`LowRank::new`].
+    ///
+    /// Cost: O(m²) flops.
+    pub fn values_beside_one(
+        space: &KrylovSpace,
+        level: f64,
+        full: &MaskedOperator<'_>,
+        operator: &MaskedOperator<'_>,
+        shared: MatRef<'_, f64>,
+    ) -> Option<Vec<f64>> {
+        let SymmetricEigen { values, vectors } = space.eigen()?;
+        if full.projection().mask() != operator.projection().mask() {
+            return None;
+        }
+        // G'Q_S is g w': the probes are orthogonal to what else is projected off.
+        let of_shared = symmetric_eigen((shared.transpose() * shared).as_ref());
+        let [first, others @ ..] = &of_shared.values[..] else {
+            return None;
+        };
+        if others.iter().any(|other| *other > ROUNDING * first) {
+            return None;
+        }
+        let along = vectors.transpose() * (shared * of_shared.vectors.col(0));
+        // B − μ P is, in the coordinates √(λ − μ) u, diag(λ − μ) − z z'.
+        let d: Vec<f64> = above(values, 1.0, level).collect();
+        let z2: Vec<f64> = d.iter().zip(along.iter()).map(|(d, g)| d * g * g).collect();
+        let mut values = downdated(&d, &z2);
+        values.truncate(n_distinct(values.iter().copied()));
+        Some(values.iter().map(|b| b + level).collect())
     }
 
     /// β, descending.
@@ -122,6 +149,52 @@ impl LowRank {
             own: Vec::new(),
         }
     }
+}
+
+/// λ − μ of those above μ, for the λ of a mask that the kernel is `stretch` times as large on.
+fn above(values: &[f64], stretch: f64, level: f64) -> impl Iterator<Item = f64> {
+    let beyond = values.iter().map(move |l| stretch * l - level);
+    beyond.take_while(|d| *d > 0.0)
+}
+
+/// How many of the values, descending, are more than rounding.
+fn n_distinct(values: impl Iterator<Item = f64> + Clone) -> usize {
+    let top = values.clone().next().unwrap_or(0.0);
+    let is_more = |value: &f64| *value > NEGLIGIBLE * top && *value > 0.0;
+    values.take_while(is_more).count()
+}
+
+/// The eigenvalues, descending, of diag(d) − z z' for `d` positive and descending, if it is positive semi-definite; `z2` are the squares
+/// of z.
+///
+/// One is in each gap between the d, where 1 − Σ z² / (d − x) = 0 (Golub 1973); the sum falls from ∞ to −∞ across it. Bisection,
+/// to the last bit.
+fn downdated(d: &[f64], z2: &[f64]) -> Vec<f64> {
+    let secular = |x: f64| {
+        let mut lanes = [0.0; 8];
+        for (d, z2) in d.chunks(8).zip(z2.chunks(8)) {
+            for (lane, (d, z2)) in lanes.iter_mut().zip(d.iter().zip(z2)) {
+                *lane += z2 / (d - x);
+            }
+        }
+        1.0 - lanes.iter().sum::<f64>()
+    };
+    (0..d.len())
+        .into_par_iter()
+        .map(|k| {
+            let (mut low, mut high) = (d.get(k + 1).copied().unwrap_or(0.0), d[k]);
+            loop {
+                let x = 0.5 * (low + high);
+                if !(low < x && x < high) {
+                    return x;
+                }
+                match secular(x) > 0.0 {
+                    true => low = x,
+                    false => high = x,
+                }
+            }
+        })
+        .collect()
 }
 
 /// G'P_S G: on few samples as it stands, else the identity less what is missing; then less the covariates' share.
@@ -162,4 +235,25 @@ fn gram_on(
         };
         on_mask - off[(i, j)]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_direction_less_moves_every_eigenvalue_into_its_gap() {
+        // Also where d come twice and where z vanishes.
+        let d = [9.0_f64, 7.0, 7.0, 4.0, 2.5, 1.0, 1e-3];
+        let unit = [0.5, 0.3, -0.4, 0.0, 0.6, 0.2, 0.3];
+        let z: Vec<f64> = d.iter().zip(unit).map(|(d, u)| d.sqrt() * u).collect();
+        let squares: Vec<f64> = z.iter().map(|z| z * z).collect();
+        let whole = Mat::from_fn(d.len(), d.len(), |i, j| {
+            f64::from(u8::from(i == j)) * d[i] - z[i] * z[j]
+        });
+        let want = symmetric_eigen(whole.as_ref()).values;
+        for (got, want) in downdated(&d, &squares).iter().zip(&want) {
+            assert!((got - want).abs() < 1e-13 * d[0], "{got} {want}");
+        }
+    }
 }

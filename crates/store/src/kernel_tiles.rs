@@ -60,8 +60,8 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         n: usize,
         side: usize,
     ) -> Self {
-        let values = |kernel: &TangentKernel| kernel.values_a_sample(features.shape()[1]);
-        let bytes = side * kernels.first().map_or(0, values) * size_of::<T>();
+        let of_sample = |kernel: &TangentKernel| kernel.bytes_a_sample::<T>(features.shape()[1]);
+        let bytes = side * kernels.first().map_or(0, of_sample);
         Self {
             kernels,
             features,

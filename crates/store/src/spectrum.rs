@@ -7,6 +7,7 @@ use ntkpipe_model::analysis::Survey;
 use ntkpipe_model::eigen::SymmetricEigen;
 use ntkpipe_model::krylov::KrylovSpace;
 use ntkpipe_model::operator::{MaskedOperator, Moments};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError, AtomicFolder};
@@ -28,8 +29,8 @@ const RECORD: &str = "spectrum.json";
 /// Rows of a chunk of the tall arrays.
 const CHUNK_ROWS: usize = 4096;
 
-/// Rows that are turned from columns to rows, and back, at a time: they stay in cache.
-const TRANSPOSED_ROWS: usize = 64;
+/// Side of the squares in which columns are turned to rows, and back: their lines stay in cache, whatever the strides.
+const SQUARE: usize = 16;
 
 /// Why the folder could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -79,25 +80,36 @@ pub struct SpectrumRecord {
     pub residual_norms: Vec<f64>,
 }
 
+/// Writes matrices of as many rows side by side.
 fn write_matrix<T: Element>(
     folder: &Path,
-    matrix: MatRef<'_, T>,
+    parts: &[MatRef<'_, T>],
     names: [&str; 2],
 ) -> Result<(), ZarrError> {
-    let (rows, columns) = (matrix.nrows(), matrix.ncols());
+    let rows = parts.first().map_or(0, |part| part.nrows());
+    let columns = parts.iter().map(|part| part.ncols()).sum();
     let mut spec = ArraySpec::new(
         [rows, columns],
         [CHUNK_ROWS.min(rows.max(1)), columns.max(1)],
     );
     spec.dimension_names = Some(names.map(str::to_owned));
     let mut values = vec![T::zeroed(); rows * columns];
-    for start in (0..rows).step_by(TRANSPOSED_ROWS) {
-        let rows = start..(start + TRANSPOSED_ROWS).min(rows);
-        for j in 0..columns {
-            rows.clone()
-                .for_each(|i| values[i * columns + j] = matrix[(i, j)]);
+    let strips = values.par_chunks_mut(SQUARE * columns.max(1)).enumerate();
+    strips.for_each(|(strip, values)| {
+        let mut start = 0;
+        for part in parts {
+            for j in (0..part.ncols()).step_by(SQUARE) {
+                let width = SQUARE.min(part.ncols() - j);
+                for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+                    let values = &mut values[start + j..start + j + width];
+                    for (at, value) in values.iter_mut().enumerate() {
+                        *value = part[(strip * SQUARE + row, j + at)];
+                    }
+                }
+            }
+            start += part.ncols();
         }
-    }
+    });
     ZarrArray::<T>::create(folder, spec)?.write_all(&values)
 }
 
@@ -106,15 +118,14 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
     let [rows, columns] = array.shape();
     let values = array.read_all()?;
     let mut matrix = Mat::from_fn(rows, columns, |_, _| T::zeroed());
-    for start in (0..rows).step_by(TRANSPOSED_ROWS) {
-        let rows = start..(start + TRANSPOSED_ROWS).min(rows);
-        for j in 0..columns {
-            let column = &mut matrix.col_as_slice_mut(j)[rows.clone()];
-            let row = values[rows.start * columns..].chunks(columns);
-            column
-                .iter_mut()
-                .zip(row)
-                .for_each(|(value, row)| *value = row[j]);
+    for start in (0..columns).step_by(SQUARE) {
+        for first in (0..rows).step_by(SQUARE) {
+            for j in start..(start + SQUARE).min(columns) {
+                let column = &mut matrix.col_as_slice_mut(j)[first..(first + SQUARE).min(rows)];
+                for (at, value) in column.iter_mut().enumerate() {
+                    *value = values[(first + at) * columns + j];
+                }
+            }
         }
     }
     Ok(matrix)
@@ -131,27 +142,21 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
     let fresh = AtomicFolder::create(folder)?;
     let root = fresh.folder().to_path_buf();
     let probes = survey.probes();
-    let n = survey.operator().projection().mask().len();
     let widths: Vec<usize> = probes.blocks().iter().map(Mat::ncols).collect();
-    let mut all = Mat::<f32>::zeros(n, widths.iter().sum());
-    let mut at = 0;
-    for block in probes.blocks() {
-        all.subcols_mut(at, block.ncols()).copy_from(block);
-        at += block.ncols();
-    }
     let leading = survey.measure().leading().len().min(50);
     let tall = || -> Result<(), ZarrError> {
         let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading).as_ref());
         let of_covariates = survey.covariate_products().as_ref();
+        let blocks: Vec<MatRef<'_, f32>> = probes.blocks().iter().map(Mat::as_ref).collect();
         let write =
-            |name, matrix, column| write_matrix(&root.join(name), matrix, ["sample", column]);
-        write("probes.zarr", all.as_ref(), "probe")?;
-        write("covariate_products.zarr", of_covariates, "covariate")?;
-        write("eigenvectors.zarr", vectors.as_ref(), "eigenvalue")
+            |name, parts: &[_], column| write_matrix(&root.join(name), parts, ["sample", column]);
+        write("probes.zarr", &blocks, "probe")?;
+        write("covariate_products.zarr", &[of_covariates], "covariate")?;
+        write("eigenvectors.zarr", &[vectors.as_ref()], "eigenvalue")
     };
     let small = || -> Result<(), ZarrError> {
         let projected = probes.projected();
-        let write = |name, matrix, names| write_matrix(&root.join(name), matrix, names);
+        let write = |name, matrix, names| write_matrix(&root.join(name), &[matrix], names);
         write("projected.zarr", projected.as_ref(), ["probe", "probe"])?;
         if let Some(SymmetricEigen { values, vectors }) = probes.eigen() {
             let values = MatRef::from_column_major_slice(values, values.len(), 1);
@@ -207,8 +212,11 @@ pub fn read<'a>(
     operator: MaskedOperator<'a>,
 ) -> Result<(Survey<'a>, SpectrumRecord), SpectrumError> {
     let record = read_record(folder)?;
-    let all: Mat<f32> = read_matrix(&folder.join("probes.zarr"))?;
-    let projected: Mat<f64> = read_matrix(&folder.join("projected.zarr"))?;
+    let (all, projected) = rayon::join(
+        || read_matrix::<f32>(&folder.join("probes.zarr")),
+        || read_matrix::<f64>(&folder.join("projected.zarr")),
+    );
+    let (all, projected) = (all?, projected?);
     let coupling: Mat<f64> = match record.coupling_rows {
         0 => Mat::zeros(0, 0),
         _ => read_matrix(&folder.join("coupling.zarr"))?,

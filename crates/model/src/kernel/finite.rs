@@ -11,6 +11,11 @@ use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
 const BLOCK: usize = 256;
 /// Samples that go through the network together.
 const SWEEP: usize = 128;
+/// |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below which an entry is what is left of terms that cancel: from single-precision products it would
+/// have lost more than a digit.
+const CANCELLED: f64 = 0.1;
+/// Share of a block's entries that are formed again one by one; where more have cancelled, the block is.
+const FEW_CANCELLED: f64 = 0.02;
 
 /// Tangent kernel of an [`Mlp`] at its present parameters.
 ///
@@ -26,16 +31,27 @@ pub struct FiniteKernel {
     network: Mlp,
 }
 
-/// A block of samples gone through the network: the two factors of each layer, sample after sample, in the features' precision.
+/// A block of samples gone through the network.
 #[derive(Debug, Clone)]
 pub struct FactorBlock<T: Feature> {
+    factors: Factors<T>,
+    /// The same rounded, where the features are in double precision and single precision holds the products.
+    rounded: Option<Factors<f32>>,
+    n_rows: usize,
+    diagonal: Vec<f64>,
+}
+
+/// The two factors of each layer, sample after sample.
+#[derive(Debug, Clone)]
+struct Factors<T> {
     /// a_l of each layer.
     inputs: Vec<Vec<T>>,
     /// d_l of each layer; empty for the last, where it is 1.
     signals: Vec<Vec<T>>,
-    n_rows: usize,
-    diagonal: Vec<f64>,
 }
+
+/// First sample and number of samples of the rows and of the columns of a block of entries.
+type Span = [(usize, usize); 2];
 
 impl<T: Feature> FactorBlock<T> {
     /// Number of samples.
@@ -53,6 +69,12 @@ impl FiniteKernel {
     /// The network.
     pub fn network(&self) -> &Mlp {
         &self.network
+    }
+
+    /// Bytes that a block keeps of each sample.
+    pub(super) fn bytes_a_sample<T: Feature>(&self) -> usize {
+        let rounded = T::narrow(&[]).map_or(size_of::<f32>(), |_| 0);
+        self.network.n_factors() * (size_of::<T>() + rounded)
     }
 
     /// f₀ of samples `x`, row-major; a value a sample. Cost: 2 flops a parameter and sample.
@@ -122,22 +144,24 @@ impl FiniteKernel {
     ) -> Result<FactorBlock<T>, KernelError> {
         let of = self.network.layers();
         let n_rows = x.len() / n_features.max(1);
-        let [mut inputs, mut signals] = [(); 2].map(|()| vec![Vec::new(); of.len()]);
-        inputs[0] = x.to_vec();
+        let mut factors = Factors::<T>::new(of.len());
+        factors.inputs[0] = x.to_vec();
         let mut diagonal = Vec::with_capacity(n_rows);
+        let mut is_single = T::narrow(&[]).is_none();
         self.in_blocks(x, n_features, Sweep::run, |x, sweep| {
             for i in 0..sweep.output.len() {
                 let mut value = 0.0;
                 for (l, layer) in of.iter().enumerate() {
                     let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
                     let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
+                    is_single &= [a, d].into_iter().all(fits_single);
                     value += d * (layer.rates[0] * a + bias_rate(layer));
                 }
                 diagonal.push(value);
             }
             for l in 1..of.len() {
-                keep(&mut inputs[l], &sweep.inputs[l]);
-                keep(&mut signals[l - 1], &sweep.signals[l - 1]);
+                keep(&mut factors.inputs[l], &sweep.inputs[l]);
+                keep(&mut factors.signals[l - 1], &sweep.signals[l - 1]);
             }
         })?;
         for (row, &value) in diagonal.iter().enumerate() {
@@ -150,16 +174,16 @@ impl FiniteKernel {
             }
         }
         Ok(FactorBlock {
-            inputs,
-            signals,
+            rounded: is_single.then(|| factors.rounded()),
+            factors,
             n_rows,
             diagonal,
         })
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
-    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in the features' precision,
-    /// the layers' products and their sum in double precision.
+    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in single precision and, where
+    /// an entry is what is left of terms that cancel, again in the features' precision; the layers' products and their sum in double.
     ///
     /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 3 `BLOCK²` values.
     ///
@@ -176,23 +200,13 @@ impl FiniteKernel {
         let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
         let mut sums = vec![0.0; BLOCK * BLOCK];
-        let [mut of_inputs, mut of_signals] = [(); 2].map(|()| vec![T::round(0.0); BLOCK * BLOCK]);
         for i in (0..n_rows).step_by(BLOCK) {
             let height = BLOCK.min(n_rows - i);
             let end = if diagonal { i + height } else { n_cols };
             for j in (0..end).step_by(BLOCK) {
                 let width = BLOCK.min(n_cols - j);
-                let at = [(i, height), (j, width)];
                 let sums = &mut sums[..height * width];
-                sums.fill(0.0);
-                for (l, layer) in self.network.layers().iter().enumerate() {
-                    let rates = [layer.rates[0], bias_rate(layer)];
-                    let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
-                    let of = [&rows.signals[l], &cols.signals[l]];
-                    gram(&mut of_signals, of, at, n_outputs);
-                    gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
-                    add_layer(sums, &of_inputs, &of_signals, rates);
-                }
+                self.block(sums, rows, cols, [(i, height), (j, width)]);
                 for (row, sums) in sums.chunks_exact(width).enumerate() {
                     let at = (i + row) * out_stride + j;
                     let values = out[at..at + width].iter_mut();
@@ -207,13 +221,128 @@ impl FiniteKernel {
             mirror(out, n_rows, out_stride);
         }
     }
+
+    /// The entries of `at`, rows × columns in row-major order.
+    fn block<T: Feature>(
+        &self,
+        sums: &mut [f64],
+        rows: &FactorBlock<T>,
+        cols: &FactorBlock<T>,
+        at: Span,
+    ) {
+        let (Some(of_rows), Some(of_cols)) = (&rows.rounded, &cols.rounded) else {
+            return self.products(sums, &rows.factors, &cols.factors, at);
+        };
+        self.products(sums, of_rows, of_cols, at);
+        let lost = cancelled(sums, [&rows.diagonal, &cols.diagonal], at);
+        let [(i, _), (j, width)] = at;
+        if lost.len() as f64 > FEW_CANCELLED * sums.len() as f64 {
+            return self.products(sums, &rows.factors, &cols.factors, at);
+        }
+        for place in lost {
+            let of = [i + place / width, j + place % width];
+            sums[place] = self.entry(&rows.factors, &cols.factors, of);
+        }
+    }
+
+    /// The entries of `at` from products in the factors' precision.
+    fn products<T: Feature>(
+        &self,
+        sums: &mut [f64],
+        rows: &Factors<T>,
+        cols: &Factors<T>,
+        at: Span,
+    ) {
+        let [mut of_inputs, mut of_signals] = [(); 2].map(|()| vec![T::round(0.0); sums.len()]);
+        sums.fill(0.0);
+        for (l, layer) in self.network.layers().iter().enumerate() {
+            let rates = [layer.rates[0], bias_rate(layer)];
+            let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
+            let of = [&rows.signals[l], &cols.signals[l]];
+            gram(&mut of_signals, of, at, n_outputs);
+            gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
+            add_layer(sums, &of_inputs, &of_signals, rates);
+        }
+    }
+
+    /// Θ of one sample of the rows and one of the columns.
+    fn entry<T: Feature>(&self, rows: &Factors<T>, cols: &Factors<T>, of: [usize; 2]) -> f64 {
+        let layers = self.network.layers().iter().enumerate();
+        layers
+            .map(|(l, layer)| {
+                let product = |a: &[T], b: &[T], size: usize| match a.is_empty() {
+                    true => 1.0,
+                    false => dot(
+                        &a[of[0] * size..(of[0] + 1) * size],
+                        &b[of[1] * size..(of[1] + 1) * size],
+                    ),
+                };
+                let a = product(&rows.inputs[l], &cols.inputs[l], layer.n_inputs());
+                let d = product(&rows.signals[l], &cols.signals[l], layer.n_outputs());
+                d * (layer.rates[0] * a + bias_rate(layer))
+            })
+            .sum()
+    }
+}
+
+impl<T: Feature> Factors<T> {
+    /// Of a network with so many layers, still without samples.
+    fn new(n_layers: usize) -> Self {
+        let [inputs, signals] = [(); 2].map(|()| vec![Vec::new(); n_layers]);
+        Self { inputs, signals }
+    }
+
+    /// In single precision.
+    fn rounded(&self) -> Factors<f32> {
+        let [inputs, signals] = [&self.inputs, &self.signals].map(|layers| {
+            let layers = layers.iter();
+            layers.map(|values| rounded(values)).collect()
+        });
+        Factors { inputs, signals }
+    }
+}
+
+/// Values in single precision.
+fn rounded<T: Feature>(values: &[T]) -> Vec<f32> {
+    let round = || values.iter().map(|&v| v.into() as f32).collect();
+    pulp::Arch::new().dispatch(round)
+}
+
+/// Whether single precision holds the products of samples whose factors have this squared norm.
+fn fits_single(square: f64) -> bool {
+    square == 0.0 || (1e-25..=1e35).contains(&square)
+}
+
+/// Places of the entries that are what is left of terms that cancel: |Σ d·d' (r_W a·a' + r_b)| ≤ √(Θ(x, x) Θ(x', x')) by Cauchy and
+/// Schwarz, and the rounding of single-precision products is a share of that.
+fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
+    let [(i, height), (j, width)] = at;
+    let largest = |(first, n): (usize, usize), of: &[f64]| -> Vec<f64> {
+        of[first..first + n].iter().map(|v| v.sqrt()).collect()
+    };
+    let [rows, cols] = [
+        largest((i, height), diagonals[0]),
+        largest((j, width), diagonals[1]),
+    ];
+    let mut lost = Vec::new();
+    for (row, (sums, of_row)) in sums.chunks_exact(width).zip(rows).enumerate() {
+        // Not of a value that is not a number.
+        let is_sound = |(sum, of_col): (&f64, &f64)| sum.abs() >= CANCELLED * of_row * of_col;
+        let pairs = || sums.iter().zip(&cols);
+        // Hardly any row has one that is not.
+        let n_sound = || pairs().map(|it| u32::from(is_sound(it))).sum::<u32>();
+        if pulp::Arch::new().dispatch(n_sound) as usize != width {
+            let places = pairs().enumerate().filter(|(_, it)| !is_sound(*it));
+            lost.extend(places.map(|(col, _)| row * width + col));
+        }
+    }
+    lost
 }
 
 /// Products of the rows' and the columns' samples in one factor of `size` values a sample, those of `at` (first and how many), rows × columns
 /// in row-major order; ones where the factor is not kept because it is 1.
-fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: [(usize, usize); 2], size: usize) {
+fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: Span, size: usize) {
     let [(i, height), (j, width)] = at;
-    let out = &mut out[..height * width];
     if of[0].is_empty() {
         out.fill(T::round(1.0));
         return;
@@ -318,32 +447,76 @@ mod tests {
         }
     }
 
-    /// Also where an entry is what is left of large terms.
+    /// Of blocks without entries that cancel, with a few and with many.
     #[test]
-    fn few_features_keep_wide_layers_in_double_precision() {
+    fn entries_that_cancel_keep_their_digits() {
         let (n, p) = (24, 100);
-        let x = features(n, p);
-        let at = MatRef::from_column_major_slice(&x, p, n);
+        let all = [(0, n); 2];
         let product = |m: &Mat<f64>, i, j| dot(m.col_as_slice(i), m.col_as_slice(j));
-        for nonlinearity in [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu] {
-            for scheme in [Scheme::Pytorch, Scheme::He] {
-                let network = Mlp::draw(p, &[500, 500, 500], nonlinearity, scheme, 5);
-                let network = network.expect("widths above 0");
-                let sweep = network.sweep(at);
-                let got = tile(&FiniteKernel::new(network), &x, &x, p);
-                for i in 0..n {
-                    for j in 0..n {
-                        let factors = sweep.inputs.iter().zip(&sweep.signals);
-                        let layer = |(a, d)| product(d, i, j) * (product(a, i, j) + 1.0);
-                        let want: f64 = factors.map(layer).sum();
-                        let off = (f64::from(got[i * n + j]) - want).abs();
-                        assert!(
-                            off < 1e-7 * want.abs(),
-                            "{nonlinearity:?} {scheme:?} {off} {want}"
-                        );
-                    }
+        let mut n_lost = Vec::new();
+        for (shift, nonlinearity, scheme) in [
+            (0.0, Nonlinearity::Relu, Scheme::Pytorch),
+            (0.0, Nonlinearity::Gelu, Scheme::He),
+            (0.8, Nonlinearity::Tanh, Scheme::Pytorch),
+            (0.0, Nonlinearity::Tanh, Scheme::He),
+        ] {
+            let x: Vec<f64> = features(n, p).iter().map(|v| v + shift).collect();
+            let network = Mlp::draw(p, &[500, 500, 500], nonlinearity, scheme, 5);
+            let network = network.expect("widths above 0");
+            let sweep = network.sweep(MatRef::from_column_major_slice(&x, p, n));
+            let kernel = FiniteKernel::new(network);
+            let block = kernel.row_block(&x, p).expect("valid samples");
+            let rounded = block.rounded.as_ref().expect("neither tiny nor huge");
+            let mut sums = vec![0.0; n * n];
+            kernel.products(&mut sums, rounded, rounded, all);
+            n_lost.push(cancelled(&sums, [&block.diagonal; 2], all).len());
+            let got = tile(&kernel, &x, &x, p);
+            for i in 0..n {
+                for j in 0..n {
+                    let factors = sweep.inputs.iter().zip(&sweep.signals);
+                    let layer = |(a, d)| product(d, i, j) * (product(a, i, j) + 1.0);
+                    let want: f64 = factors.map(layer).sum();
+                    let off = (f64::from(got[i * n + j]) - want).abs();
+                    assert!(
+                        off < 1e-6 * want.abs(),
+                        "{nonlinearity:?} {scheme:?} {off} {want}"
+                    );
                 }
             }
+        }
+        let few = (FEW_CANCELLED * (n * n) as f64) as usize;
+        assert!(
+            n_lost[..2] == [0, 0] && (1..=few).contains(&n_lost[2]) && n_lost[3] > few,
+            "{n_lost:?}"
+        );
+    }
+
+    /// A network whose layers undo each other's scale, and whose parameters learn at rates that undo it as well, has the same kernel.
+    #[test]
+    fn factors_beyond_single_precision_stay_in_double() {
+        let (n, p, scale) = (6, 8, 1e30_f64);
+        let x = features(n, p);
+        let network = Mlp::draw(p, &[12, 10], Nonlinearity::Relu, Scheme::Pytorch, 3);
+        let plain = network.expect("widths above 0");
+        let mut scaled = plain.clone();
+        let squared = scale * scale;
+        let by = [
+            (scale, scale, [squared, squared]),
+            (1.0, scale, [1.0, squared]),
+            (1.0 / scale, 1.0, [1.0 / squared, 1.0]),
+        ];
+        for (layer, (weights, biases, rates)) in scaled.layers_mut().iter_mut().zip(by) {
+            layer.weight = &layer.weight * faer::Scale(weights);
+            let bias = layer.bias.iter_mut().flatten();
+            bias.for_each(|b| *b *= biases);
+            layer.rates = rates;
+        }
+        let [plain, scaled] = [plain, scaled].map(FiniteKernel::new);
+        let kept = |kernel: &FiniteKernel| kernel.row_block(&x, p).map(|b| b.rounded.is_some());
+        assert_eq!([&plain, &scaled].map(kept), [Ok(true), Ok(false)]);
+        let [want, got] = [plain, scaled].map(|kernel| tile(&kernel, &x, &x, p));
+        for (want, got) in want.iter().zip(&got) {
+            assert!((got - want).abs() < 1e-6 * want.abs(), "{got} {want}");
         }
     }
 

@@ -86,11 +86,11 @@ impl TangentKernel {
         Ok(blocks)
     }
 
-    /// Values of the features' type that a block keeps of each sample.
-    pub fn values_a_sample(&self, n_features: usize) -> usize {
+    /// Bytes that a block keeps of each sample.
+    pub fn bytes_a_sample<T: Feature>(&self, n_features: usize) -> usize {
         match self {
-            Self::Infinite(_) => n_features,
-            Self::Finite(kernel) => kernel.network().n_factors(),
+            Self::Infinite(_) => n_features * size_of::<T>(),
+            Self::Finite(kernel) => kernel.bytes_a_sample::<T>(),
         }
     }
 
