@@ -189,7 +189,15 @@ fn main() -> anyhow::Result<()> {
             spec(n, tile, Attributes::new()),
         )?];
         let stage = seconds(|| {
-            kernel_tiles::compute(&kernels, &features_on_disk, n, &tiles, &all, &|_, _| ())
+            kernel_tiles::compute(
+                &kernels,
+                &features_on_disk,
+                n,
+                &tiles,
+                &all,
+                &|_, _| (),
+                &|_, _| (),
+            )
         })?;
         std::fs::remove_dir_all(&tiles_folder)?;
         // The first turn warms up; a single one asked for is taken as it is.

@@ -1,5 +1,7 @@
 //! What a network predicts before it is trained, f₀: `initial_prediction.parquet`.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -15,9 +17,6 @@ use crate::stages::Context;
 /// Name of the table, in the order of the feature table.
 pub const FILE: &str = "initial_prediction.parquet";
 
-/// Rows of features that go through the network together.
-const BLOCK_ROWS: usize = 1024;
-
 /// f₀, and the null model that holds it.
 #[derive(Debug)]
 pub struct Initial {
@@ -28,9 +27,33 @@ pub struct Initial {
 }
 
 impl Initial {
-    /// f₀ of every sample, written to the run directory. Cost: 2 flops a parameter and sample.
-    pub fn write(context: &Context, kernel: &FiniteKernel) -> anyhow::Result<()> {
-        let values = outputs(kernel, &FeatureArray::open(context.directory.root())?)?;
+    /// Writes f₀ of every sample to the run directory. What is `known` of the kernel's samples, in blocks of `side` under the first of
+    /// each, is not computed again. Cost: 2 flops a parameter and sample.
+    pub fn write(
+        context: &Context,
+        kernel: &FiniteKernel,
+        mut known: BTreeMap<usize, Vec<f64>>,
+        side: usize,
+    ) -> anyhow::Result<()> {
+        let features = FeatureArray::open(context.directory.root())?;
+        let n = context.inputs.n_kernel;
+        // The same blocks, so that the bits do not depend on which are known.
+        let missing = (0..n)
+            .step_by(side)
+            .filter(|start| !known.contains_key(start));
+        let missing: Vec<usize> = missing.collect();
+        let found: Vec<_> = missing
+            .into_par_iter()
+            .map(|start| {
+                Ok((
+                    start,
+                    output(kernel, &features, start..(start + side).min(n))?,
+                ))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        known.extend(found);
+        let mut values: Vec<f64> = known.into_values().flatten().collect();
+        values.extend(outputs(kernel, &features, n..features.shape()[0])?);
         let ids = &context.inputs.samples.sample_id;
         let order = context.inputs.samples.table_order();
         let columns = [
@@ -87,13 +110,26 @@ fn path(context: &Context) -> PathBuf {
     context.directory.path(FILE)
 }
 
-/// The network's output for every row of the feature array. Cost: 2 flops a parameter and sample.
-pub fn outputs(kernel: &FiniteKernel, features: &FeatureArray) -> anyhow::Result<Vec<f64>> {
-    let [n, n_features] = features.shape();
-    let blocks = (0..n.div_ceil(BLOCK_ROWS)).into_par_iter().map(|block| {
-        let start = block * BLOCK_ROWS;
-        let rows = features.read_rows_f64(start..(start + BLOCK_ROWS).min(n))?;
-        Ok(kernel.output(&rows, n_features)?)
-    });
+/// The network's output for rows of the feature array. Cost: 2 flops a parameter and sample.
+pub fn outputs(
+    kernel: &FiniteKernel,
+    features: &FeatureArray,
+    rows: Range<usize>,
+) -> anyhow::Result<Vec<f64>> {
+    const BLOCK_ROWS: usize = 1024;
+    let starts: Vec<usize> = rows.clone().step_by(BLOCK_ROWS).collect();
+    let blocks = starts
+        .into_par_iter()
+        .map(|start| output(kernel, features, start..(start + BLOCK_ROWS).min(rows.end)));
     Ok(blocks.collect::<anyhow::Result<Vec<_>>>()?.concat())
+}
+
+/// The same of a few rows, on the calling thread.
+fn output(
+    kernel: &FiniteKernel,
+    features: &FeatureArray,
+    rows: Range<usize>,
+) -> anyhow::Result<Vec<f64>> {
+    let x = features.read_rows_f64(rows)?;
+    Ok(kernel.output(&x, features.shape()[1])?)
 }

@@ -512,7 +512,7 @@ impl Session<'_> {
         let context = self.context;
         let nonlinearity = self.file.network.nonlinearity();
         let kernel = FiniteKernel::new(NetworkFile::read(path, Some(nonlinearity))?.network);
-        let output = initial::outputs(&kernel, &self.features)?;
+        let output = initial::outputs(&kernel, &self.features, 0..self.features.shape()[0])?;
         let f0 = &self.initial.values;
         let covariates = &context.covariate_columns;
         let fixed = |beta: &[f64], i: usize| covariates.fixed(i, beta);

@@ -41,10 +41,14 @@ const KEPT_BYTES: usize = 128 << 20;
 /// Most blocks of rows that are kept: beyond, reading is a small part of the tiles' work.
 const MOST_KEPT: usize = 8;
 
+/// What is told of a block of samples that has gone through a network: the first of them, and f₀ of each.
+pub type Outputs<'a> = &'a (dyn Fn(usize, &[f64]) + Sync);
+
 /// Blocks of feature rows, prepared for the kernel; those used last are kept.
 struct Blocks<'a, T: Element + Feature> {
     kernels: &'a [TangentKernel],
     features: &'a ZarrArray<T>,
+    outputs: Outputs<'a>,
     n: usize,
     side: usize,
     /// How many are kept beside those in use.
@@ -57,6 +61,7 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
     fn new(
         kernels: &'a [TangentKernel],
         features: &'a ZarrArray<T>,
+        outputs: Outputs<'a>,
         n: usize,
         side: usize,
     ) -> Self {
@@ -65,6 +70,7 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         Self {
             kernels,
             features,
+            outputs,
             n,
             side,
             kept: (KEPT_BYTES / bytes.max(1)).clamp(1, MOST_KEPT),
@@ -101,8 +107,12 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
     fn read(&self, block: usize) -> Result<Vec<SampleBlock<'static, T>>, KernelTilesError> {
         let (start, end) = self.range(block);
         let rows = self.features.read_rows(start..end)?;
-        TangentKernel::blocks(self.kernels, rows, self.features.shape()[1])
-            .map_err(|source| KernelTilesError::Kernel { start, end, source })
+        let blocks = TangentKernel::blocks(self.kernels, rows, self.features.shape()[1])
+            .map_err(|source| KernelTilesError::Kernel { start, end, source })?;
+        if let [SampleBlock::Finite(block)] = &blocks[..] {
+            (self.outputs)(start, block.output());
+        }
+        Ok(blocks)
     }
 }
 
@@ -113,7 +123,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Computes those of `tiles` of each kernel K, on the first `n` rows of `features`, that are not yet in its array of `arrays`.
 ///
 /// Several kernels must be of infinite width: each tile of theirs is made from one product of the features.
-/// `progress` is told of tiles done and all tiles, those found included. Each tile is formed on one thread and written
+/// `outputs` is told f₀ of every block of samples that goes through a network, perhaps more than once; `progress` of tiles done and all
+/// tiles, those found included. Each tile is formed on one thread and written
 /// beside and renamed, so that an interruption costs the tiles under way and no other. Tiles are taken in strips of as
 /// many rows of tiles as their features can be kept, column by column, so that a strip reads every block of features once.
 /// Cost: n² p / 2 multiply-adds; memory: a tile a thread and kernel, two blocks of feature rows a thread, and up to 128 MiB of them more.
@@ -126,12 +137,13 @@ pub fn compute<T: Element + Feature>(
     n: usize,
     arrays: &[ZarrArray<f32>],
     tiles: &[(usize, usize)],
+    outputs: Outputs<'_>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), KernelTilesError> {
     let Some(side) = arrays.first().map(|array| array.spec().chunk[0]) else {
         return Ok(());
     };
-    let blocks = Blocks::new(kernels, features, n, side);
+    let blocks = Blocks::new(kernels, features, outputs, n, side);
     let lacks = |i: usize, j: usize| arrays.iter().any(|array| !array.has_chunk(i, j));
     let lacking = tiles.iter().copied().filter(|&(i, j)| lacks(i, j));
     let mut missing: Vec<(usize, usize)> = lacking.collect();
@@ -211,7 +223,7 @@ pub fn cross_products<T: Element + Feature>(
     let mut padded = Mat::<f32>::zeros(alpha.nrows(), width);
     padded.subcols_mut(0, alpha.ncols()).copy_from(alpha);
     let (n, n_features) = (alpha.nrows(), features.shape()[1]);
-    let blocks = Blocks::new(std::slice::from_ref(kernel), features, n, SIDE);
+    let blocks = Blocks::new(std::slice::from_ref(kernel), features, &|_, _| {}, n, SIDE);
     let new_blocks: Vec<&[T]> = rows.chunks(128 * n_features).collect();
     let n_rows = |b: &&[T]| b.len() / n_features;
     let mut sums: Vec<(Mat<f32>, Vec<f64>)> = new_blocks
@@ -333,8 +345,18 @@ mod tests {
                 let folder = folder.path().join(format!("k{round}"));
                 let arrays = [ZarrArray::<f32>::create(folder, spec).unwrap()];
                 let all = lower_triangle(n.div_ceil(tile));
-                pool.install(|| compute(&kernels, &features, n, &arrays, &all, &|_, _| ()))
-                    .unwrap();
+                pool.install(|| {
+                    compute(
+                        &kernels,
+                        &features,
+                        n,
+                        &arrays,
+                        &all,
+                        &|_, _| (),
+                        &|_, _| (),
+                    )
+                })
+                .unwrap();
             }
             done.send(()).unwrap();
         });
@@ -370,7 +392,7 @@ mod tests {
         let kernels = [TangentKernel::Infinite(kernel)];
         let made = pool
             .unwrap()
-            .install(|| compute(&kernels, &features, n, &[array], &all, &replace));
+            .install(|| compute(&kernels, &features, n, &[array], &all, &|_, _| (), &replace));
         let error = made.unwrap_err();
         assert!(
             matches!(error, KernelTilesError::Zarr(ZarrError::Differs { .. })),
@@ -413,10 +435,19 @@ mod tests {
             let together: Vec<_> = (0..3).map(|k| make(format!("together{k}"))).collect();
             let alone: Vec<_> = (0..3).map(|k| make(format!("alone{k}"))).collect();
             let tiles = lower_triangle(n.div_ceil(side));
-            compute(kernels, &features, n, &together, &tiles, &|_, _| ()).unwrap();
+            compute(
+                kernels,
+                &features,
+                n,
+                &together,
+                &tiles,
+                &|_, _| (),
+                &|_, _| (),
+            )
+            .unwrap();
             for (kernel, array) in kernels.iter().zip(&alone) {
                 let (kernel, array) = (std::slice::from_ref(kernel), std::slice::from_ref(array));
-                compute(kernel, &features, n, array, &tiles, &|_, _| ()).unwrap();
+                compute(kernel, &features, n, array, &tiles, &|_, _| (), &|_, _| ()).unwrap();
             }
             for (a, b) in together.iter().zip(&alone) {
                 for (i, j) in lower_triangle(n.div_ceil(side)) {

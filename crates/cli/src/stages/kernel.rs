@@ -1,6 +1,8 @@
 //! Features to kernel tiles: `kernel.zarr`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -81,10 +83,7 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
         arrays.push(array);
         let kernel = context.settings.network.kernel()?;
         match &kernel {
-            TangentKernel::Finite(kernel) => {
-                check_features(context)?;
-                Initial::write(context, kernel)?;
-            }
+            TangentKernel::Finite(_) => check_features(context)?,
             TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
         }
         kernels.push(kernel);
@@ -96,7 +95,10 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     check_space(&path, wanted.iter().map(|it| it.1).sum())?;
     let tiles = tiled_kernel::lower_triangle(arrays[0].grid()[0]);
     let found = wanted.iter().map(|it| it.0).min().unwrap_or(0);
-    compute(first, &kernels, &arrays, &tiles, found as usize)?;
+    let outputs = compute(first, &kernels, &arrays, &tiles, found as usize)?;
+    if let [TangentKernel::Finite(kernel)] = &kernels[..] {
+        Initial::write(first, kernel, outputs, arrays[0].spec().chunk[0])?;
+    }
     for ((context, fingerprint), (array, (present, wanted))) in
         runs.iter_mut().zip(arrays.iter().zip(wanted))
     {
@@ -175,29 +177,35 @@ fn check_space(path: &Path, wanted: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes those of `tiles` that lack; `found` of them, as many as the array with the fewest has, are not counted as made.
+/// Makes those of `tiles` that lack; `found` of them, as many as the array with the fewest has, are not counted as made. f₀ of the samples
+/// that went through a network for it, by the first of each block.
 fn compute(
     context: &Context,
     kernels: &[TangentKernel],
     arrays: &[ZarrArray<f32>],
     tiles: &[(usize, usize)],
     found: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<BTreeMap<usize, Vec<f64>>> {
     let n = context.inputs.n_kernel;
     let tile_bytes: u64 = arrays.iter().map(ZarrArray::chunk_bytes).sum();
     let bar = Progress::new("kernel", "tiles")
         .of_bytes(tile_bytes)
         .beyond(found);
     let progress = |done, total| bar.set(done, total);
+    let found = Mutex::new(BTreeMap::new());
+    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+    let outputs = |start, values: &[f64]| {
+        lock().insert(start, values.to_vec());
+    };
     match FeatureArray::open(context.directory.root())? {
         FeatureArray::F32(features) => {
-            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &progress)?
+            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &outputs, &progress)?
         }
         FeatureArray::F64(features) => {
-            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &progress)?
+            kernel_tiles::compute(kernels, &features, n, arrays, tiles, &outputs, &progress)?
         }
     }
-    Ok(())
+    Ok(std::mem::take(&mut lock()))
 }
 
 /// The array of the tiles, those of another kernel removed.

@@ -1,6 +1,7 @@
 //! The neural tangent kernel of a network as it stands, layer by layer, without a Jacobian.
 
-use faer::{Mat, MatMut, MatRef};
+use faer::{MatMut, MatRef};
+use std::sync::OnceLock;
 
 use super::KernelError;
 use super::row_block::{Feature, dot};
@@ -33,11 +34,15 @@ pub struct FiniteKernel {
 
 /// A block of samples gone through the network.
 #[derive(Debug, Clone)]
-pub struct FactorBlock<T: Feature> {
-    factors: Factors<T>,
-    /// The same rounded, where the features are in double precision and single precision holds the products.
-    rounded: Option<Factors<f32>>,
-    n_rows: usize,
+pub struct FactorBlock {
+    factors: Factors<f32>,
+    /// Whether single precision holds their products.
+    is_single: bool,
+    /// The factors in double precision, from the first use on.
+    exact: OnceLock<Factors<f64>>,
+    /// The features, where `factors` has them rounded.
+    features: Option<Vec<f64>>,
+    output: Vec<f64>,
     diagonal: Vec<f64>,
 }
 
@@ -53,10 +58,15 @@ struct Factors<T> {
 /// First sample and number of samples of the rows and of the columns of a block of entries.
 type Span = [(usize, usize); 2];
 
-impl<T: Feature> FactorBlock<T> {
+impl FactorBlock {
     /// Number of samples.
     pub fn n_rows(&self) -> usize {
-        self.n_rows
+        self.diagonal.len()
+    }
+
+    /// f₀, a value a sample.
+    pub fn output(&self) -> &[f64] {
+        &self.output
     }
 }
 
@@ -71,10 +81,9 @@ impl FiniteKernel {
         &self.network
     }
 
-    /// Bytes that a block keeps of each sample.
-    pub(super) fn bytes_a_sample<T: Feature>(&self) -> usize {
-        let rounded = T::narrow(&[]).map_or(size_of::<f32>(), |_| 0);
-        self.network.n_factors() * (size_of::<T>() + rounded)
+    /// Bytes that a block keeps of each sample, where its entries do not cancel; else three times as many.
+    pub(super) fn bytes_a_sample(&self) -> usize {
+        self.network.n_factors() * size_of::<f32>()
     }
 
     /// f₀ of samples `x`, row-major; a value a sample. Cost: 2 flops a parameter and sample.
@@ -82,15 +91,28 @@ impl FiniteKernel {
     /// # Errors
     /// When the samples have not the features that the network takes, or its output overflows.
     pub fn output<T: Feature>(&self, x: &[T], n_features: usize) -> Result<Vec<f64>, KernelError> {
-        let mut output = Vec::new();
-        self.in_blocks(x, n_features, Sweep::forward, |_, sweep| {
+        self.check_shape(x.len(), n_features)?;
+        let mut output = Vec::with_capacity(x.len() / n_features);
+        self.in_blocks(x, Sweep::forward, |_, sweep| {
             output.extend_from_slice(&sweep.output);
-        })?;
-        match output.iter().position(|f| !f.is_finite()) {
-            None => Ok(output),
-            Some(row) => Err(KernelError::Overflow {
-                row,
-                value: output[row],
+        });
+        check_output(&output)?;
+        Ok(output)
+    }
+
+    fn check_shape(&self, n_values: usize, n_features: usize) -> Result<(), KernelError> {
+        let expected = self.network.n_features();
+        if n_features != expected {
+            return Err(KernelError::Features {
+                expected,
+                found: n_features,
+            });
+        }
+        match n_values.is_multiple_of(n_features) {
+            true => Ok(()),
+            false => Err(KernelError::RaggedRows {
+                n_values,
+                n_features,
             }),
         }
     }
@@ -99,24 +121,11 @@ impl FiniteKernel {
     fn in_blocks<T: Feature>(
         &self,
         x: &[T],
-        n_features: usize,
         through: fn(&mut Sweep, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
         mut each: impl FnMut(MatRef<'_, f64>, &Sweep),
-    ) -> Result<(), KernelError> {
+    ) {
         let network = &self.network;
-        let expected = network.n_features();
-        if n_features != expected {
-            return Err(KernelError::Features {
-                expected,
-                found: n_features,
-            });
-        }
-        if !x.len().is_multiple_of(n_features) {
-            return Err(KernelError::RaggedRows {
-                n_values: x.len(),
-                n_features,
-            });
-        }
+        let n_features = network.n_features();
         let (parameters, widths) = (network.parameters(), network.widths());
         let (mut wide, mut sweep) = (Vec::new(), Sweep::new(&widths, 0));
         for block in x.chunks(SWEEP * n_features) {
@@ -128,7 +137,6 @@ impl FiniteKernel {
             through(&mut sweep, &parameters, network.nonlinearity(), x);
             each(x, &sweep);
         }
-        Ok(())
     }
 
     /// Takes a block of samples through the network. `x`: n_rows × n_features, row-major.
@@ -136,19 +144,19 @@ impl FiniteKernel {
     /// On the calling thread. Cost: 4 flops a parameter and sample.
     ///
     /// # Errors
-    /// When the samples have not the features that the network takes, a feature is not finite, or the kernel overflows.
+    /// When the samples have not the features that the network takes, a feature is not finite, or the kernel or the output overflows.
     pub fn row_block<T: Feature>(
         &self,
         x: &[T],
         n_features: usize,
-    ) -> Result<FactorBlock<T>, KernelError> {
+    ) -> Result<FactorBlock, KernelError> {
+        self.check_shape(x.len(), n_features)?;
         let of = self.network.layers();
-        let n_rows = x.len() / n_features.max(1);
-        let mut factors = Factors::<T>::new(of.len());
-        factors.inputs[0] = x.to_vec();
-        let mut diagonal = Vec::with_capacity(n_rows);
-        let mut is_single = T::narrow(&[]).is_none();
-        self.in_blocks(x, n_features, Sweep::run, |x, sweep| {
+        let n_rows = x.len() / n_features;
+        let mut factors = Factors::with_capacity(of, n_rows);
+        let [mut diagonal, mut output] = [(); 2].map(|()| Vec::with_capacity(n_rows));
+        let mut is_single = true;
+        self.in_blocks(x, Sweep::run, |x, sweep| {
             for i in 0..sweep.output.len() {
                 let mut value = 0.0;
                 for (l, layer) in of.iter().enumerate() {
@@ -159,11 +167,9 @@ impl FiniteKernel {
                 }
                 diagonal.push(value);
             }
-            for l in 1..of.len() {
-                keep(&mut factors.inputs[l], &sweep.inputs[l]);
-                keep(&mut factors.signals[l - 1], &sweep.signals[l - 1]);
-            }
-        })?;
+            output.extend_from_slice(&sweep.output);
+            factors.keep(x, sweep);
+        });
         for (row, &value) in diagonal.iter().enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
             if !dot(features, features).is_finite() {
@@ -173,31 +179,53 @@ impl FiniteKernel {
                 return Err(KernelError::Overflow { row, value });
             }
         }
+        check_output(&output)?;
+        let features = match T::narrow(x) {
+            Some(_) => None,
+            None => Some(x.iter().map(|&v| v.into()).collect()),
+        };
         Ok(FactorBlock {
-            rounded: is_single.then(|| factors.rounded()),
             factors,
-            n_rows,
+            is_single,
+            exact: OnceLock::new(),
+            features,
+            output,
             diagonal,
+        })
+    }
+
+    /// The factors of a block in double precision; the samples go through the network again.
+    fn exact<'b>(&self, block: &'b FactorBlock) -> &'b Factors<f64> {
+        block.exact.get_or_init(|| {
+            let mut exact = Factors::with_capacity(self.network.layers(), block.n_rows());
+            match &block.features {
+                Some(x) => self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep)),
+                None => {
+                    let x = &block.factors.inputs[0];
+                    self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep));
+                }
+            }
+            exact
         })
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
     /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in single precision and, where
-    /// an entry is what is left of terms that cancel, again in the features' precision; the layers' products and their sum in double.
+    /// an entry is what is left of terms that cancel, again in double; the layers' products and their sum in double.
     ///
     /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 3 `BLOCK²` values.
     ///
     /// # Panics
     /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
-    pub fn tile<T: Feature>(
+    pub fn tile(
         &self,
-        rows: &FactorBlock<T>,
-        cols: &FactorBlock<T>,
+        rows: &FactorBlock,
+        cols: &FactorBlock,
         diagonal: bool,
         out: &mut [f32],
         out_stride: usize,
     ) {
-        let (n_rows, n_cols) = (rows.n_rows, cols.n_rows);
+        let (n_rows, n_cols) = (rows.n_rows(), cols.n_rows());
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
         let mut sums = vec![0.0; BLOCK * BLOCK];
         for i in (0..n_rows).step_by(BLOCK) {
@@ -223,25 +251,22 @@ impl FiniteKernel {
     }
 
     /// The entries of `at`, rows × columns in row-major order.
-    fn block<T: Feature>(
-        &self,
-        sums: &mut [f64],
-        rows: &FactorBlock<T>,
-        cols: &FactorBlock<T>,
-        at: Span,
-    ) {
-        let (Some(of_rows), Some(of_cols)) = (&rows.rounded, &cols.rounded) else {
-            return self.products(sums, &rows.factors, &cols.factors, at);
-        };
-        self.products(sums, of_rows, of_cols, at);
-        let lost = cancelled(sums, [&rows.diagonal, &cols.diagonal], at);
-        let [(i, _), (j, width)] = at;
-        if lost.len() as f64 > FEW_CANCELLED * sums.len() as f64 {
-            return self.products(sums, &rows.factors, &cols.factors, at);
+    fn block(&self, sums: &mut [f64], rows: &FactorBlock, cols: &FactorBlock, at: Span) {
+        let exact = || (self.exact(rows), self.exact(cols));
+        let mut lost = Vec::new();
+        let is_single = rows.is_single && cols.is_single;
+        if is_single {
+            self.products(sums, &rows.factors, &cols.factors, at);
+            lost = cancelled(sums, [&rows.diagonal, &cols.diagonal], at);
         }
+        if !is_single || lost.len() as f64 > FEW_CANCELLED * sums.len() as f64 {
+            let (rows, cols) = exact();
+            return self.products(sums, rows, cols, at);
+        }
+        let [(i, _), (j, width)] = at;
         for place in lost {
-            let of = [i + place / width, j + place % width];
-            sums[place] = self.entry(&rows.factors, &cols.factors, of);
+            let (rows, cols) = exact();
+            sums[place] = self.entry(rows, cols, [i + place / width, j + place % width]);
         }
     }
 
@@ -266,11 +291,11 @@ impl FiniteKernel {
     }
 
     /// Θ of one sample of the rows and one of the columns.
-    fn entry<T: Feature>(&self, rows: &Factors<T>, cols: &Factors<T>, of: [usize; 2]) -> f64 {
+    fn entry(&self, rows: &Factors<f64>, cols: &Factors<f64>, of: [usize; 2]) -> f64 {
         let layers = self.network.layers().iter().enumerate();
         layers
             .map(|(l, layer)| {
-                let product = |a: &[T], b: &[T], size: usize| match a.is_empty() {
+                let product = |a: &[f64], b: &[f64], size: usize| match a.is_empty() {
                     true => 1.0,
                     false => dot(
                         &a[of[0] * size..(of[0] + 1) * size],
@@ -286,26 +311,49 @@ impl FiniteKernel {
 }
 
 impl<T: Feature> Factors<T> {
-    /// Of a network with so many layers, still without samples.
-    fn new(n_layers: usize) -> Self {
-        let [inputs, signals] = [(); 2].map(|()| vec![Vec::new(); n_layers]);
-        Self { inputs, signals }
+    /// Room for the factors of so many samples.
+    fn with_capacity(layers: &[Linear], n_rows: usize) -> Self {
+        let room = |size: usize| Vec::with_capacity(size * n_rows);
+        let hidden = &layers[..layers.len() - 1];
+        let signals = hidden.iter().map(|l| room(l.n_outputs()));
+        Self {
+            inputs: layers.iter().map(|l| room(l.n_inputs())).collect(),
+            signals: signals.chain([Vec::new()]).collect(),
+        }
     }
 
-    /// In single precision.
-    fn rounded(&self) -> Factors<f32> {
-        let [inputs, signals] = [&self.inputs, &self.signals].map(|layers| {
-            let layers = layers.iter();
-            layers.map(|values| rounded(values)).collect()
-        });
-        Factors { inputs, signals }
+    /// Appends samples that have gone through the network.
+    fn keep(&mut self, x: MatRef<'_, f64>, sweep: &Sweep) {
+        let n_hidden = self.inputs.len() - 1;
+        append(&mut self.inputs[0], x);
+        for l in 0..n_hidden {
+            append(&mut self.inputs[l + 1], sweep.inputs[l + 1].as_ref());
+            append(&mut self.signals[l], sweep.signals[l].as_ref());
+        }
     }
 }
 
-/// Values in single precision.
-fn rounded<T: Feature>(values: &[T]) -> Vec<f32> {
-    let round = || values.iter().map(|&v| v.into() as f32).collect();
-    pulp::Arch::new().dispatch(round)
+/// Appends the samples of a factor.
+fn append<T: Feature>(factor: &mut Vec<T>, samples: MatRef<'_, f64>) {
+    pulp::Arch::new().dispatch(|| {
+        for sample in samples.col_iter() {
+            match sample.try_as_col_major() {
+                Some(sample) => factor.extend(sample.as_slice().iter().map(|&v| T::round(v))),
+                None => factor.extend(sample.iter().map(|&v| T::round(v))),
+            }
+        }
+    });
+}
+
+/// Refuses outputs that are not finite.
+fn check_output(output: &[f64]) -> Result<(), KernelError> {
+    match output.iter().position(|f| !f.is_finite()) {
+        None => Ok(()),
+        Some(row) => Err(KernelError::Overflow {
+            row,
+            value: output[row],
+        }),
+    }
 }
 
 /// Whether single precision holds the products of samples whose factors have this squared norm.
@@ -366,15 +414,6 @@ fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_signals: &[T], ra
     });
 }
 
-/// Appends the samples of a factor.
-fn keep<T: Feature>(factor: &mut Vec<T>, samples: &Mat<f64>) {
-    pulp::Arch::new().dispatch(|| {
-        for i in 0..samples.ncols() {
-            factor.extend(samples.col_as_slice(i).iter().map(|&v| T::round(v)));
-        }
-    });
-}
-
 /// |v|² of sample `i`.
 fn square(samples: MatRef<'_, f64>, i: usize) -> f64 {
     samples.col(i).squared_norm_l2()
@@ -390,6 +429,7 @@ mod tests {
     use super::*;
     use crate::kernel::{InfiniteKernel, infinite};
     use crate::network::Scheme;
+    use faer::Mat;
 
     fn features(n: usize, p: usize) -> Vec<f64> {
         let value = |i: usize| ((i * i) as f64 * 0.37 + i as f64).sin() * 1.7;
@@ -466,9 +506,9 @@ mod tests {
             let sweep = network.sweep(MatRef::from_column_major_slice(&x, p, n));
             let kernel = FiniteKernel::new(network);
             let block = kernel.row_block(&x, p).expect("valid samples");
-            let rounded = block.rounded.as_ref().expect("neither tiny nor huge");
+            assert!(block.is_single);
             let mut sums = vec![0.0; n * n];
-            kernel.products(&mut sums, rounded, rounded, all);
+            kernel.products(&mut sums, &block.factors, &block.factors, all);
             n_lost.push(cancelled(&sums, [&block.diagonal; 2], all).len());
             let got = tile(&kernel, &x, &x, p);
             for i in 0..n {
@@ -512,7 +552,7 @@ mod tests {
             layer.rates = rates;
         }
         let [plain, scaled] = [plain, scaled].map(FiniteKernel::new);
-        let kept = |kernel: &FiniteKernel| kernel.row_block(&x, p).map(|b| b.rounded.is_some());
+        let kept = |kernel: &FiniteKernel| kernel.row_block(&x, p).map(|b| b.is_single);
         assert_eq!([&plain, &scaled].map(kept), [Ok(true), Ok(false)]);
         let [want, got] = [plain, scaled].map(|kernel| tile(&kernel, &x, &x, p));
         for (want, got) in want.iter().zip(&got) {

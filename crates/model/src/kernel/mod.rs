@@ -32,7 +32,7 @@ pub enum SampleBlock<'a, T: Feature> {
     /// For the closed form.
     Infinite(RowBlock<'a, T>),
     /// Gone through the network.
-    Finite(FactorBlock<T>),
+    Finite(FactorBlock),
 }
 
 impl<T: Feature> SampleBlock<'_, T> {
@@ -90,7 +90,7 @@ impl TangentKernel {
     pub fn bytes_a_sample<T: Feature>(&self, n_features: usize) -> usize {
         match self {
             Self::Infinite(_) => n_features * size_of::<T>(),
-            Self::Finite(kernel) => kernel.bytes_a_sample::<T>(),
+            Self::Finite(kernel) => kernel.bytes_a_sample(),
         }
     }
 
