@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
@@ -20,6 +20,10 @@ const MIN_COLUMNS: usize = 4;
 /// Rows of a tile that are multiplied at a time, for either triangle: from memory they come once, then from cache.
 const PANEL_ROWS: usize = 96;
 
+/// Bytes of a kernel up to which its tiles are copied when they are first used, and kept: to open and map one takes longer than to
+/// multiply it.
+const KEPT_BYTES: u64 = 32 << 20;
+
 /// Side of a tile for `n` samples: a power of two between 256 and 2048, at least 8 tiles a side where n allows.
 ///
 /// Rounding depends on it, so it is a function of n alone.
@@ -34,6 +38,8 @@ pub struct TiledKernel {
     access: Access,
     /// Room for copied tiles that is not in use.
     spare: Mutex<Vec<Vec<f32>>>,
+    /// The tiles of a small kernel, side × side; else nothing.
+    kept: Vec<OnceLock<Vec<f32>>>,
     diagonal: Vec<f64>,
     verified: Vec<AtomicBool>,
     done: Counters,
@@ -51,6 +57,7 @@ pub enum Access {
 
 /// A tile's values, row-major, padding included.
 enum Tile<'k> {
+    Kept(&'k [f32]),
     Mapped(Chunk<f32>),
     Copied {
         values: Vec<f32>,
@@ -63,6 +70,7 @@ impl Deref for Tile<'_> {
 
     fn deref(&self) -> &[f32] {
         match self {
+            Self::Kept(values) => values,
             Self::Mapped(chunk) => chunk,
             Self::Copied { values, .. } => values,
         }
@@ -151,6 +159,11 @@ impl TiledKernel {
     /// # Errors
     /// A tile that is missing, cut short or whose checksum disagrees, by name.
     pub fn open(folder: &Path, access: Access) -> Result<Self, ZarrError> {
+        Self::open_keeping(folder, access, KEPT_BYTES)
+    }
+
+    /// [`TiledKernel::open`] that keeps tiles of up to `kept_bytes` together.
+    fn open_keeping(folder: &Path, access: Access, kept_bytes: u64) -> Result<Self, ZarrError> {
         let array = ZarrArray::<f32>::open(folder)?;
         let (side, tile, n) = (array.grid()[0], array.spec().chunk[0], array.shape()[0]);
         for (field, [rows, columns]) in [
@@ -169,8 +182,12 @@ impl TiledKernel {
         for (i, j) in (0..side).flat_map(|i| (0..=i).map(move |j| (i, j))) {
             array.check_chunk(i, j)?;
         }
+        let n_tiles = side * (side + 1) / 2;
+        let is_kept = n_tiles as u64 * array.chunk_bytes() <= kept_bytes;
+        let n_kept = if is_kept { side * side } else { 0 };
         let mut kernel = Self {
             verified: (0..side * side).map(|_| AtomicBool::new(false)).collect(),
+            kept: (0..n_kept).map(|_| OnceLock::new()).collect(),
             array,
             access,
             spare: Mutex::default(),
@@ -204,24 +221,44 @@ impl TiledKernel {
 
     /// Bytes of anonymous memory that tiles take while they are used.
     pub fn copied_bytes(&self) -> usize {
-        match self.access {
-            Access::Map => 0,
-            Access::Copy => rayon::current_num_threads() * self.array.chunk_bytes() as usize,
+        let side = self.array.grid()[0];
+        let n_tiles = match (self.kept.is_empty(), self.access) {
+            (false, _) => side * (side + 1) / 2,
+            (true, Access::Map) => 0,
+            (true, Access::Copy) => rayon::current_num_threads(),
+        };
+        n_tiles * self.array.chunk_bytes() as usize
+    }
+
+    /// Asks for a tile that will be used next.
+    fn prefetch(&self, i: usize, j: usize) {
+        if self.kept.is_empty() {
+            self.array.prefetch_chunk(i, j);
         }
     }
 
     fn tile(&self, i: usize, j: usize) -> Result<Tile<'_>, ZarrError> {
-        let tile = match self.access {
-            Access::Map => {
+        let place = i * self.array.grid()[1] + j;
+        let tile = match (self.kept.get(place), self.access) {
+            (Some(kept), _) => {
+                if kept.get().is_none() {
+                    let mut values = Vec::new();
+                    self.array.read_chunk(i, j, &mut values)?;
+                    // Another thread may have been faster: with the same.
+                    let _ = kept.set(values);
+                }
+                Tile::Kept(kept.get().map_or(&[], Vec::as_slice))
+            }
+            (None, Access::Map) => {
                 let chunk = self.array.map_chunk(i, j)?;
-                let verified = &self.verified[i * self.array.grid()[1] + j];
+                let verified = &self.verified[place];
                 if !verified.load(Ordering::Relaxed) {
                     chunk.verify()?;
                     verified.store(true, Ordering::Relaxed);
                 }
                 Tile::Mapped(chunk)
             }
-            Access::Copy => {
+            (None, Access::Copy) => {
                 let spare = &self.spare;
                 let mut values = lock(spare).pop().unwrap_or_default();
                 self.array.read_chunk(i, j, &mut values)?;
@@ -390,7 +427,7 @@ impl Kernel for TiledKernel {
                 .enumerate()
                 .map(|(at, (i, j, mut low, mut high))| {
                     if let Some(&(ahead_i, ahead_j)) = next.get(at) {
-                        self.array.prefetch_chunk(ahead_i, ahead_j);
+                        self.prefetch(ahead_i, ahead_j);
                     }
                     let chunk = self.tile(i, j)?;
                     let k = MatRef::from_row_major_slice(&chunk, tile, tile).submatrix(
@@ -466,7 +503,8 @@ mod tests {
             }
             array.write_chunk(i, j, &chunk).unwrap();
         }
-        (TiledKernel::open(folder, Access::Map).unwrap(), k)
+        let kernel = TiledKernel::open_keeping(folder, Access::Map, 0);
+        (kernel.unwrap(), k)
     }
 
     #[test]
@@ -525,21 +563,25 @@ mod tests {
     }
 
     #[test]
-    fn copied_tiles_are_the_mapped_ones_and_are_looked_at_each_time() {
+    fn copied_and_kept_tiles_are_the_mapped_ones_and_copied_ones_are_looked_at_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k.zarr");
         let (mapped, _) = kernel(75, 16, &path);
-        let copied = TiledKernel::open(&path, Access::Copy).unwrap();
+        let copied = TiledKernel::open_keeping(&path, Access::Copy, 0).unwrap();
+        let kept = TiledKernel::open(&path, Access::Map).unwrap();
         let x = Mat::from_fn(75, 6, |i, j| ((i + j * 3) as f32 * 0.3).cos());
         let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
         let products = |kernel: &TiledKernel| kernel.multiply(x.as_ref(), s.as_ref());
-        assert_eq!(products(&mapped).unwrap(), products(&copied).unwrap());
-        assert_eq!(mapped.traffic(), copied.traffic());
-        assert_eq!(mapped.diagonal(), copied.diagonal());
         let chosen = [3, 74, 40];
         let of = |kernel: &TiledKernel| kernel.submatrix(&chosen).unwrap();
-        assert_eq!(of(&mapped), of(&copied));
+        for other in [&copied, &kept] {
+            assert_eq!(products(&mapped).unwrap(), products(other).unwrap());
+            assert_eq!(mapped.traffic(), other.traffic());
+            assert_eq!(mapped.diagonal(), other.diagonal());
+            assert_eq!(of(&mapped), of(other));
+        }
         assert_eq!(mapped.copied_bytes(), 0);
+        assert_eq!(kept.copied_bytes(), 15 * (16 * 16 * 4 + 4));
         assert!(lock(&copied.spare).len() * (16 * 16 * 4 + 4) <= copied.copied_bytes());
 
         let mut bytes = std::fs::read(path.join("c/2/1")).unwrap();
@@ -559,8 +601,12 @@ mod tests {
         bytes[100] ^= 1;
         std::fs::write(&victim, bytes).unwrap();
         let x = Mat::<f32>::zeros(75, 1);
-        for access in [Access::Map, Access::Copy] {
-            let damaged = TiledKernel::open(&path, access).unwrap();
+        for (access, kept) in [
+            (Access::Map, 0),
+            (Access::Copy, 0),
+            (Access::Map, KEPT_BYTES),
+        ] {
+            let damaged = TiledKernel::open_keeping(&path, access, kept).unwrap();
             let error = damaged.multiply(x.as_ref(), x.as_ref()).unwrap_err();
             assert!(error.to_string().contains("c/2/1"), "{error}");
         }

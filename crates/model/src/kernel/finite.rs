@@ -213,7 +213,7 @@ impl FiniteKernel {
     /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in single precision and, where
     /// an entry is what is left of terms that cancel, again in double; the layers' products and their sum in double.
     ///
-    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 3 `BLOCK²` values.
+    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 4 `BLOCK²` values in single precision.
     ///
     /// # Panics
     /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
@@ -227,12 +227,14 @@ impl FiniteKernel {
     ) {
         let (n_rows, n_cols) = (rows.n_rows(), cols.n_rows());
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        let mut sums = vec![0.0; BLOCK * BLOCK];
-        for i in (0..n_rows).step_by(BLOCK) {
-            let height = BLOCK.min(n_rows - i);
+        // Smaller squares leave less of the upper triangle to be formed in vain.
+        let side = if diagonal { BLOCK / 2 } else { BLOCK };
+        let mut sums = vec![0.0; side * side];
+        for i in (0..n_rows).step_by(side) {
+            let height = side.min(n_rows - i);
             let end = if diagonal { i + height } else { n_cols };
-            for j in (0..end).step_by(BLOCK) {
-                let width = BLOCK.min(n_cols - j);
+            for j in (0..end).step_by(side) {
+                let width = side.min(n_cols - j);
                 let sums = &mut sums[..height * width];
                 self.block(sums, rows, cols, [(i, height), (j, width)]);
                 for (row, sums) in sums.chunks_exact(width).enumerate() {

@@ -12,7 +12,7 @@ pub(crate) const CHUNK: usize = 32;
 
 /// Rows of a product in double precision that are formed at a time: of a factor that nearly fills the cache, faer takes such panels faster
 /// than the whole.
-const PANEL_ROWS: usize = 256;
+const PANEL_ROWS: usize = 96;
 
 /// A feature's storage type: `f32` or `f64`.
 pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
