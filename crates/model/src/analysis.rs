@@ -427,7 +427,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
     }
 
-    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units.
+    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units. Nothing is tested then: the test's null model is
+    /// another, which holds f₀ as a direction.
     pub fn with_offset(self, offset: Option<&'s [f64]>) -> Self {
         Self { offset, ..self }
     }
@@ -786,6 +787,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Assesses each phenotype after a pass; those that are done come back.
     fn assess(&mut self) -> Finished {
         let (full, covariates, options) = (self.full, self.covariates, self.options);
+        let is_tested = self.offset.is_none();
         let judged: Vec<Judgement<'_, 'a>> = self
             .groups
             .par_iter_mut()
@@ -803,7 +805,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 let (operator, model, spectrum) = (&*operator, model.as_ref(), &*spectrum);
                 members
                     .par_iter_mut()
-                    .map(move |member| judge(member, operator, model, spectrum, options))
+                    .map(move |member| judge(member, operator, model, spectrum, is_tested, options))
             })
             .collect();
         let (mut finished, mut fitting) = (Vec::new(), Vec::new());
@@ -1071,7 +1073,7 @@ struct Fitting<'x, 'a> {
     model: &'x LowRank,
     spectrum: &'x Spectrum,
     member: &'x mut Member,
-    test: TestResult,
+    test: Option<TestResult>,
     quadrature: Quadrature,
     measure: PhenotypeMeasure,
     reml: RemlFit,
@@ -1091,6 +1093,7 @@ fn judge<'x, 'a>(
     operator: &'x MaskedOperator<'a>,
     model: Option<&'x LowRank>,
     spectrum: &'x Spectrum,
+    is_tested: bool,
     options: &AnalysisOptions,
 ) -> Judgement<'x, 'a> {
     let quadrature = member.flow.quadrature();
@@ -1101,13 +1104,15 @@ fn judge<'x, 'a>(
         dof,
         spectrum.measure.trace(),
     );
-    let test = *member
-        .test
-        .get_or_insert_with(|| test_of(spectrum, dof, member.flow.score_ratio(), options));
-    let is_fitted = !options.test_only && (test.warranted || !options.gate);
+    if is_tested && member.test.is_none() {
+        member.test = Some(test_of(spectrum, dof, member.flow.score_ratio(), options));
+    }
+    let test = member.test;
+    let is_warranted = test.is_none_or(|test| test.warranted);
+    let is_fitted = !options.test_only && (is_warranted || !options.gate);
     let Some(model) = model.filter(|_| is_fitted) else {
         let analysis = Analysis {
-            test: Some(test),
+            test,
             in_sample_r2: Some(1.0 - measure.residual_squared(0.0) / member.variation),
             passes: member.passes,
             ..untested(operator, None)
@@ -1193,7 +1198,7 @@ impl Fitting<'_, '_> {
         };
         let unexplained = self.measure.residual_squared(time) / member.variation;
         let analysis = Analysis {
-            test: Some(self.test),
+            test: self.test,
             fit: Some(fit.finish(correction.dual())),
             in_sample_r2: Some(1.0 - unexplained),
             passes: member.passes,

@@ -21,6 +21,7 @@ use crate::krylov::{BREAKDOWN, orthonormalise, remove};
 use crate::low_rank::LowRank;
 use crate::operator::MaskedOperator;
 use faer::{Mat, MatRef};
+use rayon::prelude::*;
 
 /// Times at which δ is looked at, as shares of the largest time that matters.
 const TIMES: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0];
@@ -206,14 +207,22 @@ impl Flow {
             weight(q, &level, &of_nodes[j]) * coefficients[j]
         });
         let shadow = self.leaks_shadow(quadrature);
-        let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| {
-            (0..shadow.ncols())
-                .map(|j| {
-                    let own = weight(q, &of_rank[i], &of_nodes[j]) * coefficients[j];
-                    (own - on_level[(j, q)]) * shadow[(i, j)]
-                })
-                .sum()
-        });
+        let entry = |i: usize, q: usize| -> f64 {
+            let terms = (0..shadow.ncols()).map(|j| {
+                let own = weight(q, &of_rank[i], &of_nodes[j]) * coefficients[j];
+                (own - on_level[(j, q)]) * shadow[(i, j)]
+            });
+            terms.sum()
+        };
+        let mut on_rank = Mat::zeros(shadow.nrows(), CORRECTION_COLUMNS);
+        on_rank
+            .par_col_iter_mut()
+            .enumerate()
+            .for_each(|(q, column)| {
+                for (i, value) in column.iter_mut().enumerate() {
+                    *value = entry(i, q);
+                }
+            });
         let mut combination = model.combination(operator, on_rank.as_ref());
         // On A W: S E; on W: −S diag(θ) E, and the flow's own integral.
         let largest = nodes.first().copied().unwrap_or(0.0);

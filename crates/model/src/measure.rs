@@ -198,7 +198,8 @@ impl OperatorMeasure {
             return leading + count * shrink(sum / count);
         }
         let scale = self.tail[0].0.abs().max(f64::MIN_POSITIVE);
-        let quadratic = fit_quadratic(&self.tail, shrink, scale);
+        let shrunk: Vec<f64> = self.tail.iter().map(|&(l, _)| shrink(l)).collect();
+        let quadratic = fit_quadratic(&self.tail, &shrunk, scale);
         let value = |l: f64| {
             let x = l / scale;
             quadratic[0] + x * (quadratic[1] + x * quadratic[2])
@@ -206,11 +207,8 @@ impl OperatorMeasure {
         let exact = quadratic[0] * count
             + quadratic[1] * sum / scale
             + quadratic[2] * squares / (scale * scale);
-        let remainder: f64 = self
-            .tail
-            .iter()
-            .map(|&(l, w)| w * (shrink(l) - value(l)))
-            .sum();
+        let nodes = self.tail.iter().zip(&shrunk);
+        let remainder: f64 = nodes.map(|(&(l, w), f)| w * (f - value(l))).sum();
         (leading + exact + remainder).clamp(0.0, self.dof as f64)
     }
 }
@@ -244,8 +242,8 @@ fn cut(mut tail: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
     tail
 }
 
-/// Weighted least-squares quadratic of f on the nodes, coefficients of 1, l/scale, (l/scale)².
-fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f64; 3] {
+/// Weighted least-squares quadratic of `target`, a value a node, coefficients of 1, l/scale, (l/scale)².
+fn fit_quadratic(nodes: &[(f64, f64)], target: &[f64], scale: f64) -> [f64; 3] {
     // Orthogonal polynomials on the weighted nodes, then back to monomials: stable where normal equations are not.
     let x: Vec<f64> = nodes.iter().map(|(l, _)| l / scale).collect();
     let w: Vec<f64> = nodes.iter().map(|(_, w)| *w).collect();
@@ -260,9 +258,8 @@ fn fit_quadratic(nodes: &[(f64, f64)], f: impl Fn(f64) -> f64, scale: f64) -> [f
     let a0 = inner(&|x| x, &one) / n0;
     let p1 = |x: f64| x - a0;
     let n1 = inner(&p1, &p1);
-    let target: Vec<f64> = x.iter().map(|x| f(x * scale)).collect();
     let along = |p: &dyn Fn(f64) -> f64| -> f64 {
-        let nodes = x.iter().zip(&w).zip(&target);
+        let nodes = x.iter().zip(&w).zip(target);
         nodes.map(|((&x, w), y)| w * y * p(x)).sum()
     };
     let c0 = along(&one) / n0;
@@ -361,7 +358,8 @@ mod tests {
             .map(|i| (0.01 * f64::from(i), 1.0 + f64::from(i % 3)))
             .collect();
         let f = |l: f64| 2.0 - 3.0 * l + 40.0 * l * l;
-        let q = fit_quadratic(&nodes, f, 0.19);
+        let target: Vec<f64> = nodes.iter().map(|(l, _)| f(*l)).collect();
+        let q = fit_quadratic(&nodes, &target, 0.19);
         for l in [0.0, 0.05, 0.19] {
             let x: f64 = l / 0.19;
             assert!((q[0] + q[1] * x + q[2] * x * x - f(l)).abs() < 1e-12);

@@ -10,6 +10,7 @@ pub mod report;
 pub mod spectrum;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -45,6 +46,8 @@ pub struct Context {
     pub covariates: Covariates,
     /// Samples that a phenotype may use.
     pub base: Vec<bool>,
+    /// The kernel, once a stage has opened it.
+    kernel: Mutex<Option<Arc<TiledKernel>>>,
 }
 
 impl Context {
@@ -67,6 +70,7 @@ impl Context {
             covariate_columns,
             covariates,
             base,
+            kernel: Mutex::default(),
         })
     }
 
@@ -95,8 +99,26 @@ impl Context {
         self.settings.tiles_folder().join("kernel.zarr")
     }
 
+    /// The kernel, opened by the first stage that wants it, so that its checksums are compared once a process; its traffic is counted from
+    /// here on.
+    pub fn open_kernel(&self) -> anyhow::Result<Arc<TiledKernel>> {
+        let mut opened = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = match &*opened {
+            Some(kernel) => kernel.clone(),
+            None => Arc::new(self.tiled_kernel()?),
+        };
+        *opened = Some(kernel.clone());
+        kernel.count_anew();
+        Ok(kernel)
+    }
+
+    /// Lets go of the kernel, whose tiles are made again.
+    pub fn close_kernel(&mut self) {
+        self.kernel = Mutex::default();
+    }
+
     /// Opens the kernel; says so where its tiles are copied though nobody asked for it.
-    pub fn open_kernel(&self) -> anyhow::Result<TiledKernel> {
+    fn tiled_kernel(&self) -> anyhow::Result<TiledKernel> {
         let path = self.kernel_path();
         let access = match (self.settings.read_tiles, file_system::network(&path)) {
             (ReadTiles::Map, _) | (ReadTiles::Auto, None) => Access::Map,

@@ -23,7 +23,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     bar.set(0, SPECTRUM_PASSES);
     let seed = context.settings.analysis.seed;
     let surveyed = survey(
-        &kernel,
+        &*kernel,
         &context.covariates,
         &context.base,
         FULL_PROBES,
