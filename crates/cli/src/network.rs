@@ -56,9 +56,11 @@ pub struct FiniteNetwork {
 impl FiniteNetwork {
     /// Reads it.
     pub fn read(path: &Path, activation: Option<NetworkActivation>) -> anyhow::Result<Self> {
-        let file = NetworkFile::read(path, activation.map(NetworkActivation::nonlinearity))?;
+        let bytes = NetworkFile::bytes(path)?;
+        let nonlinearity = activation.map(NetworkActivation::nonlinearity);
+        let file = NetworkFile::parse(&bytes, path, nonlinearity)?;
         Ok(Self {
-            blake3: blake3::hash(&std::fs::read(path)?).to_hex().to_string(),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
             activation: NetworkActivation::of(file.network.nonlinearity()),
             widths: file.network.widths(),
             path: path.to_path_buf(),

@@ -105,14 +105,34 @@ pub struct Survey<'a> {
     probes: KrylovSpace,
 }
 
+/// A [`Survey`] without its operator, which borrows the covariates.
+#[derive(Clone, Debug)]
+pub struct SurveyParts {
+    /// Exact trace and Frobenius norm.
+    pub moments: Moments,
+    /// K Q, n × rank.
+    pub covariate_products: Mat<f32>,
+    /// The probes' space.
+    pub probes: KrylovSpace,
+}
+
 impl<'a> Survey<'a> {
-    /// Puts a survey together again from its stored parts.
-    pub fn from_parts(
-        operator: MaskedOperator<'a>,
-        moments: Moments,
-        covariate_products: Mat<f32>,
-        probes: KrylovSpace,
-    ) -> Self {
+    /// Takes it apart.
+    pub fn into_parts(self) -> SurveyParts {
+        SurveyParts {
+            moments: self.moments,
+            covariate_products: self.covariate_products,
+            probes: self.probes,
+        }
+    }
+
+    /// Puts a survey together again from its parts.
+    pub fn from_parts(operator: MaskedOperator<'a>, parts: SurveyParts) -> Self {
+        let SurveyParts {
+            moments,
+            covariate_products,
+            probes,
+        } = parts;
         // Here, since threads that wait for one another must not be the first to ask for it.
         probes.eigen();
         let q = operator.projection().orthonormal();
@@ -257,12 +277,12 @@ pub fn survey<'a, K: Kernel>(
         progress(pass + 1);
     }
     let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
-    Ok(Survey::from_parts(
-        operator,
+    let parts = SurveyParts {
         moments,
         covariate_products,
         probes,
-    ))
+    };
+    Ok(Survey::from_parts(operator, parts))
 }
 
 /// One phenotype: its mask and its values on the kernel's samples.

@@ -110,11 +110,18 @@ impl NetworkFile {
     /// When the file cannot be read, is no safetensors file, or a tensor is missing, not finite, of a shape that does not fit the
     /// others, or not a Linear layer's. The message names the tensor.
     pub fn read(path: &Path, nonlinearity: Option<Nonlinearity>) -> Result<Self, NetworkFileError> {
-        let bytes = std::fs::read(path).map_err(|source| NetworkFileError::Read {
+        Self::parse(&Self::bytes(path)?, path, nonlinearity)
+    }
+
+    /// The bytes of a file, as [`NetworkFile::parse`] takes them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn bytes(path: &Path) -> Result<Vec<u8>, NetworkFileError> {
+        std::fs::read(path).map_err(|source| NetworkFileError::Read {
             path: path.to_path_buf(),
             source,
-        })?;
-        Self::parse(&bytes, path, nonlinearity)
+        })
     }
 
     /// Takes a network from the bytes of a file; `path` is for messages.

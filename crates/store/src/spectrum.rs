@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
-use ntkpipe_model::analysis::Survey;
+use ntkpipe_model::analysis::{Survey, SurveyParts};
 use ntkpipe_model::eigen::SymmetricEigen;
 use ntkpipe_model::krylov::KrylovSpace;
 use ntkpipe_model::operator::{MaskedOperator, Moments};
@@ -258,8 +258,12 @@ pub fn read<'a>(
         frobenius_squared: record.frobenius_squared,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
-    let survey = Survey::from_parts(operator, moments, covariate_products, probes);
-    Ok((survey, record))
+    let parts = SurveyParts {
+        moments,
+        covariate_products,
+        probes,
+    };
+    Ok((Survey::from_parts(operator, parts), record))
 }
 
 /// The eigenpairs of an m × m matrix, where they were kept; earlier versions did not.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use ntkpipe_model::analysis::SurveyParts;
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use ntkpipe_store::{file_system, zarr};
@@ -48,6 +49,8 @@ pub struct Context {
     pub base: Vec<bool>,
     /// The kernel, once a stage has opened it.
     kernel: Mutex<Option<Arc<TiledKernel>>>,
+    /// The survey that this process made, until a stage takes it.
+    survey: Mutex<Option<SurveyParts>>,
 }
 
 impl Context {
@@ -71,6 +74,7 @@ impl Context {
             covariates,
             base,
             kernel: Mutex::default(),
+            survey: Mutex::default(),
         })
     }
 
@@ -115,6 +119,17 @@ impl Context {
     /// Lets go of the kernel, whose tiles are made again.
     pub fn close_kernel(&mut self) {
         self.kernel = Mutex::default();
+    }
+
+    /// Keeps the survey for the stage that comes next.
+    fn keep_survey(&self, parts: SurveyParts) {
+        *self.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(parts);
+    }
+
+    /// The survey, once.
+    fn take_survey(&self) -> Option<SurveyParts> {
+        let mut kept = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take()
     }
 
     /// Opens the kernel; says so where its tiles are copied though nobody asked for it.

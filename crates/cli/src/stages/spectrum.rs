@@ -44,6 +44,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     );
     let mut figures = super::traffic("spectrum", &kernel)?;
     figures["leading"] = json!(record.eigenvalues.len());
+    context.keep_survey(surveyed.into_parts());
     context.finish(Stage::Spectrum, fingerprint, started, figures)
 }
 
@@ -61,8 +62,11 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     Ok(None)
 }
 
-/// The survey that the stage left.
+/// The survey that the stage left: in memory for the first who asks, and on disk.
 pub fn load<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
     let operator = MaskedOperator::new(&context.covariates, &context.base);
+    if let Some(parts) = context.take_survey() {
+        return Ok(Survey::from_parts(operator, parts));
+    }
     Ok(spectrum::read(&context.directory.path("spectrum"), operator)?.0)
 }
