@@ -442,7 +442,7 @@ fn run_architectures(
             Some(stage) => one_stage(context, prints, stage),
         };
         done.map_err(|error| with_remedy(error, context))?;
-        context.close_kernel();
+        context.let_go();
     }
     if only.is_some_and(|stage| stage < Stage::Predict) {
         return Ok(());

@@ -61,7 +61,7 @@ impl LowRank {
         let kept = root.len();
         if full.is_same(operator) {
             // G'P_S G = I, and the space's own eigenvectors are B's.
-            let k = n_distinct(root.iter().map(|d| d * d));
+            let k = n_above_rounding(root.iter().map(|d| d * d));
             return Self {
                 mix: vectors.subcols(0, k).to_owned(),
                 values: values[..k].to_vec(),
@@ -72,7 +72,7 @@ impl LowRank {
         let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
         let gram = weighted.transpose() * gram_on(space, full, operator, &shared) * &weighted;
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
-        let k = n_distinct(values.iter().copied());
+        let k = n_above_rounding(values.iter().copied());
         let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
         Self {
             mix: weighted * scaled,
@@ -110,7 +110,7 @@ impl LowRank {
         let d: Vec<f64> = above(values, 1.0, level).collect();
         let z2: Vec<f64> = d.iter().zip(along.iter()).map(|(d, g)| d * g * g).collect();
         let mut values = downdated(&d, &z2);
-        values.truncate(n_distinct(values.iter().copied()));
+        values.truncate(n_above_rounding(values.iter().copied()));
         Some(values.iter().map(|b| b + level).collect())
     }
 
@@ -158,7 +158,7 @@ fn above(values: &[f64], stretch: f64, level: f64) -> impl Iterator<Item = f64> 
 }
 
 /// How many of the values, descending, are more than rounding.
-fn n_distinct(values: impl Iterator<Item = f64> + Clone) -> usize {
+fn n_above_rounding(values: impl Iterator<Item = f64> + Clone) -> usize {
     let top = values.clone().next().unwrap_or(0.0);
     let is_more = |value: &f64| *value > NEGLIGIBLE * top && *value > 0.0;
     values.take_while(is_more).count()

@@ -69,7 +69,7 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let (mut arrays, mut kernels, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for (context, fingerprint) in &mut *runs {
         context.directory.begin(Stage::Kernel)?;
-        context.close_kernel();
+        context.let_go();
         let array = open_array(context, fingerprint)?;
         let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
         let present = tiles

@@ -116,9 +116,10 @@ impl Context {
         Ok(kernel)
     }
 
-    /// Lets go of the kernel, whose tiles are made again.
-    pub fn close_kernel(&mut self) {
+    /// Lets go of what one stage leaves in memory for the next.
+    pub fn let_go(&mut self) {
         self.kernel = Mutex::default();
+        self.survey = Mutex::default();
     }
 
     /// Keeps the survey for the stage that comes next.
