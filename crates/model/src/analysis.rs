@@ -133,8 +133,6 @@ impl<'a> Survey<'a> {
             covariate_products,
             probes,
         } = parts;
-        // Here, since threads that wait for one another must not be the first to ask for it.
-        probes.eigen();
         let q = operator.projection().orthonormal();
         let kq = block::convert(covariate_products.as_ref(), f64::from);
         let qkq = block::inner(q.as_ref(), kq.as_ref());
@@ -438,6 +436,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         covariates: &'a Covariates,
         options: &'s AnalysisOptions,
     ) -> Self {
+        // Here, since threads that wait for one another must not be the first to ask for it.
+        full.probes.eigen();
         Self {
             full,
             covariates,

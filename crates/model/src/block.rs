@@ -6,7 +6,7 @@
 use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;
 use faer::traits::ComplexField;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
 use rayon::prelude::*;
 
 /// Rows of one chunk of a reduction.
@@ -237,6 +237,19 @@ pub(crate) fn quick_product(
         at += a.ncols();
     }
     sum
+}
+
+/// Y ← Y − A A'Y for orthonormal blocks `a` side by side, in products of single precision; returns A'Y.
+///
+/// Where A'Y is small beside Y, what is left of it is 1e-8 of Y. Cost: 4 n a b flops, two reads of A.
+pub(crate) fn quick_remove(y: MatMut<'_, f64>, a: &[Mat<f32>]) -> Mat<f64> {
+    let coefficients = quick_inner(a, &[&narrow(y.as_ref())]);
+    let factors = narrow(coefficients.as_ref());
+    for_row_chunks(y, |start, mut rows| {
+        let along = quick_product(a, start, rows.nrows(), factors.as_ref());
+        zip!(&mut rows, &along).for_each(|unzip!(y, along)| *y -= f64::from(*along));
+    });
+    coefficients
 }
 
 /// A block among others of another precision.

@@ -193,36 +193,37 @@ impl Flow {
         let times = TIMES.iter().map(|share| share * until).chain([shown]);
         let times: Vec<f64> = times.collect();
         // The integral of exp(−(t−s)B) L c(s) over s, and of that over t, for eigenvalues b of B and l of T.
-        let weight = |q: usize, b: &Decays, l: &Decays| match times.get(q) {
-            Some(&time) => convolved_decay(time, b.at(q), l.at(q)),
-            None if t.is_finite() => -convolved_mean_decay(t, b.at(q), l.at(q)),
+        let weight = |q: usize, b: (f64, f64), l: (f64, f64)| match times.get(q) {
+            Some(&time) => convolved_decay(time, b, l),
+            None if t.is_finite() => -convolved_mean_decay(t, b, l),
             None => 0.0,
         };
-        let decays = |value: f64| Decays::new(value.max(0.0), &times, t);
-        let level = decays(model.level());
-        let of_rank: Vec<Decays> = model.values().iter().map(|b| decays(*b)).collect();
         let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
-        let of_nodes: Vec<Decays> = nodes.iter().map(|l| decays(*l)).collect();
+        let decays = |values: &[f64]| Decays::new(values, &times, t);
+        let level = decays(&[model.level()]);
+        let [of_rank, of_nodes] = [model.values(), nodes].map(decays);
         let on_level = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
-            weight(q, &level, &of_nodes[j]) * coefficients[j]
+            weight(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
         });
         let shadow = self.leaks_shadow(quadrature);
-        let entry = |i: usize, q: usize| -> f64 {
-            let terms = (0..shadow.ncols()).map(|j| {
-                let own = weight(q, &of_rank[i], &of_nodes[j]) * coefficients[j];
-                (own - on_level[(j, q)]) * shadow[(i, j)]
-            });
-            terms.sum()
-        };
-        let mut on_rank = Mat::zeros(shadow.nrows(), CORRECTION_COLUMNS);
-        on_rank
-            .par_col_iter_mut()
-            .enumerate()
-            .for_each(|(q, column)| {
-                for (i, value) in column.iter_mut().enumerate() {
-                    *value = entry(i, q);
+        let on_rank: Vec<Vec<f64>> = (0..CORRECTION_COLUMNS)
+            .into_par_iter()
+            .map(|q| {
+                let mut sum = vec![0.0; shadow.nrows()];
+                for j in 0..nodes.len() {
+                    let (l, c, level) = (of_nodes.at(j, q), coefficients[j], on_level[(j, q)]);
+                    let ranks = of_rank.values.iter().zip(of_rank.decays.col_as_slice(q));
+                    let leaks = ranks.zip(shadow.col_as_slice(j));
+                    pulp::Arch::new().dispatch(|| {
+                        for (sum, ((&b, &of_b), leak)) in sum.iter_mut().zip(leaks) {
+                            *sum += (weight(q, (b, of_b), l) * c - level) * leak;
+                        }
+                    });
                 }
-            });
+                sum
+            })
+            .collect();
+        let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| on_rank[q][i]);
         let mut combination = model.combination(operator, on_rank.as_ref());
         // On A W: S E; on W: −S diag(θ) E, and the flow's own integral.
         let largest = nodes.first().copied().unwrap_or(0.0);
@@ -301,6 +302,9 @@ pub fn integrated_decay(t: f64, l: f64, largest: f64) -> f64 {
     }
 }
 
+/// Distance t |b − l| up to which the difference of two decays cancels.
+const NEAR: f64 = 0.5;
+
 /// (1 − exp(−x)) / x.
 fn mean_decay(x: f64) -> f64 {
     if x.abs() < 1e-12 {
@@ -310,34 +314,50 @@ fn mean_decay(x: f64) -> f64 {
     }
 }
 
-/// An eigenvalue λ with exp(−tλ) at the times t looked at, then (1 − exp(−tλ)) / (tλ) at the stopping time.
+/// Eigenvalues λ with exp(−tλ) at the times t looked at, a column each, and (1 − exp(−tλ)) / (tλ) at the stopping time.
 struct Decays {
-    value: f64,
-    decays: Vec<f64>,
+    values: Vec<f64>,
+    decays: Mat<f64>,
 }
 
 impl Decays {
-    fn new(value: f64, times: &[f64], stop: f64) -> Self {
-        let at_times = times.iter().map(|t| (-t * value).exp());
-        Self {
-            value,
-            decays: at_times.chain([mean_decay(stop * value)]).collect(),
-        }
+    fn new(values: &[f64], times: &[f64], stop: f64) -> Self {
+        let values: Vec<f64> = values.iter().map(|v| v.max(0.0)).collect();
+        let decays = Mat::from_fn(values.len(), times.len() + 1, |i, q| match times.get(q) {
+            Some(t) => (-t * values[i]).exp(),
+            None => mean_decay(stop * values[i]),
+        });
+        Self { values, decays }
     }
 
-    /// λ and its decay at the q-th time.
-    fn at(&self, q: usize) -> (f64, f64) {
-        (self.value, self.decays[q])
+    /// The i-th λ and its decay at the q-th time.
+    fn at(&self, i: usize, q: usize) -> (f64, f64) {
+        (self.values[i], self.decays[(i, q)])
     }
 }
 
 /// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l); each eigenvalue comes with exp(−t ·).
+///
+/// Without branches, so that many b go through it at once.
+#[inline(always)]
 fn convolved_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
     let apart = t * (b - l).abs();
-    match apart > 0.5 {
-        true => (of_l - of_b) / (b - l),
-        false => t * of_b.max(of_l) * mean_decay(apart),
-    }
+    let largest = if of_b > of_l { of_b } else { of_l };
+    let [far, near] = [
+        (of_l - of_b) / (b - l),
+        t * largest * near_mean_decay(apart),
+    ];
+    if apart > NEAR { far } else { near }
+}
+
+/// [`mean_decay`] up to [`NEAR`], by its series Σ (−x)ᵏ / (k + 1)!.
+#[inline(always)]
+fn near_mean_decay(x: f64) -> f64 {
+    const TERMS: usize = 13;
+    // 1 − x/2 (1 − x/3 (1 − …)).
+    (2..=TERMS)
+        .rev()
+        .fold(1.0, |sum, k| 1.0 - x * (1.0 / k as f64) * sum)
 }
 
 /// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close; each eigenvalue

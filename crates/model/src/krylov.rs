@@ -14,10 +14,14 @@ use faer::{Mat, MatRef};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// Relative norm of what is left of an image below which the space is invariant under A to f32 accuracy.
 pub(crate) const BREAKDOWN: f64 = 1e-6;
+
+/// Distance |Q'Q − I| up to which one step of Newton's iteration for the polar factor leaves 1e-8 of it (Björck & Bowie 1971).
+const NEARLY_ORTHONORMAL: f64 = 1e-4;
 
 /// A second orthogonalisation that takes away more than this share of the norm shows that what was left is
 /// rounding (Kahan's "twice is enough").
@@ -43,13 +47,16 @@ impl KrylovSpace {
     pub fn new(operator: &MaskedOperator<'_>, b: usize, seed: u64) -> Self {
         let n = operator.projection().mask().len();
         let mut start = Mat::<f64>::zeros(n, b);
-        for j in 0..b {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(j as u64);
-            for value in start.col_as_slice_mut(j) {
-                *value = StandardNormal.sample(&mut rng);
-            }
-        }
+        start
+            .par_col_iter_mut()
+            .enumerate()
+            .for_each(|(j, column)| {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(j as u64);
+                for value in column.iter_mut() {
+                    *value = StandardNormal.sample(&mut rng);
+                }
+            });
         operator.projection().apply(start.as_mut());
         let scale = column_scale(&start);
         let (first, _) = orthonormalise(operator, start, [].iter(), scale);
@@ -178,11 +185,11 @@ impl KrylovSpace {
     pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let mut y = operator.image(product);
         let scale = column_scale(&y);
-        // A symmetric: along all blocks but the last two there is rounding alone (Lanczos 1950), which one removal leaves below single
-        // precision even beside the smallest norm that is kept, as a second leaves what the first does along those two.
+        // A symmetric: along all blocks but the last two there is rounding alone (Lanczos 1950), as along those two once they are
+        // removed. It is small beside what is left, so that products of single precision take it away.
         let near = &self.blocks[self.blocks.len().saturating_sub(2)..];
         let first = remove(&mut y, near.iter());
-        let mut column = remove(&mut y, self.blocks.iter());
+        let mut column = block::quick_remove(y.as_mut(), &self.blocks);
         let start = column.nrows() - first.nrows();
         let mut beside = column.subrows_mut(start, first.nrows());
         beside += first;
@@ -281,7 +288,16 @@ pub(crate) fn orthonormalise<'a>(
     }
     operator.projection().apply(q.as_mut());
     remove(&mut q, blocks);
-    let q = whiten(&q, REORTHOGONALISATION_LOSS.powi(2));
+    let off = block::inner(q.as_ref(), q.as_ref()) - Mat::<f64>::identity(q.ncols(), q.ncols());
+    let q = match off.norm_l2() < NEARLY_ORTHONORMAL {
+        // Q ← Q (I − (Q'Q − I) / 2).
+        true => {
+            let mut polished = q.clone();
+            block::add_product(polished.as_mut(), q.as_ref(), off.as_ref(), -0.5);
+            polished
+        }
+        false => whiten(&q, REORTHOGONALISATION_LOSS.powi(2)),
+    };
     if q.ncols() == 0 {
         return nothing();
     }

@@ -15,6 +15,7 @@ use rand_distr::{Distribution, Normal};
 use statrs::consts::LN_SQRT_2PI;
 use statrs::function::erf::erfc;
 use std::f64::consts::FRAC_1_SQRT_2;
+use std::sync::Arc;
 
 /// Nonlinearity between the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,8 @@ pub enum Scheme {
 /// A multilayer perceptron with one output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
-    layers: Vec<Linear>,
+    /// Shared by copies until one of them changes its own.
+    layers: Arc<Vec<Linear>>,
     nonlinearity: Nonlinearity,
 }
 
@@ -291,7 +293,7 @@ impl Mlp {
         match layers.last().map(Linear::n_outputs) {
             None => Err(NetworkError::NoLayers),
             Some(1) => Ok(Self {
-                layers,
+                layers: Arc::new(layers),
                 nonlinearity,
             }),
             Some(outputs) => Err(NetworkError::Outputs { outputs }),
@@ -371,7 +373,7 @@ impl Mlp {
             });
         }
         Ok(Self {
-            layers,
+            layers: Arc::new(layers),
             nonlinearity,
         })
     }
@@ -383,7 +385,7 @@ impl Mlp {
 
     /// The layers, to be changed; their shapes must stay.
     pub(crate) fn layers_mut(&mut self) -> &mut [Linear] {
-        &mut self.layers
+        Arc::<Vec<Linear>>::make_mut(&mut self.layers)
     }
 
     /// Nonlinearity between the layers.

@@ -134,7 +134,7 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
 /// Writes a survey: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`, `coupling.zarr`,
 /// `covariate_products.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
 ///
-/// The folder is replaced whole. Cost: n × (probe columns + leading) floats written.
+/// The folder is replaced whole. Cost: n × (probe columns + leading) floats written; T is decomposed where it was not yet.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -143,35 +143,47 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
     let root = fresh.folder().to_path_buf();
     let probes = survey.probes();
     let widths: Vec<usize> = probes.blocks().iter().map(Mat::ncols).collect();
-    let leading = survey.measure().leading().len().min(50);
-    let tall = || -> Result<(), ZarrError> {
-        let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading).as_ref());
-        let of_covariates = survey.covariate_products().as_ref();
+    let path = |name: &str| root.join(name);
+    // T is decomposed meanwhile.
+    let space = || -> Result<(), ZarrError> {
         let blocks: Vec<MatRef<'_, f32>> = probes.blocks().iter().map(Mat::as_ref).collect();
-        let write =
-            |name, parts: &[_], column| write_matrix(&root.join(name), parts, ["sample", column]);
-        write("probes.zarr", &blocks, "probe")?;
-        write("covariate_products.zarr", &[of_covariates], "covariate")?;
-        write("eigenvectors.zarr", &[vectors.as_ref()], "eigenvalue")
-    };
-    let small = || -> Result<(), ZarrError> {
+        write_matrix(&path("probes.zarr"), &blocks, ["sample", "probe"])?;
+        let products = [survey.covariate_products().as_ref()];
+        let names = ["sample", "covariate"];
+        write_matrix(&path("covariate_products.zarr"), &products, names)?;
         let projected = probes.projected();
-        let write = |name, matrix, names| write_matrix(&root.join(name), &[matrix], names);
-        write("projected.zarr", projected.as_ref(), ["probe", "probe"])?;
-        if let Some(SymmetricEigen { values, vectors }) = probes.eigen() {
-            let values = MatRef::from_column_major_slice(values, values.len(), 1);
-            write("ritz_values.zarr", values, ["pair", "value"])?;
-            write("ritz_vectors.zarr", vectors.as_ref(), ["probe", "pair"])?;
-        }
-        match probes.coupling() {
-            coupling if coupling.nrows() > 0 => {
-                write("coupling.zarr", coupling.as_ref(), ["next", "probe"])
-            }
-            _ => Ok(()),
+        let names = ["probe", "probe"];
+        write_matrix(&path("projected.zarr"), &[projected.as_ref()], names)?;
+        let coupling = [probes.coupling().as_ref()];
+        match coupling[0].nrows() {
+            0 => Ok(()),
+            _ => write_matrix(&path("coupling.zarr"), &coupling, ["next", "probe"]),
         }
     };
-    let (tall, small) = rayon::join(tall, small);
-    tall.and(small)?;
+    let leading = || survey.measure().leading().len().min(50);
+    let vectors = || -> Result<(), ZarrError> {
+        let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading()).as_ref());
+        let names = ["sample", "eigenvalue"];
+        write_matrix(&path("eigenvectors.zarr"), &[vectors.as_ref()], names)
+    };
+    let pairs = || -> Result<(), ZarrError> {
+        let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
+            return Ok(());
+        };
+        let values = [MatRef::from_column_major_slice(values, values.len(), 1)];
+        write_matrix(&path("ritz_values.zarr"), &values, ["pair", "value"])?;
+        let names = ["probe", "pair"];
+        write_matrix(&path("ritz_vectors.zarr"), &[vectors.as_ref()], names)
+    };
+    let decomposed = || {
+        // Known before two threads ask for them.
+        probes.eigen();
+        let (vectors, pairs) = rayon::join(vectors, pairs);
+        vectors.and(pairs)
+    };
+    let (decomposed, space) = rayon::join(decomposed, space);
+    decomposed.and(space)?;
+    let leading = leading();
     let record = SpectrumRecord {
         n_samples: survey.operator().n_observed(),
         n_covariates: survey.operator().rank(),
@@ -183,7 +195,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         eigenvalues: survey.measure().leading()[..leading].to_vec(),
         residual_norms: probes.residuals().into_iter().take(leading).collect(),
     };
-    let path = root.join(RECORD);
+    let path = path(RECORD);
     let text = serde_json::to_vec_pretty(&record)
         .map_err(|_| SpectrumError::Damaged { path: path.clone() })?;
     atomic::write(&path, &[&text])?;
@@ -258,6 +270,8 @@ pub fn read<'a>(
         frobenius_squared: record.frobenius_squared,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
+    // Where they were not kept, they are found here, before threads that wait for one another ask for them.
+    probes.eigen();
     let parts = SurveyParts {
         moments,
         covariate_products,

@@ -242,13 +242,6 @@ impl TiledKernel {
         n_tiles * self.array.chunk_bytes() as usize
     }
 
-    /// Asks for a tile that will be used next.
-    fn prefetch(&self, i: usize, j: usize) {
-        if self.kept.is_empty() {
-            self.array.prefetch_chunk(i, j);
-        }
-    }
-
     fn tile(&self, i: usize, j: usize) -> Result<Tile<'_>, ZarrError> {
         let place = i * self.array.grid()[1] + j;
         let tile = match (self.kept.get(place), self.access) {
@@ -277,10 +270,76 @@ impl TiledKernel {
                 Tile::Copied { values, spare }
             }
         };
-        self.done
-            .bytes
-            .fetch_add(self.array.chunk_bytes(), Ordering::Relaxed);
         Ok(tile)
+    }
+
+    fn count_bytes(&self, n_tiles: usize) {
+        let bytes = n_tiles as u64 * self.array.chunk_bytes();
+        self.done.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The part of tile (i, j) that has samples.
+    fn values<'t>(&self, tile: &'t [f32], i: usize, j: usize) -> MatRef<'t, f32> {
+        let (side, n) = (self.tile_side(), self.n_samples());
+        let [rows, columns] = [i, j].map(|at| side.min(n - at * side));
+        MatRef::from_row_major_slice(tile, side, side).submatrix(0, 0, rows, columns)
+    }
+
+    /// The products of each row of tiles with `parts`, summed in the order of the rounds. Each tile is read once and serves both
+    /// triangles, on one thread; the next round's tiles are asked for ahead.
+    fn sums_by_rounds(&self, parts: &[Columns]) -> Result<Vec<Columns>, ZarrError> {
+        let mut sums: Vec<Option<Columns>> =
+            parts.iter().map(|part| Some(part.zeros_like())).collect();
+        let rounds = rounds(parts.len());
+        for (r, round) in rounds.iter().enumerate() {
+            let mut tasks = Vec::with_capacity(round.len());
+            for &(i, j) in round {
+                let low = sums[i].take();
+                let high = if i == j { None } else { sums[j].take() };
+                tasks.push((i, j, low, high));
+            }
+            let next = rounds.get(r + 1).map_or(&[][..], Vec::as_slice);
+            let done: Result<Vec<_>, ZarrError> = tasks
+                .into_par_iter()
+                .enumerate()
+                .map(|(at, (i, j, mut low, mut high))| {
+                    if let Some(&(ahead_i, ahead_j)) = next.get(at) {
+                        self.array.prefetch_chunk(ahead_i, ahead_j);
+                    }
+                    let tile = self.tile(i, j)?;
+                    let to_low = low.as_mut().map(|low| (low, &parts[j]));
+                    let to_high = high.as_mut().map(|high| (high, &parts[i]));
+                    add_tile(self.values(&tile, i, j), to_low, to_high);
+                    Ok((i, j, low, high))
+                })
+                .collect();
+            for (i, j, low, high) in done? {
+                sums[i] = low;
+                if i != j {
+                    sums[j] = high;
+                }
+            }
+        }
+        Ok(sums.into_iter().flatten().collect())
+    }
+
+    /// As [`TiledKernel::sums_by_rounds`], each row of tiles by itself, so that no thread waits for another: where tiles are kept,
+    /// one can as well be used twice.
+    fn sums_by_rows(&self, parts: &[Columns]) -> Result<Vec<Columns>, ZarrError> {
+        let in_order = rounds(parts.len()).concat();
+        let sum_of = |(row, part): (usize, &Columns)| {
+            let mut sum = part.zeros_like();
+            for &(i, j) in in_order.iter().filter(|&&(i, j)| i == row || j == row) {
+                let tile = self.tile(i, j)?;
+                let values = self.values(&tile, i, j);
+                match i == row {
+                    true => add_tile(values, Some((&mut sum, &parts[j])), None),
+                    false => add_tile(values, None, Some((&mut sum, &parts[i]))),
+                }
+            }
+            Ok(sum)
+        };
+        parts.par_iter().enumerate().map(sum_of).collect()
     }
 }
 
@@ -335,43 +394,50 @@ fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
     matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
 }
 
-/// The share of some rows of a tile, from `start` on, in a product: on these rows and, off the diagonal, on the tile's columns.
+/// What a tile's product is added to, and what it is multiplied with.
+type Share<'s, C> = Option<(&'s mut C, &'s C)>;
+
+/// The shares of K X and of (K∘K) S; none of a product without columns.
+fn split(share: Share<'_, Columns>) -> [Share<'_, Mat<f32>>; 2] {
+    let Some((sum, of)) = share else {
+        return [None, None];
+    };
+    let shares = [(&mut sum.plain, &of.plain), (&mut sum.squared, &of.squared)];
+    shares.map(|(sum, of)| (of.ncols() > 0).then_some((sum, of)))
+}
+
+/// The share of some rows of a tile, from `start` on, in a product: on these rows and on the tile's columns.
 fn add_rows(
     rows: MatRef<'_, f32>,
     start: usize,
-    low: (&mut Mat<f32>, &Mat<f32>),
-    high: Option<(&mut Mat<f32>, &Mat<f32>)>,
+    low: &mut Share<'_, Mat<f32>>,
+    high: &mut Share<'_, Mat<f32>>,
 ) {
     let n_rows = rows.nrows();
-    let (sum, x) = low;
-    add_product(sum.subrows_mut(start, n_rows), rows, x.as_ref());
+    if let Some((sum, x)) = low {
+        add_product(sum.subrows_mut(start, n_rows), rows, x.as_ref());
+    }
     if let Some((sum, x)) = high {
         add_product(sum.as_mut(), rows.transpose(), x.subrows(start, n_rows));
     }
 }
 
-/// A tile's share of K X and (K∘K) S on its rows and, off the diagonal, on its columns: each with the sum and the vectors that the tile is
-/// multiplied with for it.
-fn add_tile(
-    k: MatRef<'_, f32>,
-    (low, of_low): (&mut Columns, &Columns),
-    mut high: Option<(&mut Columns, &Columns)>,
-) {
+/// A tile's share of K X and (K∘K) S on its rows (`low`), on its columns (`high`), or on both.
+fn add_tile(k: MatRef<'_, f32>, low: Share<'_, Columns>, high: Share<'_, Columns>) {
+    let [[mut low, mut low_squared], [mut high, mut high_squared]] = [low, high].map(split);
     for start in (0..k.nrows()).step_by(PANEL_ROWS) {
         let rows = k.subrows(start, PANEL_ROWS.min(k.nrows() - start));
-        if of_low.plain.ncols() > 0 {
-            let high = high.as_mut().map(|(sum, of)| (&mut sum.plain, &of.plain));
-            add_rows(rows, start, (&mut low.plain, &of_low.plain), high);
-        }
-        if of_low.squared.ncols() > 0 {
+        add_rows(rows, start, &mut low, &mut high);
+        if low_squared.is_some() || high_squared.is_some() {
             let mut squares = Mat::zeros(rows.ncols(), rows.nrows());
             zip!(&mut squares, rows.transpose())
                 .for_each(|unzip!(square, value)| *square = value * value);
-            let high = high
-                .as_mut()
-                .map(|(sum, of)| (&mut sum.squared, &of.squared));
-            let low = (&mut low.squared, &of_low.squared);
-            add_rows(squares.transpose(), start, low, high);
+            add_rows(
+                squares.transpose(),
+                start,
+                &mut low_squared,
+                &mut high_squared,
+            );
         }
     }
 }
@@ -401,6 +467,7 @@ impl Kernel for TiledKernel {
         for (&i, rows) in &by_row {
             for (&j, columns) in by_row.range(..=i) {
                 let chunk = self.tile(i, j)?;
+                self.count_bytes(1);
                 for &(a, r) in rows {
                     for &(b, c) in columns {
                         sub[(a, b)] = chunk[r * tile + c];
@@ -412,7 +479,6 @@ impl Kernel for TiledKernel {
         Ok(sub)
     }
 
-    /// Each tile is read once and serves both triangles, on one thread; the next round's tiles are asked for ahead.
     fn multiply(
         &self,
         x: MatRef<'_, f32>,
@@ -423,54 +489,20 @@ impl Kernel for TiledKernel {
         let parts: Vec<Columns> = cut
             .map(|(plain, squared)| Columns { plain, squared })
             .collect();
-        let mut sums: Vec<Option<Columns>> =
-            parts.iter().map(|part| Some(part.zeros_like())).collect();
-        let rounds = rounds(side);
-        for (r, round) in rounds.iter().enumerate() {
-            let mut tasks = Vec::with_capacity(round.len());
-            for &(i, j) in round {
-                let low = sums[i].take();
-                let high = if i == j { None } else { sums[j].take() };
-                tasks.push((i, j, low, high));
-            }
-            let next = rounds.get(r + 1).map_or(&[][..], Vec::as_slice);
-            let done: Result<Vec<_>, ZarrError> = tasks
-                .into_par_iter()
-                .enumerate()
-                .map(|(at, (i, j, mut low, mut high))| {
-                    if let Some(&(ahead_i, ahead_j)) = next.get(at) {
-                        self.prefetch(ahead_i, ahead_j);
-                    }
-                    let chunk = self.tile(i, j)?;
-                    let k = MatRef::from_row_major_slice(&chunk, tile, tile).submatrix(
-                        0,
-                        0,
-                        parts[i].plain.nrows(),
-                        parts[j].plain.nrows(),
-                    );
-                    if let Some(low) = &mut low {
-                        let high = high.as_mut().map(|high| (high, &parts[i]));
-                        add_tile(k, (low, &parts[j]), high);
-                    }
-                    Ok((i, j, low, high))
-                })
-                .collect();
-            for (i, j, low, high) in done? {
-                sums[i] = low;
-                if i != j {
-                    sums[j] = high;
-                }
-            }
-        }
+        let sums = match self.kept.is_empty() {
+            true => self.sums_by_rounds(&parts)?,
+            false => self.sums_by_rows(&parts)?,
+        };
         self.done.passes.fetch_add(1, Ordering::Relaxed);
         let columns = x.ncols() + squared.ncols();
         self.done
             .columns
             .fetch_add(columns as u64, Ordering::Relaxed);
+        self.count_bytes(side * (side + 1) / 2);
         // Three copies of the block at once, the caller's included, are what phenotypes are admitted by.
         drop(parts);
-        let sums = sums.into_iter().flatten();
-        let (products, squares): (Vec<_>, Vec<_>) = sums.map(|s| (s.plain, s.squared)).unzip();
+        let (products, squares): (Vec<_>, Vec<_>) =
+            sums.into_iter().map(|s| (s.plain, s.squared)).unzip();
         Ok((
             join(&products, n, x.ncols()),
             join(&squares, n, squared.ncols()),

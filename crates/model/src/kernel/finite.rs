@@ -11,7 +11,7 @@ use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
 /// Rows and columns of the blocks in which a tile is formed: their products stay in cache.
 const BLOCK: usize = 256;
 /// Samples that go through the network together.
-const SWEEP: usize = 128;
+const SWEEP: usize = 64;
 /// |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below which an entry is what is left of terms that cancel: from single-precision products it would
 /// have lost more than a digit.
 const CANCELLED: f64 = 0.1;
