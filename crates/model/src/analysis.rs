@@ -669,7 +669,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                     let products = n_products.map(|c| formed.subcols(at + n_leading, c));
                     Group {
                         // Orthonormal in single precision.
-                        leading: orthonormalise(operator, directions, [].iter(), 1.0).0,
+                        leading: orthonormalise(operator, directions, |_| (), 1.0).0,
                         covariate_products: products.map(block::narrow),
                         // Where nothing is known yet, the mask may as well cut A at random.
                         guess: Spectrum::new(measure.on_mask(

@@ -239,17 +239,14 @@ pub(crate) fn quick_product(
     sum
 }
 
-/// Y ← Y − A A'Y for orthonormal blocks `a` side by side, in products of single precision; returns A'Y.
-///
-/// Where A'Y is small beside Y, what is left of it is 1e-8 of Y. Cost: 4 n a b flops, two reads of A.
-pub(crate) fn quick_remove(y: MatMut<'_, f64>, a: &[Mat<f32>]) -> Mat<f64> {
-    let coefficients = quick_inner(a, &[&narrow(y.as_ref())]);
-    let factors = narrow(coefficients.as_ref());
+/// Y ← Y − A A'Y for orthonormal blocks `a` side by side and Y of length 1, in products of single precision: what is left of A'Y is
+/// rounding of that. Cost: 4 n a b flops, two reads of A.
+pub(crate) fn quick_remove(y: MatMut<'_, f64>, a: &[Mat<f32>]) {
+    let along = narrow(quick_inner(a, &[&narrow(y.as_ref())]).as_ref());
     for_row_chunks(y, |start, mut rows| {
-        let along = quick_product(a, start, rows.nrows(), factors.as_ref());
+        let along = quick_product(a, start, rows.nrows(), along.as_ref());
         zip!(&mut rows, &along).for_each(|unzip!(y, along)| *y -= f64::from(*along));
     });
-    coefficients
 }
 
 /// A block among others of another precision.

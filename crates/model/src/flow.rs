@@ -284,7 +284,8 @@ impl Flow {
         let mut components = Mat::zeros(directions.nrows(), chosen);
         block::add_product(components.as_mut(), directions.as_ref(), mix.as_ref(), 1.0);
         drop(directions);
-        let (new, _) = orthonormalise(operator, components, self.vectors.iter(), 1.0);
+        let again = |q: &mut Mat<f64>| drop(remove(q, self.vectors.iter()));
+        let (new, _) = orthonormalise(operator, components, again, 1.0);
         if new.ncols() > 0 {
             self.vectors.push(new);
         }
