@@ -343,7 +343,6 @@ mod tests {
         let fast = Mat::from_fn(n, n, |i, j| (-(i as f32 - j as f32).powi(2) * 3e-5).exp());
         for k in [slow, fast] {
             let [off, apart] = errors(&k, 8);
-            println!("{off:.1e} {apart:.1e}");
             assert!(off < 1e-6 && apart < 1e-6, "{off:.1e} {apart:.1e}");
         }
     }
