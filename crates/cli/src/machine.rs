@@ -10,7 +10,7 @@ use faer::{Accum, Mat, Par};
 
 /// Rows, columns and depth of the product that is timed.
 const SIDE: usize = 256;
-const DEPTH: usize = 256;
+const DEPTH: usize = 1024;
 
 /// Bytes that each thread writes.
 const WRITTEN: usize = 1 << 20;
