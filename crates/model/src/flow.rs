@@ -400,6 +400,14 @@ mod tests {
     }
 
     #[test]
+    fn the_series_of_a_near_decay_is_its_closed_form() {
+        for x in (0..=50).map(|k| NEAR * f64::from(k) / 50.0) {
+            let apart = near_mean_decay(x) / mean_decay(x) - 1.0;
+            assert!(apart.abs() < 1e-14, "{x}: {apart:.1e}");
+        }
+    }
+
+    #[test]
     fn the_convolutions_are_their_integrals() {
         for t in [1e-3, 0.7, 20.0] {
             for b in [0.0, 0.3, 1.0] {

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 /// Relative norm of what is left of an image below which the space is invariant under A to f32 accuracy.
 pub(crate) const BREAKDOWN: f64 = 1e-6;
 
-/// Distance |Q'Q − I| up to which one step of Newton's iteration for the polar factor leaves 1e-8 of it (Björck & Bowie 1971).
+/// Distance |Q'Q − I| up to which one step of Newton's iteration for the polar factor leaves less than 1e-8 (Björck & Bowie 1971).
 const NEARLY_ORTHONORMAL: f64 = 1e-4;
 
 /// A second orthogonalisation that takes away more than this share of the norm shows that what was left is
@@ -181,7 +181,7 @@ impl KrylovSpace {
 
     /// Takes the kernel's product with [`KrylovSpace::next`] and finds the block after it.
     ///
-    /// Cost: 4 n b m flops with m the space's dimension.
+    /// Cost: 4 n b m flops in single precision with m the space's dimension, O(n b²) in double.
     pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let mut y = operator.image(product);
         let scale = column_scale(&y);

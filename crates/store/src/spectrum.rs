@@ -160,30 +160,31 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
             _ => write_matrix(&path("coupling.zarr"), &coupling, ["next", "probe"]),
         }
     };
-    let leading = || survey.measure().leading().len().min(50);
-    let vectors = || -> Result<(), ZarrError> {
-        let vectors = ntkpipe_model::block::narrow(probes.ritz_vectors(leading()).as_ref());
-        let names = ["sample", "eigenvalue"];
-        write_matrix(&path("eigenvectors.zarr"), &[vectors.as_ref()], names)
-    };
-    let pairs = || -> Result<(), ZarrError> {
-        let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
-            return Ok(());
+    let decomposed = || -> Result<Vec<f64>, ZarrError> {
+        // This decomposes T, before two threads ask for its eigenpairs.
+        let mut leading = survey.measure().leading().to_vec();
+        leading.truncate(50);
+        let vectors = || -> Result<(), ZarrError> {
+            let ritz = probes.ritz_vectors(leading.len());
+            let ritz = ntkpipe_model::block::narrow(ritz.as_ref());
+            let names = ["sample", "eigenvalue"];
+            write_matrix(&path("eigenvectors.zarr"), &[ritz.as_ref()], names)
         };
-        let values = [MatRef::from_column_major_slice(values, values.len(), 1)];
-        write_matrix(&path("ritz_values.zarr"), &values, ["pair", "value"])?;
-        let names = ["probe", "pair"];
-        write_matrix(&path("ritz_vectors.zarr"), &[vectors.as_ref()], names)
-    };
-    let decomposed = || {
-        // Known before two threads ask for them.
-        probes.eigen();
+        let pairs = || -> Result<(), ZarrError> {
+            let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
+                return Ok(());
+            };
+            let values = [MatRef::from_column_major_slice(values, values.len(), 1)];
+            write_matrix(&path("ritz_values.zarr"), &values, ["pair", "value"])?;
+            let names = ["probe", "pair"];
+            write_matrix(&path("ritz_vectors.zarr"), &[vectors.as_ref()], names)
+        };
         let (vectors, pairs) = rayon::join(vectors, pairs);
-        vectors.and(pairs)
+        vectors.and(pairs)?;
+        Ok(leading)
     };
-    let (decomposed, space) = rayon::join(decomposed, space);
-    decomposed.and(space)?;
-    let leading = leading();
+    let (leading, space) = rayon::join(decomposed, space);
+    let leading = space.and(leading)?;
     let record = SpectrumRecord {
         n_samples: survey.operator().n_observed(),
         n_covariates: survey.operator().rank(),
@@ -192,8 +193,8 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         frobenius_squared: survey.moments().frobenius_squared,
         block_widths: widths,
         coupling_rows: probes.coupling().nrows(),
-        eigenvalues: survey.measure().leading()[..leading].to_vec(),
-        residual_norms: probes.residuals().into_iter().take(leading).collect(),
+        residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
+        eigenvalues: leading,
     };
     let path = path(RECORD);
     let text = serde_json::to_vec_pretty(&record)
