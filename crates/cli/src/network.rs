@@ -278,9 +278,9 @@ impl Network {
     }
 
     /// Multiply-adds of a kernel entry on `n_features` features; `recursion` is what an entry and layer of the closed form is worth.
-    pub fn entry_multiply_adds(&self, n_features: usize, recursion: f64) -> f64 {
+    pub fn entry_multiply_adds(&self, n_features: f64, recursion: f64) -> f64 {
         match self {
-            Self::Infinite(network) => n_features as f64 + network.depth as f64 * recursion,
+            Self::Infinite(network) => n_features + network.depth as f64 * recursion,
             Self::Finite(network) => network
                 .file()
                 .map_or(0.0, |file| file.network.n_factors() as f64),

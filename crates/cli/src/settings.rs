@@ -15,8 +15,13 @@ pub const DEFAULT_ALPHA: f64 = 0.05;
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
 
-/// Passes over the kernel that the spectrum takes.
-pub const SPECTRUM_PASSES: usize = 8;
+/// Samples up to which the spectrum takes fewer passes: a phenotype's own cost less there than a larger space.
+const FEW_SAMPLES: usize = 4096;
+
+/// Passes over the kernel of `n` samples that the spectrum takes; digits depend on it.
+pub fn spectrum_passes(n: usize) -> usize {
+    if n <= FEW_SAMPLES { 5 } else { 8 }
+}
 
 /// What a run does, decided.
 #[derive(Clone, Debug)]

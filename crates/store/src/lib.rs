@@ -1,7 +1,7 @@
 //! Everything ntkpipe keeps on disk: Parquet tables keyed by sample id, Zarr arrays of tiles, result tables.
 //!
 //! Files are written beside their final name and renamed ([`atomic`]), so that a file that exists is whole.
-//! All unsafe code of the program is in this crate ([`zarr`] maps its chunks) and carries a `SAFETY` comment.
+//! Unsafe code of the program is in this crate ([`zarr`] maps its chunks) and in `ntkpipe-matrix-unit`, and carries a `SAFETY` comment.
 
 #[cfg(target_endian = "big")]
 compile_error!(

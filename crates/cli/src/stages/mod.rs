@@ -27,7 +27,7 @@ use crate::log;
 use crate::network::Network;
 use crate::options::{Missing, Options, ReadTiles};
 use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerprint};
-use crate::settings::{FULL_PROBES, SPECTRUM_PASSES, Settings};
+use crate::settings::{FULL_PROBES, Settings, spectrum_passes};
 use crate::share::Share;
 use crate::stamps::Stamps;
 
@@ -282,7 +282,7 @@ impl Fingerprints {
                 options.missing_values,
                 settings.analysis.seed,
                 FULL_PROBES,
-                SPECTRUM_PASSES,
+                spectrum_passes(inputs.n_kernel),
                 complete_of
             ]),
         );

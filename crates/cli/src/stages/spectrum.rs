@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Context;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
-use crate::settings::{FULL_PROBES, SPECTRUM_PASSES};
+use crate::settings::{FULL_PROBES, spectrum_passes};
 
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
@@ -20,17 +20,18 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     context.directory.begin(Stage::Spectrum)?;
     let kernel = context.open_kernel()?;
     let bar = Progress::new("spectrum", "passes");
-    bar.set(0, SPECTRUM_PASSES);
+    let passes = spectrum_passes(context.inputs.n_kernel);
+    bar.set(0, passes);
     let seed = context.settings.analysis.seed;
     let surveyed = survey(
         &*kernel,
         &context.covariates,
         &context.base,
         FULL_PROBES,
-        SPECTRUM_PASSES,
+        passes,
         seed,
         |done| {
-            bar.set(done, SPECTRUM_PASSES);
+            bar.set(done, passes);
         },
     )?;
     drop(bar);

@@ -4,6 +4,7 @@ use super::infinite::{Activation, InfiniteKernel};
 use super::row_block::{CHUNK, Feature, RowBlock, dot};
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
+use ntkpipe_matrix_unit::{self as matrix_unit, Multiplier};
 use pulp::{Scalar, Simd, WithSimd};
 use std::f64::consts::FRAC_PI_2;
 
@@ -13,6 +14,9 @@ const GROUP: usize = 4;
 const BLOCK: usize = 256;
 /// Features summed in single precision at a stretch: shorter ones halve the rounding error and cost nothing measurable.
 const STRETCH: usize = 256;
+/// Features and samples a side from which on the matrix unit, where there is one, is the faster.
+const UNIT_FEATURES: usize = 256;
+const UNIT_SAMPLES: usize = 512;
 /// Share of nearly parallel pairs, in a tile, above which the whole product is formed in double precision.
 const PARALLEL_SHARE: f64 = 0.02;
 /// Largest `|c|` of the erf recursion, which divides by `√(1 − c²)`.
@@ -25,6 +29,7 @@ pub struct TileScratch {
     cols: Vec<f64>,
     gram: Vec<f64>,
     parallel: Vec<(u32, u32)>,
+    multiplier: Multiplier,
 }
 
 impl InfiniteKernel {
@@ -33,11 +38,12 @@ impl InfiniteKernel {
     /// `out`: `n_rows x n_cols`, row-major, row `i` at `i * out_stride`. `diagonal` says that both blocks hold the same
     /// samples: the tile is then exactly symmetric and its diagonal comes from the closed form. The product of the features is
     /// formed in their own precision, the recursion in double. Pairs whose angle a single-precision product has lost
-    /// are formed again in double precision, or the whole product when they are more than 2 % of the tile.
+    /// are formed again in double precision, or the whole product when they are more than 2 % of the tile. Large products are formed on the
+    /// processor's matrix unit where it has one.
     ///
     /// The bits depend on the two blocks and nothing else. Cost: `n_rows n_cols p` multiply-adds (half that when
-    /// `diagonal`) and about 30 per element and layer. Scratch: below `BLOCK (2 p + BLOCK)` doubles, and the
-    /// parallel pairs.
+    /// `diagonal`) and about 30 per element and layer. Scratch: below `BLOCK (2 p + BLOCK)` doubles, the
+    /// parallel pairs, and 6 KiB a sample for the matrix unit.
     ///
     /// # Panics
     /// When the blocks differ in features, when `out` or `out_stride` is too small, or when `diagonal` is set and the
@@ -59,6 +65,12 @@ impl InfiniteKernel {
         };
         tiles(&mut [part], diagonal, out_stride, scratch);
     }
+}
+
+/// Whether the product of so many features of so many samples is formed on the processor's matrix unit.
+pub fn is_on_matrix_unit(n_features: usize, sides: [usize; 2]) -> bool {
+    let is_large = n_features >= UNIT_FEATURES && sides.iter().all(|&n| n >= UNIT_SAMPLES);
+    is_large && matrix_unit::is_available()
 }
 
 /// One kernel's part in [`tiles`].
@@ -119,7 +131,7 @@ pub fn tiles<T: Feature>(
         })
         .collect();
     let arch = pulp::Arch::new();
-    let is_single = single_gram(&mut parts);
+    let is_single = single_gram(&mut parts, &mut scratch.multiplier);
     let mut in_double = Vec::new();
     for (tile, out) in &mut parts {
         scratch.parallel.clear();
@@ -144,13 +156,16 @@ pub fn tiles<T: Feature>(
 }
 
 /// The products of the features in single precision, into each of the tiles, where single precision can hold them.
-fn single_gram<T: Feature>(parts: &mut [(Tile<'_, '_, T>, &mut [f32])]) -> bool {
+fn single_gram<T: Feature>(
+    parts: &mut [(Tile<'_, '_, T>, &mut [f32])],
+    multiplier: &mut Multiplier,
+) -> bool {
     let Some(((tile, gram), others)) = parts.split_first_mut() else {
         return false;
     };
     match (T::narrow(&tile.rows.x), T::narrow(&tile.cols.x)) {
         (Some(x), Some(y)) if tile.rows.single_precision && tile.cols.single_precision => {
-            tile.single_gram(x, y, gram);
+            tile.single_gram(x, y, gram, multiplier);
         }
         _ => return false,
     }
@@ -226,8 +241,11 @@ impl<T: Feature> Tile<'_, '_, T> {
     }
 
     /// The products of the features in single precision, into the tile itself.
-    fn single_gram(&self, x: &[f32], y: &[f32], out: &mut [f32]) {
+    fn single_gram(&self, x: &[f32], y: &[f32], out: &mut [f32], multiplier: &mut Multiplier) {
         let (n_rows, n_cols, p) = (self.rows.n_rows, self.cols.n_rows, self.rows.n_features);
+        if is_on_matrix_unit(p, [n_rows, n_cols]) {
+            return multiplier.multiply([x, y], p, self.diagonal, out, self.stride);
+        }
         // Not `from_row_major_slice_with_stride_mut`: in faer 0.24 it exchanges the strides and writes beyond the slice.
         let mut gram = MatMut::from_column_major_slice_with_stride_mut(
             &mut out[..(n_rows - 1) * self.stride + n_cols],
@@ -1047,7 +1065,7 @@ mod tests {
                 diagonal: false,
                 stride: n,
             };
-            tile.single_gram(&x, &y, &mut out);
+            tile.single_gram(&x, &y, &mut out, &mut Multiplier::default());
             let gram = out.clone();
             let mut found = Vec::new();
             let find = best(&mut || {

@@ -1,0 +1,214 @@
+//! Products of single-precision matrices on the processor's matrix unit, which multiplies 8-bit integers (Intel AMX).
+//!
+//! A vector is brought to integers of 24 bits, and these to three digits in base 256; the products of digits are summed exactly (Ozaki, Ogita, Oishi & Rump 2012; on integers Ootomo, Ozaki & Yokota 2024):
+//!
+//! ```text
+//!     x = u (2¹⁶ x₀ + 2⁸ x₁ + x₂),  u = max|x| / 8,355,711,  |xᵢ| ≤ 128
+//!     x·y = u v Σ_{i+j≤3} 2^(32−8i−8j) xᵢ·yⱼ,  less x₂·y₂
+//! ```
+//!
+//! Where no value stands out of its vector, the terms of i + j = 3 are as small as the rounding to 24 bits and are left out. Sums have no order, so that a product's bits depend on its two vectors and on which terms are formed, and on nothing else.
+
+use std::sync::OnceLock;
+
+mod digits;
+mod unit;
+
+use digits::{Digits, GROUP, STEP, Side};
+
+/// Values that are multiplied out at a stretch: what is at work stays in cache, and sums within 31 bits.
+const STRETCH: usize = 1024;
+/// Columns whose digits stay in cache while rows pass by.
+const PANEL: usize = 256;
+
+/// Whether this processor has a matrix unit that the operating system lets the process use.
+pub fn is_available() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(unit::request)
+}
+
+/// Working memory of [`Multiplier::multiply`], to be kept from product to product, one a thread. Up to 6 KiB a row and a column.
+#[derive(Debug, Clone, Default)]
+pub struct Multiplier {
+    left: Digits,
+    right: Digits,
+}
+
+impl Multiplier {
+    /// X Y' into `out`, on the calling thread. `x`, `y`: rows of `length` finite values; `out`: row-major, row `i` at `i * stride`;
+    /// where `lower` is set, entries right of the diagonal may be left as they are.
+    ///
+    /// Relative to |x| |y| an entry errs by less than 5e-7. Cost: 6 multiply-adds of 8 bits a pair of values, 8 where one stands out.
+    /// Vectors below 2⁻¹⁰⁰ lose digits.
+    ///
+    /// # Panics
+    /// Without a matrix unit, and when `x`, `y` are not whole rows of a value or more, or `out` is too short.
+    pub fn multiply(
+        &mut self,
+        [x, y]: [&[f32]; 2],
+        length: usize,
+        lower: bool,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        assert!(is_available(), "a matrix unit");
+        let [n_rows, n_cols] = [x, y].map(|it| it.len().checked_div(length).unwrap_or(0));
+        assert_eq!([n_rows, n_cols].map(|n| n * length), [x.len(), y.len()]);
+        let _unit = unit::Session::begin();
+        // As long as one another, in whole steps.
+        let size = length.div_ceil(length.div_ceil(STRETCH).max(1));
+        let size = size.next_multiple_of(STEP).max(STEP);
+        for start in (0..length).step_by(size) {
+            let stretch = start..(start + size).min(length);
+            self.left.take(x, length, stretch.clone(), Side::Left);
+            self.right.take(y, length, stretch, Side::Right);
+            // What is not written below stays zero.
+            let mut block = unit::Block::new();
+            for first in (0..n_cols).step_by(PANEL) {
+                let end = (first + PANEL).min(n_cols);
+                let top = if lower { first } else { 0 };
+                for i in (top..n_rows).step_by(2 * GROUP) {
+                    let end = if lower { end.min(i + 2 * GROUP) } else { end };
+                    for j in (first..end).step_by(2 * GROUP) {
+                        unit::products(&mut block, &self.left, &self.right, [i, j]);
+                        let into = &mut out[i * stride + j..];
+                        let size = [n_rows - i, n_cols - j].map(|n| n.min(2 * GROUP));
+                        let scales = [&self.left.scales()[i..], &self.right.scales()[j..]];
+                        block.store(scales, size, into, stride, start > 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// How the values of a vector are spread.
+    #[derive(Debug, Clone, Copy)]
+    enum Law {
+        Normal,
+        Heavy,
+        Spike,
+        Constant,
+        Uniform,
+        Zero,
+    }
+
+    /// A generator's next number between 0 and 1.
+    fn uniform(state: &mut u64) -> f64 {
+        *state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((*state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
+    fn vector(law: Law, length: usize, scale: f64, state: &mut u64) -> Vec<f32> {
+        let normal = |state: &mut u64| {
+            (-2.0 * uniform(state).ln()).sqrt() * (std::f64::consts::TAU * uniform(state)).cos()
+        };
+        let mut value = |k: usize| match law {
+            Law::Normal => normal(state),
+            Law::Heavy => (2.0 * normal(state)).exp(),
+            Law::Spike => {
+                if k == length / 2 {
+                    1e3
+                } else {
+                    normal(state)
+                }
+            }
+            Law::Constant => 1.0 / 3.0,
+            Law::Uniform => uniform(state) - 0.5,
+            Law::Zero => 0.0,
+        };
+        (0..length)
+            .map(&mut value)
+            .map(|v| (v * scale) as f32)
+            .collect()
+    }
+
+    fn law() -> impl Strategy<Value = Law> {
+        use Law::*;
+        prop_oneof![
+            Just(Normal),
+            Just(Heavy),
+            Just(Spike),
+            Just(Constant),
+            Just(Uniform),
+            Just(Zero)
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn products_are_those_in_double_precision(
+            sizes in [1..100_usize, 1..100],
+            length in prop_oneof![1..200_usize, 900..1100_usize, 2000..2100_usize],
+            laws in [law(), law()],
+            exponents in [-40..50_i32, -40..50],
+            lower: bool,
+            wider in 0..20_usize,
+            seed: u64,
+        ) {
+            if !is_available() {
+                return Ok(());
+            }
+            let mut state = seed;
+            let [x, y] = [0, 1].map(|side| -> Vec<f32> {
+                let scale = 2_f64.powi(exponents[side]);
+                (0..sizes[side]).flat_map(|_| vector(laws[side], length, scale, &mut state)).collect()
+            });
+            let stride = sizes[1] + wider;
+            let mut out = vec![f32::NAN; sizes[0] * stride];
+            Multiplier::default().multiply([&x, &y], length, lower, &mut out, stride);
+            for (i, x) in x.chunks(length).enumerate() {
+                for (j, y) in y.chunks(length).enumerate() {
+                    if lower && j > i {
+                        continue;
+                    }
+                    let dot = |a: &[f32], b: &[f32]| -> f64 {
+                        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+                    };
+                    let (want, got) = (dot(x, y), f64::from(out[i * stride + j]));
+                    let size = (dot(x, x) * dot(y, y)).sqrt();
+                    prop_assert!((got - want).abs() <= 5e-7 * size, "{i} {j}: {got:e} {want:e}");
+                }
+            }
+            for line in out.chunks(stride) {
+                prop_assert!(line[sizes[1]..].iter().all(|v| v.is_nan()), "written beyond the columns");
+            }
+        }
+
+        #[test]
+        fn a_products_bits_depend_on_its_vectors_alone(
+            first in [0..60_usize, 0..60],
+            sizes in [1..40_usize, 1..40],
+            length in 8..1500_usize,
+            seed: u64,
+        ) {
+            if !is_available() {
+                return Ok(());
+            }
+            const N: usize = 100;
+            let mut state = seed;
+            let mut draw = || -> Vec<f32> {
+                (0..N).flat_map(|_| vector(Law::Uniform, length, 1.0, &mut state)).collect()
+            };
+            let (x, y) = (draw(), draw());
+            let (mut all, mut some) = (vec![0.0; N * N], vec![0.0; sizes[0] * sizes[1]]);
+            let mut multiplier = Multiplier::default();
+            multiplier.multiply([&x, &y], length, false, &mut all, N);
+            let part = |of: &[f32], side: usize| of[first[side] * length..][..sizes[side] * length].to_vec();
+            multiplier.multiply([&part(&x, 0), &part(&y, 1)], length, false, &mut some, sizes[1]);
+            for (i, line) in some.chunks(sizes[1]).enumerate() {
+                prop_assert_eq!(line, &all[(first[0] + i) * N + first[1]..][..sizes[1]]);
+            }
+        }
+    }
+}
