@@ -1,15 +1,18 @@
 //! Vectors as base-256 digits, in the order in which the matrix unit takes them.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Vectors of a group: rows of a register.
 pub(crate) const GROUP: usize = 16;
 /// Values of a vector in a register.
 pub(crate) const STEP: usize = 64;
+/// Values that are multiplied out at a stretch: what is at work stays in cache, and sums within 31 bits.
+pub(crate) const STRETCH: usize = 1024;
 /// Digits of a value.
 pub(crate) const PLACES: usize = 3;
-/// A vector's largest square over the mean of n, as a share of √n, beyond which a value stands out: up to here, what the lesser digits lack
-/// is 6e-8 of |x| |y|.
+/// A vector's largest square over the mean of n, as a share of √n, beyond which a value stands out: up to here, what the products of lesser
+/// digits come to is 6e-8 of |x| |y|, one standard deviation.
 const EVEN: f32 = 2.0;
 /// Largest integer of three digits up to 127, which a vector's largest value becomes.
 const MOST: f32 = 8_355_711.0;
@@ -60,6 +63,7 @@ impl Digits {
                 };
                 let put = Put {
                     values,
+                    factors: factors(side),
                     registers: &mut *registers,
                     place,
                     side,
@@ -86,7 +90,7 @@ impl Digits {
         self.n_steps
     }
 
-    /// Registers of the group that begins with `vector`: step after step, its digits.
+    /// Registers of the group that begins with `vector`: digit after digit, its steps.
     pub(crate) fn of_group(&self, vector: usize) -> &[Register] {
         let size = self.n_steps * PLACES;
         &self.registers[vector / GROUP * size..][..size]
@@ -96,6 +100,7 @@ impl Digits {
 /// Puts the digits of a vector in its place.
 struct Put<'a> {
     values: &'a [f32],
+    factors: &'a [[f32; STEP]],
     registers: &'a mut [Register],
     place: usize,
     side: Side,
@@ -109,28 +114,31 @@ impl pulp::NullaryFnOnce for Put<'_> {
     fn call(self) -> (f64, bool) {
         let Self {
             values,
+            factors,
             registers,
             place,
             side,
         } = self;
-        let (largest, square) = largest_and_square(values);
-        let scale = scale_of(largest);
-        let mean = square / values.len() as f32;
+        let (whole, rest) = values.as_chunks::<STEP>();
+        let mut last = [0.0; STEP];
+        last[..rest.len()].copy_from_slice(rest);
+        let steps = whole.iter().chain([&last]).zip(factors);
+        let (mut most, mut squares) = ([0.0_f32; STEP], [0.0_f32; STEP]);
+        for (values, factors) in steps.clone() {
+            for k in 0..STEP {
+                let value = values[k] * factors[k];
+                most[k] = most[k].max(value.abs());
+                squares[k] += value * value;
+            }
+        }
+        let largest = most.into_iter().fold(0.0, f32::max);
+        let mean = squares.into_iter().sum::<f32>() / values.len() as f32;
         let limit = EVEN * (values.len() as f32).sqrt() * mean;
         let is_even = largest == 0.0 || mean.is_normal() && largest * largest <= limit;
-        let mut rest = values.chunks_exact(STEP);
+        let scale = scale_of(largest);
         let n_steps = registers.len() / PLACES;
-        for step in 0..n_steps {
-            let mut padded = [0.0; STEP];
-            let values = match rest.next() {
-                Some(values) => values.try_into().unwrap_or(&padded),
-                None => {
-                    let last = rest.remainder();
-                    padded[..last.len()].copy_from_slice(last);
-                    &padded
-                }
-            };
-            let digits = digits(values, scale);
+        for (step, (values, factors)) in steps.enumerate().take(n_steps) {
+            let digits = digits(values, factors, scale);
             for (digit, digits) in digits.iter().enumerate() {
                 let Register(register) = &mut registers[digit * n_steps + step];
                 match side {
@@ -149,42 +157,52 @@ impl pulp::NullaryFnOnce for Put<'_> {
     }
 }
 
-/// Largest |value|, and Σ value².
-#[inline(always)]
-fn largest_and_square(values: &[f32]) -> (f32, f32) {
-    let (mut most, mut squares) = ([0.0_f32; STEP], [0.0_f32; STEP]);
-    let (chunks, rest) = values.as_chunks::<STEP>();
-    let mut last = [0.0; STEP];
-    last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        for k in 0..STEP {
-            most[k] = most[k].max(chunk[k].abs());
-            squares[k] += chunk[k] * chunk[k];
+/// For each of a stretch's values a number from 1 to 1.5, on the left; one over it, on the right.
+///
+/// Values that repeat have the same digits, and what is rounded and left out of them would add up. Multiplied by these they have not, and their
+/// products are the same.
+fn factors(side: Side) -> &'static [[f32; STEP]] {
+    type Factors = [[f32; STEP]; STRETCH / STEP];
+    static FACTORS: OnceLock<Box<[Factors; 2]>> = OnceLock::new();
+    let drawn = FACTORS.get_or_init(|| {
+        let mut factors = Box::new([[[0.0; STEP]; STRETCH / STEP]; 2]);
+        for k in 0..STRETCH {
+            // The k-th number of Steele, Lea & Flood's SplitMix.
+            let mut bits = (k as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let factor = 1.0 + ((bits ^ bits >> 31) >> 42) as f32 / (1 << 23) as f32;
+            [
+                factors[0][k / STEP][k % STEP],
+                factors[1][k / STEP][k % STEP],
+            ] = [factor, factor.recip()];
         }
+        factors
+    });
+    match side {
+        Side::Left => &drawn[0],
+        Side::Right => &drawn[1],
     }
-    (
-        most.into_iter().fold(0.0, f32::max),
-        squares.into_iter().sum(),
-    )
 }
 
 /// What brings values up to `largest` to 24 bits.
 #[inline(always)]
 fn scale_of(largest: f32) -> f32 {
-    // Of vectors below 2⁻¹⁰⁵ it does not fit single precision.
+    // Of vectors below 2⁻¹⁰⁵ it does not fit single precision, and they lose digits.
     match largest {
         0.0 => 1.0,
         _ => (MOST / largest).min(f32::MAX),
     }
 }
 
-/// The digits of values times `scale`, leading ones first.
+/// The digits of values times `factors` times `scale`, leading ones first.
 #[inline(always)]
-fn digits(values: &[f32; STEP], scale: f32) -> [[i8; STEP]; PLACES] {
+fn digits(values: &[f32; STEP], factors: &[f32; STEP], scale: f32) -> [[i8; STEP]; PLACES] {
     let mut digits = [[0; STEP]; PLACES];
     for k in 0..STEP {
-        let scaled = (values[k] * scale).round_ties_even();
-        // SAFETY: a number between the two ends, whatever the value.
+        let scaled = (values[k] * factors[k] * scale).round_ties_even();
+        // SAFETY: a number between the two ends, also where the value is none: `clamp` would leave it.
+        #[allow(clippy::manual_clamp)]
         let whole: i32 = unsafe { scaled.max(-MOST).min(MOST).to_int_unchecked() };
         let last = whole as i8;
         let rest = (whole - i32::from(last)) >> 8;

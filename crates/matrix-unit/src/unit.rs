@@ -81,7 +81,11 @@ impl pulp::NullaryFnOnce for Store<'_> {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux"
+))]
 mod amx {
     use super::{Block, Digits, GROUP, LEVELS};
     use crate::digits::{PLACES, Register};
@@ -93,8 +97,10 @@ mod amx {
         /// `ARCH_REQ_XCOMP_PERM` and the number of the state of the registers.
         const REQUEST: [libc::c_long; 2] = [0x1023, 18];
         const TILES_OF_INTEGERS: u32 = 1 << 24 | 1 << 25;
-        let knows = __cpuid_count(0, 0).eax >= 7
-            && __cpuid_count(7, 0).edx & TILES_OF_INTEGERS == TILES_OF_INTEGERS;
+        // SAFETY: every x86-64 processor has the instruction. (Safe from Rust 1.92 on.)
+        #[allow(unused_unsafe)]
+        let leaf = |number| unsafe { __cpuid_count(number, 0) };
+        let knows = leaf(0).eax >= 7 && leaf(7).edx & TILES_OF_INTEGERS == TILES_OF_INTEGERS;
         // SAFETY: a system call that takes two numbers.
         knows && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST[0], REQUEST[1]) } == 0
     }
@@ -113,8 +119,10 @@ mod amx {
     pub(crate) struct Session(std::marker::PhantomData<*const ()>);
 
     impl Session {
-        /// The unit must be available.
+        /// # Panics
+        /// Without a unit.
         pub(crate) fn begin() -> Self {
+            assert!(crate::is_available(), "a matrix unit");
             let mut configuration = Configuration {
                 palette: 1,
                 start_row: 0,
@@ -128,6 +136,88 @@ mod amx {
             unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
             Self(std::marker::PhantomData)
         }
+
+        /// The products of 32 vectors each from `at`; the last level stays as it is where no value stands out.
+        pub(crate) fn products(
+            &self,
+            block: &mut Block,
+            left: &Digits,
+            right: &Digits,
+            at: [usize; 2],
+        ) {
+            let groups = [
+                left.of_group(at[0]),
+                left.of_group(at[0] + GROUP),
+                right.of_group(at[1]),
+                right.of_group(at[1] + GROUP),
+            ];
+            let n_steps = left.n_steps();
+            assert!(groups.iter().all(|group| group.len() == n_steps * PLACES) && n_steps > 0);
+            let is_even = left.is_even() && right.is_even();
+            let n_levels = LEVELS.len() - usize::from(is_even);
+            for (sums, pairs) in block.0.iter_mut().zip(&LEVELS[..n_levels]) {
+                let mut from = [[std::ptr::null::<Register>(); 4]; PLACES];
+                for (from, [i, j]) in from.iter_mut().zip(*pairs) {
+                    let places = [i, i, j, j];
+                    *from = std::array::from_fn(|k| {
+                        groups[k][*places[k] * n_steps..][..n_steps].as_ptr()
+                    });
+                }
+                // SAFETY: the registers' contents and the block's level are as long as the loops go: `n_steps` times `PLACES` registers from the
+                // first, a digit's place on; four registers of 16 × 16 integers. The unit is configured.
+                unsafe {
+                    let into = sums.as_mut_ptr().cast::<i32>();
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "2:",
+                        "mov {a}, [{from}]",
+                        "mov {b}, [{from} + 8]",
+                        "mov {c}, [{from} + 16]",
+                        "mov {d}, [{from} + 24]",
+                        "mov {steps}, {n_steps}",
+                        "3:",
+                        "tileloadd tmm4, [{a} + {row}]",
+                        "tileloadd tmm6, [{c} + {row}]",
+                        "tileloadd tmm7, [{d} + {row}]",
+                        "tileloadd tmm5, [{b} + {row}]",
+                        "tdpbssd tmm0, tmm4, tmm6",
+                        "tdpbssd tmm1, tmm4, tmm7",
+                        "tdpbssd tmm2, tmm5, tmm6",
+                        "tdpbssd tmm3, tmm5, tmm7",
+                        "add {a}, {step}",
+                        "add {b}, {step}",
+                        "add {c}, {step}",
+                        "add {d}, {step}",
+                        "dec {steps}",
+                        "jnz 3b",
+                        "add {from}, 32",
+                        "dec {pairs}",
+                        "jnz 2b",
+                        "tilestored [{into} + {row}], tmm0",
+                        "tilestored [{into} + {row} + 1024], tmm1",
+                        "tilestored [{into} + {row} + 2048], tmm2",
+                        "tilestored [{into} + {row} + 3072], tmm3",
+                        a = out(reg) _,
+                        b = out(reg) _,
+                        c = out(reg) _,
+                        d = out(reg) _,
+                        steps = out(reg) _,
+                        from = inout(reg) from.as_ptr() => _,
+                        pairs = inout(reg) pairs.len() => _,
+                        n_steps = in(reg) n_steps,
+                        row = in(reg) 64_usize,
+                        into = in(reg) into,
+                        step = const size_of::<Register>(),
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+        }
     }
 
     impl Drop for Session {
@@ -136,86 +226,20 @@ mod amx {
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
         }
     }
-
-    /// The products of 32 vectors each from `at`, within a [`Session`]; the last level stays as it is where no value stands out.
-    pub(crate) fn products(block: &mut Block, left: &Digits, right: &Digits, at: [usize; 2]) {
-        let groups = [
-            left.of_group(at[0]),
-            left.of_group(at[0] + GROUP),
-            right.of_group(at[1]),
-            right.of_group(at[1] + GROUP),
-        ];
-        let n_steps = left.n_steps();
-        assert!(groups.iter().all(|group| group.len() == n_steps * PLACES) && n_steps > 0);
-        let is_even = left.is_even() && right.is_even();
-        let n_levels = LEVELS.len() - usize::from(is_even);
-        for (sums, pairs) in block.0.iter_mut().zip(&LEVELS[..n_levels]) {
-            let mut from = [[std::ptr::null::<Register>(); 4]; PLACES];
-            for (from, [i, j]) in from.iter_mut().zip(*pairs) {
-                let places = [i, i, j, j];
-                *from = std::array::from_fn(|k| &raw const groups[k][*places[k] * n_steps]);
-            }
-            // SAFETY: the registers' contents and the block's level are as long as the loops go: `n_steps` times `PLACES` registers from the
-            // first, a digit's place on; four registers of 16 × 16 integers. The unit is configured.
-            unsafe {
-                let into = sums.as_mut_ptr().cast::<i32>();
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "mov {a}, [{from}]",
-                    "mov {b}, [{from} + 8]",
-                    "mov {c}, [{from} + 16]",
-                    "mov {d}, [{from} + 24]",
-                    "mov {steps}, {n_steps}",
-                    "3:",
-                    "tileloadd tmm4, [{a} + {row}]",
-                    "tileloadd tmm6, [{c} + {row}]",
-                    "tileloadd tmm7, [{d} + {row}]",
-                    "tileloadd tmm5, [{b} + {row}]",
-                    "tdpbssd tmm0, tmm4, tmm6",
-                    "tdpbssd tmm1, tmm4, tmm7",
-                    "tdpbssd tmm2, tmm5, tmm6",
-                    "tdpbssd tmm3, tmm5, tmm7",
-                    "add {a}, {step}",
-                    "add {b}, {step}",
-                    "add {c}, {step}",
-                    "add {d}, {step}",
-                    "dec {steps}",
-                    "jnz 3b",
-                    "add {from}, 32",
-                    "dec {pairs}",
-                    "jnz 2b",
-                    "tilestored [{into} + {row}], tmm0",
-                    "tilestored [{into} + {row} + 1024], tmm1",
-                    "tilestored [{into} + {row} + 2048], tmm2",
-                    "tilestored [{into} + {row} + 3072], tmm3",
-                    a = out(reg) _,
-                    b = out(reg) _,
-                    c = out(reg) _,
-                    d = out(reg) _,
-                    steps = out(reg) _,
-                    from = inout(reg) from.as_ptr() => _,
-                    pairs = inout(reg) pairs.len() => _,
-                    n_steps = in(reg) n_steps,
-                    row = in(reg) 64_usize,
-                    into = in(reg) into,
-                    step = const size_of::<Register>(),
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
-                );
-            }
-        }
-    }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(crate) use amx::{Session, products, request};
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux"
+))]
+pub(crate) use amx::{Session, request};
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux"
+)))]
 mod none {
     use super::{Block, Digits};
 
@@ -227,14 +251,16 @@ mod none {
 
     impl Session {
         pub(crate) fn begin() -> Self {
-            Self
+            panic!("a matrix unit")
         }
-    }
 
-    pub(crate) fn products(_: &mut Block, _: &Digits, _: &Digits, _: [usize; 2]) {
-        unreachable!("there is no matrix unit")
+        pub(crate) fn products(&self, _: &mut Block, _: &Digits, _: &Digits, _: [usize; 2]) {}
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(crate) use none::{Session, products, request};
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux"
+)))]
+pub(crate) use none::{Session, request};

@@ -806,6 +806,26 @@ mod tests {
         }
     }
 
+    /// Of a size that the matrix unit takes, where there is one.
+    #[test]
+    fn large_tiles_follow_the_definition() {
+        let (p, n_rows, n_cols) = (300, 545, 530);
+        let (x, mut y) = (normal(n_rows * p, 15), normal(n_cols * p, 16));
+        // Two-valued features, some outliers, and a duplicate.
+        for value in &mut y[..10 * p] {
+            *value = if *value < 0.5 { -0.6 } else { 1.6 };
+        }
+        for row in 10..20 {
+            y[row * p + 7 * row] = 30.0;
+        }
+        y.copy_within(..p, 20 * p);
+        let (x, y) = (single(&x), single(&y));
+        for kernel in kernels().into_iter().step_by(9) {
+            assert!(error(&kernel, &x, &y, p, false) < 1e-6, "{kernel:?}");
+            assert!(error(&kernel, &y, &y, p, true) < 1e-6, "{kernel:?}");
+        }
+    }
+
     #[test]
     fn double_precision_blocks_fit_together() {
         let p = 3;
