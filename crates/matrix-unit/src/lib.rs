@@ -136,7 +136,7 @@ mod tests {
                 true => 1.0,
                 false => 0.012_345_678,
             },
-            Law::Levels => match k % 128 == 0 {
+            Law::Levels => match k.is_multiple_of(128) {
                 true => 1.0,
                 false => 753_535.0 / 8_355_711.0,
             },
