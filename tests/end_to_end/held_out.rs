@@ -298,8 +298,8 @@ fn a_plan_counts_the_fits_of_the_folds() {
         fits.ends_with("25 (each phenotype also without each of 4 folds)"),
         "{fits}"
     );
-    // 512 columns of the probes; 11 columns a fit, 0.7 a prediction.
-    let ratio = (512.0 + 25.0 * 11.7) / (512.0 + 5.0 * 11.7);
+    // 320 columns of the probes; 11 columns a fit, 0.7 a prediction.
+    let ratio = (320.0 + 25.0 * 11.7) / (320.0 + 5.0 * 11.7);
     assert!(
         (with / without / ratio - 1.0).abs() < 2e-3,
         "{with} {without}"
