@@ -3,6 +3,9 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 /// Vectors of a group: rows of a register.
 pub(crate) const GROUP: usize = 16;
 /// Values of a vector in a register.
@@ -165,17 +168,12 @@ fn factors(side: Side) -> &'static [[f32; STEP]] {
     type Factors = [[f32; STEP]; STRETCH / STEP];
     static FACTORS: OnceLock<Box<[Factors; 2]>> = OnceLock::new();
     let drawn = FACTORS.get_or_init(|| {
-        let mut factors = Box::new([[[0.0; STEP]; STRETCH / STEP]; 2]);
-        for k in 0..STRETCH {
-            // The k-th number of Steele, Lea & Flood's SplitMix.
-            let mut bits = (k as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let factor = 1.0 + ((bits ^ bits >> 31) >> 42) as f32 / (1 << 23) as f32;
-            [
-                factors[0][k / STEP][k % STEP],
-                factors[1][k / STEP][k % STEP],
-            ] = [factor, factor.recip()];
+        let mut factors = Box::new([[[0.0_f32; STEP]; STRETCH / STEP]; 2]);
+        let [left, right] = &mut *factors;
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        for (factor, inverse) in left.iter_mut().flatten().zip(right.iter_mut().flatten()) {
+            *factor = rng.random_range(1.0..1.5);
+            *inverse = factor.recip();
         }
         factors
     });
