@@ -582,7 +582,7 @@ mod tests {
     use crate::results::read_table;
     use crate::table::Reading;
     use crate::table::tests::write;
-    use arrow::array::{ArrayRef, Float64Array, StringArray};
+    use arrow_array::{ArrayRef, Float64Array, StringArray};
     use parquet::basic::Compression;
     use proptest::prelude::*;
     use std::cell::RefCell;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow::error::ArrowError;
+use arrow_schema::ArrowError;
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, StringArray, UInt64Array};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::{BooleanArray, StringArray, UInt64Array};
+use arrow_schema::{DataType, Field};
 
 use crate::results::{Columns, ResultsError, write_arrays};
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float32Builder, Float64Array, Int64Array};
+use arrow_array::builder::Float32Builder;
+use arrow_array::{ArrayRef, Float64Array, Int64Array};
 use rand::RngExt;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::DataType;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
 
 use super::names::{Names, is_eid, repeated};
 use super::parquet::{Parquet, append_floats, cast, decode, is_float, is_integer, is_text};
@@ -77,7 +78,7 @@ pub(super) struct NotWhole {
 /// A column of text, integers or whole floats as text; null where there is none.
 pub(super) fn texts(
     column: &ArrayRef,
-) -> Result<Result<Vec<Option<String>>, NotWhole>, arrow::error::ArrowError> {
+) -> Result<Result<Vec<Option<String>>, NotWhole>, arrow_schema::ArrowError> {
     if !is_float(column.data_type()) {
         let texts = cast(column, &DataType::Utf8)?;
         let texts = texts.as_string::<i32>();

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
-use arrow::record_batch::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 
 use super::names::is_eid;
 use super::parquet::{

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array};
 
 use super::tests::{case, write};
 use super::text_tests::same;

@@ -482,7 +482,7 @@ impl Table {
         }
         if let Some(short) = values.iter().find(|values| values.len() != rows.len()) {
             let text = format!("expected {} rows, found {}", rows.len(), short.len());
-            return Err(decode(&self.path)(arrow::error::ArrowError::ParquetError(
+            return Err(decode(&self.path)(arrow_schema::ArrowError::ParquetError(
                 text,
             )));
         }

@@ -4,13 +4,13 @@ use super::*;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
-use arrow::array::{
+use arrow_array::types::{Int8Type, Int32Type};
+use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array,
-    Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, StringArray,
+    Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
     StringViewArray, UInt8Array, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Int8Type, Int32Type, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow_schema::{DataType, Field, Schema};
 use std::fs::File;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
+use arrow_array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use flate2::read::GzEncoder;
 
 use super::tests::write;
