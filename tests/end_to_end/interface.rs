@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{cohort, ntkpipe, python, run_arguments, succeed};
-use serde_json::Value;
+use crate::support::{cohort, ntkpipe, python, run_arguments, succeed, text};
+use ntkpipe_model::kernel::tile::is_on_matrix_unit;
+use serde_json::{Value, json};
 
 fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(succeed(arguments).stdout).unwrap()
@@ -94,6 +95,30 @@ for name, files in {'phenotypes': ['phenotypes', 'test'], 'predictions': ['predi
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn the_record_says_whether_tiles_come_from_the_matrix_unit() {
+    let has_unit = is_on_matrix_unit(300, [512; 2]);
+    // Up to 256 features are kept in double precision.
+    for (features, tile, expected) in [
+        (300, "512", has_unit),
+        (300, "256", false),
+        (256, "512", false),
+    ] {
+        let cohort = cohort(600, features, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let out = text(folder.path());
+        succeed(&run_arguments(&cohort, &out, &["--tile", tile]));
+        let record = fs::read_to_string(folder.path().join("run.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        let said = &record["stages"]["kernel"]["figures"]["matrix_unit"];
+        assert_eq!(
+            *said,
+            json!(expected),
+            "{features} features, tiles of {tile}"
+        );
+    }
 }
 
 #[test]

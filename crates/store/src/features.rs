@@ -391,6 +391,7 @@ fn ingest_as<T: Stored>(
     for start in (0..n_selected).step_by(block) {
         let columns: Vec<usize> = (start..n_selected.min(start + block)).collect();
         let read = table.read_columns(&columns)?;
+        // Of several errors the first column's, on any number of threads.
         let prepared: Vec<Prepared<T>> = columns
             .par_iter()
             .zip(read)
@@ -402,6 +403,8 @@ fn ingest_as<T: Stored>(
                     data_type: T::DATA_TYPE,
                 })
             })
+            .collect::<Vec<Result<_, _>>>()
+            .into_iter()
             .collect::<Result<_, _>>()?;
         for (summary, column) in prepared {
             if let Some(column) = column {

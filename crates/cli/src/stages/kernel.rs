@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use ntkpipe_model::kernel::TangentKernel;
+use ntkpipe_model::kernel::tile::is_on_matrix_unit;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::zarr::{self, ArraySpec, Attributes, ZarrArray};
@@ -100,8 +101,9 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     if let [TangentKernel::Finite(kernel)] = &kernels[..] {
         Initial::write(first, kernel, outputs, arrays[0].spec().chunk[0])?;
     }
-    for ((context, fingerprint), (array, (present, wanted))) in
-        runs.iter_mut().zip(arrays.iter().zip(wanted))
+    let of_kernels = kernels.iter().zip(&arrays).zip(wanted);
+    for ((context, fingerprint), ((kernel, array), (present, wanted))) in
+        runs.iter_mut().zip(of_kernels)
     {
         link_from_run_directory(context)?;
         let tile = array.spec().chunk[0];
@@ -109,11 +111,28 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             "kernel: {n} samples, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
             started.elapsed().as_secs_f64()
         );
-        let figures =
-            json!({ "samples": n, "tile": tile, "tiles_found": present, "bytes_written": wanted });
+        let figures = json!({
+            "samples": n,
+            "tile": tile,
+            "tiles_found": present,
+            "bytes_written": wanted,
+            "matrix_unit": is_on_unit(context, kernel, tile)?,
+        });
         context.finish(Stage::Kernel, fingerprint, started, figures)?;
     }
     Ok(())
+}
+
+/// Whether this processor forms whole tiles from products on its matrix unit.
+fn is_on_unit(context: &Context, kernel: &TangentKernel, tile: usize) -> anyhow::Result<bool> {
+    Ok(
+        match (kernel, FeatureArray::open(context.directory.root())?) {
+            (TangentKernel::Infinite(_), FeatureArray::F32(features)) => {
+                is_on_matrix_unit(features.shape()[1], [tile; 2])
+            }
+            _ => false,
+        },
+    )
 }
 
 /// Makes a share of the tiles, beside other jobs.

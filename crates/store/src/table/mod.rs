@@ -396,9 +396,12 @@ impl Table {
             .len()
             .div_ceil(4 * rayon::current_num_threads())
             .max(1);
+        // Of several errors the first column's, on any number of threads.
         let read: Vec<Vec<Vec<f64>>> = columns
             .par_chunks(width)
             .map(|columns| self.read_group(parquet, columns, rows))
+            .collect::<Vec<_>>()
+            .into_iter()
             .collect::<Result<_, _>>()?;
         Ok(read.into_iter().flatten().collect())
     }

@@ -136,9 +136,12 @@ impl Text {
                 used += 1;
             }
             if used == batch_rows || (!is_more && used > 0) {
+                // Of several errors the first column's, on any number of threads.
                 let parsed: Vec<(ArrayRef, Option<Wrong>)> = wanted
                     .par_iter()
                     .map(|&(place, kind)| self.parse(&batch[..used], place, kind, missing))
+                    .collect::<Vec<_>>()
+                    .into_iter()
                     .collect::<Result<_, _>>()?;
                 let (arrays, found): (Vec<_>, Vec<_>) = parsed.into_iter().unzip();
                 for (first, found) in wrong.iter_mut().zip(found) {
