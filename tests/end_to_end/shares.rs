@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::{Cohort, cohort, fail, ntkpipe, results, run_arguments, succeed, text};
 
 /// Arguments of a stage of the run in `out`.
@@ -68,6 +70,11 @@ fn jobs_side_by_side_leave_what_one_would() {
     refuse("kernel", &["--finalize"], &["c/4/2", "is missing"]);
     fs::write(&tile, content).unwrap();
     call("kernel", &["--finalize"]);
+    // Which processors formed the tiles is not known here.
+    let record: Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    let figures = &record["stages"]["kernel"]["figures"];
+    assert_eq!(figures.get("matrix_unit"), Some(&Value::Null), "{figures}");
+    assert_eq!(figures["bytes_written"], 0);
     call("spectrum", &[]);
 
     side_by_side("fit", &["1/2", "2/2"]);

@@ -116,23 +116,30 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             "tile": tile,
             "tiles_found": present,
             "bytes_written": wanted,
-            "matrix_unit": is_on_unit(context, kernel, tile)?,
+            "matrix_unit": is_on_unit(context, kernel, tile, wanted)?,
         });
         context.finish(Stage::Kernel, fingerprint, started, figures)?;
     }
     Ok(())
 }
 
-/// Whether this processor forms whole tiles from products on its matrix unit.
-fn is_on_unit(context: &Context, kernel: &TangentKernel, tile: usize) -> anyhow::Result<bool> {
-    Ok(
-        match (kernel, FeatureArray::open(context.directory.root())?) {
-            (TangentKernel::Infinite(_), FeatureArray::F32(features)) => {
-                is_on_matrix_unit(features.shape()[1], [tile; 2])
-            }
-            _ => false,
-        },
-    )
+/// Whether this process forms whole tiles from products on the processor's matrix unit; nothing where it has no tile to form.
+fn is_on_unit(
+    context: &Context,
+    kernel: &TangentKernel,
+    tile: usize,
+    wanted: u64,
+) -> anyhow::Result<Option<bool>> {
+    if wanted == 0 {
+        return Ok(None);
+    }
+    let features = FeatureArray::open(context.directory.root())?;
+    Ok(Some(match (kernel, features) {
+        (TangentKernel::Infinite(_), FeatureArray::F32(features)) => {
+            is_on_matrix_unit(features.shape()[1], [tile; 2])
+        }
+        _ => false,
+    }))
 }
 
 /// Makes a share of the tiles, beside other jobs.
