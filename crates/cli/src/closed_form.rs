@@ -7,9 +7,9 @@ use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::zarr::ZarrArray;
 
 use crate::phenotype_row::PhenotypeRow;
-use crate::stages::Context;
 use crate::stages::fit::{DUAL, dual_at};
 use crate::stages::predict::others_product;
+use crate::stages::{self, Context};
 
 /// Bytes a sample and phenotype, at most: α, K α, and the copies it is made from.
 pub const BYTES: usize = 24;
@@ -61,7 +61,7 @@ impl ClosedForm {
         let (on_kernel, _) = context
             .open_kernel()?
             .multiply(alpha.as_ref(), none.as_ref())?;
-        let network = context.settings.network.kernel()?;
+        let network = stages::kernel::stored(context)?;
         let features = FeatureArray::open(context.directory.root())?;
         Ok(Self {
             columns,

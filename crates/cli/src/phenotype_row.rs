@@ -32,6 +32,8 @@ pub enum Status {
     Constant,
     /// Too few samples for the covariates.
     TooFewSamples,
+    /// Nothing of the features' kernel is left beside the covariates.
+    NoVariation,
     /// A binary phenotype with fewer cases, or controls, than `--min-cases` asks for.
     TooFewCases,
     /// Training is warranted, and the fit still to come: of a test by itself.
@@ -40,7 +42,7 @@ pub enum Status {
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::NotWarranted,
         Self::AtZero,
@@ -48,6 +50,7 @@ impl Status {
         Self::NotConverged,
         Self::Constant,
         Self::TooFewSamples,
+        Self::NoVariation,
         Self::TooFewCases,
         Self::Warranted,
     ];
@@ -62,6 +65,7 @@ impl Status {
             Self::NotConverged => "not_converged",
             Self::Constant => "constant",
             Self::TooFewSamples => "too_few_samples",
+            Self::NoVariation => "no_variation",
             Self::TooFewCases => "too_few_cases",
             Self::Warranted => "warranted",
         }
@@ -88,6 +92,9 @@ impl Status {
             }
             Self::TooFewSamples => {
                 "Too few samples are observed for the covariates: not tested, not trained, not predicted."
+            }
+            Self::NoVariation => {
+                "On the samples observed the features' kernel has nothing beside the covariates, or less than single precision holds, as where samples do not differ in their features: not tested, not trained. Predicted from the covariates alone."
             }
             Self::TooFewCases => {
                 "A binary phenotype with fewer cases, or fewer controls, than --min-cases: not tested, not trained, not predicted."
@@ -177,6 +184,7 @@ impl PhenotypeRow {
             row.status = match why {
                 Degenerate::Constant => Status::Constant,
                 Degenerate::TooFewSamples => Status::TooFewSamples,
+                Degenerate::NoVariation => Status::NoVariation,
             };
         }
         if let Some(test) = &analysis.test {

@@ -53,9 +53,9 @@ impl Stage {
     /// Bumped when a stage's code changes what it writes, so that earlier results are not taken for current.
     pub fn version(self) -> u32 {
         match self {
-            Self::Kernel => 2,
-            Self::Spectrum => 5,
-            Self::Test | Self::Fit => 6,
+            Self::Kernel => 3,
+            Self::Spectrum => 6,
+            Self::Test | Self::Fit => 7,
             Self::Report => 3,
             _ => 1,
         }

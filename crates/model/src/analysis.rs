@@ -14,7 +14,7 @@ use crate::flow::{
 use crate::krylov::{KrylovSpace, orthonormalise};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
-use crate::operator::{Kernel, MaskedOperator, Moments};
+use crate::operator::{Kernel, MaskedOperator, Moments, is_lost};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -98,6 +98,7 @@ fn computed_leading(n_observed: usize, n: usize) -> usize {
 pub struct Survey<'a> {
     operator: MaskedOperator<'a>,
     moments: Moments,
+    scale: f64,
     /// K Q, n × rank, Q the orthonormal covariates.
     covariate_products: Mat<f32>,
     /// Q and K Q, and Q'K Q.
@@ -110,6 +111,8 @@ pub struct Survey<'a> {
 pub struct SurveyParts {
     /// Exact trace and Frobenius norm.
     pub moments: Moments,
+    /// [`MaskedOperator::scale`].
+    pub scale: f64,
     /// K Q, n × rank.
     pub covariate_products: Mat<f32>,
     /// The probes' space.
@@ -121,6 +124,7 @@ impl<'a> Survey<'a> {
     pub fn into_parts(self) -> SurveyParts {
         SurveyParts {
             moments: self.moments,
+            scale: self.scale,
             covariate_products: self.covariate_products,
             probes: self.probes,
         }
@@ -130,6 +134,7 @@ impl<'a> Survey<'a> {
     pub fn from_parts(operator: MaskedOperator<'a>, parts: SurveyParts) -> Self {
         let SurveyParts {
             moments,
+            scale,
             covariate_products,
             probes,
         } = parts;
@@ -139,6 +144,7 @@ impl<'a> Survey<'a> {
         Self {
             operator,
             moments,
+            scale,
             covariate_products,
             covariates: [q, kq, qkq],
             probes,
@@ -220,6 +226,16 @@ impl<'a> Survey<'a> {
         self.moments
     }
 
+    /// What its trace would be if samples had nothing in common, [`MaskedOperator::scale`].
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Whether single precision has lost what the covariates leave of the kernel.
+    pub fn is_lost(&self) -> bool {
+        is_lost(self.moments.trace, self.scale)
+    }
+
     /// Its probes' space.
     pub fn probes(&self) -> &KrylovSpace {
         &self.probes
@@ -277,6 +293,7 @@ pub fn survey<'a, K: Kernel>(
     let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
     let parts = SurveyParts {
         moments,
+        scale: operator.scale(kernel.diagonal()),
         covariate_products,
         probes,
     };
@@ -350,6 +367,8 @@ pub enum Degenerate {
     Constant,
     /// Fewer than two degrees of freedom.
     TooFewSamples,
+    /// Nothing of the kernel left beside the covariates, or less than single precision holds.
+    NoVariation,
 }
 
 /// A phenotype on its way.
@@ -383,6 +402,8 @@ struct Group<'a> {
     /// What the test may look like, before the first pass.
     guess: Spectrum,
     spectrum: Option<Spectrum>,
+    /// Whether single precision has lost the operator, which shows with the spectrum.
+    is_lost: bool,
     members: Vec<Member>,
 }
 
@@ -574,12 +595,21 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
         if !residuals.is_empty() && operator.n_observed() <= self.options.direct {
             let direct = Direct::new(kernel, operator.clone())?;
-            let analyses: Vec<(usize, Analysis)> = residuals
-                .par_iter()
-                .map(|(number, residual)| (*number, direct.analyse(residual, self.options)))
-                .collect();
-            finished.extend(analyses);
+            let analysed = |(number, residual): &(usize, Residual)| {
+                let analysis = match &direct {
+                    Some(direct) => direct.analyse(residual, self.options),
+                    None => without_variation(&operator, residual.unexplained(), 1),
+                };
+                (*number, analysis)
+            };
+            finished.extend(residuals.par_iter().map(analysed).collect::<Finished>());
             residuals.clear();
+        } else if self.full.is_lost() {
+            let lost = |(number, residual): (usize, Residual)| {
+                let analysis = without_variation(&operator, residual.unexplained(), 0);
+                (number, analysis)
+            };
+            finished.extend(residuals.drain(..).map(lost));
         }
         Ok(Opened {
             operator,
@@ -678,6 +708,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                             &values,
                         )),
                         spectrum: is_full(operator).then(|| Spectrum::new(measure.clone())),
+                        is_lost: false,
                         values,
                         model,
                         operator: operator.clone(),
@@ -816,6 +847,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                     operator,
                     model,
                     spectrum: Some(spectrum),
+                    is_lost,
                     members,
                     ..
                 } = group
@@ -823,9 +855,11 @@ impl<'s, 'a> Batch<'s, 'a> {
                     unreachable!("the first pass settles the spectrum")
                 };
                 let (operator, model, spectrum) = (&*operator, model.as_ref(), &*spectrum);
-                members
-                    .par_iter_mut()
-                    .map(move |member| judge(member, operator, model, spectrum, is_tested, options))
+                let is_lost = *is_lost;
+                members.par_iter_mut().map(move |member| match is_lost {
+                    true => Judgement::Done(member.number, Box::new(member.lost(operator))),
+                    false => judge(member, operator, model, spectrum, is_tested, options),
+                })
             })
             .collect();
         let (mut finished, mut fitting) = (Vec::new(), Vec::new());
@@ -948,6 +982,15 @@ fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> An
     }
 }
 
+/// The analysis of a phenotype where nothing of the kernel is left beside the covariates, which leave the share `unexplained` of its variation.
+fn without_variation(operator: &MaskedOperator<'_>, unexplained: f64, passes: usize) -> Analysis {
+    Analysis {
+        in_sample_r2: Some(1.0 - unexplained),
+        passes,
+        ..untested(operator, Some(Degenerate::NoVariation))
+    }
+}
+
 /// Phenotypes that share a mask: their residuals, and those that are done.
 struct Opened<'a> {
     operator: MaskedOperator<'a>,
@@ -960,6 +1003,13 @@ struct Residual {
     values: Vec<f64>,
     variation: f64,
     time: Option<f64>,
+}
+
+impl Residual {
+    /// |r|² / Σ (y − ȳ)².
+    fn unexplained(&self) -> f64 {
+        self.values.iter().map(|r| r * r).sum::<f64>() / self.variation
+    }
 }
 
 /// Projects a phenotype.
@@ -1012,6 +1062,11 @@ impl Group<'_> {
         let known = self.covariate_products.take();
         let of_covariates = known.as_ref().map_or(of_covariates, Mat::as_ref);
         let moments = operator.moments(diagonal, of_covariates, row_squares);
+        if is_lost(moments.trace, operator.scale(diagonal)) {
+            self.is_lost = true;
+            self.spectrum = Some(self.guess.clone());
+            return;
+        }
         let images = operator.image(of_leading);
         let projected = block::inner(self.leading.as_ref(), images.as_ref());
         let mut values = symmetric_eigen(projected.as_ref()).values;
@@ -1053,6 +1108,12 @@ impl Member {
             previous: None,
             passes: 0,
         }
+    }
+
+    /// The analysis where nothing of the kernel is left.
+    fn lost(&self, operator: &MaskedOperator<'_>) -> Analysis {
+        let left = self.flow.residual_squared();
+        without_variation(operator, left / self.variation, self.passes)
     }
 
     /// Finds the horizon and, for a phenotype that is sure to be fitted, where the low-rank approximation would take it; `in_space` is G'r.
@@ -1296,8 +1357,8 @@ struct Direct<'a> {
 }
 
 impl<'a> Direct<'a> {
-    /// Cost: O(n_S³) and n_S² entries of the kernel.
-    fn new<K: Kernel>(kernel: &K, operator: MaskedOperator<'a>) -> Result<Self, K::Error> {
+    /// `None` where single precision has lost it. Cost: O(n_S³) and n_S² entries of the kernel.
+    fn new<K: Kernel>(kernel: &K, operator: MaskedOperator<'a>) -> Result<Option<Self>, K::Error> {
         let mask = operator.projection().mask();
         let observed: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
         let k = kernel.submatrix(&observed)?;
@@ -1306,17 +1367,22 @@ impl<'a> Direct<'a> {
         let q = Mat::from_fn(n, q.ncols(), |i, j| q[(observed[i], j)]);
         let h = Mat::from_fn(n, n, |i, j| f64::from(k[(i, j)]) / n as f64);
         let off = |a: &Mat<f64>| a - &q * (q.transpose() * a);
+        let php = off(&off(&h).transpose().to_owned());
+        let trace = (0..n).map(|i| php[(i, i)]).sum();
+        if is_lost(trace, operator.scale(kernel.diagonal())) {
+            return Ok(None);
+        }
         // P H P, with the covariates' directions moved below every other, so that they are the last.
         let below = 1.0 + (0..n).map(|i| h[(i, i)]).sum::<f64>();
-        let a = off(&off(&h).transpose().to_owned()) - below * &q * q.transpose();
+        let a = php - below * &q * q.transpose();
         let eigen = symmetric_eigen(a.as_ref());
         let dof = operator.dof();
-        Ok(Self {
+        Ok(Some(Self {
             spectrum: Spectrum::new(OperatorMeasure::of_spectrum(eigen.values[..dof].to_vec())),
             vectors: eigen.vectors.subcols(0, dof).to_owned(),
             operator,
             observed,
-        })
+        }))
     }
 
     fn analyse(&self, residual: &Residual, options: &AnalysisOptions) -> Analysis {

@@ -36,6 +36,16 @@ pub trait Kernel: Sync {
     fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
 }
 
+/// Least share of a trace, of what it would be if nothing cancelled, that products in single precision leave of it: below, what is left
+/// holds too much of their rounding.
+pub const LEAST_SHARE: f64 = 5e-3;
+
+/// Whether single precision has lost an operator of this trace; `scale` is [`MaskedOperator::scale`].
+pub fn is_lost(trace: f64, scale: f64) -> bool {
+    let is_held = trace > LEAST_SHARE * scale;
+    !is_held
+}
+
 /// A = P K[S,S] P / n_S for one mask S.
 #[derive(Clone, Debug)]
 pub struct MaskedOperator<'a> {
@@ -99,6 +109,20 @@ impl<'a> MaskedOperator<'a> {
     pub fn indicator(&self) -> Mat<f32> {
         let mask = self.projection.mask();
         Mat::from_fn(mask.len(), 1, |i, _| f32::from(u8::from(mask[i])))
+    }
+
+    /// Σ (1 − hᵢ) Hᵢᵢ over S, with hᵢ the leverages of the covariates: what tr A would be if samples had nothing in common. What of it the
+    /// covariates leave is the share of the kernel's digits that A is made of.
+    ///
+    /// `diagonal`: that of K, n values. Cost: O(n r²).
+    pub fn scale(&self, diagonal: &[f64]) -> f64 {
+        let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
+        let own = |i: usize| {
+            let leverage: f64 = (0..q.ncols()).map(|k| q[(i, k)].powi(2)).sum();
+            (1.0 - leverage).max(0.0) * diagonal[i]
+        };
+        let observed = (0..mask.len()).filter(|&i| mask[i]);
+        observed.map(own).sum::<f64>() / self.n_observed as f64
     }
 
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and

@@ -142,6 +142,8 @@ pub struct Ingested {
     pub scaling: FeatureScaling,
     /// Number type of the array: `float32` or `float64`.
     pub data_type: &'static str,
+    /// Rows of the array that have no value of any kept feature.
+    pub unobserved: Vec<usize>,
 }
 
 impl Ingested {
@@ -386,6 +388,7 @@ fn ingest_as<T: Stored>(
     let mut features = Vec::with_capacity(n_selected);
     let mut scaling = FeatureScaling::default();
     let mut pending: Vec<Vec<T>> = Vec::new();
+    let mut unobserved: Vec<usize> = (0..n_rows).collect();
     let mut written = 0;
     progress(0, n_selected);
     for start in (0..n_selected).step_by(block) {
@@ -394,10 +397,10 @@ fn ingest_as<T: Stored>(
         // Of several errors the first column's, on any number of threads.
         let prepared: Vec<Prepared<T>> = columns
             .par_iter()
-            .zip(read)
+            .zip(&read)
             .map(|(&column, values)| {
                 let name = &table.columns[column];
-                prepare(name, &values, source, form).ok_or_else(|| FeaturesError::TooLarge {
+                prepare(name, values, source, form).ok_or_else(|| FeaturesError::TooLarge {
                     path: table.path.clone(),
                     feature: name.clone(),
                     data_type: T::DATA_TYPE,
@@ -406,8 +409,9 @@ fn ingest_as<T: Stored>(
             .collect::<Vec<Result<_, _>>>()
             .into_iter()
             .collect::<Result<_, _>>()?;
-        for (summary, column) in prepared {
+        for ((summary, column), values) in prepared.into_iter().zip(&read) {
             if let Some(column) = column {
+                unobserved.retain(|&row| values[source[row]].is_nan());
                 let as_stored = (0.0, 1.0);
                 let (mean, sd) = if standardise {
                     summary.mean.zip(summary.sd)
@@ -454,6 +458,7 @@ fn ingest_as<T: Stored>(
         features,
         scaling,
         data_type: T::DATA_TYPE,
+        unobserved,
     })
 }
 
@@ -549,6 +554,24 @@ impl FeatureArray {
             Self::F32(array) => array.shape(),
             Self::F64(array) => array.shape(),
         }
+    }
+
+    /// Some of the first `n` rows, spread over them in a few runs, as [`FeatureArray::read_rows_f64`]: a sample of the samples, up to 128 of them.
+    ///
+    /// # Errors
+    /// Those of [`ZarrArray::read_rows`].
+    pub fn spread_rows_f64(&self, n: usize) -> Result<Vec<f64>, FeaturesError> {
+        const RUNS: usize = 8;
+        const LENGTH: usize = 16;
+        if n <= RUNS * LENGTH {
+            return self.read_rows_f64(0..n);
+        }
+        let mut values = Vec::new();
+        for run in 0..RUNS {
+            let start = run * (n - LENGTH) / (RUNS - 1);
+            values.extend(self.read_rows_f64(start..start + LENGTH)?);
+        }
+        Ok(values)
     }
 
     /// Reads `rows` as float64, row-major, rows.len() x n_features: exact for either number type.

@@ -68,6 +68,9 @@ pub struct SpectrumRecord {
     pub dof: usize,
     /// Exact Σ λ.
     pub trace: f64,
+    /// What it would be if samples had nothing in common: Σ (1 − hᵢ) Kᵢᵢ / n, hᵢ the covariates' leverages; 0 where an earlier version did not say.
+    #[serde(default)]
+    pub scale: f64,
     /// Exact Σ λ².
     pub frobenius_squared: f64,
     /// Columns of each block of the probes' space, the block after the last pass included.
@@ -190,6 +193,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         n_covariates: survey.operator().rank(),
         dof: survey.operator().dof(),
         trace: survey.moments().trace,
+        scale: survey.scale(),
         frobenius_squared: survey.moments().frobenius_squared,
         block_widths: widths,
         coupling_rows: probes.coupling().nrows(),
@@ -275,6 +279,7 @@ pub fn read<'a>(
     probes.eigen();
     let parts = SurveyParts {
         moments,
+        scale: record.scale,
         covariate_products,
         probes,
     };

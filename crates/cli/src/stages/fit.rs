@@ -793,6 +793,12 @@ fn summarise(rows: &[PhenotypeRow]) {
     for (status, names) in by_status {
         match status {
             Status::Ok => tracing::info!("fit: {} phenotypes ok", names.len()),
+            Status::NoVariation => tracing::warn!(
+                "fit: {} phenotypes {}: {}: their samples do not differ in their features beyond what covariates and rounding leave: take more samples, or fewer covariates",
+                names.len(),
+                status.name(),
+                names.join(", ")
+            ),
             _ => tracing::info!(
                 "fit: {} phenotypes {}: {}",
                 names.len(),

@@ -9,6 +9,9 @@ use super::Context;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 
+/// Samples without a feature that are named.
+const NAMED: usize = 10;
+
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
@@ -50,8 +53,29 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
             dropped.len() - 20
         );
     }
+    let ids = &inputs.samples.sample_id;
+    let named = ingested.unobserved.iter().take(NAMED);
+    let named: Vec<&str> = named.map(|&row| ids[row].as_str()).collect();
+    if !named.is_empty() {
+        tracing::warn!(
+            "ingest: {} samples have no value of any feature and count as {}: `{}`{}",
+            ingested.unobserved.len(),
+            match context.settings.standardise_features {
+                true => "average in each",
+                false => "0 in each",
+            },
+            named.join("`, `"),
+            if ingested.unobserved.len() > NAMED {
+                " ..."
+            } else {
+                ""
+            },
+        );
+    }
     let figures = json!({
         "samples": n_rows,
+        "samples_without_features": ingested.unobserved.len(),
+        "first_without_features": named,
         "features": ingested.n_features(),
         "features_dropped": dropped.len(),
         "missing_values": ingested.features.iter().map(|f| f.n_missing).sum::<usize>(),

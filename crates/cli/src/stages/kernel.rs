@@ -35,20 +35,65 @@ pub fn bytes(n: usize, tile: usize) -> u64 {
     side * (side + 1) / 2 * (tile as u64 * tile as u64 * 4 + 4)
 }
 
+/// The attribute of tiles that are relative to the samples' mean.
+const CENTRED: &str = "centred";
+
 /// The array that the tiles are kept in, and what it says of the kernel they belong to.
-fn spec(context: &Context, fingerprint: &str) -> ArraySpec {
+fn spec(context: &Context, fingerprint: &str, is_centred: bool) -> ArraySpec {
     let (n, network) = (context.inputs.n_kernel, &context.settings.network);
     let mut attributes = Attributes::new();
     attributes.insert("fingerprint".into(), Value::from(fingerprint));
     attributes.insert("network".into(), network_record(network));
+    if is_centred {
+        attributes.insert(CENTRED.into(), Value::from(true));
+    }
     tiled_kernel::spec(n, tile_side(&context.settings, n), attributes)
+}
+
+fn says_centred(array: &ZarrArray<f32>) -> bool {
+    array.spec().attributes.get(CENTRED) == Some(&Value::from(true))
+}
+
+/// The kernel that tiles are made of: relative to the samples' mean where single precision would lose what tells samples apart, and an
+/// intercept takes what that leaves out.
+fn to_compute(context: &Context) -> anyhow::Result<TangentKernel> {
+    let kernel = context.settings.network.kernel()?;
+    if !context.settings.intercept || matches!(kernel, TangentKernel::Finite(_)) {
+        return Ok(kernel);
+    }
+    let features = FeatureArray::open(context.directory.root())?;
+    let rows = features.spread_rows_f64(context.inputs.n_kernel)?;
+    // Features that the kernel refuses are named as the tiles are made.
+    let centred = kernel.clone().centred_if_lost(&rows, features.shape()[1]);
+    Ok(centred.unwrap_or(kernel))
+}
+
+/// The kernel that the tiles are of.
+pub fn stored(context: &Context) -> anyhow::Result<TangentKernel> {
+    let kernel = context.settings.network.kernel()?;
+    match says_centred(&ZarrArray::open(&context.kernel_path())?) {
+        true => {
+            let features = FeatureArray::open(context.directory.root())?;
+            centred(kernel, &features, context.inputs.n_kernel)
+        }
+        false => Ok(kernel),
+    }
+}
+
+/// The kernel relative to the mean of its samples, the first `n` rows of the features.
+pub fn centred(
+    kernel: TangentKernel,
+    features: &FeatureArray,
+    n: usize,
+) -> anyhow::Result<TangentKernel> {
+    Ok(kernel.centred(&features.spread_rows_f64(n)?, features.shape()[1]))
 }
 
 /// The first file that lacks for this kernel's tiles to be all there; what is in them is checked when they are read.
 pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
     let path = context.kernel_path();
     match ZarrArray::<f32>::open(&path) {
-        Ok(array) if *array.spec() == spec(context, fingerprint) => {
+        Ok(array) if *array.spec() == spec(context, fingerprint, says_centred(&array)) => {
             tiled_kernel::lower_triangle(array.grid()[0])
                 .into_iter()
                 .map(|(i, j)| array.chunk_path(i, j))
@@ -71,7 +116,8 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     for (context, fingerprint) in &mut *runs {
         context.directory.begin(Stage::Kernel)?;
         context.let_go();
-        let array = open_array(context, fingerprint)?;
+        let kernel = to_compute(context)?;
+        let array = open_array(context, fingerprint, kernel.is_centred())?;
         let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
         let present = tiles
             .iter()
@@ -83,7 +129,6 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             bytes(n, tile).saturating_sub(present * array.chunk_bytes()),
         ));
         arrays.push(array);
-        let kernel = context.settings.network.kernel()?;
         match &kernel {
             TangentKernel::Finite(_) => check_features(context)?,
             TangentKernel::Infinite(_) => remove_file(&context.directory.path(initial::FILE))?,
@@ -111,8 +156,14 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             "kernel: {n} samples, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
             started.elapsed().as_secs_f64()
         );
+        if kernel.is_centred() {
+            tracing::info!(
+                "kernel: a constant is nearly all of it: tiles hold it relative to the samples' mean, which an intercept makes the same model"
+            );
+        }
         let figures = json!({
             "samples": n,
+            "centred": kernel.is_centred(),
             "tile": tile,
             "tiles_found": present,
             "bytes_written": wanted,
@@ -135,7 +186,7 @@ fn is_on_unit(
     }
     let features = FeatureArray::open(context.directory.root())?;
     Ok(Some(match (kernel, features) {
-        (TangentKernel::Infinite(_), FeatureArray::F32(features)) => {
+        (TangentKernel::Infinite(kernel), FeatureArray::F32(features)) if !kernel.is_centred() => {
             is_on_matrix_unit(features.shape()[1], [tile; 2])
         }
         _ => false,
@@ -145,7 +196,9 @@ fn is_on_unit(
 /// Makes a share of the tiles, beside other jobs.
 pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::Result<()> {
     let started = Instant::now();
-    let (path, spec) = (context.kernel_path(), spec(context, fingerprint));
+    let kernel = to_compute(context)?;
+    let path = context.kernel_path();
+    let spec = spec(context, fingerprint, kernel.is_centred());
     let found = path.exists().then(|| ZarrArray::<f32>::open(&path));
     // Another job's array is not removed under it.
     if let Some(Ok(array)) = &found
@@ -168,7 +221,6 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::
     if context.settings.network.finite().is_some() {
         check_features(context)?;
     }
-    let kernel = context.settings.network.kernel()?;
     compute(context, &[kernel], &[array], tiles, tiles.len() - missing)?;
     share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
     let (all, found) = (tiles.len(), tiles.len() - missing);
@@ -236,9 +288,13 @@ fn compute(
 }
 
 /// The array of the tiles, those of another kernel removed.
-fn open_array(context: &Context, fingerprint: &str) -> anyhow::Result<ZarrArray<f32>> {
+fn open_array(
+    context: &Context,
+    fingerprint: &str,
+    is_centred: bool,
+) -> anyhow::Result<ZarrArray<f32>> {
     let path = context.kernel_path();
-    let spec = spec(context, fingerprint);
+    let spec = spec(context, fingerprint, is_centred);
     if path.exists() {
         let is_ours = ZarrArray::<f32>::open(&path).is_ok_and(|array| *array.spec() == spec);
         if !is_ours {

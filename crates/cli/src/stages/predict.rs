@@ -54,6 +54,9 @@ struct ModelRecord {
     network: Network,
     /// Training samples: the first rows of `features.zarr`.
     n_samples: usize,
+    /// Whether the dual weights are those of the kernel relative to the training samples' mean.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    centred: bool,
     /// Covariates, intercept first, as in `effects.parquet`.
     covariates: Vec<String>,
     /// The categorical ones among them, with their levels.
@@ -101,7 +104,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let model = context.directory.path("model");
     let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;
     let kernel = context.open_kernel()?;
-    let network = settings.network.kernel()?;
+    let network = super::kernel::stored(context)?;
     let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;
     let mut effects: Vec<Vec<f64>> = Vec::new();
@@ -183,7 +186,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
         }
         false => intervals::remove(context, &model)?,
     }
-    write_model(context, &model, records, &effects)?;
+    write_model(context, &model, records, &effects, network.is_centred())?;
     tracing::info!(
         "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
         names.len()
@@ -297,6 +300,7 @@ fn write_model(
     model: &Path,
     phenotypes: Vec<ModelPhenotype>,
     effects: &[Vec<f64>],
+    centred: bool,
 ) -> anyhow::Result<()> {
     let mut columns = vec![(
         "phenotype".to_owned(),
@@ -325,6 +329,7 @@ fn write_model(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: context.settings.network.clone(),
         n_samples: context.inputs.n_kernel,
+        centred,
         covariates: context.covariate_columns.names.clone(),
         categories: context.covariate_columns.categories.clone(),
         rint_features: context.settings.rint_features,
@@ -433,7 +438,7 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
         Network::Finite(network) => Network::Finite(network.found_at(&asked.model.join(NETWORK))?),
         infinite => infinite,
     };
-    let kernel = network.kernel()?;
+    let mut kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
     let table = scaling
         .open_table(&asked.features, &asked.reading)
@@ -462,6 +467,9 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
         dual.shape(),
         features.shape(),
     )?;
+    if record.centred {
+        kernel = super::kernel::centred(kernel, &features, record.n_samples)?;
+    }
     let trained: Vec<usize> = (0..record.phenotypes.len())
         .filter(|&i| record.phenotypes[i].trained)
         .collect();

@@ -4,15 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ntkpipe_model::analysis::{Survey, survey};
-use ntkpipe_model::operator::MaskedOperator;
+use ntkpipe_model::operator::{LEAST_SHARE, MaskedOperator};
 use ntkpipe_store::spectrum;
 use ntkpipe_store::zarr::{self, ZarrError};
 use serde_json::json;
 
 use super::Context;
+use crate::failure::input;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::{FULL_PROBES, spectrum_passes};
+
+/// What brings more of the kernel beside the covariates.
+const REMEDY: &str = "standardise the features (no `--raw-features`), take fewer layers or a smaller `--bias-variance`, keep the intercept, or leave out covariates that say all that the features say";
 
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
@@ -35,6 +39,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         },
     )?;
     drop(bar);
+    check_left(&surveyed)?;
     context.directory.check_ours()?;
     let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
     tracing::info!(
@@ -47,6 +52,29 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     figures["leading"] = json!(record.eigenvalues.len());
     context.keep_survey(surveyed.into_parts());
     context.finish(Stage::Spectrum, fingerprint, started, figures)
+}
+
+/// Share of the kernel's trace up to which what the covariates leave is rounding, and no more.
+const ROUNDING: f64 = 1e-6;
+
+/// Stops where the covariates leave so little of the kernel that single precision does not carry it; where they leave nothing, phenotypes say so.
+fn check_left(survey: &Survey<'_>) -> anyhow::Result<()> {
+    if !survey.is_lost() {
+        return Ok(());
+    }
+    let share = survey.moments().trace / survey.scale();
+    if share > ROUNDING {
+        return Err(input(
+            format!(
+                "the covariates leave {share:.1e} of the kernel's trace, and single precision carries no less than {LEAST_SHARE:.0e}"
+            ),
+            REMEDY,
+        ));
+    }
+    tracing::warn!(
+        "spectrum: the covariates leave nothing of the kernel but rounding: there is nothing for the features to explain; {REMEDY}"
+    );
+    Ok(())
 }
 
 /// The first chunk that lacks of the arrays the stage left.

@@ -40,6 +40,8 @@ pub struct InfiniteKernel {
     bias_variance: f64,
     pub(super) angle: Angle,
     pub(super) arc_sine: ArcSine,
+    /// The sample that values are relative to.
+    pub(super) reference: Option<Arc<[f64]>>,
 }
 
 impl InfiniteKernel {
@@ -77,6 +79,7 @@ impl InfiniteKernel {
             bias_variance,
             angle: Angle::new(),
             arc_sine: ArcSine::new(),
+            reference: None,
         })
     }
 

@@ -5,6 +5,7 @@ mod arc_sine;
 mod chebyshev;
 pub mod finite;
 pub mod infinite;
+mod reference;
 pub mod row_block;
 pub mod tile;
 
@@ -84,6 +85,31 @@ impl TangentKernel {
             blocks.push(block);
         }
         Ok(blocks)
+    }
+
+    /// The kernel relative to the mean of some samples where hardly anything else is left of it, see [`InfiniteKernel::centred_if_lost`]; one of
+    /// finite width as it is.
+    ///
+    /// # Errors
+    /// When the kernel refuses the samples.
+    pub fn centred_if_lost(self, x: &[f64], n_features: usize) -> Result<Self, KernelError> {
+        Ok(match self {
+            Self::Infinite(kernel) => Self::Infinite(kernel.centred_if_lost(x, n_features)?),
+            finite => finite,
+        })
+    }
+
+    /// The kernel relative to the mean of some samples; one of finite width as it is.
+    pub fn centred(self, x: &[f64], n_features: usize) -> Self {
+        match self {
+            Self::Infinite(kernel) => Self::Infinite(kernel.centred(x, n_features)),
+            finite => finite,
+        }
+    }
+
+    /// Whether values are relative to a reference.
+    pub fn is_centred(&self) -> bool {
+        matches!(self, Self::Infinite(kernel) if kernel.is_centred())
     }
 
     /// Bytes that a block keeps of each sample.

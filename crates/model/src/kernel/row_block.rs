@@ -111,12 +111,42 @@ pub struct RowBlock<'a, T: Feature> {
     inverse: Vec<f64>,
     /// The product of two samples' values is the `1 − cos²` under which a single-precision product has lost the angle.
     pub(crate) parallel: Vec<f64>,
+    /// `K(x, r) − K(r, r)/2` of each sample, padded, where the kernel is relative to a reference `r`; else empty.
+    pub(crate) offset: Vec<f64>,
     /// Whether single precision can hold the products of these rows.
     pub(crate) single_precision: bool,
 }
 
 impl<'a, T: Feature> RowBlock<'a, T> {
     pub(crate) fn new(
+        kernel: &InfiniteKernel,
+        x: Arc<Cow<'a, [T]>>,
+        n_features: usize,
+    ) -> Result<Self, KernelError> {
+        let mut block = Self::plain(kernel, x, n_features)?;
+        if let Some(reference) = &kernel.reference {
+            block.take_off(kernel, reference)?;
+        }
+        Ok(block)
+    }
+
+    /// The values less those of the reference: `K(x, x') − K(x, r) − K(r, x') + K(r, r)`.
+    fn take_off(&mut self, kernel: &InfiniteKernel, reference: &[f64]) -> Result<(), KernelError> {
+        let r: Vec<T> = reference.iter().map(|&v| T::round(v)).collect();
+        let r = RowBlock::plain(kernel, Arc::new(Cow::Owned(r)), self.n_features)?;
+        let own = r.diagonal[0];
+        self.offset = vec![0.0; self.padded];
+        for row in 0..self.n_rows {
+            self.offset[row] = kernel.entry(self, row, &r, 0) - 0.5 * own;
+            self.diagonal[row] -= 2.0 * self.offset[row];
+        }
+        // Single precision has lost what is left.
+        self.single_precision = false;
+        Ok(())
+    }
+
+    /// Without regard to a reference.
+    fn plain(
         kernel: &InfiniteKernel,
         x: Arc<Cow<'a, [T]>>,
         n_features: usize,
@@ -143,6 +173,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
             scale: vec![0.0; depth * padded],
             inverse: vec![0.0; depth * padded],
             parallel: vec![0.0; padded],
+            offset: Vec::new(),
             single_precision: true,
         };
         for (row, values) in x.chunks_exact(n_features).enumerate() {
@@ -188,7 +219,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         &self.squared_norms
     }
 
-    /// The kernel of each sample with itself, from its closed form; `n_rows` long.
+    /// The kernel of each sample with itself, from its closed form, less a reference's part; `n_rows` long.
     pub fn diagonal(&self) -> &[f64] {
         &self.diagonal
     }

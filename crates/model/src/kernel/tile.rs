@@ -65,6 +65,20 @@ impl InfiniteKernel {
         };
         tiles(&mut [part], diagonal, out_stride, scratch);
     }
+
+    /// `Θ(x, x')` of a pair of samples in double precision, whatever the reference.
+    pub(super) fn entry<T: Feature>(
+        &self,
+        rows: &RowBlock<'_, T>,
+        row: usize,
+        cols: &RowBlock<'_, T>,
+        col: usize,
+    ) -> f64 {
+        let gram = dot(rows.row(row), cols.row(col));
+        let recursion = Recursion::new(Scalar, self, rows.n_features);
+        let [theta] = recursion.group::<T, 1>(rows, row, cols, col, [gram]);
+        theta
+    }
 }
 
 /// Whether the product of so many features of so many samples is formed on the processor's matrix unit.
@@ -131,13 +145,13 @@ pub fn tiles<T: Feature>(
         })
         .collect();
     let arch = pulp::Arch::new();
-    let is_single = single_gram(&mut parts, &mut scratch.multiplier);
+    single_gram(&mut parts, &mut scratch.multiplier);
     let mut in_double = Vec::new();
     for (tile, out) in &mut parts {
         scratch.parallel.clear();
         let found = &mut scratch.parallel;
         let gram = &**out;
-        if is_single && arch.dispatch(FindParallel { tile, gram, found }) {
+        if tile.is_single() && arch.dispatch(FindParallel { tile, gram, found }) {
             arch.dispatch(SweepInPlace { tile, out });
             tile.repair(&scratch.parallel, out);
         } else {
@@ -155,28 +169,25 @@ pub fn tiles<T: Feature>(
     }
 }
 
-/// The products of the features in single precision, into each of the tiles, where single precision can hold them.
+/// The products of the features in single precision, into each of the tiles that it can hold.
 fn single_gram<T: Feature>(
     parts: &mut [(Tile<'_, '_, T>, &mut [f32])],
     multiplier: &mut Multiplier,
-) -> bool {
-    let Some(((tile, gram), others)) = parts.split_first_mut() else {
-        return false;
+) {
+    let mut parts = parts.iter_mut().filter(|(tile, _)| tile.is_single());
+    let Some((tile, gram)) = parts.next() else {
+        return;
     };
-    match (T::narrow(&tile.rows.x), T::narrow(&tile.cols.x)) {
-        (Some(x), Some(y)) if tile.rows.single_precision && tile.cols.single_precision => {
-            tile.single_gram(x, y, gram, multiplier);
-        }
-        _ => return false,
+    if let (Some(x), Some(y)) = (T::narrow(&tile.rows.x), T::narrow(&tile.cols.x)) {
+        tile.single_gram(x, y, gram, multiplier);
     }
-    for (_, out) in others {
+    for (_, out) in parts {
         let lines = out.chunks_mut(tile.stride).zip(gram.chunks(tile.stride));
         for (row, (line, from)) in lines.enumerate().take(tile.rows.n_rows) {
             let n_cols = tile.n_cols(row);
             line[..n_cols].copy_from_slice(&from[..n_cols]);
         }
     }
-    true
 }
 
 /// The tiles with their products in double precision, block by block.
@@ -234,6 +245,12 @@ struct Tile<'t, 'a, T: Feature> {
 }
 
 impl<T: Feature> Tile<'_, '_, T> {
+    /// Whether the product of the features is formed in single precision.
+    fn is_single(&self) -> bool {
+        let is_narrow = T::narrow(&self.rows.x).is_some();
+        is_narrow && self.rows.single_precision && self.cols.single_precision
+    }
+
     /// Number of columns of a row to compute: those below the diagonal, or all.
     #[inline(always)]
     fn n_cols(&self, row: usize) -> usize {
@@ -288,10 +305,7 @@ impl<T: Feature> Tile<'_, '_, T> {
     fn repair(&self, pairs: &[(u32, u32)], out: &mut [f32]) {
         for &(row, col) in pairs {
             let (row, col) = (row as usize, col as usize);
-            let gram = dot(self.rows.row(row), self.cols.row(col));
-            let recursion = Recursion::new(Scalar, self.kernel, self.rows.n_features);
-            let [theta] = recursion.group::<T, 1>(self.rows, row, self.cols, col, [gram]);
-            out[row * self.stride + col] = theta as f32;
+            out[row * self.stride + col] = self.kernel.entry(self.rows, row, self.cols, col) as f32;
         }
     }
 }
@@ -499,7 +513,16 @@ impl<T: Feature> WithSimd for SweepBlock<'_, '_, '_, T> {
             {
                 let mut values = [0.0f64; CHUNK];
                 values[..gram.len()].copy_from_slice(gram);
-                recursion.chunk(rows, row, cols, self.col + chunk * CHUNK, &mut values);
+                let col = self.col + chunk * CHUNK;
+                recursion.chunk(rows, row, cols, col, &mut values);
+                if kernel.reference.is_some() {
+                    let offset = rows.offset[row];
+                    let of_cols = cols.offset[col..col + CHUNK].iter();
+                    values
+                        .iter_mut()
+                        .zip(of_cols)
+                        .for_each(|(value, of_col)| *value -= offset + of_col);
+                }
                 store(&values, part);
             }
         }
