@@ -14,6 +14,7 @@ mod intervals;
 #[cfg(target_os = "linux")]
 mod memory;
 mod network;
+mod no_variation;
 mod observability;
 mod options;
 mod report;

@@ -598,17 +598,14 @@ impl<'s, 'a> Batch<'s, 'a> {
             let analysed = |(number, residual): &(usize, Residual)| {
                 let analysis = match &direct {
                     Some(direct) => direct.analyse(residual, self.options),
-                    None => without_variation(&operator, residual.unexplained(), 1),
+                    None => without_variation(&operator, 1),
                 };
                 (*number, analysis)
             };
             finished.extend(residuals.par_iter().map(analysed).collect::<Finished>());
             residuals.clear();
         } else if self.full.is_lost() {
-            let lost = |(number, residual): (usize, Residual)| {
-                let analysis = without_variation(&operator, residual.unexplained(), 0);
-                (number, analysis)
-            };
+            let lost = |(number, _)| (number, without_variation(&operator, 0));
             finished.extend(residuals.drain(..).map(lost));
         }
         Ok(Opened {
@@ -857,7 +854,10 @@ impl<'s, 'a> Batch<'s, 'a> {
                 let (operator, model, spectrum) = (&*operator, model.as_ref(), &*spectrum);
                 let is_lost = *is_lost;
                 members.par_iter_mut().map(move |member| match is_lost {
-                    true => Judgement::Done(member.number, Box::new(member.lost(operator))),
+                    true => {
+                        let analysis = without_variation(operator, member.passes);
+                        Judgement::Done(member.number, Box::new(analysis))
+                    }
                     false => judge(member, operator, model, spectrum, is_tested, options),
                 })
             })
@@ -982,10 +982,9 @@ fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> An
     }
 }
 
-/// The analysis of a phenotype where nothing of the kernel is left beside the covariates, which leave the share `unexplained` of its variation.
-fn without_variation(operator: &MaskedOperator<'_>, unexplained: f64, passes: usize) -> Analysis {
+/// The analysis of a phenotype on a mask where nothing of the kernel is left beside the covariates.
+fn without_variation(operator: &MaskedOperator<'_>, passes: usize) -> Analysis {
     Analysis {
-        in_sample_r2: Some(1.0 - unexplained),
         passes,
         ..untested(operator, Some(Degenerate::NoVariation))
     }
@@ -1003,13 +1002,6 @@ struct Residual {
     values: Vec<f64>,
     variation: f64,
     time: Option<f64>,
-}
-
-impl Residual {
-    /// |r|² / Σ (y − ȳ)².
-    fn unexplained(&self) -> f64 {
-        self.values.iter().map(|r| r * r).sum::<f64>() / self.variation
-    }
 }
 
 /// Projects a phenotype.
@@ -1062,7 +1054,11 @@ impl Group<'_> {
         let known = self.covariate_products.take();
         let of_covariates = known.as_ref().map_or(of_covariates, Mat::as_ref);
         let moments = operator.moments(diagonal, of_covariates, row_squares);
-        if is_lost(moments.trace, operator.scale(diagonal)) {
+        let unsure = match known {
+            Some(_) => NEGLIGIBLE_TRACE * full.moments.trace,
+            None => 0.0,
+        };
+        if is_lost(moments.trace - unsure, operator.scale(diagonal)) {
             self.is_lost = true;
             self.spectrum = Some(self.guess.clone());
             return;
@@ -1108,12 +1104,6 @@ impl Member {
             previous: None,
             passes: 0,
         }
-    }
-
-    /// The analysis where nothing of the kernel is left.
-    fn lost(&self, operator: &MaskedOperator<'_>) -> Analysis {
-        let left = self.flow.residual_squared();
-        without_variation(operator, left / self.variation, self.passes)
     }
 
     /// Finds the horizon and, for a phenotype that is sure to be fitted, where the low-rank approximation would take it; `in_space` is G'r.

@@ -174,11 +174,6 @@ impl Flow {
         }
     }
 
-    /// |r|².
-    pub fn residual_squared(&self) -> f64 {
-        self.norm.powi(2)
-    }
-
     /// r'Ar / r'r, exact from the first pass on.
     pub fn score_ratio(&self) -> f64 {
         self.projected[(0, 0)]

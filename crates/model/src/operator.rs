@@ -38,7 +38,7 @@ pub trait Kernel: Sync {
 
 /// Least share of a trace, of what it would be if nothing cancelled, that products in single precision leave of it: below, what is left
 /// holds too much of their rounding.
-pub const LEAST_SHARE: f64 = 5e-3;
+pub const LEAST_SHARE: f64 = 1e-2;
 
 /// Whether single precision has lost an operator of this trace; `scale` is [`MaskedOperator::scale`].
 pub fn is_lost(trace: f64, scale: f64) -> bool {

@@ -3,7 +3,7 @@
 use super::{Activation, InfiniteKernel, KernelError};
 
 /// Share of the trace, beside a constant, below which single precision loses what tells samples apart.
-const LOST_IN_SINGLE: f64 = 0.02;
+const LOST_IN_SINGLE: f64 = 0.15;
 
 /// Share below which double precision has lost it too: of smooth kernels, and of ReLU, where the share is that of the angle and a cosine
 /// holds the angle to 2e-8.
