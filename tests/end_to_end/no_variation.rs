@@ -92,7 +92,9 @@ fn samples_that_do_not_differ_have_nothing_to_learn_from() {
         let report = fs::read_to_string(out.join("report.html")).unwrap();
         for text in [&said, &record] {
             assert!(
-                text.contains("600 samples have no value of any feature"),
+                text.contains(
+                    "samples without a value of any feature, which count as average in each: 600"
+                ),
                 "{text}"
             );
             assert!(text.contains("`s0`, `s1`"), "{text}");

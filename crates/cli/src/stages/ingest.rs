@@ -58,7 +58,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let named: Vec<&str> = named.map(|&row| ids[row].as_str()).collect();
     if !named.is_empty() {
         tracing::warn!(
-            "ingest: {} samples have no value of any feature and count as {}: `{}`{}",
+            "ingest: samples without a value of any feature, which count as {1}: {0} (`{2}`{3})",
             ingested.unobserved.len(),
             match context.settings.standardise_features {
                 true => "average in each",
@@ -66,7 +66,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
             },
             named.join("`, `"),
             if ingested.unobserved.len() > NAMED {
-                " ..."
+                ", ..."
             } else {
                 ""
             },
