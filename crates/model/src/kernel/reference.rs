@@ -7,7 +7,7 @@ const LOST_IN_SINGLE: f64 = 0.15;
 
 /// Share below which double precision has lost it too: of smooth kernels, and of ReLU, where the share is that of the angle and a cosine
 /// holds the angle to 2e-8.
-const LOST_IN_DOUBLE: [f64; 2] = [1e-9, 3e-7];
+const LOST_IN_DOUBLE: [f64; 2] = [1e-9, 8e-7];
 
 impl InfiniteKernel {
     /// The kernel relative to the mean `r` of some samples (`x`: n × `n_features`, row-major) where a constant is nearly all that it has on them:
