@@ -71,7 +71,7 @@ fn to_compute(context: &Context) -> anyhow::Result<TangentKernel> {
 /// The kernel that the tiles are of.
 pub fn stored(context: &Context) -> anyhow::Result<TangentKernel> {
     let kernel = context.settings.network.kernel()?;
-    match says_centred(&ZarrArray::open(&context.kernel_path())?) {
+    match says_centred(&ZarrArray::open(context.kernel_path())?) {
         true => {
             let features = FeatureArray::open(context.directory.root())?;
             centred(kernel, &features, context.inputs.n_kernel)
