@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 
+use super::foreign::Foreign;
+
 /// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
@@ -46,7 +48,8 @@ pub enum TableError {
     },
     /// The id column asked for is not there.
     #[error(
-        "`{path}` has no column `{column}` for its sample ids; pass one of its columns as `--id-column`: {names}",
+        "`{path}` has no column `{column}` for its sample ids; pass one of its columns as `--id-column`, or as \
+         `--features-id-column` and the like for one table: {names}",
         path = path.display()
     )]
     NoIdColumn {
@@ -59,9 +62,9 @@ pub enum TableError {
     },
     /// The id column has a type, or a value, that is no id.
     #[error(
-        "column `{column}` of `{path}` cannot hold sample ids ({found}); name the id column with `--id-column`{text}",
-        path = path.display(),
-        text = if text_columns.is_empty() { String::new() } else { format!(", its text columns are {text_columns}") }
+        "column `{column}` of `{path}` cannot hold sample ids ({found}); {}",
+        name_another(candidates),
+        path = path.display()
     )]
     IdType {
         /// The file.
@@ -70,8 +73,8 @@ pub enum TableError {
         column: String,
         /// Its type, or the value that is no whole number and where.
         found: String,
-        /// The first few text columns of the file, better candidates; may be empty.
-        text_columns: String,
+        /// The first few columns that may hold ids; may be empty.
+        candidates: String,
     },
     /// Some ids are null or empty.
     #[error(
@@ -92,7 +95,8 @@ pub enum TableError {
     /// Some ids stand in more than one row.
     #[error(
         "{n} sample ids of `{path}` stand in more than one row in column `{column}`: {shown}; \
-         keep one row a sample, or name another column with `--id-column`",
+         keep one row a sample, or {}",
+        name_another(candidates),
         path = path.display()
     )]
     DuplicateIds {
@@ -104,6 +108,8 @@ pub enum TableError {
         n: usize,
         /// The first few and their rows.
         shown: String,
+        /// The first few columns that may hold ids; may be empty.
+        candidates: String,
     },
     /// A name or glob given to select columns matches none.
     #[error("no column of `{path}` matches {patterns}; its columns are {names}", path = path.display())]
@@ -128,12 +134,18 @@ pub enum TableError {
         names: String,
     },
     /// There is no column beside the ids.
-    #[error("`{path}` has no column beside its sample ids `{column}`", path = path.display())]
+    #[error(
+        "`{path}` has no column beside its sample ids `{column}`{}",
+        if left_out.is_empty() { String::new() } else { format!(" ({left_out})") },
+        path = path.display()
+    )]
     NoColumns {
         /// The file.
         path: PathBuf,
         /// The id column.
         column: String,
+        /// What was left out; may be empty.
+        left_out: String,
     },
     /// Selected columns are not numeric.
     #[error(
@@ -164,6 +176,82 @@ pub enum TableError {
         /// The first few: column and sample id.
         shown: String,
     },
+    /// The table has no row.
+    #[error("`{path}` has no rows: a header with {n_columns} columns, and no sample; see that the step that made it did not select none", path = path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+        /// How many columns it has.
+        n_columns: usize,
+    },
+    /// The file is of another kind.
+    #[error("`{path}` is {what}, no table with a row a sample; {remedy}", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A folder is no table in parts.
+    #[error(
+        "the folder `{path}` is no table: it holds {found}; give a file, or a folder of Parquet parts alone that have the same columns",
+        path = path.display()
+    )]
+    Parts {
+        /// The folder.
+        path: PathBuf,
+        /// What keeps it from being a table.
+        found: String,
+    },
+    /// Nothing names the columns.
+    #[error(
+        "`{path}` has no header: its first line is `{line}`; put a line above it that names the columns, the ids' `IID`",
+        path = path.display()
+    )]
+    NoHeader {
+        /// The file.
+        path: PathBuf,
+        /// Its first line.
+        line: String,
+    },
+    /// The names of the columns are values.
+    #[error(
+        "the columns of `{path}` are called as values are ({names}): the text it was made of had no header, and its first row is \
+         lost; make it again and say so (in pandas `header=None`)",
+        path = path.display()
+    )]
+    ValuesForNames {
+        /// The file.
+        path: PathBuf,
+        /// The first few.
+        names: String,
+    },
+    /// A quoted field goes on over the end of its line.
+    #[error(
+        "a field that begins with a quote in line {line} of `{path}` does not end there ({text}); take stray quotes out, and line \
+         breaks within fields, or write the table as Parquet",
+        path = path.display()
+    )]
+    QuotedLineBreak {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1 with the header.
+        line: u64,
+        /// How it begins.
+        text: String,
+    },
+    /// A text table has too many columns.
+    #[error("`{path}` has {n} columns, at most {most} are read of text; write the table as Parquet", path = path.display())]
+    TooManyColumns {
+        /// The file.
+        path: PathBuf,
+        /// How many it has.
+        n: usize,
+        /// How many may be.
+        most: usize,
+    },
     /// The file is empty.
     #[error("`{path}` is empty; expected a header and a row a sample", path = path.display())]
     Empty {
@@ -183,9 +271,8 @@ pub enum TableError {
     },
     /// A row of a text file has more or fewer fields than the header.
     #[error(
-        "line {line} of `{path}` has {found} fields, the header {expected}; give every row a field for each column (R writes \
-         row names without a header unless `row.names = FALSE`)",
-        path = path.display()
+        "line {line} of `{path}` has {found} field{s}, the header {expected}; {remedy}",
+        path = path.display(), s = if *found == 1 { "" } else { "s" }
     )]
     Ragged {
         /// The file.
@@ -196,11 +283,12 @@ pub enum TableError {
         expected: usize,
         /// Fields of the line.
         found: usize,
+        /// Why that may be, and what to do.
+        remedy: String,
     },
     /// Selected columns of a text file hold what is no number.
     #[error(
-        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; select the numeric ones by name or glob, \
-         rewrite them as numbers, or say with `--missing-values` what means missing",
+        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; {remedy}",
         path = path.display()
     )]
     NotNumbers {
@@ -212,6 +300,8 @@ pub enum TableError {
         n_selected: usize,
         /// The first few, each with its first such field and the line of that.
         shown: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// A long table lacks the column of values.
     #[error("`{path}` has no column `{column}` of values; name one with `--npx-value`: {names}", path = path.display())]
@@ -267,7 +357,27 @@ pub enum TableError {
     },
 }
 
+/// Says how another column of ids is named.
+fn name_another(candidates: &str) -> String {
+    let such_as = match candidates {
+        "" => String::new(),
+        some => format!(": {some}"),
+    };
+    format!(
+        "name the id column with `--id-column` (`--features-id-column` and the like for one table){such_as}"
+    )
+}
+
 impl TableError {
+    /// The file at `path` is what `it` says.
+    pub(super) fn foreign(path: &Path, it: Foreign) -> Self {
+        Self::Foreign {
+            path: path.to_path_buf(),
+            what: it.what,
+            remedy: it.remedy,
+        }
+    }
+
     /// The file at `path` could not be read.
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();

@@ -1,13 +1,14 @@
 //! Sample ids: a column of text or whole numbers, none missing, none twice.
 
-use std::path::Path;
-
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
 use super::names::{Names, is_eid, repeated};
-use super::parquet::{Parquet, append_floats, cast, decode, is_float, is_integer, is_text};
+use super::parquet::{
+    Parquet, append_floats, cast, decode, is_binary, is_decimal, is_float, is_id, is_text,
+};
+use super::row_numbers::Head;
 use super::{SHOWN, TableError, and_more};
 use crate::first_few;
 
@@ -20,33 +21,33 @@ pub(super) fn read(
     let path = parquet.path();
     let column_name = &names.all[names.id];
     let refuse = |found: String| {
-        let fields = parquet.schema().fields();
-        let text: Vec<&String> = fields
-            .iter()
-            .enumerate()
-            .filter(|(other, field)| *other != place && is_text(field.data_type()))
-            .map(|(_, field)| field.name())
-            .collect();
+        let fields = parquet.schema().fields().iter().enumerate();
+        let text = fields.filter(|(other, field)| *other != place && is_text(field.data_type()));
         TableError::IdType {
             path: path.to_path_buf(),
             column: column_name.clone(),
             found,
-            text_columns: first_few(&text),
+            candidates: match first_few(&names.like_ids()) {
+                none if none.is_empty() => {
+                    first_few(&text.map(|(_, field)| field.name()).collect::<Vec<_>>())
+                }
+                some => some,
+            },
         }
     };
-    let data_type = parquet.schema().field(place).data_type();
-    if !is_text(data_type) && !is_integer(data_type) && !is_float(data_type) {
-        return Err(refuse(data_type.to_string()));
+    if let Some(wrong) = parquet.types(place).find(|it| !is_id(it)) {
+        return Err(refuse(wrong.to_string()));
     }
     let mut ids: Vec<String> = Vec::new();
     let mut missing: Option<(usize, usize)> = None;
     for batch in parquet.batches(&[place], 0..parquet.n_rows())? {
         let batch = batch?;
-        let texts = match texts(batch.column(0)).map_err(decode(path))? {
+        let column = batch.column(0);
+        let texts = match texts(column).map_err(decode(path))? {
             Ok(texts) => texts,
             Err(NotWhole { row, value }) => {
-                let row = ids.len() + row + 1;
-                return Err(refuse(format!("{data_type}, {value} in row {row}")));
+                let (kind, row) = (column.data_type(), ids.len() + row + 1);
+                return Err(refuse(format!("{kind}, {value} in row {row}")));
             }
         };
         for text in texts {
@@ -69,37 +70,78 @@ pub(super) fn read(
     }
 }
 
-/// A float that is no whole number and so no id.
+/// A number that is not whole, or bytes that are no text: no id.
 pub(super) struct NotWhole {
     pub(super) row: usize,
-    pub(super) value: f64,
+    pub(super) value: String,
 }
 
-/// A column of text, integers or whole floats as text; null where there is none.
+/// A column of text, of bytes that are text, of integers, or of whole floats or decimals, as text; null where there is none.
 pub(super) fn texts(
     column: &ArrayRef,
 ) -> Result<Result<Vec<Option<String>>, NotWhole>, arrow_schema::ArrowError> {
-    if !is_float(column.data_type()) {
-        let texts = cast(column, &DataType::Utf8)?;
-        let texts = texts.as_string::<i32>();
-        return Ok(Ok(texts
-            .iter()
-            .map(|text| text.map(str::to_owned))
-            .collect()));
+    let data_type = column.data_type();
+    if is_float(data_type) {
+        let mut values = Vec::with_capacity(column.len());
+        append_floats(&mut values, column)?;
+        let is_wrong = |value: &f64| !value.is_nan() && !is_whole(*value);
+        if let Some(row) = values.iter().position(is_wrong) {
+            let value = values[row].to_string();
+            return Ok(Err(NotWhole { row, value }));
+        }
+        let text = |value: &f64| (!value.is_nan()).then(|| format!("{}", *value as i64));
+        return Ok(Ok(values.iter().map(text).collect()));
     }
-    let mut values = Vec::with_capacity(column.len());
-    append_floats(&mut values, column)?;
-    let is_wrong = |value: &f64| !value.is_nan() && !is_whole(*value);
-    if let Some(row) = values.iter().position(is_wrong) {
-        let value = values[row];
-        return Ok(Err(NotWhole { row, value }));
+    if is_binary(data_type) {
+        let bytes = cast(column, &DataType::LargeBinary)?;
+        let mut texts = Vec::with_capacity(column.len());
+        for (row, value) in bytes.as_binary::<i64>().iter().enumerate() {
+            match value.map(std::str::from_utf8).transpose() {
+                Ok(text) => texts.push(text.map(|it| it.trim_end_matches('\0').to_owned())),
+                Err(_) => {
+                    let value = "bytes that are no UTF-8".to_owned();
+                    return Ok(Err(NotWhole { row, value }));
+                }
+            }
+        }
+        return Ok(Ok(texts));
     }
-    let text = |value: &f64| (!value.is_nan()).then(|| format!("{}", *value as i64));
-    Ok(Ok(values.iter().map(text).collect()))
+    let texts = cast(column, &DataType::Utf8)?;
+    let texts = texts.as_string::<i32>().iter();
+    let mut texts: Vec<Option<String>> = texts.map(|text| text.map(str::to_owned)).collect();
+    if is_decimal(data_type) {
+        for (row, text) in texts.iter_mut().enumerate() {
+            let Some((whole, fraction)) = text.as_deref().and_then(|it| it.split_once('.')) else {
+                continue;
+            };
+            if fraction.bytes().any(|digit| digit != b'0') {
+                let value = text.clone().unwrap_or_default();
+                return Ok(Err(NotWhole { row, value }));
+            }
+            *text = Some(whole.to_owned());
+        }
+    }
+    Ok(Ok(texts))
+}
+
+/// The first `n` values of a column as ids; empty where one of them can be none.
+pub(super) fn head(parquet: &Parquet, place: usize, n: usize) -> Result<Head, TableError> {
+    let mut head = Head::new();
+    if parquet.types(place).any(|it| !is_id(it)) {
+        return Ok(head);
+    }
+    for batch in parquet.batches(&[place], 0..n.min(parquet.n_rows()))? {
+        match texts(batch?.column(0)).map_err(decode(parquet.path()))? {
+            Ok(texts) => head.extend(texts),
+            Err(_) => return Ok(Head::new()),
+        }
+    }
+    Ok(head)
 }
 
 /// Refuses ids that stand in more than one row; ids of people who withdrew may.
-pub(super) fn check_unique(path: &Path, column: &str, ids: &[String]) -> Result<(), TableError> {
+pub(super) fn check_unique(names: &Names, ids: &[String]) -> Result<(), TableError> {
+    let column = names.all[names.id].as_str();
     let mut repeated = repeated(ids);
     repeated.retain(|(id, _)| !is_withdrawn(column, id));
     if repeated.is_empty() {
@@ -120,10 +162,11 @@ pub(super) fn check_unique(path: &Path, column: &str, ids: &[String]) -> Result<
     let n = repeated.len();
     let shown = and_more(&shown, n);
     Err(TableError::DuplicateIds {
-        path: path.to_path_buf(),
+        path: names.path.clone(),
         column: column.to_owned(),
         n,
         shown,
+        candidates: first_few(&names.like_ids()),
     })
 }
 

@@ -10,9 +10,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
 use super::names::is_eid;
-use super::parquet::{
-    Parquet, append_floats, cast, decode, is_float, is_integer, is_numeric, is_text,
-};
+use super::parquet::{Parquet, append_floats, cast, decode, is_id, is_integer, is_numeric};
 use super::text::Kind;
 use super::{
     Columns, DropQc, Dropped, LongReading, Reading, SHOWN, Table, TableError, and_more, ids,
@@ -435,10 +433,10 @@ impl Batch {
             path: self.path.clone(),
             column: name,
             found,
-            text_columns: String::new(),
+            candidates: String::new(),
         };
         let data_type = column.data_type();
-        if !is_text(data_type) && !is_integer(data_type) && !is_float(data_type) {
+        if !is_id(data_type) {
             return Err(refuse(data_type.to_string()));
         }
         match ids::texts(column).map_err(decode(&self.path))? {

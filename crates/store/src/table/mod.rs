@@ -4,11 +4,15 @@
 //! then read as that. Files with a row a sample and protein, told by their columns, are turned into columns as they are read.
 
 mod error;
+mod foreign;
+mod header;
 mod ids;
 mod long;
 mod names;
 mod parquet;
+mod parts;
 mod reading;
+mod row_numbers;
 mod text;
 
 use std::collections::HashMap;
@@ -16,17 +20,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_schema::DataType;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use self::long::{Contents, Layout, Long};
-use self::names::{Names, all_places};
-use self::parquet::{append_floats, is_numeric, is_text};
+use self::names::{Columnar, Names, all_places};
+use self::parquet::{append_floats, is_id, is_numeric};
+use self::row_numbers::{Content, HEAD, Head};
 use self::text::{Kind, Text};
 
 pub(crate) use self::parquet::{Parquet, decode};
 pub use error::TableError;
 pub use names::matches;
+pub use parts::files;
 pub use reading::{Columns, DropQc, LongReading, Reading};
 pub use text::MISSING_VALUES;
 
@@ -64,6 +71,8 @@ pub struct Origin {
     pub form: String,
     /// Rows of the file.
     pub rows: usize,
+    /// Lines of a text file that are not empty: its rows, and what stands before them.
+    pub lines: Option<u64>,
     /// What was left out.
     pub dropped: Vec<Dropped>,
     /// What the writer of the file said of it, by key.
@@ -96,6 +105,84 @@ enum File {
     Text(Text),
 }
 
+impl Columnar for File {
+    fn head(&self, place: usize) -> Result<Head, TableError> {
+        match self {
+            Self::Parquet(parquet) => ids::head(parquet, place, HEAD),
+            Self::Text(text) => Ok(text.head(place)),
+        }
+    }
+
+    fn pandas_index(&self) -> Option<String> {
+        match self {
+            Self::Parquet(parquet) => parquet.pandas_index(),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl File {
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Parquet(_) => Vec::new(),
+            Self::Text(text) => text.warnings.clone(),
+        }
+    }
+
+    /// Says which of the columns at `places` are row numbers or the ids again.
+    ///
+    /// Cost: of Parquet the first pages of the columns whose range does not speak against it.
+    fn no_values(&self, names: &Names, places: &[usize]) -> Result<Vec<String>, TableError> {
+        let ids = self.head(names.id)?;
+        let numbers = ids.iter().flatten().filter_map(|id| id.parse::<f64>().ok());
+        let bounds = numbers.fold(None, |bounds: Option<(f64, f64)>, id| {
+            let (low, high) = bounds.unwrap_or((id, id));
+            Some((low.min(id), high.max(id)))
+        });
+        let may_be = |place: &usize| {
+            let Self::Parquet(parquet) = self else {
+                return true;
+            };
+            let n = parquet.n_rows() as f64;
+            parquet.range(*place).is_none_or(|(low, high)| {
+                let may_be_ids = |it: (f64, f64)| low <= it.0 && it.1 <= high;
+                [(0.0, n - 1.0), (1.0, n)].contains(&(low, high)) || bounds.is_some_and(may_be_ids)
+            })
+        };
+        let found: Vec<Option<Content>> = places
+            .par_iter()
+            .map(|place| match may_be(place) {
+                true => Ok(Content::of(&self.head(*place)?, &ids)),
+                false => Ok(None),
+            })
+            .collect::<Vec<Result<_, TableError>>>()
+            .into_iter()
+            .collect::<Result<_, _>>()?;
+        let of = |wanted: Content| -> Vec<&String> {
+            let pairs = places.iter().zip(&found);
+            let those = pairs.filter(|(_, it)| **it == Some(wanted));
+            those.map(|(place, _)| &names.all[*place]).collect()
+        };
+        let told = [
+            (of(Content::Ids), "the ids again"),
+            (of(Content::RowNumbers), "row numbers"),
+        ];
+        let told = told.into_iter().filter(|(columns, _)| !columns.is_empty());
+        Ok(told
+            .map(|(columns, what)| {
+                format!(
+                    "{} {what}, and taken as values all the same: {}; leave out what is no value",
+                    match columns.len() {
+                        1 => "1 column seems to be".to_owned(),
+                        n => format!("{n} columns seem to be"),
+                    },
+                    crate::first_few(&columns)
+                )
+            })
+            .collect())
+    }
+}
+
 impl Table {
     /// Opens a table of numbers; see [`open_as`](Self::open_as).
     ///
@@ -120,42 +207,66 @@ impl Table {
 
     /// Opens a table: reads the header and the id column, and selects columns.
     ///
-    /// Parquet is known by its first bytes; all else is text: fields separated by tabs, commas, semicolons (quoted or not) or runs of
-    /// blanks, as its header shows, gzipped or not. Ids may be text, integers, or floats that are whole numbers (both become
-    /// decimal text), dictionary-encoded or not; those of a text file stay as they are written.
+    /// Parquet is known by its first bytes, and a folder of its parts is one table; all else is text: fields separated by tabs, commas,
+    /// semicolons (quoted or not) or runs of blanks, as its header shows, gzipped or not. Ids may be text, integers, or floats or
+    /// decimals that are whole (all become decimal text), bytes, dictionary-encoded or not; those of a text file stay as they are written.
     ///
     /// Globs are `*`, `?`, `[..]`, `{a,b}`; a name that is a column is taken as it is, and a pattern may leave out the
-    /// `participant.` or `olink_instance_0.` of UK Biobank's platform. pandas' leftover index columns (`__index_level_0__`),
-    /// PLINK's `FID` and further columns `eid` are selected only by their full name. Columns of numbers must be
-    /// integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
+    /// `participant.` or `olink_instance_0.` of UK Biobank's platform. Row numbers (R's column without a name, pandas' `Unnamed: 0`
+    /// and `__index_level_0__`) and second ids (PLINK's `FID`, further `eid`s) are selected only by their full name, and a warning
+    /// names them. Columns of numbers must be integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
     ///
-    /// Cost: of Parquet the metadata and one column; of text one pass over the whole file (see [`Reading::folder`]).
+    /// Cost: of Parquet the metadata, one column, and the first rows of columns whose range is that of row numbers or ids; of text one
+    /// pass over the whole file (see [`Reading::folder`]).
     ///
     /// # Errors
-    /// `Read`, `Decode`, `Empty`, `NotText`, `Ragged`, `Keep`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`,
-    /// `DuplicateIds`; `NoColumns`, `NoMatch`, `MissingColumns`; `NotNumeric` or `NotNumbers`, which count all such columns.
+    /// `Read`, `Decode`, `Empty`, `NoRows`, `Foreign`, `Parts`, `NoHeader`, `ValuesForNames`, `NotText`, `Ragged`, `QuotedLineBreak`,
+    /// `TooManyColumns`, `Keep`; `DuplicateColumns`; `NoIdColumn`, `IdType`, `MissingIds`, `DuplicateIds`; `NoColumns`, `NoMatch`,
+    /// `MissingColumns`; `NotNumeric` or `NotNumbers`, which count all such columns.
     pub fn open_as(path: &Path, reading: &Reading) -> Result<Self, TableError> {
-        let mut start = [0; 4];
-        let n_start = read_start(path, &mut start)?;
-        let is_parquet = parquet::is_parquet(&start[..n_start]);
-        let (header, file): (Vec<String>, File) = if is_parquet {
+        let mut start = [0; foreign::START];
+        let n_start = match path.is_dir() {
+            true => 0,
+            false => read_start(path, &mut start)?,
+        };
+        let start = &start[..n_start];
+        let (header, file): (Vec<String>, File) = if path.is_dir() || parquet::is_parquet(start) {
             let parquet = Parquet::open(path)?;
             let fields = parquet.schema().fields().iter();
-            let header = fields.map(|field| field.name().clone()).collect();
+            let header: Vec<String> = fields.map(|field| field.name().clone()).collect();
+            if header::are_values(&header) {
+                return Err(TableError::ValuesForNames {
+                    path: path.to_path_buf(),
+                    names: crate::first_few(&header),
+                });
+            }
             (header, File::Parquet(parquet))
+        } else if let Some(it) = foreign::foreign(start) {
+            return Err(TableError::foreign(path, it));
         } else {
             let text = Text::open(path)?;
             (text.names.clone(), File::Text(text))
         };
-        match Layout::of(path, &header, &reading.long)? {
+        if let Some(it) = foreign::turned_over(&header) {
+            return Err(TableError::foreign(path, it));
+        }
+        let n_columns = header.len();
+        let table = match Layout::of(path, &header, &reading.long)? {
             Some(layout) => {
-                names::check_unique(path, &header)?;
+                names::check_unique(path, header.clone())?;
                 Self::open_long(path, &header, layout, file, reading)
             }
             None => {
-                let names = Names::new(path, header, reading.id_column.as_deref())?;
+                let names = Names::new(path, header, reading.id_column.as_deref(), &file)?;
                 Self::open_wide(path, names, file, reading)
             }
+        }?;
+        match table.origin.rows {
+            0 => Err(TableError::NoRows {
+                path: path.to_path_buf(),
+                n_columns,
+            }),
+            _ => Ok(table),
         }
     }
 
@@ -167,12 +278,13 @@ impl Table {
         reading: &Reading,
     ) -> Result<Self, TableError> {
         let (id_column, form) = (layout.id_column(header), layout.form.to_owned());
-        let (parquet, layout) = match file {
-            File::Parquet(parquet) => (parquet, layout),
+        let (parquet, layout, lines) = match file {
+            File::Parquet(parquet) => (parquet, layout, None),
             File::Text(text) => {
                 let folder = reading.folder.as_deref();
-                let parquet = text.columns(&layout.wanted(), &[], folder)?;
-                (parquet, layout.of_wanted())
+                let (parquet, lines) =
+                    text.columns(&layout.wanted(), &reading.missing_values, folder)?;
+                (parquet, layout.of_wanted(), Some(lines))
             }
         };
         let (long, contents) = Long::open(&parquet, layout, &reading.long)?;
@@ -203,13 +315,13 @@ impl Table {
             }
         }
         // As if the proteins were the columns of a wide table, after the ids.
-        let header = std::iter::once(id_column.clone()).chain(proteins).collect();
-        let names = Names::new(path, header, Some(&id_column))?;
+        let names = Names::of_proteins(path, id_column.clone(), proteins)?;
         let (numbers, _) = names.select(reading)?;
         if numbers.is_empty() {
             return Err(TableError::NoColumns {
                 path: path.to_path_buf(),
                 column: id_column,
+                left_out: String::new(),
             });
         }
         Ok(Self {
@@ -220,12 +332,13 @@ impl Table {
             origin: Origin {
                 form,
                 rows: parquet.n_rows(),
+                lines,
                 dropped,
                 remarks: parquet.remarks(),
                 warnings,
             },
             positions: numbers.iter().map(|place| place - 1).collect(),
-            missing: Vec::new(),
+            missing: reading.missing_numbers(),
             source: Source::Long(Arc::new(long)),
             id_column,
         })
@@ -239,24 +352,28 @@ impl Table {
     ) -> Result<Self, TableError> {
         let id_column = names.all[names.id].clone();
         let (numbers, texts) = names.select(reading)?;
+        let selected: Vec<usize> = numbers.iter().chain(&texts).copied().collect();
+        let mut warnings = file.warnings();
+        warnings.extend(names.warnings(reading, &selected));
         let is_any = matches!(reading.columns, Columns::Matching(_));
+        if is_any {
+            warnings.extend(file.no_values(&names, &numbers)?);
+        }
         if is_any && numbers.is_empty() && texts.is_empty() {
             return Err(TableError::NoColumns {
                 path: path.to_path_buf(),
                 column: id_column,
+                left_out: warnings.join("; "),
             });
         }
         let named = |places: &[usize]| -> Vec<String> {
             places.iter().map(|&it| names.all[it].clone()).collect()
         };
         let (columns, text_columns) = (named(&numbers), named(&texts));
-        let (parquet, form, id_place, positions) = match file {
-            File::Parquet(parquet) => {
-                let positions = numbers.iter().chain(&texts).copied().collect();
-                (parquet, "Parquet", names.id, positions)
-            }
+        let (parquet, form, lines, id_place, positions) = match file {
+            File::Parquet(parquet) => (parquet, "Parquet", None, names.id, selected),
             File::Text(text) => {
-                let mut wanted = vec![(names.id, Kind::Text)];
+                let mut wanted = vec![(names.id, Kind::Label)];
                 // A column that is asked for twice is kept once.
                 let mut places: HashMap<usize, usize> = HashMap::new();
                 let mut positions = Vec::new();
@@ -268,21 +385,14 @@ impl Table {
                     }));
                 }
                 let folder = reading.folder.as_deref();
-                let parquet = text.columns(&wanted, &reading.missing_values, folder)?;
-                (parquet, "text", 0, positions)
+                let (parquet, lines) = text.columns(&wanted, &reading.missing_values, folder)?;
+                (parquet, "text", Some(lines), 0, positions)
             }
         };
         // The ids first: when the wrong column is taken for them, that is the error to see.
         let ids = ids::read(&parquet, id_place, &names)?;
         check_numeric(&parquet, &positions[..columns.len()])?;
-        ids::check_unique(path, &id_column, &ids)?;
-        let mut warnings = Vec::new();
-        let left_out = names.left_out();
-        if matches!(&reading.columns, Columns::Matching(patterns) if patterns.is_empty())
-            && !left_out.is_empty()
-        {
-            warnings.push(format!("left out {}", crate::first_few(&left_out)));
-        }
+        ids::check_unique(&names, &ids)?;
         Ok(Self {
             path: path.to_path_buf(),
             id_column,
@@ -292,15 +402,12 @@ impl Table {
             origin: Origin {
                 form: form.to_owned(),
                 rows: parquet.n_rows(),
+                lines,
                 warnings,
                 ..Origin::default()
             },
             positions,
-            missing: reading
-                .missing_values
-                .iter()
-                .filter_map(|it| it.parse().ok())
-                .collect(),
+            missing: reading.missing_numbers(),
             source: Source::Wide(parquet),
         })
     }
@@ -365,13 +472,20 @@ impl Table {
         if columns.is_empty() || rows.is_empty() {
             return Ok(vec![Vec::new(); columns.len()]);
         }
-        let read = match &self.source {
+        let mut read = match &self.source {
             Source::Wide(parquet) => self.read_wide(parquet, columns, &rows)?,
             Source::Long(long) => {
                 let proteins: Vec<usize> = columns.iter().map(|&it| self.positions[it]).collect();
                 long.read(&proteins, rows.clone())?
             }
         };
+        if !self.missing.is_empty() {
+            for value in read.iter_mut().flatten() {
+                if self.missing.contains(value) {
+                    *value = f64::NAN;
+                }
+            }
+        }
         self.check_finite(columns, rows.start, &read)?;
         Ok(read)
     }
@@ -426,10 +540,10 @@ impl Table {
             column: name.clone(),
             found,
         };
-        let data_type = parquet.schema().field(position).data_type();
-        let is_date = data_type.is_temporal();
-        if !is_text(data_type) && !is_numeric(data_type) || is_date {
-            return Err(refuse(data_type.to_string()));
+        let is_wrong =
+            |it: &&DataType| !is_id(it) && !matches!(it, DataType::Boolean | DataType::Null);
+        if let Some(wrong) = parquet.types(position).find(is_wrong) {
+            return Err(refuse(wrong.to_string()));
         }
         let mut values = Vec::with_capacity(self.n_rows());
         for batch in parquet.batches(&[position], 0..self.n_rows())? {
@@ -489,13 +603,6 @@ impl Table {
                 text,
             )));
         }
-        if !self.missing.is_empty() {
-            for value in values.iter_mut().flatten() {
-                if self.missing.contains(value) {
-                    *value = f64::NAN;
-                }
-            }
-        }
         Ok(values)
     }
 
@@ -548,12 +655,14 @@ fn read_start(path: &Path, start: &mut [u8]) -> Result<usize, TableError> {
 }
 
 fn check_numeric(parquet: &Parquet, positions: &[usize]) -> Result<(), TableError> {
-    let wrong: Vec<String> = positions
-        .iter()
-        .map(|&place| parquet.schema().field(place))
-        .filter(|field| !is_numeric(field.data_type()))
-        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
-        .collect();
+    let wrong_type = |&place: &usize| {
+        let wrong = parquet.types(place).find(|it| !is_numeric(it))?;
+        Some(format!(
+            "`{}` ({wrong})",
+            parquet.schema().field(place).name()
+        ))
+    };
+    let wrong: Vec<String> = positions.iter().filter_map(wrong_type).collect();
     if wrong.is_empty() {
         return Ok(());
     }
@@ -574,6 +683,10 @@ fn and_more(shown: &[String], n: usize) -> String {
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod field_tests;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

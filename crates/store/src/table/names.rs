@@ -3,30 +3,47 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::row_numbers::{Content, Head, can_be_ids, is_counted, is_distinct, is_rising};
 use super::{Columns, Reading, TableError};
 use crate::first_few;
 
 /// Header of a table of which each row is a sample.
 pub(super) struct Names {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) all: Vec<String>,
     /// Position of the ids.
     pub(super) id: usize,
     /// Positions of all columns but the ids.
     others: Vec<usize>,
+    /// Which columns are no values of a sample, and so taken only when their full name is given.
+    is_aside: Vec<bool>,
+    /// What a person should know of the choice of the ids.
+    warnings: Vec<String>,
+}
+
+/// What is known of a table's columns besides their names.
+pub(super) trait Columnar {
+    /// The first values of the column at a place.
+    fn head(&self, place: usize) -> Result<Head, TableError>;
+
+    /// The column that pandas kept as the only index of its rows.
+    fn pandas_index(&self) -> Option<String>;
 }
 
 impl Names {
-    /// Checks that names are unique and finds the id column.
+    /// Finds the id column and the columns that are no values, and checks that the names of the others are unique.
     pub(super) fn new(
         path: &Path,
         all: Vec<String>,
         id_column: Option<&str>,
+        table: &impl Columnar,
     ) -> Result<Self, TableError> {
-        check_unique(path, &all)?;
+        let has_name = |name: &&String| !name.is_empty();
+        check_unique(path, all.iter().filter(has_name).cloned().collect())?;
+        let mut warnings = Vec::new();
         let found = match id_column {
             Some(column) => all.iter().position(|name| name == column),
-            None => default_id(&all),
+            None => default_id(path, &all, table, &mut warnings)?,
         };
         let Some(id) = found else {
             return Err(TableError::NoIdColumn {
@@ -35,18 +52,90 @@ impl Names {
                 names: first_few(&all),
             });
         };
+        let others: Vec<usize> = (0..all.len()).filter(|place| *place != id).collect();
+        let mut is_aside = vec![false; all.len()];
+        let has = |wanted: &str| all.iter().any(|it| it == wanted);
+        let is_oxford = has("ID_1") && has("ID_2");
+        for &place in &others {
+            is_aside[place] = is_aside_by_name(&all[place], &all[id], is_oxford)
+                || counts_rows(&all[place]) && holds_no_values(table, id, place, &all[place])?;
+        }
         Ok(Self {
             path: path.to_path_buf(),
-            others: (0..all.len()).filter(|place| *place != id).collect(),
             all,
             id,
+            others,
+            is_aside,
+            warnings,
         })
     }
 
-    /// Names of the columns that globs do not reach, for a warning.
-    pub(super) fn left_out(&self) -> Vec<&String> {
-        let names = self.others.iter().map(|&place| &self.all[place]);
-        names.filter(|name| self.is_aside(name)).collect()
+    /// Names for proteins of a long table, all of them values.
+    pub(super) fn of_proteins(
+        path: &Path,
+        id: String,
+        proteins: Vec<String>,
+    ) -> Result<Self, TableError> {
+        let all: Vec<String> = std::iter::once(id).chain(proteins).collect();
+        check_unique(path, all.clone())?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            id: 0,
+            others: (1..all.len()).collect(),
+            is_aside: vec![false; all.len()],
+            warnings: Vec::new(),
+            all,
+        })
+    }
+
+    /// What a person should know of the choice of the ids, and of the columns that `reading` would have but for what they are.
+    pub(super) fn warnings(&self, reading: &Reading, selected: &[usize]) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        let Columns::Matching(patterns) = &reading.columns else {
+            return warnings;
+        };
+        let is_wanted = |place: &&usize| {
+            let is_meant = |it: &String| matches(it, &self.all[**place]);
+            let is_meant = patterns.is_empty() || patterns.iter().any(is_meant);
+            self.is_aside[**place] && is_meant && !selected.contains(place)
+        };
+        let left: Vec<&String> = self
+            .others
+            .iter()
+            .filter(is_wanted)
+            .map(|&it| &self.all[it])
+            .collect();
+        let (named, nameless): (Vec<&String>, Vec<&String>) =
+            left.into_iter().partition(|it| !it.is_empty());
+        let mut what = Vec::new();
+        if !named.is_empty() {
+            what.push(first_few(&named));
+        }
+        match nameless.len() {
+            0 => {}
+            1 => what.push("1 column without a name".to_owned()),
+            n => what.push(format!("{n} columns without a name")),
+        }
+        if !what.is_empty() {
+            warnings.push(format!(
+                "left out {}, as ids, row numbers or without a name: a column that holds values is taken by its full name",
+                what.join(" and ")
+            ));
+        }
+        warnings
+    }
+
+    /// Names of the columns that can be selected by globs.
+    pub(super) fn candidate_names(&self) -> Vec<&String> {
+        self.candidates().map(|place| &self.all[place]).collect()
+    }
+
+    /// Columns whose names say that they are ids, for a message.
+    pub(super) fn like_ids(&self) -> Vec<&String> {
+        let others = self.others.iter().map(|&place| &self.all[place]);
+        others
+            .filter(|name| name.to_ascii_lowercase().ends_with("id"))
+            .collect()
     }
 
     /// Positions of the columns of numbers and of those of text that `reading` wants.
@@ -57,6 +146,7 @@ impl Names {
         };
         let numbers = match &reading.columns {
             Columns::Named(names) => self.named(names)?,
+            Columns::All => self.others.clone(),
             Columns::Matching(patterns) if patterns.is_empty() => self.candidates().collect(),
             Columns::Matching(patterns) => self.matching(patterns)?,
         };
@@ -69,13 +159,7 @@ impl Names {
 
     fn candidates(&self) -> impl Iterator<Item = usize> {
         let others = self.others.iter().copied();
-        others.filter(|&place| !self.is_aside(&self.all[place]))
-    }
-
-    /// Whether a column is no value of a sample, and so only taken when its full name is given.
-    fn is_aside(&self, name: &str) -> bool {
-        let id = &self.all[self.id];
-        is_pandas_index(name) || (id == "IID" && name == "FID") || (is_eid(id) && is_eid(name))
+        others.filter(|&place| !self.is_aside[place])
     }
 
     fn named(&self, names: &[String]) -> Result<Vec<usize>, TableError> {
@@ -107,11 +191,10 @@ impl Names {
             matched.into_iter().for_each(|place| selected[place] = true);
         }
         if !unmatched.is_empty() {
-            let names: Vec<&String> = self.candidates().map(|place| &self.all[place]).collect();
             return Err(TableError::NoMatch {
                 path: self.path.clone(),
                 patterns: first_few(&unmatched),
-                names: first_few(&names),
+                names: first_few(&self.candidate_names()),
             });
         }
         let others = self.others.iter().copied();
@@ -120,8 +203,8 @@ impl Names {
 }
 
 /// Refuses names that stand more than once.
-pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<(), TableError> {
-    let repeated = repeated(names);
+pub(super) fn check_unique(path: &Path, names: Vec<String>) -> Result<(), TableError> {
+    let repeated = repeated(&names);
     if repeated.is_empty() {
         return Ok(());
     }
@@ -132,17 +215,172 @@ pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<(), TableErr
     })
 }
 
-/// Place of the ids where none is named: `IID`, else UK Biobank's `eid`, else the first column.
-fn default_id(names: &[String]) -> Option<usize> {
-    let place = |is_it: fn(&str) -> bool| names.iter().position(|name| is_it(name));
-    place(|name| name == "IID")
-        .or_else(|| place(is_eid))
-        .or((!names.is_empty()).then_some(0))
+/// Place of the ids where none is named: `IID` in any case, else UK Biobank's `eid`, else Oxford's `ID_2`, else pandas' index, else the
+/// first column that does not count the rows.
+fn default_id(
+    path: &Path,
+    names: &[String],
+    table: &impl Columnar,
+    warnings: &mut Vec<String>,
+) -> Result<Option<usize>, TableError> {
+    let place = |is_it: &dyn Fn(&str) -> bool| names.iter().position(|name| is_it(name));
+    let is_oxford = place(&|name| name == "ID_1").is_some();
+    let known = place(&|name| name == "IID")
+        .or_else(|| place(&is_iid))
+        .or_else(|| place(&is_eid))
+        .or_else(|| place(&|name| is_oxford && name == "ID_2"));
+    if known.is_some() || names.is_empty() {
+        return Ok(known);
+    }
+    if let Some(index) = table.pandas_index()
+        && let Some(index) = names.iter().position(|name| *name == index)
+        && holds_index(names, index, table)?
+    {
+        warnings.push(format!("the ids are pandas' index, `{}`", names[index]));
+        return Ok(Some(index));
+    }
+    // Row numbers would join tables by their rows.
+    let mut place = 0;
+    let mut head = table.head(0)?;
+    while place + 1 < names.len() {
+        let next = table.head(place + 1)?;
+        let is_like_ids = can_be_ids(&next) && !next.iter().any(is_fraction);
+        if !is_count(&names[place], &head, is_like_ids) {
+            break;
+        }
+        (place, head) = (place + 1, next);
+    }
+    if place == 0 || is_count(&names[place], &head, false) {
+        return Ok(Some(0));
+    }
+    let before: Vec<String> = names[..place].iter().map(|it| called(it)).collect();
+    let (name, before) = (&names[place], before.join(", "));
+    if let Some(row) = head.iter().position(is_fraction) {
+        return Err(TableError::IdType {
+            path: path.to_path_buf(),
+            column: name.clone(),
+            found: format!(
+                "`{}` in row {}, and {before} before it counts the rows",
+                head[row].as_deref().unwrap_or(""),
+                row + 1
+            ),
+            candidates: String::new(),
+        });
+    }
+    warnings.push(format!(
+        "the ids are taken from `{name}`, for {before} before it counts the rows; `--id-column` names another"
+    ));
+    Ok(Some(place))
+}
+
+/// Whether a column of this name counts the rows, or, where the one after it can hold the ids, those of a table that had more.
+fn is_count(name: &str, head: &Head, is_next_like_ids: bool) -> bool {
+    let first = head
+        .first()
+        .and_then(|it| it.as_deref()?.parse::<u32>().ok());
+    let starts_low = first.is_some_and(|it| it < 1000);
+    let is_part = is_next_like_ids && starts_low && is_rising(head);
+    (is_row_name(name) || counts_rows(name)) && (is_counted(head) || is_part)
+}
+
+fn is_fraction(value: &Option<String>) -> bool {
+    let number = value.as_deref().and_then(|it| it.parse::<f64>().ok());
+    number.is_some_and(|it| it.fract() != 0.0)
+}
+
+/// A name as a message says it.
+fn called(name: &str) -> String {
+    match name {
+        "" => "the column without a name".to_owned(),
+        name => format!("`{name}`"),
+    }
+}
+
+/// Whether pandas' index holds the ids. One without a name may hold the numbers of rows that were taken from a larger table.
+fn holds_index(names: &[String], index: usize, table: &impl Columnar) -> Result<bool, TableError> {
+    if !is_pandas_index(&names[index]) {
+        return Ok(true);
+    }
+    let head = table.head(index)?;
+    let Some(first) = (0..names.len()).find(|it| *it != index) else {
+        return Ok(can_be_ids(&head));
+    };
+    let is_first = can_be_ids(&table.head(first)?);
+    Ok(can_be_ids(&head) && !is_counted(&head) && !(is_first && is_rising(&head)))
+}
+
+/// Whether a name says that its column is no value: a name for rows, or another id beside `id`. `is_oxford`: whether the ids are `ID_1` and
+/// `ID_2`.
+fn is_aside_by_name(name: &str, id: &str, is_oxford: bool) -> bool {
+    let is_of_plink = is_iid(id) && ["SID", "PAT", "MAT"].contains(&name);
+    let is_of_oxford = is_oxford && ["ID_1", "ID_2", "missing"].contains(&name);
+    is_row_name(name)
+        || is_eid(name)
+        || is_iid(name)
+        || plain(name).eq_ignore_ascii_case("fid")
+        || is_of_plink
+        || is_of_oxford
+}
+
+/// Whether the column is row numbers or the ids again, as its name lets one think.
+fn holds_no_values(
+    table: &impl Columnar,
+    id: usize,
+    place: usize,
+    name: &str,
+) -> Result<bool, TableError> {
+    let (head, ids) = (table.head(place)?, table.head(id)?);
+    let is_letter = name.len() <= 2;
+    Ok(Content::of(&head, &ids).is_some() || is_rising(&head) || !is_letter && is_distinct(&head))
+}
+
+/// Whether a name is none: R's and pandas' names of rows (``, `Unnamed: 0`, `Unnamed: 0.1`, `...1`, `__index_level_0__`).
+fn is_row_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let unnamed = name.strip_prefix("Unnamed: ");
+    name.is_empty()
+        || unnamed.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
+        || name.strip_prefix("...").is_some_and(is_number)
+        || is_pandas_index(name)
+}
+
+/// Whether a name may be that of a column of row numbers: programs give such names to columns without one, but so do people.
+fn counts_rows(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "x",
+        "v1",
+        "x1",
+        "index",
+        "level_0",
+        "row",
+        "rowname",
+        "rownames",
+        "rownum",
+        "rownumber",
+        "rowid",
+        "rowindex",
+        "rn",
+        "obs",
+    ];
+    let mut plain = name.to_ascii_lowercase();
+    if plain != "level_0" {
+        plain.retain(|c| !matches!(c, '_' | '.' | ' '));
+    }
+    NAMES.contains(&plain.as_str())
+}
+
+/// A name without the `#` that PLINK writes before the first.
+fn plain(name: &str) -> &str {
+    name.trim_start_matches('#')
+}
+
+fn is_iid(name: &str) -> bool {
+    plain(name).eq_ignore_ascii_case("iid")
 }
 
 /// Whether a name is UK Biobank's participant id: `eid`, `f.eid`, `n_eid`, or that of a table, as `participant.eid`.
 pub(super) fn is_eid(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let name = plain(name).to_ascii_lowercase();
     name == "n_eid" || name.rsplit('.').next() == Some("eid")
 }
 

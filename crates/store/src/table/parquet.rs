@@ -15,16 +15,28 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::statistics::Statistics;
 
 use super::TableError;
+use super::parts::files;
 use crate::guard::guarded;
 
 /// Names under which writers keep what only they read.
 const PRIVATE_KEYS: [&str; 2] = ["ARROW:schema", "pandas"];
 
-/// A Parquet file whose metadata is known; its columns are read anew every time, so it must not change meanwhile.
+/// A Parquet file, or a folder of its parts, whose metadata is known; its columns are read anew every time, so it must not change
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Parquet {
+    /// The file or folder that messages name.
+    path: PathBuf,
+    /// Its parts in order of their rows, with columns of the same names in the same order.
+    parts: Vec<Part>,
+}
+
+/// One file of Parquet.
+#[derive(Clone, Debug)]
+struct Part {
     /// The file that messages name.
     path: PathBuf,
     /// Its content, where that is not what stands at `path`.
@@ -33,8 +45,146 @@ pub(crate) struct Parquet {
 }
 
 impl Parquet {
-    /// Opens a file: its schema and row groups.
+    /// Opens a file, or the parts of a folder: schema and row groups.
     pub(crate) fn open(path: &Path) -> Result<Self, TableError> {
+        let files = files(path)?;
+        let parts: Vec<Part> = files
+            .iter()
+            .map(|file| Part::open(file))
+            .collect::<Result<_, _>>()?;
+        let names = |part: &Part| -> Vec<String> {
+            let fields = part.metadata.schema().fields().iter();
+            fields.map(|field| field.name().clone()).collect()
+        };
+        if let Some(odd) = parts.iter().find(|part| names(part) != names(&parts[0])) {
+            return Err(TableError::Parts {
+                path: path.to_path_buf(),
+                found: format!(
+                    "`{}` and `{}`, which differ in their columns",
+                    parts[0].path.display(),
+                    odd.path.display()
+                ),
+            });
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            parts,
+        })
+    }
+
+    /// Takes Parquet that this process made of the file at `path`.
+    pub(crate) fn kept(path: &Path, content: Bytes) -> Result<Self, TableError> {
+        let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new())
+            .map_err(|error| decode(path)(error.into()))?;
+        let part = Part {
+            path: path.to_path_buf(),
+            kept: Some(content),
+            metadata,
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            parts: vec![part],
+        })
+    }
+
+    /// The same file with its text read as dictionaries, so that a value that repeats is not copied row by row.
+    pub(super) fn with_dictionaries(&self) -> Result<Self, TableError> {
+        let parts = self.parts.iter().map(Part::with_dictionaries);
+        Ok(Self {
+            path: self.path.clone(),
+            parts: parts.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The file or folder that messages name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names and types of the columns, of several parts the first's.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.parts[0].metadata.schema()
+    }
+
+    /// The type that a column has in each part.
+    pub(super) fn types(&self, place: usize) -> impl Iterator<Item = &DataType> {
+        let parts = self.parts.iter();
+        parts.map(move |part| part.metadata.schema().field(place).data_type())
+    }
+
+    /// Number of rows.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.parts.iter().map(Part::n_rows).sum()
+    }
+
+    /// Rows of each row group.
+    #[cfg(test)]
+    pub(crate) fn group_rows(&self) -> Vec<i64> {
+        let groups = self.parts[0].metadata.metadata().row_groups().iter();
+        groups.map(|group| group.num_rows()).collect()
+    }
+
+    /// What the writer said of the file, by key; what only programs read is left out.
+    pub(super) fn remarks(&self) -> Vec<(String, String)> {
+        let file = self.parts[0].metadata.metadata().file_metadata();
+        let pairs = file.key_value_metadata().into_iter().flatten();
+        pairs
+            .filter(|pair| !PRIVATE_KEYS.contains(&pair.key.as_str()))
+            .map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()))
+            .collect()
+    }
+
+    /// The column that pandas kept as the only index of its rows.
+    pub(super) fn pandas_index(&self) -> Option<String> {
+        let said = self.schema().metadata().get("pandas")?;
+        let said: serde_json::Value = serde_json::from_str(said).ok()?;
+        match said["index_columns"].as_array()?.as_slice() {
+            [serde_json::Value::String(name)] => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    /// The smallest and the largest of a column's values, where its type is a plain number and every row group says them.
+    pub(super) fn range(&self, place: usize) -> Option<(f64, f64)> {
+        let mut range: Option<(f64, f64)> = None;
+        for part in &self.parts {
+            let (low, high) = part.range(place)?;
+            let (before_low, before_high) = range.unwrap_or((low, high));
+            range = Some((before_low.min(low), before_high.max(high)));
+        }
+        range
+    }
+
+    /// Streams `rows` of the columns at `positions`, row group by row group; columns come in file order.
+    pub(crate) fn batches(
+        &self,
+        positions: &[usize],
+        rows: Range<usize>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + use<>, TableError> {
+        let mut wanted = Vec::new();
+        let mut start = 0;
+        for part in &self.parts {
+            let end = start + part.n_rows();
+            let inner = rows.start.max(start)..rows.end.min(end);
+            if !inner.is_empty() {
+                wanted.push((part.clone(), inner.start - start..inner.end - start));
+            }
+            start = end;
+        }
+        let positions = positions.to_vec();
+        // Each part is opened when the one before it is read.
+        Ok(wanted.into_iter().flat_map(move |(part, rows)| {
+            let (batches, failed) = match part.batches(&positions, rows) {
+                Ok(batches) => (Some(batches), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            failed.into_iter().chain(batches.into_iter().flatten())
+        }))
+    }
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<Self, TableError> {
         use std::io::Read;
         let file = open(path)?;
         let mut start = Vec::new();
@@ -61,21 +211,9 @@ impl Parquet {
         })
     }
 
-    /// Takes Parquet that this process made of the file at `path`.
-    pub(crate) fn kept(path: &Path, content: Bytes) -> Result<Self, TableError> {
-        let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new())
-            .map_err(|error| decode(path)(error.into()))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            kept: Some(content),
-            metadata,
-        })
-    }
-
-    /// The same file with its text read as dictionaries, so that a value that repeats is not copied row by row.
-    pub(super) fn with_dictionaries(&self) -> Result<Self, TableError> {
-        let fields: Vec<Field> = self
-            .schema()
+    fn with_dictionaries(&self) -> Result<Self, TableError> {
+        let schema = self.metadata.schema();
+        let fields: Vec<Field> = schema
             .fields()
             .iter()
             .map(|field| match field.data_type() {
@@ -91,7 +229,7 @@ impl Parquet {
                 _ => field.as_ref().clone(),
             })
             .collect();
-        let schema = Schema::new_with_metadata(fields, self.schema().metadata().clone());
+        let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let file = self.metadata.metadata().clone();
         let metadata = guarded(|| Ok(ArrowReaderMetadata::try_new(file, options)?))
@@ -102,45 +240,33 @@ impl Parquet {
         })
     }
 
-    /// The file that messages name.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Names and types of the columns.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
-    }
-
-    /// Number of rows.
-    pub(crate) fn n_rows(&self) -> usize {
+    fn n_rows(&self) -> usize {
         usize::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Rows of each row group.
-    #[cfg(test)]
-    pub(crate) fn group_rows(&self) -> Vec<i64> {
-        let groups = self.metadata.metadata().row_groups().iter();
-        groups.map(|group| group.num_rows()).collect()
+    fn range(&self, place: usize) -> Option<(f64, f64)> {
+        let columns = self.metadata.parquet_schema();
+        let is_it = |leaf: &usize| columns.get_column_root_idx(*leaf) == place;
+        let leaf = match columns.num_columns() == self.metadata.schema().fields().len() {
+            true => place,
+            false => (0..columns.num_columns()).find(is_it)?,
+        };
+        let mut range: Option<(f64, f64)> = None;
+        for group in self.metadata.metadata().row_groups() {
+            let (low, high) = match group.column(leaf).statistics()? {
+                Statistics::Int32(it) => (f64::from(*it.min_opt()?), f64::from(*it.max_opt()?)),
+                Statistics::Int64(it) => (*it.min_opt()? as f64, *it.max_opt()? as f64),
+                Statistics::Float(it) => (f64::from(*it.min_opt()?), f64::from(*it.max_opt()?)),
+                Statistics::Double(it) => (*it.min_opt()?, *it.max_opt()?),
+                _ => return None,
+            };
+            let (before_low, before_high) = range.unwrap_or((low, high));
+            range = Some((before_low.min(low), before_high.max(high)));
+        }
+        range
     }
 
-    /// What the writer said of the file, by key; what only programs read is left out.
-    pub(super) fn remarks(&self) -> Vec<(String, String)> {
-        let pairs = self
-            .metadata
-            .metadata()
-            .file_metadata()
-            .key_value_metadata()
-            .into_iter()
-            .flatten();
-        pairs
-            .filter(|pair| !PRIVATE_KEYS.contains(&pair.key.as_str()))
-            .map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()))
-            .collect()
-    }
-
-    /// Streams `rows` of the columns at `positions`, row group by row group; columns come in file order.
-    pub(crate) fn batches(
+    fn batches(
         &self,
         positions: &[usize],
         rows: Range<usize>,
@@ -261,6 +387,33 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(
         value_type(data_type),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// Whether a column can hold ids or categories: text, also as bytes, or numbers that may be whole.
+pub(super) fn is_id(data_type: &DataType) -> bool {
+    is_text(data_type)
+        || is_binary(data_type)
+        || is_integer(data_type)
+        || is_float(data_type)
+        || is_decimal(data_type)
+}
+
+/// Whether a column holds bytes, as some writers keep text.
+pub(super) fn is_binary(data_type: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
+    matches!(
+        value_type(data_type),
+        Binary | LargeBinary | BinaryView | FixedSizeBinary(_)
+    )
+}
+
+/// Whether a column holds decimals.
+pub(super) fn is_decimal(data_type: &DataType) -> bool {
+    use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
+    matches!(
+        value_type(data_type),
+        Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..)
     )
 }
 

@@ -9,6 +9,8 @@ pub enum Columns {
     Matching(Vec<String>),
     /// Exactly these, in this order.
     Named(Vec<String>),
+    /// All but the ids, whatever they are called.
+    All,
 }
 
 impl Default for Columns {
@@ -20,7 +22,8 @@ impl Default for Columns {
 /// How a file is to be read as a table; the default reads every column of a wide table as numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// Column of the sample ids; by default `IID`, else `eid` (of UK Biobank, in any of its spellings), else the first.
+    /// Column of the sample ids; by default `IID`, else `eid` (of UK Biobank, in any of its spellings), else `ID_2` beside `ID_1`, else
+    /// pandas' index, else the first that does not count the rows.
     pub id_column: Option<String>,
     /// Columns of numbers.
     pub columns: Columns,
@@ -32,6 +35,14 @@ pub struct Reading {
     pub long: LongReading,
     /// Where the columns of a large text file are kept while it is read; by default the folder for temporary files.
     pub folder: Option<PathBuf>,
+}
+
+impl Reading {
+    /// The numbers among what stands for a missing value.
+    pub(super) fn missing_numbers(&self) -> Vec<f64> {
+        let words = self.missing_values.iter();
+        words.filter_map(|it| it.parse().ok()).collect()
+    }
 }
 
 /// How a file with a row a sample and protein is read; wide files do not heed it.

@@ -7,8 +7,8 @@ use ::parquet::file::properties::WriterProperties;
 use arrow_array::types::{Int8Type, Int32Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array,
-    Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
-    StringViewArray, UInt8Array, UInt64Array,
+    Float64Array, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, NullArray,
+    RecordBatch, StringArray, StringViewArray, UInt8Array, UInt64Array,
 };
 use arrow_schema::{DataType, Field, Schema};
 use std::fs::File;
@@ -144,6 +144,23 @@ fn every_id_type_becomes_text() {
         array(Int32Array::from(vec![7, 1_234_567, -3, 0])),
         array(Int64Array::from(vec![7, 1_234_567, -3, 0])),
         array(Float64Array::from(vec![7.0, 1_234_567.0, -3.0, 0.0])),
+        array(BinaryArray::from(small.map(str::as_bytes).to_vec())),
+        array(
+            small
+                .iter()
+                .map(|it| Some(it.as_bytes()))
+                .collect::<LargeBinaryArray>(),
+        ),
+        array(
+            Decimal128Array::from(vec![7, 1_234_567, -3, 0])
+                .with_precision_and_scale(20, 0)
+                .unwrap(),
+        ),
+        array(
+            Decimal128Array::from(vec![700, 123_456_700, -300, 0])
+                .with_precision_and_scale(20, 2)
+                .unwrap(),
+        ),
         array(Float32Array::from(vec![7.0, 1_234_567.0, -3.0, -0.0])),
         array(DictionaryArray::<Int8Type>::new(
             vec![1_i8, 3, 0, 2].into(),
@@ -324,26 +341,36 @@ fn wrong_id_columns_are_named_with_the_remedy() {
         message(all(&path)),
         format!(
             "column `P1` of `{name}` cannot hold sample ids (Float64, 0.5 in row 2); \
-             name the id column with `--id-column`, its text columns are `person`"
+             name the id column with `--id-column` (`--features-id-column` and the like for one table): `person`"
         )
     );
     assert_eq!(
         message(Table::open(&path, Some("iid"), &[])),
         format!(
             "`{name}` has no column `iid` for its sample ids; \
-             pass one of its columns as `--id-column`: `P1`, `P2`, `person`"
+             pass one of its columns as `--id-column`, or as `--features-id-column` and the like for one table: \
+             `P1`, `P2`, `person`"
         )
     );
     for (column, kind) in [
         (array(BooleanArray::from(vec![true, false])), "Boolean"),
         (
-            array(BinaryArray::from(vec![b"a".as_ref(), b"b"])),
-            "Binary",
+            array(BinaryArray::from(vec![b"a".as_ref(), b"\xff"])),
+            "Binary, bytes that are no UTF-8 in row 2",
+        ),
+        (
+            array(
+                Decimal128Array::from(vec![100, 250])
+                    .with_precision_and_scale(9, 2)
+                    .unwrap(),
+            ),
+            "Decimal128(9, 2), 2.50 in row 2",
         ),
     ] {
         let path = folder.table(vec![("id", column), ("x", floats(&[1.0, 2.0]))]);
         let expected = format!(
-            "column `id` of `{name}` cannot hold sample ids ({kind}); name the id column with `--id-column`"
+            "column `id` of `{name}` cannot hold sample ids ({kind}); name the id column with `--id-column` \
+             (`--features-id-column` and the like for one table)"
         );
         assert_eq!(message(all(&path)), expected);
     }
@@ -396,7 +423,8 @@ fn missing_and_repeated_ids_are_counted() {
         format!(
             "6 sample ids of `{}` stand in more than one row in column `id`: `a` (rows 1, 3), \
              `b` (rows 2, 5, 6), `d` (rows 8, 9), `e` (rows 10, 11), `f` (rows 12, 13) and 1 more; \
-             keep one row a sample, or name another column with `--id-column`",
+             keep one row a sample, or name the id column with `--id-column` \
+             (`--features-id-column` and the like for one table)",
             path.display()
         )
     );
@@ -493,7 +521,7 @@ fn other_files_are_refused_by_name() {
             && error.to_string().ends_with("absent.parquet`")
     );
     assert!(std::error::Error::source(&error).is_some());
-    assert!(message(all(folder.0.path())).starts_with("could not read `"));
+    assert_eq!(message(all(folder.0.path())), expected);
 }
 
 /// A folder of cases beside the workspace (or in `NTKPIPE_CASES`), or `None`, said aloud.

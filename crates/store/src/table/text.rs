@@ -11,6 +11,7 @@ use bytes::Bytes;
 use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -18,7 +19,10 @@ use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 use tempfile::{SpooledData, SpooledTempFile};
 
+use super::foreign::{self, has_numbers_for_names};
+use super::header::{self, First, declared_separator, is_line_of_types};
 use super::parquet::{Parquet, open};
+use super::row_numbers::{HEAD, Head};
 use super::{SHOWN, TableError, and_more};
 
 /// What stands for a missing value in text, in any case of its letters.
@@ -26,6 +30,12 @@ pub const MISSING_VALUES: [&str; 7] = ["", ".", "NA", "N/A", "#N/A", "NaN", "nul
 
 /// Longest header that is looked at, in bytes.
 const LONGEST_HEADER: u64 = 64 << 20;
+
+/// Most columns of a text table: some 6 KiB of memory are kept for each while it is read.
+const MOST_COLUMNS: usize = 1_000_000;
+
+/// Values of the first rows that are kept.
+const HEAD_VALUES: usize = 4 << 20;
 
 /// Values parsed at a time.
 const BATCH_VALUES: usize = 4 << 20;
@@ -49,6 +59,8 @@ pub(super) enum Kind {
     Number,
     /// Text as it stands, blanks around it taken off.
     Text,
+    /// Such text that only the usual words make missing: ids, and what a long table says of its rows.
+    Label,
 }
 
 /// A text table whose header is known.
@@ -58,48 +70,91 @@ pub(super) struct Text {
     separator: Separator,
     /// Names in the header.
     pub(super) names: Vec<String>,
+    /// What a person should know of the lines before the rows.
+    pub(super) warnings: Vec<String>,
+    /// Records before the first row.
+    skipped: usize,
+    /// The first rows.
+    head: Vec<ByteRecord>,
 }
 
 impl Text {
-    /// Reads the header: the first line that is not empty. Content tells the kind, the file's name does not.
+    /// Reads the header: the first line that is not empty; and the first rows. Content tells the kind, the file's name does not.
+    ///
+    /// A line `sep=;` before the header is heeded. Rows of `FID IID value` need no header.
     pub(super) fn open(path: &Path) -> Result<Self, TableError> {
-        let mut start = Vec::new();
-        let mut reader = content(path)?.take(LONGEST_HEADER);
-        while start.trim_ascii().is_empty() {
-            start.clear();
-            let read = reader.read_until(b'\n', &mut start);
-            if read.map_err(TableError::reading(path))? == 0 {
-                return Err(TableError::Empty {
-                    path: path.to_path_buf(),
+        let line = first_line(path)?;
+        let declared = declared_separator(&line);
+        let separator = match declared {
+            Some(byte) => Separator::Byte(byte),
+            None => separator(&line),
+        };
+        let mut records = Records::new(path, separator)?;
+        let mut record = ByteRecord::new();
+        let mut skipped = 1;
+        records.next(&mut record)?;
+        if declared.is_some() {
+            skipped += 1;
+            if !records.next(&mut record)? {
+                let path = path.to_path_buf();
+                return Err(TableError::Empty { path });
+            }
+        }
+        let mut text = Self {
+            path: path.to_path_buf(),
+            separator,
+            names: names(path, &record)?,
+            warnings: Vec::new(),
+            skipped,
+            head: Vec::new(),
+        };
+        let rows = (HEAD_VALUES / text.names.len().max(1)).clamp(16, HEAD);
+        let mut next = ByteRecord::new();
+        while text.head.len() < rows && records.next(&mut next)? {
+            text.head.push(std::mem::take(&mut next));
+        }
+        text.tell_header(record)?;
+        Ok(text)
+    }
+
+    /// Sees whether the first record names the columns; `first` is that record.
+    fn tell_header(&mut self, first: ByteRecord) -> Result<(), TableError> {
+        match header::first(&self.names, &self.head) {
+            First::Header => {}
+            First::Family(names) => {
+                self.warnings.push(format!(
+                    "has no header, and is read as {}",
+                    names.join(", ")
+                ));
+                self.names = names;
+                self.skipped -= 1;
+                self.head.insert(0, first);
+            }
+            First::Row => {
+                return Err(TableError::NoHeader {
+                    path: self.path.clone(),
+                    line: shortened(&line_at(&self.path, start_of(&first))?.1),
                 });
             }
         }
-        let line = start.split(|byte| *byte == b'\r').find(|it| !it.is_empty());
-        let separator = separator(line.unwrap_or(&start));
-        let mut record = ByteRecord::new();
-        Records::new(path, separator)?.next(&mut record)?;
-        let names = record
-            .iter()
-            .enumerate()
-            .map(|(place, name)| match std::str::from_utf8(name) {
-                Ok(name) if !name.contains('\0') => Ok(match place {
-                    0 => name.trim_start_matches('#').to_owned(),
-                    _ => name.to_owned(),
-                }),
-                _ => Err(TableError::NotText {
-                    path: path.to_path_buf(),
-                    line: 1,
-                }),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            separator,
-            names,
-        })
+        let types = self.head.first();
+        if types.is_some_and(|row| is_line_of_types(&self.names, row)) {
+            self.skipped += 1;
+            self.head.remove(0);
+        }
+        Ok(())
     }
 
-    /// Reads the columns at `wanted` in one pass, as Parquet with just these columns, in this order.
+    /// The first values of a column.
+    pub(super) fn head(&self, place: usize) -> Head {
+        let field = |row: &ByteRecord| {
+            let text = std::str::from_utf8(row.get(place)?).ok()?;
+            (!is_missing(text)).then(|| text.to_owned())
+        };
+        self.head.iter().map(field).collect()
+    }
+
+    /// Reads the columns at `wanted` in one pass, as Parquet with just these columns, in this order; and how many lines are not empty.
     ///
     /// `missing` stands for a missing value besides [`MISSING_VALUES`]. Columns of more than 64 MiB are kept in a file without
     /// a name in `folder` (by default the system's folder for temporary files), which is gone when this process ends.
@@ -110,10 +165,19 @@ impl Text {
         wanted: &[(usize, Kind)],
         missing: &[String],
         folder: Option<&Path>,
-    ) -> Result<Parquet, TableError> {
+    ) -> Result<(Parquet, u64), TableError> {
+        if self.names.len() > MOST_COLUMNS {
+            return Err(TableError::TooManyColumns {
+                path: self.path.clone(),
+                n: self.names.len(),
+                most: MOST_COLUMNS,
+            });
+        }
         let mut writer = Writer::new(self, wanted, folder)?;
         let mut records = Records::new(&self.path, self.separator)?;
-        records.next(&mut ByteRecord::new())?;
+        for _ in 0..self.skipped {
+            records.next(&mut ByteRecord::new())?;
+        }
         let batch_rows = (BATCH_VALUES / self.names.len().max(1)).clamp(64, 1 << 16);
         let mut batch: Vec<ByteRecord> = Vec::new();
         let mut used = 0;
@@ -126,12 +190,7 @@ impl Text {
             let is_more = records.next(record)?;
             if is_more {
                 if record.len() != self.names.len() {
-                    return Err(TableError::Ragged {
-                        path: self.path.clone(),
-                        line: line_at(&self.path, start_of(record))?,
-                        expected: self.names.len(),
-                        found: record.len(),
-                    });
+                    return Err(self.ragged(record)?);
                 }
                 used += 1;
             }
@@ -164,7 +223,7 @@ impl Text {
                 .iter()
                 .take(SHOWN)
                 .map(|(name, wrong)| {
-                    let line = line_at(&self.path, wrong.start)?;
+                    let (line, _) = line_at(&self.path, wrong.start)?;
                     Ok(format!("`{name}` ({wrong} in line {line})"))
                 })
                 .collect::<Result<_, TableError>>()?;
@@ -173,9 +232,62 @@ impl Text {
                 n: wrong.len(),
                 n_selected: wanted.iter().filter(|it| it.1 == Kind::Number).count(),
                 shown: and_more(&shown, wrong.len()),
+                remedy: self.remedy(wrong.iter().map(|it| &it.1)),
             });
         }
-        writer.finish()
+        Ok((writer.finish()?, records.lines()))
+    }
+
+    /// What can be done about fields that are no numbers.
+    fn remedy<'w>(&self, mut wrong: impl Iterator<Item = &'w Wrong>) -> &'static str {
+        if wrong.any(|it| has_decimal_comma(&it.text)) {
+            return "write numbers with a decimal point (in R by `write.csv`, not `write.csv2`)";
+        }
+        match has_numbers_for_names(&self.names) {
+            true => {
+                "most columns are called by numbers as samples are: if a row is a feature, turn the table over so that \
+                 each row is a sample"
+            }
+            false => {
+                "select the numeric ones by name or glob, rewrite them as numbers, or say with `--missing-values` what \
+                 means missing"
+            }
+        }
+    }
+
+    /// Says why a record has not as many fields as the header.
+    fn ragged(&self, record: &ByteRecord) -> Result<TableError, TableError> {
+        let (line, text) = line_at(&self.path, start_of(record))?;
+        let (expected, found) = (self.names.len(), record.len());
+        let others = [
+            Separator::Byte(b'\t'),
+            Separator::Byte(b','),
+            Separator::Byte(b';'),
+            Separator::Blanks,
+        ];
+        let fits = |it: &&Separator| **it != self.separator && it.count(&text) == expected;
+        let is_last_empty = |last: Option<&[u8]>| last.is_some_and(<[u8]>::is_empty);
+        let remedy = if let Some(other) = others.iter().find(fits).filter(|_| expected > 1) {
+            format!(
+                "the header's fields stand between {}, this line's between {other}: write the file with one separator",
+                self.separator
+            )
+        } else if found == expected + 1 && is_last_empty(record.iter().next_back()) {
+            "it ends with a separator that the header lacks: take it off, or add one to the header"
+                .to_owned()
+        } else if found + 1 == expected && self.names.last().is_some_and(String::is_empty) {
+            "the header ends with a separator that it lacks: take it off the header".to_owned()
+        } else {
+            "give every row a field for each column (R writes row names without a header unless `row.names = FALSE`)"
+                .to_owned()
+        };
+        Ok(TableError::Ragged {
+            path: self.path.clone(),
+            line,
+            expected,
+            found,
+            remedy,
+        })
     }
 
     fn parse(
@@ -192,17 +304,14 @@ impl Text {
                     Ok(text) => Ok((record, text)),
                     Err(_) => Err(TableError::NotText {
                         path: self.path.clone(),
-                        line: line_at(&self.path, start_of(record))?,
+                        line: line_at(&self.path, start_of(record))?.0,
                     }),
                 })
         };
         let is_missing = |text: &str| {
-            MISSING_VALUES
-                .iter()
-                .any(|it| it.eq_ignore_ascii_case(text))
-                || missing.iter().any(|it| it == text)
+            is_missing(text) || kind != Kind::Label && missing.iter().any(|it| it == text)
         };
-        if kind == Kind::Text {
+        if kind != Kind::Number {
             let texts: Vec<Option<&str>> = fields()
                 .map(|field| field.map(|(_, text)| (!is_missing(text)).then_some(text)))
                 .collect::<Result<_, _>>()?;
@@ -244,9 +353,67 @@ impl std::fmt::Display for Wrong {
         let digits = self.text.bytes().filter(u8::is_ascii_digit).count();
         let marks = |mark: char| self.text.matches(mark).count() == 2;
         let is_date = digits >= 4 && ['-', '/', '.'].into_iter().any(marks);
-        let what = if is_date { "a date, " } else { "" };
+        let what = match (is_date, has_decimal_comma(&self.text)) {
+            (true, _) => "a date, ",
+            (_, true) => "a decimal comma, ",
+            _ => "",
+        };
         write!(formatter, "{what}`{}`", self.text)
     }
+}
+
+/// Whether a field is a number with a comma in place of the point: `-4,1458`.
+fn has_decimal_comma(text: &str) -> bool {
+    text.split_once(',').is_some_and(|(whole, fraction)| {
+        let number = format!("{whole}.{fraction}");
+        !fraction.is_empty() && number.parse::<f64>().is_ok()
+    })
+}
+
+/// Whether a field is one of the words that ever mean missing.
+fn is_missing(text: &str) -> bool {
+    let mut words = MISSING_VALUES.iter();
+    words.any(|it| it.eq_ignore_ascii_case(text))
+}
+
+/// The names in a header.
+fn names(path: &Path, record: &ByteRecord) -> Result<Vec<String>, TableError> {
+    let name = |(place, name)| match std::str::from_utf8(name) {
+        Ok(name) if !name.contains('\0') => Ok(match place {
+            0 => name.trim_start_matches('#').to_owned(),
+            _ => name.to_owned(),
+        }),
+        _ => Err(TableError::NotText {
+            path: path.to_path_buf(),
+            line: 1,
+        }),
+    };
+    record.iter().enumerate().map(name).collect()
+}
+
+/// The first line of a file that is not empty, unless the file is of another kind.
+fn first_line(path: &Path) -> Result<Vec<u8>, TableError> {
+    let mut start = Vec::new();
+    let text = content(path)?
+        .take(foreign::START as u64)
+        .read_to_end(&mut start);
+    text.map_err(TableError::reading(path))?;
+    if let Some(it) = foreign::foreign(&start) {
+        return Err(TableError::foreign(path, it));
+    }
+    let mut reader = content(path)?.take(LONGEST_HEADER);
+    let mut line = Vec::new();
+    while line.trim_ascii().is_empty() {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line);
+        if read.map_err(TableError::reading(path))? == 0 {
+            return Err(TableError::Empty {
+                path: path.to_path_buf(),
+            });
+        }
+    }
+    let first = line.split(|byte| *byte == b'\r').find(|it| !it.is_empty());
+    Ok(first.unwrap_or(&line).to_vec())
 }
 
 /// The separator of a header: a tab where there is one, else the more frequent of comma and semicolon, else blanks.
@@ -297,23 +464,26 @@ fn start_of(record: &ByteRecord) -> u64 {
     record.position().map_or(0, csv::Position::byte)
 }
 
-/// Line of the record that comes next at `byte` of the text, counted from 1: any line ending counts, and so do empty lines.
+/// Line of the record that comes next at `byte` of the text, counted from 1, and what it says: any line ending counts, and so do empty
+/// lines.
 ///
 /// Cost: the text up to there is read again, so it is for messages.
-fn line_at(path: &Path, byte: u64) -> Result<u64, TableError> {
+fn line_at(path: &Path, byte: u64) -> Result<(u64, Vec<u8>), TableError> {
     let mut text = content(path)?;
+    let mut said = Vec::new();
     let (mut line, mut at, mut last) = (1, 0, 0);
     loop {
         let buffer = text.fill_buf().map_err(TableError::reading(path))?;
         if buffer.is_empty() {
-            return Ok(line);
+            return Ok((line, said));
         }
         for &next in buffer {
             let is_end = matches!(next, b'\r' | b'\n');
-            if at >= byte && !is_end {
-                return Ok(line);
-            }
-            if is_end && (last, next) != (b'\r', b'\n') {
+            if at >= byte && !is_end && (said.len() as u64) < LONGEST_HEADER {
+                said.push(next);
+            } else if !said.is_empty() {
+                return Ok((line, said));
+            } else if is_end && (last, next) != (b'\r', b'\n') {
                 line += 1;
             }
             (at, last) = (at + 1, next);
@@ -323,17 +493,30 @@ fn line_at(path: &Path, byte: u64) -> Result<u64, TableError> {
     }
 }
 
-/// The records of a file, the header first.
+/// The beginning of a line, for a message.
+fn shortened(line: &[u8]) -> String {
+    const SHOWN: usize = 80;
+    let text = String::from_utf8_lossy(line);
+    let mut short: String = text.chars().take(SHOWN).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// The records of a file, the header first: each is a line.
 struct Records {
     path: PathBuf,
+    separator: Separator,
     from: Source,
 }
 
 enum Source {
-    Quoted(Box<csv::Reader<Box<dyn BufRead>>>),
+    Separated(Box<csv::Reader<Counted>>),
     Blanks {
         text: Box<dyn BufRead>,
         byte: u64,
+        lines: u64,
         buffer: Vec<u8>,
     },
 }
@@ -346,51 +529,151 @@ impl Records {
                 let mut builder = csv::ReaderBuilder::new();
                 builder
                     .delimiter(byte)
+                    .quoting(byte != b'\t')
                     .has_headers(false)
                     .flexible(true)
-                    .trim(csv::Trim::All)
                     .buffer_capacity(1 << 20);
-                Source::Quoted(Box::new(builder.from_reader(text)))
+                Source::Separated(Box::new(builder.from_reader(Counted::new(text))))
             }
             Separator::Blanks => Source::Blanks {
                 text,
                 byte: 0,
+                lines: 0,
                 buffer: Vec::new(),
             },
         };
         Ok(Self {
             path: path.to_path_buf(),
+            separator,
             from,
         })
     }
 
-    /// Reads the next record that is not empty; `false` at the end.
-    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, TableError> {
-        match &mut self.from {
-            Source::Quoted(reader) => reader
-                .read_byte_record(record)
-                .map_err(|error| TableError::reading(&self.path)(error.into())),
-            Source::Blanks { text, byte, buffer } => loop {
-                buffer.clear();
-                let read = text.read_until(b'\n', buffer);
-                if read.map_err(TableError::reading(&self.path))? == 0 {
-                    return Ok(false);
-                }
-                let mut position = csv::Position::new();
-                position.set_byte(*byte);
-                *byte += buffer.len() as u64;
-                record.clear();
-                buffer
-                    .split(u8::is_ascii_whitespace)
-                    .filter(|field| !field.is_empty())
-                    .for_each(|field| record.push_field(unquoted(field)));
-                if !record.is_empty() {
-                    record.set_position(Some(position));
-                    return Ok(true);
-                }
-            },
+    /// Lines read so far that are not empty.
+    fn lines(&self) -> u64 {
+        match &self.from {
+            Source::Separated(reader) => reader.get_ref().lines(),
+            Source::Blanks { lines, .. } => *lines,
         }
     }
+
+    /// Reads the next record that is not empty; `false` at the end.
+    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, TableError> {
+        let (text, byte, lines, buffer) = match &mut self.from {
+            Source::Separated(reader) => {
+                let is_more = reader
+                    .read_byte_record(record)
+                    .map_err(|error| TableError::reading(&self.path)(error.into()))?;
+                // What a quote without its end swallows would be one row in the place of many.
+                if record
+                    .as_slice()
+                    .iter()
+                    .any(|it| matches!(it, b'\n' | b'\r'))
+                {
+                    let (line, text) = line_at(&self.path, start_of(record))?;
+                    return Err(TableError::QuotedLineBreak {
+                        path: self.path.clone(),
+                        line,
+                        text: shortened(&text),
+                    });
+                }
+                record.trim();
+                if self.separator == Separator::Byte(b'\t') {
+                    take_quotes_off(record);
+                }
+                return Ok(is_more);
+            }
+            Source::Blanks {
+                text,
+                byte,
+                lines,
+                buffer,
+            } => (text, byte, lines, buffer),
+        };
+        loop {
+            buffer.clear();
+            let read = text.read_until(b'\n', buffer);
+            if read.map_err(TableError::reading(&self.path))? == 0 {
+                return Ok(false);
+            }
+            let mut position = csv::Position::new();
+            position.set_byte(*byte);
+            *byte += buffer.len() as u64;
+            record.clear();
+            let fields = buffer.split(u8::is_ascii_whitespace);
+            let fields = fields.filter(|field| !field.is_empty());
+            fields.for_each(|field| record.push_field(unquoted(field)));
+            if !record.is_empty() {
+                *lines += 1;
+                record.set_position(Some(position));
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Text whose lines are counted as it is read.
+struct Counted {
+    text: Box<dyn BufRead>,
+    ended: u64,
+    is_in_line: bool,
+}
+
+impl Counted {
+    fn new(text: Box<dyn BufRead>) -> Self {
+        Self {
+            text,
+            ended: 0,
+            is_in_line: false,
+        }
+    }
+
+    /// Lines so far that are not empty.
+    fn lines(&self) -> u64 {
+        self.ended + u64::from(self.is_in_line)
+    }
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.text.read(buffer)?;
+        for byte in &buffer[..n] {
+            let is_end = matches!(byte, b'\r' | b'\n');
+            self.ended += u64::from(is_end && self.is_in_line);
+            self.is_in_line = !is_end;
+        }
+        Ok(n)
+    }
+}
+
+/// Takes the quotes off fields that both begin and end with one.
+fn take_quotes_off(record: &mut ByteRecord) {
+    if !record.as_slice().contains(&b'"') {
+        return;
+    }
+    let position = record.position().cloned();
+    let mut plain = ByteRecord::with_capacity(record.as_slice().len(), record.len());
+    for field in &*record {
+        match unquoted(field) {
+            inner if inner.len() == field.len() => plain.push_field(field),
+            inner => plain.push_field(halved(inner).trim_ascii()),
+        }
+    }
+    plain.set_position(position);
+    *record = plain;
+}
+
+/// Text with one quote in the place of two.
+fn halved(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut bytes = field.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == b'"' {
+            bytes.next_if_eq(&b'"');
+        }
+        plain.push(byte);
+    }
+    plain
 }
 
 fn unquoted(field: &[u8]) -> &[u8] {
@@ -398,6 +681,31 @@ fn unquoted(field: &[u8]) -> &[u8] {
         .strip_prefix(b"\"")
         .and_then(|rest| rest.strip_suffix(b"\""))
         .unwrap_or(field)
+}
+
+impl Separator {
+    /// How many fields a line has by this separator, quotes apart.
+    fn count(self, line: &[u8]) -> usize {
+        match self {
+            Self::Byte(separator) => 1 + line.iter().filter(|it| **it == separator).count(),
+            Self::Blanks => {
+                let fields = line.split(u8::is_ascii_whitespace);
+                fields.filter(|field| !field.is_empty()).count()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Separator {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Byte(b'\t') => formatter.write_str("tabs"),
+            Self::Byte(b',') => formatter.write_str("commas"),
+            Self::Byte(b';') => formatter.write_str("semicolons"),
+            Self::Byte(other) => write!(formatter, "`{}`", other.escape_ascii()),
+            Self::Blanks => formatter.write_str("blanks"),
+        }
+    }
 }
 
 /// Parquet in memory, or on disk when it grows large, without compression.
@@ -426,17 +734,21 @@ impl Writer {
             let name = &text.names[place];
             let data_type = match kind {
                 Kind::Number => DataType::Float64,
-                Kind::Text => {
+                Kind::Text | Kind::Label => {
                     let column = ColumnPath::new(vec![name.clone()]);
                     properties = properties.set_column_dictionary_enabled(column, true);
                     DataType::Utf8
                 }
             };
-            fields.push(Field::new(name, data_type, kind == Kind::Text));
+            fields.push(Field::new(name, data_type, kind != Kind::Number));
         }
         let schema = Arc::new(Schema::new(fields));
         let file = tempfile::spooled_tempfile_in(KEPT_IN_MEMORY, &folder);
-        let parquet = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()))
+        // Arrow's own schema, which cannot name half a million columns, says no more than Parquet's does.
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.build())
+            .with_skip_arrow_metadata(true);
+        let parquet = ArrowWriter::try_new_with_options(file, schema.clone(), options)
             .map_err(keeping(&text.path, &folder))?;
         Ok(Self {
             path: text.path.clone(),

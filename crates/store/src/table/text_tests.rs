@@ -137,7 +137,6 @@ fn what_is_no_table_is_named_by_line() {
         ("FID IID x\n1 1 1\n\n1 2\n", 4),
         ("id,x\r\na,1\r\nb,1\r\n\r\nc\r\n", 5),
         ("id,x\ra,1\rb\r", 3),
-        ("id,x\n\"a\nb\",1\nc\n", 4),
     ] {
         let error = folder.refused(text);
         assert!(
@@ -222,7 +221,11 @@ fn names_of_uk_biobank_are_known() {
     let table = folder.open(wide).unwrap();
     assert_eq!(table.id_column, "participant.eid");
     assert_eq!(table.columns, ["olink_instance_0.il6", "participant.p31"]);
-    assert_eq!(table.origin.warnings, ["left out `olink_instance_0.eid`"]);
+    let said = &table.origin.warnings;
+    assert!(
+        said.len() == 1 && said[0].starts_with("left out `olink_instance_0.eid`, "),
+        "{said:?}"
+    );
     assert!(table.is_withdrawn("-3") && !table.is_withdrawn("1000012"));
     for (patterns, expected) in [
         (&["il6"][..], &["olink_instance_0.il6"][..]),
