@@ -5,6 +5,7 @@ mod any_bytes;
 mod architectures;
 mod damage;
 mod documents;
+mod field;
 mod folders;
 mod foreign;
 mod held_out;

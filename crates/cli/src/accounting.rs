@@ -64,6 +64,7 @@ pub fn file_record(name: &str, table: &Table) -> Value {
         "form": origin.form,
         "id_column": table.id_column,
         "rows": origin.rows,
+        "lines": origin.lines,
         "dropped": origin.dropped,
         "samples": table.n_rows(),
         "columns": table.columns.len() + table.text_columns.len(),
@@ -130,8 +131,10 @@ pub fn log(samples: &Value) {
                 )
             })
             .collect();
+        let lines = file["lines"].as_u64();
+        let lines = lines.map_or(String::new(), |n| format!(" of {n} lines"));
         tracing::info!(
-            "samples: {} `{}` ({}): {} rows{dropped}, {} samples x {} columns",
+            "samples: {} `{}` ({}): {} rows{lines}{dropped}, {} samples x {} columns",
             text(&file["table"]),
             text(&file["path"]),
             text(&file["form"]),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, PredictionColumns, write_table, write_tsv};
-use ntkpipe_store::table::Table;
+use ntkpipe_store::table::{Columns, Reading, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
@@ -260,7 +260,7 @@ pub fn merge(
     let is_used = |k: &usize| choice.phenotypes.iter().any(|(_, at)| at == k);
     let mut tables = BTreeMap::new();
     for k in (0..choice.architectures.len()).filter(is_used) {
-        tables.insert(k, Table::open(&source(k), Some("sample_id"), &[])?);
+        tables.insert(k, open_predictions(&source(k))?);
     }
     let Some(first) = tables.values().next() else {
         return Ok(());
@@ -277,6 +277,16 @@ pub fn merge(
         }
         anyhow::Ok(())
     })
+}
+
+/// Opens a table of predictions, whatever its phenotypes are called.
+pub fn open_predictions(path: &Path) -> anyhow::Result<Table> {
+    let reading = Reading {
+        id_column: Some("sample_id".to_owned()),
+        columns: Columns::All,
+        ..Reading::default()
+    };
+    Ok(Table::open_as(path, &reading)?)
 }
 
 impl Choice {

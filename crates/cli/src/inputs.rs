@@ -1,7 +1,7 @@
 //! The tables of a run, opened, checked and joined by sample id, before any work starts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ntkpipe_model::analysis::Phenotype;
@@ -47,20 +47,24 @@ pub struct Inputs {
 impl Inputs {
     /// Opens the three tables and joins them.
     pub fn open(options: &Options, settings: &Settings) -> anyhow::Result<Self> {
-        let features = Table::open_as(
+        // Messages name what was given, wherever it is read.
+        let open = |path: &Path, reading: Reading| -> Result<Table, TableError> {
+            let mut table = Table::open_as(options.copies.of(path), &reading)?;
+            table.path = path.to_path_buf();
+            Ok(table)
+        };
+        let features = open(
             &settings.features,
-            &Reading {
+            Reading {
                 columns: matching(&options.feature_columns),
-                ..reading(options)
+                ..reading(options, &options.features_id_column)
             },
         )?;
-        let missing_values = options.missing_values.clone().unwrap_or_default();
-        let phenotypes = Table::open_as(
+        let phenotypes = open(
             &settings.phenotypes,
-            &Reading {
+            Reading {
                 columns: matching(&options.phenotype_columns),
-                missing_values: missing_values.clone(),
-                ..reading(options)
+                ..reading(options, &options.phenotypes_id_column)
             },
         )?;
         let covariates = options
@@ -70,12 +74,13 @@ impl Inputs {
                 let reading = Reading {
                     columns: matching(&options.covariate_columns),
                     text_columns: options.categorical_covariates.clone().unwrap_or_default(),
-                    missing_values,
-                    ..reading(options)
+                    ..reading(options, &options.covariates_id_column)
                 };
-                Table::open_as(path, &reading).map_err(explain_covariates)
+                open(path, reading).map_err(explain_covariates)
             })
             .transpose()?;
+        let tables = [Some(&features), Some(&phenotypes), covariates.as_ref()];
+        check_rows_are_samples(&tables.into_iter().flatten().collect::<Vec<_>>())?;
         if let Some(table) = &covariates
             && table.columns.iter().any(|name| name == INTERCEPT)
         {
@@ -90,7 +95,7 @@ impl Inputs {
         let lists = |path: &Option<PathBuf>| -> anyhow::Result<Option<HashSet<String>>> {
             Ok(path
                 .as_deref()
-                .map(read_id_list)
+                .map(|path| read_id_list(options.copies.of(path)))
                 .transpose()?
                 .map(HashSet::from_iter))
         };
@@ -240,19 +245,16 @@ impl Inputs {
 
     /// Digests of the input files.
     pub fn digests(&self, options: &Options) -> anyhow::Result<BTreeMap<String, InputRecord>> {
-        [
-            ("features", &options.features),
-            ("phenotypes", &options.phenotypes),
-            ("covariates", &options.covariates),
-            ("protein_names", &options.protein_names),
-            ("keep", &options.keep),
-            ("remove", &options.remove),
-            ("network", &options.network),
-        ]
-        .into_iter()
-        .filter_map(|(name, path)| Some((name.to_owned(), path.as_deref()?)))
-        .map(|(name, path)| Ok((name, digest(path)?)))
-        .collect()
+        options
+            .named_inputs()
+            .map(|(name, path)| {
+                let record = InputRecord {
+                    path: path.clone(),
+                    ..digest(options.copies.of(path))?
+                };
+                Ok((name.to_owned(), record))
+            })
+            .collect()
     }
 
     /// The covariates of every row of the feature array.
@@ -283,10 +285,32 @@ fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
     shown.join(", ")
 }
 
-/// How the options have every table read; columns and missing values are each table's own.
-pub fn reading(options: &Options) -> Reading {
+/// Refuses a table whose columns are the samples of another: it is turned over.
+fn check_rows_are_samples(tables: &[&Table]) -> anyhow::Result<()> {
+    for table in tables {
+        let columns: HashSet<&String> = table.columns.iter().collect();
+        for other in tables {
+            let n = other.ids.iter().filter(|id| columns.contains(id)).count();
+            if n >= 3 && 2 * n > columns.len().min(other.n_rows()) {
+                return Err(input(
+                    format!(
+                        "{n} columns of `{}` are called as samples of `{}` are: it seems to have a row a feature and a column a sample",
+                        table.path.display(),
+                        other.path.display()
+                    ),
+                    "turn it over so that each row is a sample, with the sample ids in a column of their own",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the options have a table read whose own id column is `id_column`; columns are each table's own.
+pub fn reading(options: &Options, id_column: &Option<String>) -> Reading {
     Reading {
-        id_column: options.id_column.clone(),
+        id_column: id_column.clone().or_else(|| options.id_column.clone()),
+        missing_values: options.missing_values.clone().unwrap_or_default(),
         long: LongReading {
             value_column: options.npx_value.clone(),
             drop_qc: match options.drop_qc {
@@ -295,7 +319,10 @@ pub fn reading(options: &Options) -> Reading {
                 Some(DropQc::None) => table::DropQc::None,
             },
             instance: options.instance.unwrap_or(0),
-            protein_names: options.protein_names.clone(),
+            protein_names: options
+                .protein_names
+                .as_deref()
+                .map(|path| options.copies.of(path).to_path_buf()),
         },
         folder: options.scratch.clone().filter(|folder| folder.is_dir()),
         ..Reading::default()

@@ -212,7 +212,7 @@ impl Network {
                 ));
             }
             return Ok(Self::Finite(FiniteNetwork::read(
-                path,
+                options.copies.of(path),
                 options.network_activation,
             )?));
         }

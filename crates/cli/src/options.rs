@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::copies::Copies;
 use crate::failure::input;
 
 /// Activation of the network's hidden layers.
@@ -197,10 +198,22 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covariates: Option<PathBuf>,
-    /// Sample id column of every table [default: IID, else eid, else the first column]
+    /// Sample id column of every table [default: IID, else eid, else pandas' index, else the first column that does not count rows]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
+    /// Sample id column of the features alone [default: that of every table]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features_id_column: Option<String>,
+    /// Sample id column of the phenotypes alone [default: that of every table]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phenotypes_id_column: Option<String>,
+    /// Sample id column of the covariates alone [default: that of every table]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covariates_id_column: Option<String>,
     /// Feature columns to use: names and globs [default: all]
     #[arg(
         long,
@@ -237,7 +250,7 @@ pub struct Options {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub categorical_covariates: Option<Vec<String>>,
-    /// What means missing in phenotypes and covariates, besides nothing, `.`, NA, N/A, #N/A, NaN and null; for example -9
+    /// What means missing in every table, besides nothing, `.`, NA, N/A, #N/A, NaN and null; for example -9
     #[arg(
         long,
         value_name = "TOKEN",
@@ -384,11 +397,16 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_tiles: Option<ReadTiles>,
+
+    /// Where inputs that can be read once only are read
+    #[arg(skip)]
+    #[serde(skip)]
+    pub copies: Copies,
 }
 
 macro_rules! or_else {
     ($self:ident, $other:ident; $($field:ident),* $(,)?) => {
-        Self { $($field: $self.$field.or($other.$field)),* }
+        Self { copies: $self.copies, $($field: $self.$field.or($other.$field)),* }
     };
 }
 
@@ -398,7 +416,8 @@ impl Options {
         if self.folds.is_some() || self.holdout.is_some() {
             (other.folds, other.holdout) = (None, None);
         }
-        or_else!(self, other; features, phenotypes, covariates, id_column, feature_columns, phenotype_columns,
+        or_else!(self, other; features, phenotypes, covariates, id_column, features_id_column,
+            phenotypes_id_column, covariates_id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
             no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
@@ -445,19 +464,37 @@ impl Options {
         all
     }
 
-    /// The input files.
-    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+    /// The input files, by their keys in `run.json`.
+    pub fn named_inputs(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
         [
-            &self.features,
-            &self.phenotypes,
-            &self.covariates,
-            &self.protein_names,
-            &self.keep,
-            &self.remove,
-            &self.network,
+            ("features", &self.features),
+            ("phenotypes", &self.phenotypes),
+            ("covariates", &self.covariates),
+            ("protein_names", &self.protein_names),
+            ("keep", &self.keep),
+            ("remove", &self.remove),
+            ("network", &self.network),
         ]
         .into_iter()
-        .flatten()
+        .filter_map(|(name, path)| Some((name, path.as_ref()?)))
+    }
+
+    /// The input files.
+    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.named_inputs().map(|(_, path)| path)
+    }
+
+    /// Copies inputs that can be read once only: into the scratch folder or the run directory, or where a run is only planned and
+    /// neither is there, into the system's folder for temporary files.
+    pub fn with_copies(mut self, is_planned: bool) -> anyhow::Result<Self> {
+        let there = self.scratch.iter().chain(&self.out).find(|it| it.is_dir());
+        let folder = match (there, &self.out) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(out)) if !is_planned => out.clone(),
+            _ => std::env::temp_dir(),
+        };
+        self.copies = Copies::new(self.named_inputs(), &folder)?;
+        Ok(self)
     }
 
     /// Refuses a path that is no Unicode text: `run.json` could not record it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -16,6 +16,7 @@ use crate::args::{
     TrainArgs,
 };
 use crate::choice;
+use crate::copies::Copies;
 use crate::failure::{self, input};
 use crate::inputs::{Inputs, reading};
 use crate::log;
@@ -41,7 +42,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => run(args, None, speech),
         Command::Plan(args) => {
-            let (options, architectures) = read_options(args.run, true)?;
+            let (options, architectures) = read_options(args.run, true, true)?;
             plan(&options, &architectures, args.json)
         }
         Command::Ingest(args) => run(args, Some(Task::Stage(Stage::Ingest)), speech),
@@ -150,8 +151,12 @@ fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 }
 
 /// The options of a command, and the architectures they name where the network is infinitely wide. `goes_on`: whether what is not given is
-/// taken from the run directory in any case.
-fn read_options(args: RunArgs, goes_on: bool) -> anyhow::Result<(Options, Vec<(String, Options)>)> {
+/// taken from the run directory in any case. `is_planned`: whether nothing is done with them.
+fn read_options(
+    args: RunArgs,
+    goes_on: bool,
+    is_planned: bool,
+) -> anyhow::Result<(Options, Vec<(String, Options)>)> {
     let mut options = args.options.or(options_file::read(args.config.as_deref())?);
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = goes_on || options.features.is_none() && options.phenotypes.is_none();
@@ -161,6 +166,7 @@ fn read_options(args: RunArgs, goes_on: bool) -> anyhow::Result<(Options, Vec<(S
         options = options.or(record.options);
     }
     options.check_paths()?;
+    let options = options.with_copies(is_planned)?;
     set_threads(options.threads)?;
     let architectures = match &options.network {
         Some(_) => Vec::new(),
@@ -218,7 +224,7 @@ impl Task {
 /// Runs everything that is not current, or one task.
 fn run(args: RunArgs, only: Option<Task>, speech: (bool, LogFormat)) -> anyhow::Result<()> {
     let (force, is_dry) = (args.force, args.dry_run);
-    let (options, architectures) = read_options(args, only.is_some())?;
+    let (options, architectures) = read_options(args, only.is_some(), is_dry)?;
     if is_dry {
         return plan(&options, &architectures, false);
     }
@@ -333,6 +339,10 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
         env!("CARGO_PKG_VERSION"),
         serde_json::to_string(options)?
     );
+    for (path, copy) in options.copies.iter() {
+        let (path, copy) = (path.display(), copy.display());
+        tracing::info!("`{path}` can be read once only: it is read from its copy, `{copy}`");
+    }
     for warning in &inputs.warnings {
         tracing::warn!("{warning}");
     }
@@ -641,20 +651,31 @@ fn predict_with(
     let need = |value: Option<PathBuf>, flag: &str, what: &str| {
         value.ok_or_else(|| input(format!("no {what} given"), format!("pass `{flag} FILE`")))
     };
+    let beside = options.out.as_deref().and_then(Path::parent);
+    let folder = beside.filter(|it| it.is_dir());
+    let folder = folder.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let options = Options {
+        copies: Copies::new(options.named_inputs(), &folder)?,
+        ..options
+    };
+    let read_at = |path: PathBuf| options.copies.of(&path).to_path_buf();
     let remedy = "take the folder from its run directory again; where the file is damaged there as well, delete it and give `ntkpipe run --out DIR` of that directory";
     let damaged = model.clone();
-    let reading = reading(&options);
+    let reading = reading(&options, &options.features_id_column);
+    let covariates_id_column = options.covariates_id_column.clone();
+    let covariates_id_column = covariates_id_column.or_else(|| options.id_column.clone());
     predict_new(&NewSamples {
         model,
-        features: need(
-            options.features,
+        features: read_at(need(
+            options.features.clone(),
             "--features",
             "features of the new samples",
-        )?,
-        covariates: options.covariates,
-        missing_values: options.missing_values.unwrap_or_default(),
+        )?),
+        covariates: options.covariates.clone().map(read_at),
+        covariates_id_column,
+        missing_values: options.missing_values.clone().unwrap_or_default(),
         reading,
-        out: need(options.out, "--out", "table to write")?,
+        out: need(options.out.clone(), "--out", "table to write")?,
     })
     .map_err(|error| failure::with_remedy(error, &damaged, remedy))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use ntkpipe_store::{atomic, file_system};
+use ntkpipe_store::{atomic, file_system, table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -356,16 +356,24 @@ pub fn fingerprint(value: &Value) -> String {
         .to_string()
 }
 
-/// Digest of a file's content.
+/// Digest of a file's content, or of a folder of Parquet parts: of their names and contents.
 pub fn digest(path: &Path) -> anyhow::Result<InputRecord> {
-    let unreadable = || format!("could not read `{}`", path.display());
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_reader(File::open(path).with_context(unreadable)?)
-        .with_context(unreadable)?;
+    let mut bytes = 0;
+    for part in table::files(path)? {
+        let unreadable = || format!("could not read `{}`", part.display());
+        if part != path {
+            let name = part.file_name().unwrap_or_default().to_string_lossy();
+            hasher.update(format!("{name}\n").as_bytes());
+        }
+        hasher
+            .update_reader(File::open(&part).with_context(unreadable)?)
+            .with_context(unreadable)?;
+        bytes += std::fs::metadata(&part).with_context(unreadable)?.len();
+    }
     Ok(InputRecord {
         path: path.to_path_buf(),
-        bytes: std::fs::metadata(path).with_context(unreadable)?.len(),
+        bytes,
         blake3: hasher.finalize().to_hex().to_string(),
     })
 }

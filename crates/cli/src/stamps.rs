@@ -3,18 +3,24 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use ntkpipe_store::table;
+
 use crate::failure::input;
 use crate::options::Options;
 
-/// Size and time of change of each input file.
+/// Size and time of change of each input file, of a folder of parts of each part.
 #[derive(Debug)]
 pub struct Stamps(Vec<(PathBuf, Option<(u64, SystemTime)>)>);
 
 impl Stamps {
     /// Takes them.
     pub fn new(options: &Options) -> Self {
-        let stamped = options.inputs().map(|path| (path.clone(), stamp(path)));
-        Self(stamped.collect())
+        let files = |path: &PathBuf| {
+            let path = options.copies.of(path);
+            table::files(path).unwrap_or(vec![path.to_path_buf()])
+        };
+        let stamped = options.inputs().flat_map(files);
+        Self(stamped.map(|path| (path.clone(), stamp(&path))).collect())
     }
 
     /// Refuses a file that is no longer what it was: its digest would not be that of what was read.

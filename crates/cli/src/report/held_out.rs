@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ntkpipe_store::table::Table;
 use serde::Serialize;
 
 use super::four_digits;
+use crate::choice::open_predictions;
 use crate::inputs::prepare_block;
 use crate::stages::Context;
 
@@ -35,7 +35,7 @@ pub fn read(context: &Context, path: &Path) -> anyhow::Result<HashMap<String, He
     if !path.exists() {
         return Ok(HashMap::new());
     }
-    let predictions = Table::open(path, Some("sample_id"), &[])?;
+    let predictions = open_predictions(path)?;
     let row: HashMap<&String, usize> = predictions
         .ids
         .iter()

@@ -243,6 +243,12 @@ impl Fingerprints {
                 &json!({ "stage": stage.name(), "version": stage.version(), "upstream": upstream, "what": what }),
             )
         };
+        let mut of_reading = vec![
+            json!(options.npx_value),
+            json!(options.drop_qc),
+            json!(options.instance),
+        ];
+        of_reading.extend(options.missing_values.iter().map(|it| json!(it)));
         let ingest = step(
             Stage::Ingest,
             "",
@@ -253,11 +259,7 @@ impl Fingerprints {
                 inputs.n_kernel,
                 settings.standardise_features,
                 settings.rint_features,
-                [
-                    json!(options.npx_value),
-                    json!(options.drop_qc),
-                    json!(options.instance)
-                ],
+                of_reading,
                 blake3("protein_names")
             ]),
         );

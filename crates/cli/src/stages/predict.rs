@@ -372,6 +372,8 @@ pub struct NewSamples {
     pub features: PathBuf,
     /// Their covariates, where the model has any besides the intercept.
     pub covariates: Option<PathBuf>,
+    /// Column of their sample ids.
+    pub covariates_id_column: Option<String>,
     /// What means missing in the covariates.
     pub missing_values: Vec<String>,
     /// How the tables are read.
@@ -653,6 +655,7 @@ fn new_covariates(
         columns: Columns::Named(numbers),
         text_columns: texts,
         missing_values: asked.missing_values.clone(),
+        id_column: asked.covariates_id_column.clone(),
         ..asked.reading.clone()
     };
     let covariates = Table::open_as(path, &reading)?;
