@@ -275,8 +275,8 @@ fn a_pipe_is_read_once() {
     assert_eq!(left, Vec::<std::ffi::OsString>::new());
 
     let (code, said) = said(&run(
-        [tables[0], "/dev/null", tables[2]],
-        &study.at("null"),
+        [tables[0], "/dev/zero", tables[2]],
+        &study.at("zero"),
         &[],
     ));
     assert_eq!(code, Some(1), "{said}");

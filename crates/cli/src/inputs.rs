@@ -291,7 +291,9 @@ fn check_rows_are_samples(tables: &[&Table]) -> anyhow::Result<()> {
         let columns: HashSet<&String> = table.columns.iter().collect();
         for other in tables {
             let n = other.ids.iter().filter(|id| columns.contains(id)).count();
-            if n >= 3 && 2 * n > columns.len().min(other.n_rows()) {
+            let is_most = n >= 3 && 2 * n > columns.len().min(other.n_rows());
+            // Columns may be called by numbers, and samples too.
+            if is_most && IdMatch::new(table, other).n_shared == 0 {
                 return Err(input(
                     format!(
                         "{n} columns of `{}` are called as samples of `{}` are: it seems to have a row a feature and a column a sample",

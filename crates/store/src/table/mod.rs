@@ -171,7 +171,7 @@ impl File {
         Ok(told
             .map(|(columns, what)| {
                 format!(
-                    "{} {what}, and taken as values all the same: {}; leave out what is no value",
+                    "{} {what}, and taken as a value all the same: {}; leave out what is none",
                     match columns.len() {
                         1 => "1 column seems to be".to_owned(),
                         n => format!("{n} columns seem to be"),
