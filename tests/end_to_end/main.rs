@@ -8,6 +8,7 @@ mod documents;
 mod folders;
 mod foreign;
 mod held_out;
+mod ids_and_codes;
 mod inputs;
 mod interface;
 mod intervals;

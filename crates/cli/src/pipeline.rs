@@ -17,11 +17,11 @@ use crate::args::{
 };
 use crate::choice;
 use crate::failure::{self, input};
-use crate::inputs::{Inputs, reading};
+use crate::inputs::Inputs;
 use crate::log;
 use crate::manual;
 use crate::network;
-use crate::options::{LogFormat, Options};
+use crate::options::{LogFormat, Missing, Options};
 use crate::options_file;
 use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
@@ -353,8 +353,18 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
         ));
     }
     if used < context.base.len() {
+        let missing = context.covariate_columns.describe_missing();
+        let what = match (missing.is_empty(), context.settings.missing) {
+            (true, _) => "a phenotype is missing, with `--missing complete`".to_owned(),
+            (false, Missing::Complete) => {
+                format!(
+                    "a phenotype is missing, with `--missing complete`, or a covariate: {missing}"
+                )
+            }
+            (false, _) => format!("a covariate is missing: {missing}"),
+        };
         tracing::warn!(
-            "samples: {} of {} kernel samples are in no phenotype's analysis (a covariate is missing, or with `--missing complete` a phenotype)",
+            "samples: {} of {} kernel samples are in no phenotype's analysis ({what})",
             context.base.len() - used,
             context.base.len()
         );
@@ -643,18 +653,17 @@ fn predict_with(
     };
     let remedy = "take the folder from its run directory again; where the file is damaged there as well, delete it and give `ntkpipe run --out DIR` of that directory";
     let damaged = model.clone();
-    let reading = reading(&options);
+    options.check_covariates()?;
     predict_new(&NewSamples {
         model,
         features: need(
-            options.features,
+            options.features.clone(),
             "--features",
             "features of the new samples",
         )?,
-        covariates: options.covariates,
-        missing_values: options.missing_values.unwrap_or_default(),
-        reading,
-        out: need(options.out, "--out", "table to write")?,
+        covariates: options.covariates.clone(),
+        out: need(options.out.clone(), "--out", "table to write")?,
+        options,
     })
     .map_err(|error| failure::with_remedy(error, &damaged, remedy))
 }

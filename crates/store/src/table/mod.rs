@@ -5,6 +5,7 @@
 
 mod error;
 mod ids;
+mod list;
 mod long;
 mod names;
 mod parquet;
@@ -24,7 +25,10 @@ use self::names::{Names, all_places};
 use self::parquet::{append_floats, is_numeric, is_text};
 use self::text::{Kind, Text};
 
+pub(crate) use self::list::{LARGEST_LIST, ListFile, ParquetList};
+pub(crate) use self::names::is_eid;
 pub(crate) use self::parquet::{Parquet, decode};
+pub(crate) use self::text::{Separator, separator, unquoted};
 pub use error::TableError;
 pub use names::matches;
 pub use reading::{Columns, DropQc, LongReading, Reading};
