@@ -92,6 +92,10 @@ def id_lists():
         "header": "#FID\tIID\tSEX\nF\tS1\t1\n",
         "comments": "\ufeff# by hand\n\nIID\nS\u00e9\u2003\n",
         "uneven": "S1\nF S2\n",
+        "quoted": "\"\",\"x\"\r\"1\",\"S1\"\r\"2\",\"S2, twice\"\r",
+        "names": "\"x\"\n\"1\" 12.0\n\"2\" 13.0\n",
+        "unclosed": "eid,reason\n\nS1,\"left\nS2,left\"\n",
+        "several": "ab0,ab1,ab2\n",
     }
     for name, text in texts.items():
         (folder("id_list") / f"{name}.txt").write_bytes(text.encode())

@@ -430,7 +430,9 @@ fn categories_are_columns_of_their_levels() {
     );
     let log = fs::read_to_string(out.join("run.log")).unwrap();
     assert!(
-        log.contains("1 left out, for the covariates before them"),
+        log.contains(
+            "1 left out (constant, or determined by the others, on the samples used): lot"
+        ),
         "{log}"
     );
 

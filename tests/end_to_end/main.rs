@@ -9,6 +9,7 @@ mod field;
 mod folders;
 mod foreign;
 mod held_out;
+mod ids_and_codes;
 mod inputs;
 mod interface;
 mod intervals;

@@ -203,7 +203,9 @@ fn a_file_of_options_is_relative_to_itself_and_yields_to_the_command_line() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("dpeth") && said.contains("ntkpipe.toml"),
+        !output.status.success()
+            && said.contains("line 1: there is no key `dpeth`; did you mean `depth`?")
+            && said.contains("ntkpipe.toml"),
         "{said}"
     );
 }

@@ -311,6 +311,13 @@ fn trouble_has_a_message_and_an_exit_code() {
     fail(
         &run_arguments(&cohort, &out, &["--keep", &text(&ids)]),
         1,
+        &["nobody in the list of `--keep`", "--allow-empty-lists"],
+    );
+    let ids = text(&ids);
+    let may_be_empty = ["--keep", ids.as_str(), "--allow-empty-lists"];
+    fail(
+        &run_arguments(&cohort, &out, &may_be_empty),
+        1,
         &["leave none of the 60 samples"],
     );
     // A damaged tile is named, never used.

@@ -2,10 +2,12 @@
 
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::table::Table;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use crate::codes::Suspicions;
 use crate::covariates::CovariateColumns;
-use crate::inputs::{Inputs, prepare_block};
+use crate::inputs::{Inputs, Prepared, prepare};
 use crate::options::Missing;
 use crate::settings::Settings;
 
@@ -73,6 +75,7 @@ pub fn file_record(name: &str, table: &Table) -> Value {
 }
 
 /// For each phenotype how many of the kernel's samples it uses and why not the others; and the binary ones' cases and controls.
+/// Warns of values that look like codes.
 ///
 /// Cost: one pass over the phenotypes.
 pub fn of_phenotypes(
@@ -82,6 +85,7 @@ pub fn of_phenotypes(
     base: &[bool],
     settings: &Settings,
 ) -> anyhow::Result<Vec<Value>> {
+    let mut suspicions = Suspicions::default();
     let n = inputs.n_kernel;
     let complete = covariates.complete().iter().filter(|&&it| it).count();
     let in_base = base.iter().filter(|&&it| it).count();
@@ -89,7 +93,12 @@ pub fn of_phenotypes(
     let all: Vec<usize> = (0..names.len()).collect();
     let mut records = Vec::with_capacity(names.len());
     for block in all.chunks(READ_AHEAD) {
-        let prepared = prepare_block(inputs, block, base, covariates, &columns.values, settings)?;
+        let values = inputs.phenotype_values(block)?;
+        suspicions.look_at(block.iter().map(|&it| &names[it]).zip(&values));
+        let prepared = values
+            .into_par_iter()
+            .map(|values| prepare(values, base, covariates, &columns.values, settings))
+            .collect::<anyhow::Result<Vec<Prepared>>>()?;
         for (&column, prepared) in block.iter().zip(prepared) {
             let used = prepared.phenotype.mask.iter().filter(|&&it| it).count();
             let mut record = json!({
@@ -112,6 +121,7 @@ pub fn of_phenotypes(
             records.push(record);
         }
     }
+    suspicions.warn("phenotypes");
     Ok(records)
 }
 
@@ -149,6 +159,16 @@ pub fn log(samples: &Value) {
                 text(value)
             );
         }
+    }
+    for it in of("lists") {
+        tracing::info!(
+            "samples: list of `{}`, `{}` ({}): {} ids, {} found",
+            text(&it["flag"]),
+            text(&it["path"]),
+            text(&it["ids_from"]),
+            it["ids"],
+            it["found"]
+        );
     }
     for (at, step) in of("steps").iter().enumerate() {
         match at {

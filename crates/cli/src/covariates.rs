@@ -1,8 +1,8 @@
 //! Covariates as the model takes them: numbers as they are, categories as a column of 0 and 1 for each level but one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ntkpipe_model::covariates::{Covariates, independent};
+use ntkpipe_model::covariate_selection::{LeftOut, Selection, Term, select};
 use ntkpipe_store::table::Table;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,9 @@ use crate::failure::input;
 
 /// Name of the intercept among the covariates.
 pub const INTERCEPT: &str = "intercept";
+
+/// Column of `model/effects.parquet` that says whose effects a row holds.
+pub const EFFECTS_OF: &str = "phenotype";
 
 /// Most levels that a categorical covariate may have.
 const MOST_LEVELS: usize = 100;
@@ -101,8 +104,62 @@ pub struct CovariateColumns {
     pub values: Vec<Vec<f64>>,
     /// The categorical ones among them.
     pub categories: Vec<Category>,
-    /// Those left out because the ones before them determine them on the kernel's samples.
+    /// Those left out because others determine them on the samples used, the constant ones among them.
     pub collinear: Vec<String>,
+    /// Those left out because where they are present others do not vary.
+    pub dividing: Vec<Dividing>,
+    /// Kernel samples that lack it, for each covariate used that has any.
+    pub missing: Vec<(String, usize)>,
+}
+
+/// A covariate left out for the samples that it would take away.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dividing {
+    /// Column of the covariate table.
+    pub covariate: String,
+    /// Kernel samples that have it.
+    pub present: usize,
+    /// The covariates that are constant on them; none where no sample has it and the other covariates.
+    pub leaves_constant: Vec<String>,
+}
+
+/// A covariate as the table has it.
+struct Given {
+    /// Its name in the table.
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Number(Vec<f64>),
+    Category(Category, Vec<Option<String>>),
+}
+
+impl Given {
+    /// Names of the columns it becomes.
+    fn names(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Number(_) => vec![self.name.clone()],
+            Kind::Category(category, _) => category.names(),
+        }
+    }
+
+    /// These columns for every sample.
+    fn columns(&self) -> Term {
+        match &self.kind {
+            Kind::Number(values) => vec![values.clone()],
+            Kind::Category(category, values) => category.columns(values),
+        }
+    }
+
+    /// Which of the first `n` samples lack it.
+    fn lacks(&self, n: usize) -> impl Iterator<Item = bool> {
+        let lacks = |row: usize| match &self.kind {
+            Kind::Number(values) => values[row].is_nan(),
+            Kind::Category(_, values) => values[row].is_none(),
+        };
+        (0..n).map(lacks)
+    }
 }
 
 impl CovariateColumns {
@@ -111,34 +168,90 @@ impl CovariateColumns {
         self.values.iter().zip(beta).map(|(z, b)| z[row] * b).sum()
     }
 
-    /// Takes the covariates of the samples `ids`, of which the first `n_kernel` decide on levels and collinearity.
+    /// Takes the covariates of the samples `ids`; the first `n_kernel` decide which enter, and on the levels of categories.
     pub fn new(
         table: Option<&Table>,
         ids: &[String],
         n_kernel: usize,
         intercept: bool,
     ) -> anyhow::Result<Self> {
-        let mut columns = Self::default();
+        let mut given = Vec::new();
         if intercept {
-            columns.add(INTERCEPT.to_owned(), vec![1.0; ids.len()]);
+            given.push(Given {
+                name: INTERCEPT.to_owned(),
+                kind: Kind::Number(vec![1.0; ids.len()]),
+            });
         }
         if let Some(table) = table {
-            let rows = rows_of(table, ids);
-            let all: Vec<usize> = (0..table.columns.len()).collect();
-            for (name, values) in table.columns.iter().zip(table.read_columns(&all)?) {
-                columns.add(name.clone(), aligned(&values, &rows, f64::NAN));
+            given.extend(read_all(table, ids, n_kernel)?);
+            check_present(table, &given, n_kernel)?;
+            check_names(table, &given)?;
+        }
+        loop {
+            let terms: Vec<Term> = given.iter().map(Given::columns).collect();
+            let on_kernel: Vec<Term> = terms
+                .iter()
+                .map(|term| term.iter().map(|it| it[..n_kernel].to_vec()).collect())
+                .collect();
+            let selection = select(n_kernel, &on_kernel);
+            // A level that no sample used has is none: what is not known of it is not predicted either.
+            if let Some(table) = table
+                && forget_levels(table, &mut given, &selection)?
+            {
+                continue;
             }
-            for (column, name) in table.text_columns.iter().enumerate() {
-                let values = aligned(&table.read_text(column)?, &rows, None);
-                let category = Category::of(table, name, values[..n_kernel].iter().cloned())?;
-                for (name, values) in category.names().into_iter().zip(category.columns(&values)) {
-                    columns.add(name, values);
+            return Ok(Self::selected(&given, terms, selection, n_kernel));
+        }
+    }
+
+    fn selected(given: &[Given], terms: Vec<Term>, selection: Selection, n_kernel: usize) -> Self {
+        let mut columns = Self::default();
+        let dividing = |place: usize, leaves: &[usize]| Dividing {
+            covariate: given[place].name.clone(),
+            present: given[place].lacks(n_kernel).filter(|it| !it).count(),
+            leaves_constant: leaves.iter().map(|&it| given[it].name.clone()).collect(),
+        };
+        let left_out: HashMap<usize, &LeftOut> = selection
+            .left_out
+            .iter()
+            .map(|(at, why)| (*at, why))
+            .collect();
+        for (place, (it, term)) in given.iter().zip(terms).enumerate() {
+            match left_out.get(&place) {
+                Some(LeftOut::LeavesConstant(others)) => {
+                    columns.dividing.push(dividing(place, others));
+                    continue;
                 }
-                columns.categories.push(category);
+                Some(LeftOut::LeavesNone) => {
+                    columns.dividing.push(dividing(place, &[]));
+                    continue;
+                }
+                Some(LeftOut::Constant) if it.names().is_empty() => {
+                    columns.collinear.push(it.name.clone());
+                    continue;
+                }
+                Some(LeftOut::Constant | LeftOut::Collinear) => {
+                    columns.collinear.extend(it.names());
+                    continue;
+                }
+                None => {}
+            }
+            let enters = &selection.kept[place];
+            for ((name, values), &enters) in it.names().into_iter().zip(term).zip(enters) {
+                match enters {
+                    true => columns.add(name, values),
+                    false => columns.collinear.push(name),
+                }
+            }
+            let missing = it.lacks(n_kernel).filter(|it| *it).count();
+            if missing > 0 {
+                columns.missing.push((it.name.clone(), missing));
+            }
+            if let Kind::Category(category, _) = &it.kind {
+                columns.categories.push(category.clone());
             }
         }
-        columns.drop_collinear(n_kernel);
-        Ok(columns)
+        columns
     }
 
     /// Takes the covariates that a model was made with, for the samples `ids`: `names` as it calls them.
@@ -198,29 +311,15 @@ impl CovariateColumns {
         self.values.iter().map(|it| it[..n].to_vec()).collect()
     }
 
-    fn drop_collinear(&mut self, n_kernel: usize) {
-        let on_kernel = self.first(n_kernel);
-        let covariates = Covariates::new(n_kernel, &on_kernel);
-        // Without a sample to go by, nothing can be said.
-        if covariates.rank() == self.names.len() || !covariates.complete().contains(&true) {
-            return;
-        }
-        let kept = independent(n_kernel, &on_kernel);
-        let (mut names, mut values) = (Vec::new(), Vec::new());
-        let all = self.names.drain(..).zip(self.values.drain(..));
-        for (place, (name, column)) in all.enumerate() {
-            if kept.contains(&place) {
-                names.push(name);
-                values.push(column);
-            } else {
-                self.collinear.push(name);
-            }
-        }
-        (self.names, self.values) = (names, values);
+    /// Which covariates that enter are missing, and for how many of the kernel's samples.
+    pub fn describe_missing(&self) -> String {
+        let missing = self.missing.iter();
+        let missing = missing.map(|(name, n)| format!("{name} for {n}"));
+        missing.collect::<Vec<_>>().join(", ")
     }
 
     /// Says in the log what became of the covariates.
-    pub fn log(&self) {
+    pub fn log(&self, n_kernel: usize) {
         for category in &self.categories {
             tracing::info!(
                 "covariates: `{}` has {} levels, the reference is `{}`",
@@ -229,14 +328,115 @@ impl CovariateColumns {
                 category.levels.first().map_or("", String::as_str)
             );
         }
+        for (name, missing) in &self.missing {
+            tracing::info!("covariates: `{name}` is missing for {missing} of {n_kernel} samples");
+        }
         if !self.collinear.is_empty() {
             tracing::warn!(
-                "covariates: {} left out, for the covariates before them determine them on the kernel's samples: {}",
+                "covariates: {} left out (constant, or determined by the others, on the samples used): {}",
                 self.collinear.len(),
                 self.collinear.join(", ")
             );
         }
+        for it in &self.dividing {
+            let why = match it.leaves_constant.as_slice() {
+                [] => "no sample has it and the other covariates".to_owned(),
+                others => format!("on these {} would not vary", others.join(", ")),
+            };
+            tracing::warn!(
+                "covariates: `{}` left out: {} of {n_kernel} samples have it, and {why}; to use it, keep the samples that have it with `--keep`",
+                it.covariate,
+                it.present
+            );
+        }
     }
+}
+
+/// Every column of the table, for the samples `ids`.
+fn read_all(table: &Table, ids: &[String], n_kernel: usize) -> anyhow::Result<Vec<Given>> {
+    let rows = rows_of(table, ids);
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let mut given = Vec::new();
+    for (name, values) in table.columns.iter().zip(table.read_columns(&all)?) {
+        given.push(Given {
+            name: name.clone(),
+            kind: Kind::Number(aligned(&values, &rows, f64::NAN)),
+        });
+    }
+    for (column, name) in table.text_columns.iter().enumerate() {
+        let values = aligned(&table.read_text(column)?, &rows, None);
+        let category = Category::of(table, name, values[..n_kernel].iter().cloned())?;
+        given.push(Given {
+            name: name.clone(),
+            kind: Kind::Category(category, values),
+        });
+    }
+    Ok(given)
+}
+
+/// Refuses covariates that no kernel sample has a value of.
+fn check_present(table: &Table, given: &[Given], n_kernel: usize) -> anyhow::Result<()> {
+    let is_absent = |it: &&Given| n_kernel > 0 && it.lacks(n_kernel).all(|lacks| lacks);
+    let absent: Vec<String> = given
+        .iter()
+        .filter(is_absent)
+        .map(|it| format!("`{}`", it.name))
+        .collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    Err(input(
+        format!(
+            "none of the {n_kernel} samples that are in every table has a value of {}: `{}`",
+            absent.join(", "),
+            table.path.display()
+        ),
+        "name the other covariates in `--covariate-columns`, or see what stands in these columns",
+    ))
+}
+
+/// Refuses covariates of one name, and such as tables of the results give to columns of their own.
+fn check_names(table: &Table, given: &[Given]) -> anyhow::Result<()> {
+    let mut seen = HashSet::from([EFFECTS_OF.to_owned()]);
+    let mut clashes = given.iter().flat_map(Given::names);
+    match clashes.find(|name| !seen.insert(name.clone())) {
+        None => Ok(()),
+        Some(name) => Err(input(
+            format!(
+                "covariate `{name}` has the name of another column of the table of effects, `model/effects.parquet`: `{}`",
+                table.path.display()
+            ),
+            "rename the column, or leave it out with `--covariate-columns`",
+        )),
+    }
+}
+
+/// Takes from the categories that enter the levels that no sample used has; whether there was one.
+fn forget_levels(
+    table: &Table,
+    given: &mut [Given],
+    selection: &Selection,
+) -> anyhow::Result<bool> {
+    let mut is_any = false;
+    let kept = &selection.kept;
+    for (it, _) in given
+        .iter_mut()
+        .zip(kept)
+        .filter(|(_, kept)| kept.contains(&true))
+    {
+        if let Kind::Category(category, values) = &mut it.kind {
+            let used = values.iter().zip(&selection.rows);
+            let used = used
+                .filter(|(_, used)| **used)
+                .map(|(value, _)| value.clone());
+            let now = Category::of(table, &it.name, used)?;
+            if now.levels.len() < category.levels.len() {
+                *category = now;
+                is_any = true;
+            }
+        }
+    }
+    Ok(is_any)
 }
 
 /// Row in the table of each sample.

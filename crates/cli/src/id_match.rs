@@ -1,7 +1,9 @@
 //! How the sample ids of two tables meet, and what may keep them from it.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
+use ntkpipe_store::id_list::IdList;
 use ntkpipe_store::table::Table;
 
 /// Ids shown of each side.
@@ -10,13 +12,20 @@ const SHOWN: usize = 5;
 /// What a difference is called, and what makes ids alike again.
 type Difference = (&'static str, fn(&str) -> String);
 
+/// How many of the differences, the first, leave no doubt even in a single id.
+const SURE: usize = 5;
+
 /// Ways in which ids of the same people come to be written differently.
-const DIFFERENCES: [Difference; 6] = [
-    ("blanks around them", |id| id.trim().to_owned()),
+const DIFFERENCES: [Difference; 7] = [
+    ("blanks or quotes around them", |id| {
+        id.trim_matches(|c: char| c.is_whitespace() || c == '\'' || c == '"')
+            .to_owned()
+    }),
     ("upper and lower case", |id| id.to_lowercase()),
     ("numbers written with a fraction", |id| {
         id.strip_suffix(".0").unwrap_or(id).to_owned()
     }),
+    ("numbers written with an exponent", without_exponent),
     ("leading zeros", without_zeros),
     ("a prefix", |id| {
         id.trim_start_matches(|c: char| !c.is_ascii_digit())
@@ -41,18 +50,88 @@ fn without_zeros(id: &str) -> String {
     }
 }
 
-/// The ids of two tables side by side.
+/// `1e+05` as the whole number it stands for: `100000`.
+fn without_exponent(id: &str) -> String {
+    let starts = id.starts_with(|c: char| c.is_ascii_digit());
+    let value = match starts && id.contains(['e', 'E']) {
+        true => id.parse::<f64>().ok(),
+        false => None,
+    };
+    match value.filter(|it| it.fract() == 0.0 && *it < 9_007_199_254_740_992.0) {
+        Some(value) => format!("{}", value as u64),
+        None => id.to_owned(),
+    }
+}
+
+/// The ids of a table or of a list.
+#[derive(Clone, Debug)]
+pub struct Ids<'t> {
+    /// The file.
+    path: &'t Path,
+    /// Where in it they are.
+    column: String,
+    ids: &'t [String],
+}
+
+impl<'t> From<&'t Table> for Ids<'t> {
+    fn from(table: &'t Table) -> Self {
+        Self {
+            path: &table.path,
+            column: format!("column `{}`", table.id_column),
+            ids: &table.ids,
+        }
+    }
+}
+
+impl<'t> From<&'t IdList> for Ids<'t> {
+    fn from(list: &'t IdList) -> Self {
+        Self {
+            path: &list.path,
+            column: list.column.clone(),
+            ids: &list.ids,
+        }
+    }
+}
+
+impl<'t> Ids<'t> {
+    /// Those that `other` does not have.
+    fn only_here(&self, other: &Self) -> Vec<&'t String> {
+        let there: HashSet<&String> = other.ids.iter().collect();
+        self.ids.iter().filter(|id| !there.contains(id)).collect()
+    }
+
+    /// How many there are, and some that `other` does not have.
+    fn describe(&self, other: &Self) -> String {
+        let only: Vec<String> = self
+            .only_here(other)
+            .into_iter()
+            .take(SHOWN)
+            .map(|id| format!("`{id}`"))
+            .collect();
+        format!(
+            "`{}` has {} id{} in {}; only there: {}",
+            self.path.display(),
+            self.ids.len(),
+            if self.ids.len() == 1 { "" } else { "s" },
+            self.column,
+            only.join(", ")
+        )
+    }
+}
+
+/// The ids of two tables, or of a list and a table, side by side.
 #[derive(Debug)]
 pub struct IdMatch<'t> {
-    left: &'t Table,
-    right: &'t Table,
-    /// Ids that both have.
+    left: Ids<'t>,
+    right: Ids<'t>,
+    /// Ids of the left that the right has.
     pub n_shared: usize,
 }
 
 impl<'t> IdMatch<'t> {
-    /// Compares two tables.
-    pub fn new(left: &'t Table, right: &'t Table) -> Self {
+    /// Compares two.
+    pub fn new(left: impl Into<Ids<'t>>, right: impl Into<Ids<'t>>) -> Self {
+        let (left, right) = (left.into(), right.into());
         let ids: HashSet<&String> = right.ids.iter().collect();
         Self {
             n_shared: left.ids.iter().filter(|id| ids.contains(id)).count(),
@@ -61,12 +140,12 @@ impl<'t> IdMatch<'t> {
         }
     }
 
-    /// Whether fewer than half of the ids of the smaller table are in the other.
+    /// Whether fewer than half of the ids of the smaller are in the other.
     pub fn is_small(&self) -> bool {
-        2 * self.n_shared < self.left.n_rows().min(self.right.n_rows())
+        2 * self.n_shared < self.left.ids.len().min(self.right.ids.len())
     }
 
-    /// How many ids each table has and how many both, some that only one has, and a guess why.
+    /// How many ids each has and how many both, some that only one has, and a guess why.
     pub fn describe(&self) -> String {
         let mut text = format!(
             "{} in both\n  {}\n  {}",
@@ -75,18 +154,22 @@ impl<'t> IdMatch<'t> {
                 1 => "1 id is".to_owned(),
                 n => format!("{n} ids are"),
             },
-            side(self.left, self.right),
-            side(self.right, self.left)
+            self.left.describe(&self.right),
+            self.right.describe(&self.left)
         );
-        if let Some(guess) = self.guess() {
-            text.push_str(&format!("\n  {guess}"));
+        match self.guess() {
+            Some(guess) => text.push_str(&format!("\n  {guess}")),
+            None => self
+                .guess_of_rest()
+                .iter()
+                .for_each(|guess| text.push_str(&format!("\n  {guess}"))),
         }
         text
     }
 
     /// The difference in writing that, taken away, makes most ids meet, if it makes at least half of the smaller table's meet.
     fn guess(&self) -> Option<String> {
-        let smaller = self.left.n_rows().min(self.right.n_rows());
+        let smaller = self.left.ids.len().min(self.right.ids.len());
         let unmatched: HashSet<&String> = self.right.ids.iter().collect();
         let by_difference = DIFFERENCES.iter().map(|(what, alike)| {
             let right: HashMap<String, &String> =
@@ -109,29 +192,83 @@ impl<'t> IdMatch<'t> {
             pairs.len()
         ))
     }
-}
 
-/// A table's ids, those first that the other does not have.
-fn side(table: &Table, other: &Table) -> String {
-    let there: HashSet<&String> = other.ids.iter().collect();
-    let only: Vec<String> = table
-        .ids
-        .iter()
-        .filter(|id| !there.contains(id))
-        .take(SHOWN)
-        .map(|id| format!("`{id}`"))
-        .collect();
-    format!(
-        "`{}` has {} id{} in column `{}`; only there: {}",
-        table.path.display(),
-        table.n_rows(),
-        if table.n_rows() == 1 { "" } else { "s" },
-        table.id_column,
-        only.join(", ")
-    )
+    /// Of the ids that do not meet, how many would without each difference in writing, a sentence each.
+    ///
+    /// A prefix, or what follows the first part, counts where most of those that do not meet differ by it: few may be chance.
+    fn guess_of_rest(&self) -> Vec<String> {
+        let mut left = self.left.only_here(&self.right);
+        let mut right = self.right.only_here(&self.left);
+        let mut guesses = Vec::new();
+        for (at, (what, alike)) in DIFFERENCES.iter().enumerate() {
+            if left.is_empty() || right.is_empty() {
+                break;
+            }
+            let alike_left: HashMap<String, &String> =
+                left.iter().map(|id| (alike(id), *id)).collect();
+            let pairs: HashMap<&String, &String> = right
+                .iter()
+                .filter_map(|id| Some((*id, *alike_left.get(&alike(id))?)))
+                .collect();
+            let may_be_chance = at >= SURE && 2 * pairs.len() < left.len().min(right.len());
+            if pairs.is_empty() || may_be_chance {
+                continue;
+            }
+            if let Some(b) = right.iter().find(|id| pairs.contains_key(*id)) {
+                guesses.push(format!(
+                    "{} more seem{} to differ by {what} alone, as `{}` and `{b}`",
+                    pairs.len(),
+                    if pairs.len() == 1 { "s" } else { "" },
+                    pairs[b]
+                ));
+            }
+            let paired: HashSet<&String> = pairs.values().copied().collect();
+            left.retain(|id| !paired.contains(id));
+            right.retain(|id| !pairs.contains_key(id));
+        }
+        for (ids, of) in [(&left, &self.left), (&right, &self.right)] {
+            let is_rounded = |id: &&&String| id.contains("E+") || id.contains("e+");
+            let mut rounded = ids
+                .iter()
+                .filter(|id| is_rounded(id) && without_exponent(id) != ***id);
+            if let Some(first) = rounded.next() {
+                guesses.push(format!(
+                    "{} of `{}` are written with an exponent, as `{first}`, and may have lost digits: write ids as text",
+                    rounded.count() + 1,
+                    of.path.display()
+                ));
+            }
+        }
+        guesses
+    }
+
+    /// What to warn of: that few meet, or that some of those that do not differ in their writing alone.
+    pub fn warning(&self) -> Option<String> {
+        if self.is_small() {
+            return Some(format!("few samples meet: {}", self.describe()));
+        }
+        self.warning_of_rest()
+    }
+
+    /// That some of those that do not meet differ in their writing alone.
+    pub fn warning_of_rest(&self) -> Option<String> {
+        let guesses = self.guess_of_rest();
+        (!guesses.is_empty()).then(|| {
+            format!(
+                "some samples do not meet: {} ids are both in `{}` ({}) and in `{}` ({}), {}; write them alike",
+                self.n_shared,
+                self.left.path.display(),
+                self.left.column,
+                self.right.path.display(),
+                self.right.column,
+                guesses.join("; ")
+            )
+        })
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -148,5 +285,48 @@ mod tests {
         ] {
             assert_eq!(without_zeros(id), expected, "{id}");
         }
+    }
+
+    #[test]
+    fn an_exponent_is_of_a_whole_number() {
+        for (id, expected) in [
+            ("2e+06", "2000000"),
+            ("1E5", "100000"),
+            ("1.5e0", "1.5e0"),
+            ("E5", "E5"),
+            ("1e300", "1e300"),
+            ("12", "12"),
+        ] {
+            assert_eq!(without_exponent(id), expected, "{id}");
+        }
+    }
+
+    fn matched<'t>(left: &'t [String], right: &'t [String]) -> IdMatch<'t> {
+        let ids = |name: &'static str, ids: &'t [String]| Ids {
+            path: Path::new(name),
+            column: "column `eid`".to_owned(),
+            ids,
+        };
+        IdMatch::new(ids("left", left), ids("right", right))
+    }
+
+    #[test]
+    fn some_that_do_not_meet_are_explained() {
+        let ids = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        let left = ids("1 2 3 4 5 006 7000000 8.0 x9 1.02E+06");
+        let right = ids("1 2 3 4 5 6 7e+06 8 y10 99");
+        let said = matched(&left, &right).warning().unwrap();
+        for words in [
+            "5 ids are both in `left` (column `eid`)",
+            "1 more seems to differ by leading zeros alone, as `006` and `6`",
+            "1 more seems to differ by numbers written with an exponent alone, as `7000000` and `7e+06`",
+            "1 more seems to differ by numbers written with a fraction alone, as `8.0` and `8`",
+            "1 of `left` are written with an exponent, as `1.02E+06`",
+        ] {
+            assert!(said.contains(words), "{words} not in {said}");
+        }
+        // Others than those that meet are no trouble.
+        let right = ids("1 2 3 4 5 11 12 13 14 15 16 17");
+        assert_eq!(matched(&ids("1 2 3 4 5 a b"), &right).warning(), None);
     }
 }

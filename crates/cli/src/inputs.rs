@@ -8,7 +8,8 @@ use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_model::rank_normal::rank_normal;
 use ntkpipe_store::features::Samples;
-use ntkpipe_store::id_list::read_id_list;
+use ntkpipe_store::id_list::{IdList, read_id_list};
+use ntkpipe_store::results::SAMPLE_ID;
 use ntkpipe_store::table::{self, Columns, LongReading, Reading, Table, TableError};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -40,6 +41,8 @@ pub struct Inputs {
     pub accounting: Value,
     /// What a person should know of the tables before the results are trusted.
     pub warnings: Vec<String>,
+    /// Whether phenotypes of 1 and 2 are controls and cases.
+    one_two: bool,
     /// Row in the phenotype table of each kernel sample.
     phenotype_rows: Vec<usize>,
 }
@@ -92,24 +95,87 @@ impl Inputs {
                 "rename the column, or leave it out with `--covariate-columns`",
             ));
         }
-        let lists = |path: &Option<PathBuf>| -> anyhow::Result<Option<HashSet<String>>> {
-            Ok(path
-                .as_deref()
-                .map(|path| read_id_list(options.copies.of(path)))
-                .transpose()?
-                .map(HashSet::from_iter))
+        check_names(&phenotypes)?;
+        let tables = [Some(&features), Some(&phenotypes), covariates.as_ref()];
+        let tables: Vec<&Table> = tables.into_iter().flatten().collect();
+        let list = |flag: &'static str, path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| SampleList::read(flag, path, &tables, options))
+                .transpose()
         };
-        let (keep, remove) = (lists(&options.keep)?, lists(&options.remove)?);
-        Self::join(features, phenotypes, covariates, keep, remove)
+        let lists = [
+            list("--keep", &options.keep)?,
+            list("--remove", &options.remove)?,
+        ];
+        let joined = Self::join(features, phenotypes, covariates, lists)?;
+        Self {
+            one_two: settings.one_two,
+            ..joined
+        }
+        .checked(options)
+    }
+
+    /// Refuses features and phenotypes that are one file, and warns of phenotypes that are called as features or covariates are.
+    fn checked(mut self, options: &Options) -> anyhow::Result<Self> {
+        if let Some(covariates) = &self.covariates {
+            let names: HashSet<&String> = covariates
+                .columns
+                .iter()
+                .chain(&covariates.text_columns)
+                .collect();
+            let alike = self
+                .phenotypes
+                .columns
+                .iter()
+                .filter(|it| names.contains(it));
+            let alike: Vec<&str> = alike.map(String::as_str).collect();
+            if !alike.is_empty() {
+                self.warnings.push(format!(
+                    "phenotypes and covariates have columns of one name: {}; a phenotype that is a covariate is explained by itself (`--phenotype-columns` chooses)",
+                    alike.join(", ")
+                ));
+            }
+        }
+        let features: HashSet<&String> = self.features.columns.iter().collect();
+        let alike = self
+            .phenotypes
+            .columns
+            .iter()
+            .filter(|it| features.contains(it));
+        let alike: Vec<String> = alike.map(|name| format!("`{name}`")).collect();
+        if alike.is_empty() {
+            return Ok(self);
+        }
+        let shown = match alike.len() {
+            0..=5 => alike.join(", "),
+            n => format!("{} and {} more", alike[..5].join(", "), n - 5),
+        };
+        if is_one_file(options)? {
+            return Err(input(
+                format!(
+                    "the features and the phenotypes are one file, and {shown} would be both: `{}`",
+                    self.phenotypes.path.display()
+                ),
+                "give the table of the phenotypes, or say with `--feature-columns` and `--phenotype-columns` which columns are which",
+            ));
+        }
+        self.warnings.push(format!(
+            "features and phenotypes have columns of one name: {shown}; a phenotype that is a feature is predicted from itself (`--feature-columns` leaves it out)"
+        ));
+        Ok(self)
     }
 
     fn join(
         features: Table,
         phenotypes: Table,
         covariates: Option<Table>,
-        keep: Option<HashSet<String>>,
-        remove: Option<HashSet<String>>,
+        [keep_list, remove_list]: [Option<SampleList>; 2],
     ) -> anyhow::Result<Self> {
+        let ids_of = |list: &Option<SampleList>| -> Option<HashSet<String>> {
+            let list = list.as_ref()?;
+            Some(list.list.ids.iter().cloned().collect())
+        };
+        let (keep, remove) = (ids_of(&keep_list), ids_of(&remove_list));
         let phenotype_row: HashMap<&String, usize> = phenotypes
             .ids
             .iter()
@@ -186,11 +252,9 @@ impl Inputs {
         for (to, &row) in ordered.iter().enumerate() {
             destination[row] = Some(to);
         }
-        let mut warnings: Vec<String> = matches
-            .iter()
-            .filter(|it| it.is_small())
-            .map(|it| format!("few samples meet: {}", it.describe()))
-            .collect();
+        let mut warnings: Vec<String> = matches.iter().filter_map(IdMatch::warning).collect();
+        let lists: Vec<&SampleList> = [&keep_list, &remove_list].into_iter().flatten().collect();
+        warnings.extend(lists.iter().flat_map(|it| it.warnings(&features)));
         let in_list = |list: &Option<HashSet<String>>| {
             let count =
                 |ids: &HashSet<String>| features.ids.iter().filter(|id| ids.contains(*id)).count();
@@ -214,6 +278,7 @@ impl Inputs {
             "phenotype_rows": phenotypes.n_rows(),
             "covariate_rows": covariates.as_ref().map(Table::n_rows),
             "withdrawn": features.ids.iter().filter(|id| features.is_withdrawn(id)).count(),
+            "lists": lists.iter().map(|it| it.record()).collect::<Vec<_>>(),
             "in_keep_list": in_list(&keep),
             "in_remove_list": in_list(&remove),
             "feature_rows_kept": rows.len(),
@@ -237,6 +302,7 @@ impl Inputs {
             destination,
             accounting,
             warnings,
+            one_two: false,
             features,
             phenotypes,
             covariates,
@@ -267,15 +333,124 @@ impl Inputs {
         )
     }
 
-    /// Values of one block of phenotype columns on the kernel's samples; NaN is missing.
+    /// Values of one block of phenotype columns on the kernel's samples, cases 1 and controls 0 with `--one-two`; NaN is missing.
     pub fn phenotype_values(&self, columns: &[usize]) -> anyhow::Result<Vec<Vec<f64>>> {
-        Ok(self
-            .phenotypes
-            .read_columns(columns)?
-            .into_iter()
-            .map(|values| self.phenotype_rows.iter().map(|&row| values[row]).collect())
-            .collect())
+        let of_kernel = |values: Vec<f64>| {
+            let mut values: Vec<f64> = self.phenotype_rows.iter().map(|&row| values[row]).collect();
+            if self.one_two {
+                recode_one_two(&mut values);
+            }
+            values
+        };
+        let read = self.phenotypes.read_columns(columns)?;
+        Ok(read.into_iter().map(of_kernel).collect())
     }
+}
+
+/// A list of samples to keep or to remove.
+#[derive(Debug)]
+struct SampleList {
+    flag: &'static str,
+    list: IdList,
+    /// Its ids that a table has.
+    n_found: usize,
+}
+
+impl SampleList {
+    /// Reads it; refuses one that meets nobody of `tables`, the features first, unless that is allowed.
+    fn read(
+        flag: &'static str,
+        path: &Path,
+        tables: &[&Table],
+        options: &Options,
+    ) -> anyhow::Result<Self> {
+        let known: HashSet<&str> = tables
+            .iter()
+            .flat_map(|table| table.ids.iter().map(String::as_str))
+            .collect();
+        let mut list = read_id_list(
+            options.copies.of(path),
+            options.id_column.as_deref(),
+            &|id| known.contains(id),
+        )?;
+        // Messages name what was given.
+        list.path = path.to_path_buf();
+        let n_found = list
+            .ids
+            .iter()
+            .filter(|id| known.contains(id.as_str()))
+            .count();
+        if n_found == 0 && !options.allow_empty_lists.unwrap_or(false) {
+            let why = match list.ids.is_empty() {
+                true => format!("the list of `{flag}` names nobody: `{}`", path.display()),
+                false => format!(
+                    "nobody in the list of `{flag}` is in a table: {}",
+                    IdMatch::new(&list, tables[0]).describe()
+                ),
+            };
+            return Err(input(
+                why,
+                "write the ids as they stand in the tables; pass `--allow-empty-lists` where a list may name nobody",
+            ));
+        }
+        Ok(Self {
+            flag,
+            list,
+            n_found,
+        })
+    }
+
+    /// How the ids were found, and that few were.
+    fn warnings(&self, features: &Table) -> Vec<String> {
+        let path = self.list.path.display();
+        let found = self.list.warnings.iter();
+        let mut warnings: Vec<String> = found
+            .map(|it| format!("list of `{}`, `{path}`: {it}", self.flag))
+            .collect();
+        let ids = IdMatch::new(&self.list, features);
+        let few = (2 * self.n_found < self.list.ids.len()).then(|| ids.describe());
+        warnings
+            .extend(few.map(|it| format!("few of the list of `{}` are found: {it}", self.flag)));
+        if let (true, Some(warning)) = (warnings.is_empty(), ids.warning_of_rest()) {
+            warnings.push(format!("list of `{}`: {warning}", self.flag));
+        }
+        warnings
+    }
+
+    fn record(&self) -> Value {
+        json!({
+            "flag": self.flag,
+            "path": self.list.path,
+            "ids_from": self.list.column,
+            "ids": self.list.ids.len(),
+            "found": self.n_found,
+        })
+    }
+}
+
+/// Refuses phenotypes that are called as the column of ids in the tables of predictions is.
+fn check_names(phenotypes: &Table) -> anyhow::Result<()> {
+    match phenotypes.columns.iter().find(|name| *name == SAMPLE_ID) {
+        None => Ok(()),
+        Some(name) => Err(input(
+            format!(
+                "phenotype `{name}` has the name of the column of ids in `predictions.parquet`: `{}`",
+                phenotypes.path.display()
+            ),
+            "rename the column, leave it out with `--phenotype-columns`, or name it in `--id-column` if it holds the ids",
+        )),
+    }
+}
+
+/// Whether features and phenotypes are one file, or a copy.
+fn is_one_file(options: &Options) -> anyhow::Result<bool> {
+    let (Some(features), Some(phenotypes)) = (&options.features, &options.phenotypes) else {
+        return Ok(false);
+    };
+    let bytes = |path: &Path| std::fs::metadata(path).map(|it| it.len()).ok();
+    Ok(features == phenotypes
+        || bytes(features) == bytes(phenotypes)
+            && digest(features)?.blake3 == digest(phenotypes)?.blake3)
 }
 
 /// The first few of these rows' ids.
@@ -293,7 +468,7 @@ fn check_rows_are_samples(tables: &[&Table]) -> anyhow::Result<()> {
             let n = other.ids.iter().filter(|id| columns.contains(id)).count();
             let is_most = n >= 3 && 2 * n > columns.len().min(other.n_rows());
             // Columns may be called by numbers, and samples too.
-            if is_most && IdMatch::new(table, other).n_shared == 0 {
+            if is_most && IdMatch::new(*table, *other).n_shared == 0 {
                 return Err(input(
                     format!(
                         "{n} columns of `{}` are called as samples of `{}` are: it seems to have a row a feature and a column a sample",
@@ -391,16 +566,16 @@ fn cases(seen: impl Iterator<Item = f64>) -> Option<[usize; 2]> {
     (!counts.contains(&0)).then_some(counts)
 }
 
-/// Makes controls and cases of 1 and 2, and missing of 0, where a phenotype has 2 and no other values.
+/// Makes controls and cases of 1 and 2, and missing of 0 and -9, where a phenotype has 2 and no other values.
 fn recode_one_two(values: &mut [f64]) {
     let has = |wanted: f64| values.contains(&wanted);
-    let is_coded = |value: &f64| value.is_nan() || [0.0, 1.0, 2.0].contains(value);
+    let is_coded = |value: &f64| value.is_nan() || [-9.0, 0.0, 1.0, 2.0].contains(value);
     if !has(2.0) || !values.iter().all(is_coded) {
         return;
     }
     for value in values {
         *value = match *value {
-            0.0 => f64::NAN,
+            0.0 | -9.0 => f64::NAN,
             coded => coded - 1.0,
         };
     }
@@ -443,9 +618,6 @@ pub fn prepare(
     columns: &[Vec<f64>],
     settings: &Settings,
 ) -> anyhow::Result<Prepared> {
-    if settings.one_two {
-        recode_one_two(&mut values);
-    }
     let observed: Vec<bool> = values
         .iter()
         .zip(base)

@@ -4,6 +4,7 @@ mod accounting;
 mod args;
 mod choice;
 mod closed_form;
+mod codes;
 mod copies;
 mod covariates;
 mod failure;

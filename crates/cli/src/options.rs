@@ -276,7 +276,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protein_names: Option<PathBuf>,
-    /// Keep only these samples: ids, one a line (or `FID IID`)
+    /// Keep only these samples: ids, one a line (or `FID IID`), or any table with a column of them
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<PathBuf>,
@@ -284,6 +284,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remove: Option<PathBuf>,
+    /// Take also a list of samples to keep or remove that names nobody who is in a table
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_empty_lists: Option<bool>,
 
     /// Run directory
     #[arg(long, value_name = "DIR", help_heading = "Output")]
@@ -335,7 +339,7 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "phenotypes", value_name = "WHAT", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rint: Option<Rint>,
-    /// Phenotypes of 1 and 2 are controls and cases, 0 missing, as PLINK writes them
+    /// Phenotypes of 1 and 2 are controls and cases, 0 and -9 missing, as PLINK writes them
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_two: Option<bool>,
@@ -419,7 +423,7 @@ impl Options {
         or_else!(self, other; features, phenotypes, covariates, id_column, features_id_column,
             phenotypes_id_column, covariates_id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
-            remove, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
+            remove, allow_empty_lists, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
             no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile, read_tiles)
     }
@@ -506,6 +510,24 @@ impl Options {
                 format!("the path `{}` is no Unicode text", path.display()),
                 "rename it, or reach it through a link of another name",
             )),
+        }
+    }
+
+    /// Refuses options of covariates without their table.
+    pub fn check_covariates(&self) -> anyhow::Result<()> {
+        let of_covariates = [
+            (
+                "--categorical-covariates",
+                self.categorical_covariates.is_some(),
+            ),
+            ("--covariate-columns", self.covariate_columns.is_some()),
+        ];
+        match of_covariates.iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) if self.covariates.is_none() => Err(input(
+                format!("`{flag}` is given without `--covariates`"),
+                format!("pass `--covariates FILE`, or leave `{flag}` out"),
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -18,11 +18,11 @@ use crate::args::{
 use crate::choice;
 use crate::copies::Copies;
 use crate::failure::{self, input};
-use crate::inputs::{Inputs, reading};
+use crate::inputs::Inputs;
 use crate::log;
 use crate::manual;
 use crate::network;
-use crate::options::{LogFormat, Options};
+use crate::options::{LogFormat, Missing, Options};
 use crate::options_file;
 use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
@@ -363,8 +363,18 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
         ));
     }
     if used < context.base.len() {
+        let missing = context.covariate_columns.describe_missing();
+        let what = match (missing.is_empty(), context.settings.missing) {
+            (true, _) => "a phenotype is missing, with `--missing complete`".to_owned(),
+            (false, Missing::Complete) => {
+                format!(
+                    "a phenotype is missing, with `--missing complete`, or a covariate: {missing}"
+                )
+            }
+            (false, _) => format!("a covariate is missing: {missing}"),
+        };
         tracing::warn!(
-            "samples: {} of {} kernel samples are in no phenotype's analysis (a covariate is missing, or with `--missing complete` a phenotype)",
+            "samples: {} of {} kernel samples are in no phenotype's analysis ({what})",
             context.base.len() - used,
             context.base.len()
         );
@@ -661,9 +671,7 @@ fn predict_with(
     let read_at = |path: PathBuf| options.copies.of(&path).to_path_buf();
     let remedy = "take the folder from its run directory again; where the file is damaged there as well, delete it and give `ntkpipe run --out DIR` of that directory";
     let damaged = model.clone();
-    let reading = reading(&options, &options.features_id_column);
-    let covariates_id_column = options.covariates_id_column.clone();
-    let covariates_id_column = covariates_id_column.or_else(|| options.id_column.clone());
+    options.check_covariates()?;
     predict_new(&NewSamples {
         model,
         features: read_at(need(
@@ -672,10 +680,8 @@ fn predict_with(
             "features of the new samples",
         )?),
         covariates: options.covariates.clone().map(read_at),
-        covariates_id_column,
-        missing_values: options.missing_values.clone().unwrap_or_default(),
-        reading,
         out: need(options.out.clone(), "--out", "table to write")?,
+        options,
     })
     .map_err(|error| failure::with_remedy(error, &damaged, remedy))
 }

@@ -105,6 +105,7 @@ impl Settings {
                 ]));
             }
         };
+        options.check_covariates()?;
         let network = Network::new(options)?;
         let alpha = options.alpha.unwrap_or(DEFAULT_ALPHA);
         if !(alpha > 0.0 && alpha <= 1.0) {

@@ -148,27 +148,6 @@ impl Covariates {
     }
 }
 
-/// The columns that those before them do not span on the samples where all are present, by place.
-///
-/// A constant column beside another constant one counts as spanned. Cost: O(n q³); worth it only where the rank of all is below
-/// their number.
-pub fn independent(n: usize, columns: &[Vec<f64>]) -> Vec<usize> {
-    let complete: Vec<usize> = (0..n)
-        .filter(|&i| columns.iter().all(|c| c[i].is_finite()))
-        .collect();
-    let mut kept = Vec::new();
-    let mut basis: Vec<Vec<f64>> = Vec::new();
-    for (place, column) in columns.iter().enumerate() {
-        basis.push(complete.iter().map(|&i| column[i]).collect());
-        if Covariates::new(complete.len(), &basis).rank() == basis.len() {
-            kept.push(place);
-        } else {
-            basis.pop();
-        }
-    }
-    kept
-}
-
 /// P = I − Q Q' on the samples S of one mask, Q = D_S B L orthonormal.
 #[derive(Clone, Debug)]
 pub struct Projection<'a> {
@@ -286,17 +265,6 @@ mod tests {
     fn collinear_columns_count_once_and_large_means_do_not_hide_variation() {
         assert_eq!(Covariates::new(40, &columns(40)).rank(), 2);
         assert_eq!(Covariates::new(40, &[]).rank(), 0);
-    }
-
-    #[test]
-    fn columns_that_others_span_are_found_in_order() {
-        let n = 40;
-        let mut z = columns(n);
-        z.insert(1, vec![7.0; n]);
-        z.push((0..n).map(|i| (i as f64).sqrt()).collect());
-        z[4][3] = f64::NAN;
-        assert_eq!(independent(n, &z), [0, 2, 4]);
-        assert_eq!(independent(n, &z[2..3]), [0]);
     }
 
     #[test]

@@ -1,110 +1,585 @@
-//! Lists of sample ids, as `--keep` and `--remove` take them.
+//! Lists of sample ids, as `--keep` and `--remove` take them: read as tables are, but that a header is no need and an id may repeat.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+
+use csv::StringRecord;
+
+use crate::first_few;
+use crate::table::{
+    LARGEST_LIST, ListFile, ParquetList, Separator, TableError, is_eid, separator, unquoted,
+};
+
+/// Columns that are looked at where the one that should hold the ids meets nobody.
+const LOOKED_AT: usize = 16;
 
 /// Why a list of sample ids cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IdListError {
-    /// The file could not be read; the cause names the operation.
+    /// The file could not be read, as a table could not.
     #[error("could not read the id list `{path}`", path = path.display())]
-    Read {
+    Table {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What a table would say.
+        source: Box<TableError>,
     },
     /// The file is not text.
     #[error(
-        "the id list `{path}` is not UTF-8 text; it must hold one sample id a line, or `FID IID`",
+        "the id list `{path}` is neither Parquet nor UTF-8 text; it must hold one sample id a line, `FID IID`, or a table",
         path = path.display()
     )]
     NotText {
         /// The file.
         path: PathBuf,
     },
+    /// The file is larger than lists are.
+    #[error(
+        "the id list `{path}` has more than {LARGEST_LIST} bytes of text; write its column of ids alone",
+        path = path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// Some lines have one field, others more.
     #[error(
         "line {line} of the id list `{path}` has {found} fields, the lines before it {expected}; \
-         write one sample id a line, or `FID IID` on every line",
+         write one sample id a line, or every line with the same fields",
         path = path.display()
     )]
     Uneven {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
-        line: usize,
-        /// Fields of the first line of ids: 1, or 2 for two and more.
+        line: u64,
+        /// Fields of the header, or else of the first line.
         expected: usize,
         /// Fields of this line.
         found: usize,
     },
+    /// A quoted field goes on over the end of its line.
+    #[error(
+        "line {line} of the id list `{path}` has a quote that is not closed; take it away, or close it in its line",
+        path = path.display()
+    )]
+    Unclosed {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+    },
+    /// A line is nothing but ids.
+    #[error("line {line} of the id list `{path}` holds {n} ids; write one a line", path = path.display())]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// How many.
+        n: usize,
+    },
+    /// A line has other fields, but no id.
+    #[error("line {line} of the id list `{path}` has no id in {column}", path = path.display())]
+    MissingId {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// Where the ids are.
+        column: String,
+    },
 }
 
-/// Reads sample ids from a text file: one id a line, or `FID IID`, of which the second is the id.
+/// A list of sample ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdList {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it the ids are: ``column `eid` ``, `column 2`.
+    pub column: String,
+    /// The ids, each once, in file order.
+    pub ids: Vec<String>,
+    /// What a person should know of how the ids were found, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a list of sample ids: Parquet or text, gzipped or not, told apart by content.
 ///
-/// Fields are separated by blanks. Empty lines and lines that start with `#` are skipped, and so is a first
-/// line that names the columns (`FID IID`, `IID`, as PLINK writes them, with or without `#`); if it does, the
-/// column it calls `IID` is taken. Ids may repeat and stay in file order. An empty file gives an empty list.
+/// The ids are in the column called `id_column`, else `IID`, else `eid`, else the first that has a name. Text needs no header: its
+/// lines are one id each, or of several fields of which the second is the id (`FID IID`) unless the first `is_known` more often.
+/// A column that holds none that `is_known` gives way to one that does, with a warning. Empty lines and those that start with
+/// `#` are skipped, unless one names the columns (`#FID IID`). R's row names are no ids, with a header of their own or without.
+/// `1018682.0` is `1018682` where that is known and it is not.
+///
+/// `is_known` tells whether a table has the id. Memory: the file, at most 256 MiB of text.
 ///
 /// # Errors
-/// `Read`; `NotText`; `Uneven` when lines of one field stand among lines of several.
-pub fn read_id_list(path: &Path) -> Result<Vec<String>, IdListError> {
-    let bytes = fs_err::read(path).map_err(|source| IdListError::Read {
+/// `Table`; `NotText`, `TooLarge`; `Uneven`, `Unclosed`, `Several`, `MissingId`, which name the line.
+pub fn read_id_list(
+    path: &Path,
+    id_column: Option<&str>,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<IdList, IdListError> {
+    let failed = |error: TableError| IdListError::Table {
         path: path.to_path_buf(),
-        source,
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_| IdListError::NotText {
-        path: path.to_path_buf(),
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        source: Box::new(error),
+    };
+    let (found, warnings) = match ListFile::open(path).map_err(failed)? {
+        ListFile::Parquet(columns) => of_parquet(&columns, id_column, is_known).map_err(failed)?,
+        ListFile::Text(bytes) => {
+            if bytes.len() as u64 > LARGEST_LIST {
+                return Err(IdListError::TooLarge {
+                    path: path.to_path_buf(),
+                });
+            }
+            let text = String::from_utf8(bytes)
+                .ok()
+                .filter(|it| !it.contains('\0'));
+            let text = text.ok_or_else(|| IdListError::NotText {
+                path: path.to_path_buf(),
+            })?;
+            Text::parse(path, &text, id_column)?.choose(id_column, is_known)?
+        }
+    };
+    Ok(found.into_list(path, warnings, is_known))
+}
 
-    let mut ids = Vec::new();
-    let mut id_field = None;
-    let mut expected = None;
-    for (line, content) in text.lines().enumerate() {
-        let fields: Vec<&str> = content.split_whitespace().collect();
-        let is_comment = content.starts_with('#');
-        if ids.is_empty() && id_field.is_none() {
-            let named = fields
-                .iter()
-                .position(|field| field.trim_start_matches('#') == "IID");
-            let after_family = named == Some(1) && fields[0].trim_start_matches('#') == "FID";
-            if named == Some(0) || after_family {
-                id_field = named;
-                continue;
+/// Ids of one column.
+struct Found {
+    column: String,
+    ids: Vec<String>,
+    n_known: usize,
+}
+
+impl Found {
+    fn new(column: String, ids: Vec<String>, is_known: &dyn Fn(&str) -> bool) -> Self {
+        let known = |id: &&String| is_known(id) || whole(id).is_some_and(is_known);
+        let n_known = ids.iter().filter(known).count();
+        Self {
+            column,
+            ids,
+            n_known,
+        }
+    }
+
+    fn into_list(
+        self,
+        path: &Path,
+        mut warnings: Vec<String>,
+        is_known: &dyn Fn(&str) -> bool,
+    ) -> IdList {
+        let mut seen = HashSet::new();
+        let mut with_fraction = Vec::new();
+        let mut ids = Vec::new();
+        for id in self.ids {
+            let taken = match whole(&id) {
+                Some(number) if !is_known(&id) && is_known(number) => {
+                    let number = number.to_owned();
+                    with_fraction.push(id);
+                    number
+                }
+                _ => id,
+            };
+            if seen.insert(taken.clone()) {
+                ids.push(taken);
             }
         }
-        if is_comment || fields.is_empty() {
-            continue;
+        if !with_fraction.is_empty() {
+            warnings.push(format!(
+                "{} ids have a fraction and are taken without it: {}",
+                with_fraction.len(),
+                first_few(&with_fraction)
+            ));
         }
-        let found = fields.len();
-        let expected = *expected.get_or_insert(found.min(2));
-        if found.min(2) != expected {
-            return Err(IdListError::Uneven {
-                path: path.to_path_buf(),
-                line: line + 1,
-                expected,
-                found,
+        IdList {
+            path: path.to_path_buf(),
+            column: self.column,
+            ids,
+            warnings,
+        }
+    }
+}
+
+/// `1018682` of `1018682.0`.
+fn whole(id: &str) -> Option<&str> {
+    let (number, fraction) = id.split_once('.')?;
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    (is_digits(number) && is_digits(fraction) && fraction.bytes().all(|it| it == b'0'))
+        .then_some(number)
+}
+
+/// Takes `first`, unless it meets nobody and another does; then that which meets most, with a warning.
+fn best(
+    first: Found,
+    others: impl Iterator<Item = Result<Found, IdListError>>,
+) -> Result<(Found, Vec<String>), IdListError> {
+    if first.n_known > 0 {
+        return Ok((first, Vec::new()));
+    }
+    let mut best: Option<Found> = None;
+    for other in others {
+        let other = other?;
+        if other.n_known > best.as_ref().map_or(0, |it| it.n_known) {
+            best = Some(other);
+        }
+    }
+    Ok(match best {
+        None => (first, Vec::new()),
+        Some(other) => {
+            let warning = format!(
+                "no id in {} is in a table, so the ids are taken from {}",
+                first.column, other.column
+            );
+            (other, vec![warning])
+        }
+    })
+}
+
+fn of_parquet(
+    columns: &ParquetList,
+    id_column: Option<&str>,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<(Found, Vec<String>), TableError> {
+    let names = columns.names();
+    let named = named_place(&names, id_column).or_else(|| first_named(&names));
+    let read = |name: Option<&str>| -> Result<Found, TableError> {
+        let (name, ids) = columns.ids(name)?;
+        Ok(Found::new(format!("column `{name}`"), ids, is_known))
+    };
+    let first = read(named.map(|place| names[place].as_str()))?;
+    let others = names.iter().enumerate().take(LOOKED_AT);
+    let others = others.filter(|(place, _)| Some(*place) != named);
+    // A column that can hold no ids is none to look in.
+    let others = others.filter_map(|(_, name)| read(Some(name)).ok());
+    best(first, others.map(Ok)).or_else(|_| read(None).map(|it| (it, Vec::new())))
+}
+
+/// The rows of a text.
+struct Text<'p> {
+    path: &'p Path,
+    separator: Separator,
+    /// Names of the columns, where the first line has them.
+    header: Option<Vec<String>>,
+    /// Lines, counted from 1, and their fields.
+    rows: Vec<(u64, StringRecord)>,
+}
+
+impl<'p> Text<'p> {
+    fn parse(path: &'p Path, text: &str, id_column: Option<&str>) -> Result<Self, IdListError> {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let mut header = None;
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        let mut is_before = true;
+        for line in &mut lines {
+            let is_comment = line.starts_with('#');
+            if is_comment && is_before {
+                let fields = fields_of(&line[1..], separator(line.as_bytes()));
+                let names: Vec<String> = fields.iter().map(str::to_owned).collect();
+                let is_header = match named_place(&names, id_column) {
+                    Some(0) => true,
+                    Some(1) => names[0].eq_ignore_ascii_case("fid"),
+                    _ => false,
+                };
+                if is_header && !line[1..].starts_with(' ') {
+                    header = Some(names);
+                }
+            }
+            is_before &= is_comment || line.trim().is_empty();
+            if is_comment {
+                *line = "";
+            }
+        }
+        // The first line that has several fields shows what is between them.
+        let separator = lines
+            .iter()
+            .map(|line| line.trim())
+            .find(|line| line.contains(['\t', ',', ';', ' ']))
+            .map_or(Separator::Byte(b','), |line| separator(line.as_bytes()));
+        let mut parsed = Self {
+            path,
+            separator,
+            header,
+            rows: Vec::new(),
+        };
+        match separator {
+            Separator::Byte(byte) if byte != b'\t' => {
+                parsed.read_quoted(byte, &lines.join("\n"))?
+            }
+            _ => {
+                for (at, line) in lines.iter().enumerate() {
+                    let fields = fields_of(line, separator);
+                    parsed.push(at as u64 + 1, fields);
+                }
+            }
+        }
+        parsed.find_header(id_column);
+        Ok(parsed)
+    }
+
+    fn read_quoted(&mut self, byte: u8, text: &str) -> Result<(), IdListError> {
+        let bytes = text.as_bytes();
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(byte)
+            .has_headers(false)
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .from_reader(bytes);
+        let (mut line, mut at) = (1, 0);
+        for record in reader.records() {
+            let record = record.map_err(|_| IdListError::NotText {
+                path: self.path.to_path_buf(),
+            })?;
+            // A record's position is where the one before it ended: empty lines may stand between.
+            let end = record.position().map_or(0, csv::Position::byte) as usize;
+            let empty = bytes
+                .iter()
+                .skip(end)
+                .take_while(|it| **it == b'\n')
+                .count();
+            let start = (end + empty).min(bytes.len());
+            line += bytes[at..start].iter().filter(|it| **it == b'\n').count() as u64;
+            at = start;
+            if record.iter().any(|field| field.contains('\n')) {
+                return Err(IdListError::Unclosed {
+                    path: self.path.to_path_buf(),
+                    line,
+                });
+            }
+            self.push(line, record);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, line: u64, fields: StringRecord) {
+        if fields.iter().any(|field| !field.is_empty()) {
+            self.rows.push((line, fields));
+        }
+    }
+
+    /// Takes the first row for the header if it names the ids, has a column without a name as R and pandas write it, or looks unlike
+    /// all that follows.
+    fn find_header(&mut self, id_column: Option<&str>) {
+        if self.header.is_some() || self.rows.is_empty() {
+            return;
+        }
+        let names: Vec<String> = self.rows[0].1.iter().map(str::to_owned).collect();
+        let rest = &self.rows[1..];
+        let is_short =
+            names.len() == 1 && !rest.is_empty() && rest.iter().all(|it| it.1.len() == 2);
+        let has_row_names = is_short && is_row_names(rest);
+        let is_header = named_place(&names, id_column).is_some()
+            || (names.len() > 1 && names[0].is_empty())
+            || has_row_names
+            || (0..names.len().min(2)).any(|place| is_unlike(&names[place], rest, place));
+        if is_header {
+            self.rows.remove(0);
+            self.header = Some(names);
+        }
+    }
+
+    fn choose(
+        mut self,
+        id_column: Option<&str>,
+        is_known: &dyn Fn(&str) -> bool,
+    ) -> Result<(Found, Vec<String>), IdListError> {
+        if self.rows.is_empty() {
+            let column = "no line".to_owned();
+            return Ok((Found::new(column, Vec::new(), is_known), Vec::new()));
+        }
+        let lines = self.whole_lines(is_known);
+        self.check_even().or_else(|error| match &lines {
+            Some(_) => Ok(()),
+            None => Err(error),
+        })?;
+        if let Some(found) = lines {
+            return Ok((found, Vec::new()));
+        }
+        let width = self.rows.iter().map(|it| it.1.len()).min().unwrap_or(0);
+        let column = |place: usize| self.column(place, is_known);
+        if let Some(names) = &self.header {
+            let place = named_place(names, id_column)
+                .or_else(|| first_named(names))
+                .unwrap_or(0);
+            let others = (0..width.min(LOOKED_AT)).filter(|it| *it != place);
+            return best(column(place)?, others.map(column));
+        }
+        let (line, fields) = &self.rows[0];
+        if fields.len() > 2 && fields.iter().all(is_known) {
+            return Err(IdListError::Several {
+                path: self.path.to_path_buf(),
+                line: *line,
+                n: fields.len(),
             });
         }
-        let field = id_field
-            .filter(|field| *field < found)
-            .unwrap_or(expected - 1);
-        ids.push(fields[field].to_owned());
+        let first = column(0)?;
+        if width < 2 {
+            return Ok((first, Vec::new()));
+        }
+        let second = match column(1) {
+            Ok(second) => second,
+            Err(_) => return Ok((first, Vec::new())),
+        };
+        let is_same = first.ids == second.ids;
+        let both_meet = first.n_known > 0 && second.n_known > 0;
+        let is_second = match self.separator {
+            Separator::Byte(b',' | b';') => second.n_known >= first.n_known,
+            _ => second.n_known > 0 || first.n_known == 0,
+        };
+        let (taken, other) = match is_second {
+            true => (second, first),
+            false => (first, second),
+        };
+        let mut warnings = Vec::new();
+        if both_meet && !is_same {
+            warnings.push(format!(
+                "there is no header, and {} of its ids are in a table in {}, {} in {}: taken from the former; write a header (`FID IID`) if that is wrong",
+                taken.n_known, taken.column, other.n_known, other.column
+            ));
+        }
+        Ok((taken, warnings))
     }
-    Ok(ids)
+
+    /// Each line an id, blanks and all, if tables have such.
+    fn whole_lines(&self, is_known: &dyn Fn(&str) -> bool) -> Option<Found> {
+        if self.separator != Separator::Blanks || self.header.is_some() {
+            return None;
+        }
+        let line = |fields: &StringRecord| fields.iter().collect::<Vec<_>>().join(" ");
+        let mut several = self.rows.iter().filter(|it| it.1.len() > 1);
+        several.find(|it| is_known(&line(&it.1)))?;
+        let ids = self.rows.iter().map(|it| line(&it.1)).collect();
+        Some(Found::new("its lines".to_owned(), ids, is_known))
+    }
+
+    /// Refuses rows of other numbers of fields; fields too many that are empty are none.
+    fn check_even(&mut self) -> Result<(), IdListError> {
+        let mut expected = match &self.header {
+            Some(names) => names.len(),
+            None => self.rows[0].1.len(),
+        };
+        let is_filled =
+            |row: &(u64, StringRecord)| row.1.iter().skip(expected).any(|it| !it.is_empty());
+        // R's row names have no name.
+        if let Some(names) = &mut self.header
+            && self.rows.iter().all(|it| it.1.len() == names.len() + 1)
+            && self.rows.iter().any(is_filled)
+        {
+            names.insert(0, String::new());
+            expected += 1;
+        }
+        for (line, fields) in &self.rows {
+            let filled = fields.iter().enumerate().filter(|it| !it.1.is_empty());
+            let last = filled.last().map_or(0, |it| it.0 + 1);
+            let found = fields.len().min(expected.max(last));
+            // Between blanks, what follows the ids may be any number of words.
+            let differs = match self.separator {
+                Separator::Blanks => found.min(2) != expected.min(2),
+                Separator::Byte(_) => found != expected,
+            };
+            if differs {
+                return Err(IdListError::Uneven {
+                    path: self.path.to_path_buf(),
+                    line: *line,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn column(&self, place: usize, is_known: &dyn Fn(&str) -> bool) -> Result<Found, IdListError> {
+        let name = self.header.as_ref().and_then(|names| names.get(place));
+        let column = match name.filter(|it| !it.is_empty()) {
+            Some(name) => format!("column `{name}`"),
+            None => format!("column {}", place + 1),
+        };
+        let id = |(line, fields): &(u64, StringRecord)| match fields.get(place).map(str::trim) {
+            Some(id) if !id.is_empty() => Ok(id.to_owned()),
+            _ => Err(IdListError::MissingId {
+                path: self.path.to_path_buf(),
+                line: *line,
+                column: column.clone(),
+            }),
+        };
+        let ids = self.rows.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(Found::new(column, ids, is_known))
+    }
+}
+
+/// Fields of a line whose quotes, if any, stand around whole fields.
+fn fields_of(line: &str, separator: Separator) -> StringRecord {
+    let plain = |field: &str| {
+        let field = unquoted(field.trim().as_bytes());
+        String::from_utf8_lossy(field).trim().to_owned()
+    };
+    match separator {
+        Separator::Byte(byte) => line.split(char::from(byte)).map(plain).collect::<Vec<_>>(),
+        Separator::Blanks => line.split_whitespace().map(plain).collect(),
+    }
+    .into()
+}
+
+/// Place of the column that is called as ids are.
+fn named_place(names: &[String], id_column: Option<&str>) -> Option<usize> {
+    let place = |is_it: &dyn Fn(&str) -> bool| names.iter().position(|name| is_it(name));
+    id_column
+        .and_then(|column| place(&|name| name == column))
+        .or_else(|| place(&|name| name == "IID"))
+        .or_else(|| place(&|name| name.eq_ignore_ascii_case("iid")))
+        .or_else(|| place(&is_eid))
+}
+
+/// The first column that has a name, or else the second: R's row names and pandas' index have none.
+fn first_named(names: &[String]) -> Option<usize> {
+    let is_named = |name: &String| !name.is_empty() && !name.starts_with("Unnamed: ");
+    let named = names.iter().position(is_named);
+    named.or((names.len() > 1).then_some(1))
+}
+
+/// Whether the first fields are 1, 2, 3, ..., as R's row names are.
+fn is_row_names(rows: &[(u64, StringRecord)]) -> bool {
+    let numbers = rows.iter().map(|it| it.1[0].parse::<usize>().ok());
+    numbers
+        .enumerate()
+        .all(|(at, number)| number == Some(at + 1))
+}
+
+/// Whether a field has no digit where at least half of those below have, or is no number where all of them are.
+fn is_unlike(first: &str, rest: &[(u64, StringRecord)], place: usize) -> bool {
+    let below = || rest.iter().filter_map(|it| it.1.get(place));
+    let has_digit = |text: &str| text.bytes().any(|it| it.is_ascii_digit());
+    let is_number = |text: &str| text.parse::<f64>().is_ok();
+    let n = below().count();
+    let n_digits = below().filter(|it| has_digit(it)).count();
+    n > 0
+        && ((!has_digit(first) && 2 * n_digits >= n)
+            || (!is_number(first) && below().all(is_number)))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::Write as _;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+
     use super::*;
 
-    fn read(text: &[u8]) -> Result<Vec<String>, IdListError> {
+    const KNOWN: [&str; 6] = ["S1", "S2", "1018682", "1026337", "7", "NEG CONTROL"];
+
+    fn read_known(text: &[u8], id_column: Option<&str>) -> Result<IdList, IdListError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keep.txt");
         fs_err::write(&path, text).unwrap();
-        read_id_list(&path)
+        read_id_list(&path, id_column, &|id| KNOWN.contains(&id))
+    }
+
+    fn read(text: &[u8]) -> Result<Vec<String>, IdListError> {
+        Ok(read_known(text, None)?.ids)
     }
 
     #[test]
@@ -112,38 +587,151 @@ mod tests {
         let layouts = [
             "S1\nS2\nS1\n",
             "S1\r\nS2\r\n\r\nS1",
+            "S1\rS2\rS1\r",
             "\u{feff}S1\nS2\nS1\n",
             "IID\nS1\nS2\nS1\n",
             "#IID\nS1\nS2\nS1\n",
             "#IID SEX\nS1 1\nS2 2\nS1 1\n",
             "F S1\nF S2\nF\tS1\n",
+            "F S1\rF S2\r",
             "FID IID\nF S1\nF S2\nF S1\n",
+            "fid,iid\nF,S1\nF,S2\n",
+            "F,S1\nF,S2\n",
             "#FID\tIID\tSEX\nF\tS1\t1\nF\tS2\t2\nF\tS1\t1\n",
             "# made by hand\nS1\n# more\nS2\nS1\n",
+            "# made by hand, \"today\nS1\nS2\n",
+            "person,reason\nS1,left\nS2,\"left, and moved\"\n",
+            "\"S1\"\n\"S2\"\n",
+            "S1,left\nS2,moved\n",
+            "S1;1\nS2;2\n",
+            "S1\tleft \"us\nS2\t\"moved\n",
+            "S1 left the study\nS2 moved\n",
+            "eid\nS1,\nS2,\n",
+            "S1,\nS2,\n",
+            "\"\",\"x\"\n\"1\",\"S1\"\n\"2\",\"S2\"\n",
+            "\"x\"\n\"1\" \"S1\"\n\"2\" \"S2\"\n",
+            "x\n1\tS1\n2\tS2\n",
+            "Unnamed: 0,person\n0,S1\n1,S2\n",
+            ",0\n0,S1\n1,S2\n",
+            "n,person,reason\n1,S1,left\n2,S2,moved\n",
         ];
         for layout in layouts {
-            assert_eq!(
-                read(layout.as_bytes()).unwrap(),
-                ["S1", "S2", "S1"],
-                "{layout:?}"
-            );
+            assert_eq!(read(layout.as_bytes()).unwrap(), ["S1", "S2"], "{layout:?}");
         }
         assert_eq!(read(b"").unwrap(), Vec::<String>::new());
+        assert_eq!(read(b"IID\n").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_first_line_may_be_an_id() {
+        for text in [
+            "1018682\n1026337\n",
+            "1018682",
+            "S1\nS9\n",
+            "unknown\nS1x\n",
+        ] {
+            let first = text.lines().next().unwrap();
+            let is_id = first != "unknown";
+            assert_eq!(
+                read(text.as_bytes()).unwrap()[0] == first,
+                is_id,
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_with_a_fraction_and_ids_with_blanks() {
+        let list = read_known(b"eid\n1018682.0\n1026337.00\n5.5\n", None).unwrap();
+        assert_eq!(list.ids, ["1018682", "1026337", "5.5"]);
+        assert!(
+            list.warnings[0].starts_with("2 ids have a fraction"),
+            "{:?}",
+            list.warnings
+        );
+        assert_eq!(read(b"S1\nNEG CONTROL\n").unwrap(), ["S1", "NEG CONTROL"]);
+        assert_eq!(read(b"NEG CONTROL\n").unwrap(), ["NEG CONTROL"]);
+    }
+
+    #[test]
+    fn a_column_by_name_and_one_that_meets() {
+        let text = b"IID,other\nS1,S2\n";
+        assert_eq!(read_known(text, Some("other")).unwrap().ids, ["S2"]);
+        assert_eq!(read_known(text, Some("absent")).unwrap().ids, ["S1"]);
+        let list = read_known(b"number,person\n1,S1\n2,S2\n", None).unwrap();
+        assert_eq!(list.column, "column `person`");
+        assert!(
+            list.warnings[0].contains("no id in column `number`"),
+            "{:?}",
+            list.warnings
+        );
+        // Both meet somebody: the second is the id, and that is said.
+        let list = read_known(b"7 1018682\n7 1026337\n", None).unwrap();
+        assert_eq!(list.ids, ["1018682", "1026337"]);
+        assert!(
+            list.warnings[0].contains("there is no header"),
+            "{:?}",
+            list.warnings
+        );
+        // The same id twice is no question.
+        let list = read_known(b"S1 S1\nS2 S2\n", None).unwrap();
+        assert_eq!((list.ids.len(), list.warnings.len()), (2, 0));
+    }
+
+    #[test]
+    fn gzip_and_parquet() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"eid,reason\nS1,left\nS2,left\n").unwrap();
+        assert_eq!(read(&gzip.finish().unwrap()).unwrap(), ["S1", "S2"]);
+        let parquet = |columns: Vec<(&str, ArrayRef)>| {
+            let batch = RecordBatch::try_from_iter(columns).unwrap();
+            let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            read(&writer.into_inner().unwrap()).unwrap()
+        };
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["S1", "S2", "S1"]));
+        assert_eq!(parquet(vec![("person", texts.clone())]), ["S1", "S2"]);
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![1018682.0, 7.0, 1026337.0]));
+        assert_eq!(parquet(vec![("eid", floats)]), ["1018682", "7", "1026337"]);
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 2]));
+        assert_eq!(
+            parquet(vec![("n", numbers), ("person", texts)]),
+            ["S1", "S2"]
+        );
     }
 
     #[test]
     fn errors_name_the_file_and_line() {
-        let error = read(b"S1\nF S2\n").unwrap_err().to_string();
+        let said = |text: &[u8]| read(text).unwrap_err().to_string();
+        let error = said(b"S1\nF S2\n");
         assert!(error.starts_with("line 2 of the id list `"), "{error}");
         assert!(
             error.contains("has 2 fields, the lines before it 1; write one sample id a line"),
             "{error}"
         );
-        let error = read(b"\xff\xfe\x00").unwrap_err().to_string();
-        assert!(error.contains("is not UTF-8 text"), "{error}");
-        let error = read_id_list(Path::new("no/such/list"))
-            .unwrap_err()
-            .to_string();
+        assert!(
+            said(b"eid,reason\nS1,left\nS2\n").contains("line 3"),
+            "a line without a reason"
+        );
+        let error = said(b"eid,reason\nS1,\"left\nS2,left\"\nS3,left\n");
+        assert!(error.contains("a quote that is not closed"), "{error}");
+        assert!(
+            said(b"S1,S2,1018682\n").contains("line 1 of the id list")
+                && said(b"S1 S2 7").contains("holds 3 ids")
+        );
+        let error = said(b"eid,reason\n# none\n,left\n");
+        assert!(
+            error.contains("line 3") && error.contains("no id in column `eid`"),
+            "{error}"
+        );
+        let error = said(b"\xff\xfe\x00");
+        assert!(error.contains("could not read the id list"), "{error}");
+        assert!(
+            said(b"S\xff").contains("neither Parquet nor UTF-8 text"),
+            "Latin-1"
+        );
+        let absent = read_id_list(Path::new("no/such/list"), None, &|_| false);
+        let error = absent.unwrap_err().to_string();
         assert_eq!(error, "could not read the id list `no/such/list`");
     }
 }

@@ -424,16 +424,19 @@ impl Columns {
     }
 }
 
+/// The column of ids in tables of predictions.
+pub const SAMPLE_ID: &str = "sample_id";
+
 /// `sample_id` and a float64 column for each of `phenotypes`.
 fn prediction_schema(path: &Path, phenotypes: &[String]) -> Result<SchemaRef, ResultsError> {
-    let mut seen = std::collections::HashSet::from(["sample_id"]);
+    let mut seen = std::collections::HashSet::from([SAMPLE_ID]);
     if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
         return Err(ResultsError::DuplicateColumn {
             path: path.to_path_buf(),
             column: column.clone(),
         });
     }
-    let id = Field::new("sample_id", DataType::Utf8, false);
+    let id = Field::new(SAMPLE_ID, DataType::Utf8, false);
     let floats = phenotypes
         .iter()
         .map(|name| Field::new(name, DataType::Float64, true));

@@ -21,6 +21,7 @@ use ntkpipe_store::{file_system, zarr};
 use serde_json::{Value, json};
 
 use crate::accounting;
+use crate::codes::Suspicions;
 use crate::covariates::CovariateColumns;
 use crate::inputs::{Inputs, base_mask};
 use crate::log;
@@ -84,6 +85,7 @@ impl Context {
         samples["covariates"] = json!({
             "used": self.covariate_columns.names,
             "collinear": self.covariate_columns.collinear,
+            "dividing": self.covariate_columns.dividing,
             "categories": self.covariate_columns.categories,
         });
         samples["phenotypes"] = Value::from(accounting::of_phenotypes(
@@ -94,7 +96,11 @@ impl Context {
             &self.settings,
         )?);
         accounting::log(samples);
-        self.covariate_columns.log();
+        self.covariate_columns.log(self.inputs.n_kernel);
+        let mut suspicions = Suspicions::default();
+        let on_kernel = self.covariate_columns.first(self.inputs.n_kernel);
+        suspicions.look_at(self.covariate_columns.names.iter().zip(&on_kernel));
+        suspicions.warn("covariates");
         self.directory.save()
     }
 
@@ -272,7 +278,11 @@ impl Fingerprints {
             ]),
         );
         let complete_of = match settings.missing {
-            Missing::Complete => json!([blake3("phenotypes"), inputs.phenotypes.columns]),
+            Missing::Complete => json!([
+                blake3("phenotypes"),
+                inputs.phenotypes.columns,
+                settings.one_two
+            ]),
             _ => Value::Null,
         };
         let spectrum = step(

@@ -1,5 +1,6 @@
 //! Predictions: `predictions.parquet` and the rest of `model/`; and predictions of a stored model for new samples.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use ntkpipe_store::kernel_tiles::{cross_product, cross_products};
 use ntkpipe_store::results::{
     Column, PredictionColumns, PredictionWriter, read_table, write_table,
 };
-use ntkpipe_store::table::{Columns, Reading, Table};
+use ntkpipe_store::table::{Columns, Reading, Table, TableError};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
 use rayon::prelude::*;
@@ -24,12 +25,14 @@ use serde_json::json;
 use super::fit::{DUAL, READ_AHEAD};
 use super::{Context, intervals};
 use crate::choice;
-use crate::covariates::{Category, CovariateColumns, INTERCEPT};
+use crate::covariates::{Category, CovariateColumns, EFFECTS_OF, INTERCEPT};
 use crate::failure::input;
+use crate::id_match::IdMatch;
 use crate::initial::Initial;
-use crate::inputs::{Prepared, prepare_block};
+use crate::inputs::{Prepared, prepare_block, reading};
 use crate::machine;
 use crate::network::Network;
+use crate::options::{DropQc, Options};
 use crate::phenotype_row;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
@@ -68,7 +71,49 @@ struct ModelRecord {
     /// Whether the model tells how sure its predictions are.
     #[serde(default)]
     intervals: bool,
+    /// How its run was told to read tables; those of new samples are read alike.
+    #[serde(default)]
+    reading: ModelReading,
     phenotypes: Vec<ModelPhenotype>,
+}
+
+/// Options of a run on how tables are read, as far as those of new samples are to be read alike.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ModelReading {
+    features_id_column: Option<String>,
+    covariates_id_column: Option<String>,
+    missing_values: Option<Vec<String>>,
+    npx_value: Option<String>,
+    drop_qc: Option<DropQc>,
+    instance: Option<u32>,
+}
+
+impl ModelReading {
+    fn new(options: &Options) -> Self {
+        let of = |own: &Option<String>| own.clone().or_else(|| options.id_column.clone());
+        Self {
+            features_id_column: of(&options.features_id_column),
+            covariates_id_column: of(&options.covariates_id_column),
+            missing_values: options.missing_values.clone(),
+            npx_value: options.npx_value.clone(),
+            drop_qc: options.drop_qc,
+            instance: options.instance,
+        }
+    }
+
+    /// What is asked for, and where nothing is, what the model's run was told; what means missing is added up.
+    fn with(self, asked: &Options) -> Options {
+        let mut options = asked.clone().or(Options {
+            npx_value: self.npx_value,
+            drop_qc: self.drop_qc,
+            instance: self.instance,
+            ..Options::default()
+        });
+        let missing = [asked.missing_values.clone(), self.missing_values];
+        options.missing_values = Some(missing.into_iter().flatten().flatten().collect());
+        options
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -303,7 +348,7 @@ fn write_model(
     centred: bool,
 ) -> anyhow::Result<()> {
     let mut columns = vec![(
-        "phenotype".to_owned(),
+        EFFECTS_OF.to_owned(),
         Column::Text(phenotypes.iter().map(|p| p.name.clone()).collect()),
     )];
     for (j, name) in context.covariate_columns.names.iter().enumerate() {
@@ -334,6 +379,7 @@ fn write_model(
         categories: context.covariate_columns.categories.clone(),
         rint_features: context.settings.rint_features,
         intervals: context.settings.intervals,
+        reading: ModelReading::new(&context.directory.record.options),
         phenotypes,
     };
     atomic::write(
@@ -372,12 +418,8 @@ pub struct NewSamples {
     pub features: PathBuf,
     /// Their covariates, where the model has any besides the intercept.
     pub covariates: Option<PathBuf>,
-    /// Column of their sample ids.
-    pub covariates_id_column: Option<String>,
-    /// What means missing in the covariates.
-    pub missing_values: Vec<String>,
-    /// How the tables are read.
-    pub reading: Reading,
+    /// How the tables are read, where the model's run was not told otherwise.
+    pub options: Options,
     /// Table to write.
     pub out: PathBuf,
 }
@@ -442,16 +484,20 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     };
     let mut kernel = network.kernel()?;
     let scaling = FeatureScaling::read(&asked.model.join("scaling.parquet"))?;
-    let table = scaling
-        .open_table(&asked.features, &asked.reading)
-        .map_err(|error| match error {
+    let options = record.reading.clone().with(&asked.options);
+    let own_ids = record.reading.features_id_column.as_deref();
+    let of_features = reading(&options, &options.features_id_column);
+    let table = with_ids(of_features, own_ids, |reading| {
+        let read = scaling.open_table(&asked.features, reading);
+        read.map_err(|error| match error {
             ScalingError::MissingFeatures { n, n_features, .. } if n == n_features => input(
                 error.to_string(),
                 "none is there: a long table is read as the run read its own, with the same `--protein-names`",
             ),
             other => other.into(),
-        })?;
-    let covariates = new_covariates(asked, &record, &table)?;
+        })
+    })?;
+    let covariates = new_covariates(asked, &record, &table, &options)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
         .filter_map(|(_, column)| match column {
@@ -625,6 +671,7 @@ fn new_covariates(
     asked: &NewSamples,
     record: &ModelRecord,
     table: &Table,
+    options: &Options,
 ) -> anyhow::Result<Vec<Vec<f64>>> {
     let of_categories: Vec<String> = record.categories.iter().flat_map(Category::names).collect();
     let numbers: Vec<String> = record
@@ -654,16 +701,107 @@ fn new_covariates(
     let reading = Reading {
         columns: Columns::Named(numbers),
         text_columns: texts,
-        missing_values: asked.missing_values.clone(),
-        id_column: asked.covariates_id_column.clone(),
-        ..asked.reading.clone()
+        ..reading(options, &options.covariates_id_column)
     };
-    let covariates = Table::open_as(path, &reading)?;
+    let own_ids = record.reading.covariates_id_column.as_deref();
+    let covariates = with_ids(reading, own_ids, |it| Ok(Table::open_as(path, it)?))?;
+    let ids = IdMatch::new(table, &covariates);
+    if ids.n_shared == 0 {
+        return Err(input(
+            format!(
+                "no new sample is in the table of covariates: {}",
+                ids.describe()
+            ),
+            "ids are compared as text; write them alike in both tables, or name the id column with `--id-column`",
+        ));
+    }
     let columns = CovariateColumns::of_model(
         &covariates,
         &table.ids,
         &record.covariates,
         &record.categories,
     )?;
+    say_who_is_lost(&ids, &columns, table, &covariates)?;
     Ok(columns.values)
+}
+
+/// Opens a table, its ids in the column that the model's run named, unless another is named or the table has no such column.
+fn with_ids(
+    reading: Reading,
+    own_ids: Option<&str>,
+    open: impl Fn(&Reading) -> anyhow::Result<Table>,
+) -> anyhow::Result<Table> {
+    if let (None, Some(column)) = (&reading.id_column, own_ids) {
+        let like_the_run = Reading {
+            id_column: Some(column.to_owned()),
+            ..reading.clone()
+        };
+        match open(&like_the_run) {
+            Err(error) if has_no_such_column(&error) => {}
+            opened => return opened,
+        }
+    }
+    open(&reading)
+}
+
+fn has_no_such_column(error: &anyhow::Error) -> bool {
+    let is_it = |error: &TableError| matches!(error, TableError::NoIdColumn { .. });
+    error.chain().any(|cause| {
+        cause.downcast_ref().is_some_and(is_it)
+            || matches!(cause.downcast_ref(), Some(ScalingError::Table(error)) if is_it(error))
+    })
+}
+
+/// Warns of the samples that get no prediction for want of covariates, with how many and why; refuses if that is all of them.
+fn say_who_is_lost(
+    ids: &IdMatch,
+    columns: &CovariateColumns,
+    table: &Table,
+    covariates: &Table,
+) -> anyhow::Result<()> {
+    let n = table.n_rows();
+    let is_there = |row: &usize| columns.values.iter().all(|it| it[*row].is_finite());
+    let n_there = (0..n).filter(is_there).count();
+    if n_there == n {
+        return Ok(());
+    }
+    let there: HashSet<&String> = covariates.ids.iter().collect();
+    let in_table: Vec<usize> = (0..n)
+        .filter(|&row| there.contains(&table.ids[row]))
+        .collect();
+    let lacking: Vec<String> = columns
+        .names
+        .iter()
+        .zip(&columns.values)
+        .filter_map(|(name, values)| {
+            let lack = in_table
+                .iter()
+                .filter(|row| !values[**row].is_finite())
+                .count();
+            (lack > 0).then(|| format!("{lack} lack `{name}`"))
+        })
+        .collect();
+    let path = covariates.path.display();
+    let mut why = Vec::new();
+    if in_table.len() < n {
+        why.push(format!("{} are not in `{path}`", n - in_table.len()));
+    }
+    why.extend(lacking);
+    let why = why.join(", ");
+    if n_there == 0 {
+        return Err(input(
+            format!("none of the {n} new samples has all covariates of the model: {why}"),
+            "see that the table has a value of each, and what means missing (`--missing-values`; that of the model's run counts as well)",
+        ));
+    }
+    tracing::warn!(
+        "predict: {} of {n} samples get no prediction, for want of covariates: {why}",
+        n - n_there
+    );
+    if in_table.len() < n
+        && let Some(warning) = ids.warning()
+    {
+        tracing::warn!("predict: {warning}");
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod error;
 mod foreign;
 mod header;
 mod ids;
+mod list;
 mod long;
 mod names;
 mod parquet;
@@ -30,7 +31,10 @@ use self::parquet::{append_floats, is_id, is_numeric};
 use self::row_numbers::{Content, HEAD, Head};
 use self::text::{Kind, Text};
 
+pub(crate) use self::list::{LARGEST_LIST, ListFile, ParquetList};
+pub(crate) use self::names::is_eid;
 pub(crate) use self::parquet::{Parquet, decode};
+pub(crate) use self::text::{Separator, separator, unquoted};
 pub use error::TableError;
 pub use names::matches;
 pub use parts::files;
@@ -105,10 +109,20 @@ enum File {
     Text(Text),
 }
 
+impl Columnar for Parquet {
+    fn head(&self, place: usize) -> Result<Head, TableError> {
+        ids::head(self, place, HEAD)
+    }
+
+    fn pandas_index(&self) -> Option<String> {
+        Self::pandas_index(self)
+    }
+}
+
 impl Columnar for File {
     fn head(&self, place: usize) -> Result<Head, TableError> {
         match self {
-            Self::Parquet(parquet) => ids::head(parquet, place, HEAD),
+            Self::Parquet(parquet) => Columnar::head(parquet, place),
             Self::Text(text) => Ok(text.head(place)),
         }
     }

@@ -379,7 +379,7 @@ fn is_iid(name: &str) -> bool {
 }
 
 /// Whether a name is UK Biobank's participant id: `eid`, `f.eid`, `n_eid`, or that of a table, as `participant.eid`.
-pub(super) fn is_eid(name: &str) -> bool {
+pub(crate) fn is_eid(name: &str) -> bool {
     let name = plain(name).to_ascii_lowercase();
     name == "n_eid" || name.rsplit('.').next() == Some("eid")
 }

@@ -45,7 +45,7 @@ const KEPT_IN_MEMORY: usize = 64 << 20;
 
 /// How fields are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Separator {
+pub(crate) enum Separator {
     /// By this byte; fields may be quoted.
     Byte(u8),
     /// By runs of blanks, as PLINK writes them.
@@ -417,7 +417,7 @@ fn first_line(path: &Path) -> Result<Vec<u8>, TableError> {
 }
 
 /// The separator of a header: a tab where there is one, else the more frequent of comma and semicolon, else blanks.
-fn separator(header: &[u8]) -> Separator {
+pub(crate) fn separator(header: &[u8]) -> Separator {
     let mut is_quoted = false;
     let mut counts = [0_usize; 3];
     for byte in header {
@@ -438,7 +438,7 @@ fn separator(header: &[u8]) -> Separator {
 }
 
 /// The text of a file, decompressed where it is gzipped, without a byte order mark.
-fn content(path: &Path) -> Result<Box<dyn BufRead>, TableError> {
+pub(super) fn content(path: &Path) -> Result<Box<dyn BufRead>, TableError> {
     let mut file = BufReader::with_capacity(1 << 20, open(path)?);
     let start = file.fill_buf().map_err(TableError::reading(path))?;
     let mut text: Box<dyn BufRead> = match start.starts_with(&[0x1f, 0x8b]) {
@@ -676,7 +676,8 @@ fn halved(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-fn unquoted(field: &[u8]) -> &[u8] {
+/// A field without the quotes around it.
+pub(crate) fn unquoted(field: &[u8]) -> &[u8] {
     field
         .strip_prefix(b"\"")
         .and_then(|rest| rest.strip_suffix(b"\""))

@@ -1,0 +1,478 @@
+//! Which covariates enter, and so which samples: a sample is used where every covariate that enters is present.
+//!
+//! The two hang together, as a covariate that is left out no longer decides which samples are used. So the choice is of a set
+//! whose own samples S tell its columns apart: no column of it is determined by the others on S, and none of what is left out
+//! was judged on fewer samples than S.
+
+use crate::covariates::Covariates;
+
+/// Why a covariate does not enter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It does not vary where it is present, or where it and the others are.
+    Constant,
+    /// The others determine it on the samples used.
+    Collinear,
+    /// Where it is present the covariates at these places do not vary any more, as a question asked of women alone leaves sex.
+    LeavesConstant(Vec<usize>),
+    /// No sample has it and the covariates that enter.
+    LeavesNone,
+}
+
+/// The covariates that enter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// For each covariate which of its columns enter.
+    pub kept: Vec<Vec<bool>>,
+    /// The covariates none of whose columns enters, by place, and why.
+    pub left_out: Vec<(usize, LeftOut)>,
+    /// Samples where all that enter are present.
+    pub rows: Vec<bool>,
+}
+
+/// A covariate: one column, or those of a category's levels; NaN is missing.
+pub type Term = Vec<Vec<f64>>;
+
+/// Chooses the covariates that enter, each of them a value a sample and column.
+///
+/// In this order:
+/// 1. One that is constant where it is present is left out, if another is constant on every sample (the intercept).
+/// 2. One without which others vary and with which they are constant is left out: it would take away the samples that they tell apart.
+///    Those that take away nothing, then those that take away fewest samples, go first.
+/// 3. Of those that say the same on the samples that are left, the one with more missing values goes, else the later. Where that gives
+///    samples back, one goes at a time and all is judged anew.
+///
+/// A category stays as long as two of its levels are among the samples used; columns of levels that are not are left out.
+/// A covariate without any value is for the caller to refuse; here it is left out.
+///
+/// Cost: O(n q²) where nothing is to be left out, else O(n q³).
+pub fn select(n: usize, terms: &[Term]) -> Selection {
+    let choice = Choice::new(n, terms);
+    let all: Vec<usize> = (0..terms.len()).collect();
+    let rows = choice.complete(&all);
+    let is_constant = |&term: &usize| {
+        Some(term) != choice.intercept && !terms[term].is_empty() && choice.is_constant(term, &rows)
+    };
+    if rows.contains(&true)
+        && !all.iter().any(is_constant)
+        && choice.rank(&all) == choice.columns(&all).len()
+    {
+        let kept = terms.iter().map(|term| vec![true; term.len()]).collect();
+        let empty = all.iter().filter(|&&term| terms[term].is_empty());
+        return Selection {
+            kept,
+            left_out: empty.map(|&term| (term, LeftOut::Constant)).collect(),
+            rows,
+        };
+    }
+    choice.make()
+}
+
+struct Choice<'t> {
+    n: usize,
+    terms: &'t [Term],
+    /// For each covariate the samples that have it.
+    present: Vec<Vec<bool>>,
+    n_missing: Vec<usize>,
+    /// The first that is present and constant, and not 0, on every sample.
+    intercept: Option<usize>,
+}
+
+impl<'t> Choice<'t> {
+    fn new(n: usize, terms: &'t [Term]) -> Self {
+        let present: Vec<Vec<bool>> = terms
+            .iter()
+            .map(|term| {
+                let is_there = |i: usize| term.iter().all(|column| column[i].is_finite());
+                (0..n).map(is_there).collect()
+            })
+            .collect();
+        let n_missing: Vec<usize> = present.iter().map(|it| count(it, false)).collect();
+        let is_intercept = |&term: &usize| {
+            let column = terms[term].first();
+            terms[term].len() == 1
+                && n_missing[term] == 0
+                && column.is_some_and(|c| c.iter().all(|v| *v == c[0] && *v != 0.0))
+        };
+        Self {
+            intercept: (0..terms.len()).find(is_intercept),
+            n,
+            terms,
+            present,
+            n_missing,
+        }
+    }
+
+    fn make(&self) -> Selection {
+        let mut left_out: Vec<(usize, LeftOut)> = Vec::new();
+        let mut candidates: Vec<usize> = Vec::new();
+        for term in 0..self.terms.len() {
+            let is_constant = self.is_constant(term, &self.present[term]);
+            match is_constant && Some(term) != self.intercept && self.intercept.is_some() {
+                true => left_out.push((term, LeftOut::Constant)),
+                false => candidates.push(term),
+            }
+        }
+        let mut collinear: Vec<usize> = Vec::new();
+        let mut tried_again: Vec<usize> = Vec::new();
+        loop {
+            let (kept, rows, apart) = self.without_what_divides(&candidates);
+            let independent = self.independent(&kept, &rows);
+            let is_out = |term: &usize| independent[*term].iter().all(|column| !column);
+            let (mut out, enter): (Vec<usize>, Vec<usize>) = kept.iter().partition(|it| is_out(it));
+            if self.complete(&enter) != rows {
+                // Without one that costs samples there are more to judge the others by.
+                let dearest = out.iter().max_by_key(|&&it| (self.n_missing[it], it));
+                collinear.extend(dearest);
+                candidates.retain(|it| !collinear.contains(it));
+                continue;
+            }
+            // One that was judged on fewer samples, before another went, gets a second chance.
+            let mut before = collinear.iter().copied();
+            let again =
+                before.find(|it| !tried_again.contains(it) && self.adds(*it, &enter, &rows));
+            if let Some(term) = again {
+                tried_again.push(term);
+                collinear.retain(|it| *it != term);
+                candidates.push(term);
+                continue;
+            }
+            out.extend(collinear);
+            left_out.extend(out.iter().map(|&term| (term, LeftOut::Collinear)));
+            left_out.extend(apart);
+            left_out.sort_by_key(|it| it.0);
+            return Selection {
+                kept: independent,
+                left_out,
+                rows,
+            };
+        }
+    }
+
+    /// Takes the candidates one by one, but for those that would leave another constant, or be so.
+    fn without_what_divides(
+        &self,
+        candidates: &[usize],
+    ) -> (Vec<usize>, Vec<bool>, Vec<(usize, LeftOut)>) {
+        let divides = |term: usize| {
+            candidates
+                .iter()
+                .any(|&other| self.leaves_constant(term, other, &self.present[other]))
+        };
+        let mut order: Vec<(bool, usize, usize)> = candidates
+            .iter()
+            .map(|&term| (divides(term), self.n_missing[term], term))
+            .collect();
+        order.sort_unstable();
+        let (mut kept, mut rows) = (Vec::new(), vec![true; self.n]);
+        let mut apart = Vec::new();
+        for (_, _, term) in order {
+            let fewer = both(&rows, &self.present[term]);
+            let mut lost: Vec<usize> = kept
+                .iter()
+                .copied()
+                .filter(|&other| self.leaves_constant(term, other, &rows))
+                .collect();
+            lost.sort_unstable();
+            let why = if !fewer.contains(&true) {
+                Some(LeftOut::LeavesNone)
+            } else if !lost.is_empty() {
+                Some(LeftOut::LeavesConstant(lost))
+            } else if self.intercept.is_some_and(|it| it != term) && self.is_constant(term, &fewer)
+            {
+                Some(LeftOut::Constant)
+            } else {
+                None
+            };
+            match why {
+                Some(why) => apart.push((term, why)),
+                None => {
+                    kept.push(term);
+                    rows = fewer;
+                }
+            }
+        }
+        kept.sort_unstable();
+        (kept, rows, apart)
+    }
+
+    /// Whether `other` varies on `rows`, but not on those of them that have `term`.
+    fn leaves_constant(&self, term: usize, other: usize, rows: &[bool]) -> bool {
+        term != other
+            && self.n_missing[term] > 0
+            && !self.is_constant(other, rows)
+            && self.is_constant(other, &both(rows, &self.present[term]))
+    }
+
+    /// Whether no column of the covariate varies on `rows`.
+    fn is_constant(&self, term: usize, rows: &[bool]) -> bool {
+        self.terms[term].iter().all(|column| {
+            let mut values = (0..self.n).filter(|&i| rows[i]).map(|i| column[i]);
+            let first = values.next();
+            values.all(|value| Some(value) == first)
+        })
+    }
+
+    /// Samples that have all of these covariates.
+    fn complete(&self, terms: &[usize]) -> Vec<bool> {
+        let all = vec![true; self.n];
+        let having = terms.iter().map(|&term| &self.present[term]);
+        having.fold(all, |rows, present| both(&rows, present))
+    }
+
+    fn columns(&self, terms: &[usize]) -> Vec<Vec<f64>> {
+        let columns = terms.iter().flat_map(|&term| &self.terms[term]);
+        columns.cloned().collect()
+    }
+
+    /// Rank where all of them are present.
+    fn rank(&self, terms: &[usize]) -> usize {
+        Covariates::new(self.n, &self.columns(terms)).rank()
+    }
+
+    /// Whether `term` says what `others` do not, on those of `rows` that have it.
+    fn adds(&self, term: usize, others: &[usize], rows: &[bool]) -> bool {
+        let rows = both(rows, &self.present[term]);
+        let rank = |terms: &[usize]| {
+            let rows: Vec<usize> = (0..self.n).filter(|&i| rows[i]).collect();
+            let of_rows = |column: &Vec<f64>| rows.iter().map(|&i| column[i]).collect();
+            let columns: Vec<Vec<f64>> = self.columns(terms).iter().map(of_rows).collect();
+            Covariates::new(rows.len(), &columns).rank()
+        };
+        rank(&[others, &[term]].concat()) > rank(others)
+    }
+
+    /// For every covariate its columns that others do not span on `rows`, judged in the order of missing values, then of place; none of one
+    /// that is not in `terms`.
+    fn independent(&self, terms: &[usize], rows: &[bool]) -> Vec<Vec<bool>> {
+        let mut kept: Vec<Vec<bool>> = self.terms.iter().map(|it| vec![false; it.len()]).collect();
+        let rows: Vec<usize> = (0..self.n).filter(|&i| rows[i]).collect();
+        let mut basis: Vec<Vec<f64>> = Vec::new();
+        let mut terms = terms.to_vec();
+        terms.sort_by_key(|&term| (self.n_missing[term], term));
+        for term in terms {
+            for (place, column) in self.terms[term].iter().enumerate() {
+                basis.push(rows.iter().map(|&i| column[i]).collect());
+                if Covariates::new(rows.len(), &basis).rank() == basis.len() {
+                    kept[term][place] = true;
+                } else {
+                    basis.pop();
+                }
+            }
+        }
+        kept
+    }
+}
+
+fn count(flags: &[bool], wanted: bool) -> usize {
+    flags.iter().filter(|&&it| it == wanted).count()
+}
+
+fn both(a: &[bool], b: &[bool]) -> Vec<bool> {
+    a.iter().zip(b).map(|(a, b)| *a && *b).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: f64 = f64::NAN;
+
+    fn term(values: impl Fn(usize) -> f64) -> Term {
+        vec![(0..N).map(values).collect()]
+    }
+
+    const N: usize = 60;
+
+    /// Intercept, age, sex (0: women) and a question asked of women alone, whose answer is `answer`.
+    fn asked_of_women(answer: impl Fn(usize) -> f64) -> Vec<Term> {
+        let woman = |i: usize| i.is_multiple_of(2);
+        vec![
+            term(|_| 1.0),
+            term(|i| (i as f64 * 0.7).sin()),
+            term(|i| f64::from(u8::from(!woman(i)))),
+            term(|i| if woman(i) { answer(i) } else { NONE }),
+        ]
+    }
+
+    fn names(selection: &Selection) -> Vec<usize> {
+        (0..selection.kept.len())
+            .filter(|&it| selection.kept[it].contains(&true))
+            .collect()
+    }
+
+    #[test]
+    fn a_question_of_one_group_does_not_cost_the_group() {
+        let varying = select(N, &asked_of_women(|i| (i % 6) as f64));
+        assert_eq!(names(&varying), [0, 1, 2]);
+        assert_eq!(varying.left_out, [(3, LeftOut::LeavesConstant(vec![2]))]);
+        assert!(varying.rows.iter().all(|it| *it));
+        // One that is constant where it is asked.
+        let constant = select(N, &asked_of_women(|_| 1.0));
+        assert_eq!(names(&constant), [0, 1, 2]);
+        assert_eq!(constant.left_out, [(3, LeftOut::Constant)]);
+        // Sex with more missing values than the question, and before or after it.
+        let mut terms = asked_of_women(|i| (i % 6) as f64);
+        terms[2] = term(|i| match i % 20 {
+            0..8 => f64::from(u8::from(i % 2 == 1)),
+            _ => NONE,
+        });
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 1, 2]);
+        terms.swap(2, 3);
+        assert_eq!(names(&select(N, &terms)), [0, 1, 3]);
+    }
+
+    #[test]
+    fn two_questions_of_one_group_do_not_hide_each_other() {
+        let mut terms = asked_of_women(|i| (i % 6) as f64);
+        terms.push(
+            terms[3]
+                .iter()
+                .map(|c| c.iter().map(|v| v * v).collect())
+                .collect(),
+        );
+        let men = |i: usize| if i % 2 == 1 { (i % 5) as f64 } else { NONE };
+        terms.push(term(men));
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 1, 2]);
+        // Without sex the first decides, and the one that leaves nobody is named.
+        terms.remove(2);
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 1, 2, 3]);
+        assert_eq!(selection.left_out, [(4, LeftOut::LeavesNone)]);
+    }
+
+    #[test]
+    fn none_is_left_out_for_one_that_is_itself_left_out() {
+        // 1 is complete; 2 is 1 where 3 is present; 3 is determined by 1 where it is present.
+        let x = |i: usize| (i as f64 * 0.7).sin();
+        let half = |i: usize| i < 30;
+        let terms = vec![
+            term(|_| 1.0),
+            term(x),
+            term(|i| {
+                if half(i) {
+                    2.0 * x(i)
+                } else {
+                    (i as f64).cos()
+                }
+            }),
+            term(|i| if half(i) { 3.0 * x(i) } else { NONE }),
+        ];
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 1, 2]);
+        assert_eq!(selection.left_out, [(3, LeftOut::Collinear)]);
+        assert!(selection.rows.iter().all(|it| *it));
+    }
+
+    #[test]
+    fn of_copies_the_one_with_fewer_missing_values_stays() {
+        let x = |i: usize| (i as f64 * 0.7).sin();
+        let holes = |i: usize| {
+            if i.is_multiple_of(7) {
+                NONE
+            } else {
+                2.0 * x(i)
+            }
+        };
+        let terms = vec![
+            term(|_| 1.0),
+            term(holes),
+            term(x),
+            term(holes),
+            term(|_| 7.0),
+        ];
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 2]);
+        let why: Vec<usize> = selection.left_out.iter().map(|it| it.0).collect();
+        assert_eq!(why, [1, 3, 4]);
+        assert!(selection.rows.iter().all(|it| *it));
+    }
+
+    #[test]
+    fn a_category_loses_a_level_but_not_what_takes_it_away() {
+        // Three places of which the last did not measure 2.
+        let place = |i: usize| i % 3;
+        let level = |wanted: usize| -> Vec<f64> {
+            (0..N)
+                .map(|i| f64::from(u8::from(place(i) == wanted)))
+                .collect()
+        };
+        let measured = term(|i| {
+            if place(i) == 2 {
+                NONE
+            } else {
+                (i as f64).cos()
+            }
+        });
+        let terms = vec![term(|_| 1.0), vec![level(1), level(2)], measured];
+        let selection = select(N, &terms);
+        assert_eq!(selection.kept, [vec![true], vec![true, false], vec![true]]);
+        assert_eq!(selection.left_out, []);
+        assert_eq!(count(&selection.rows, true), 40);
+        // Measured at one place alone, it would leave none of them apart.
+        let measured = term(|i| {
+            if place(i) == 2 {
+                (i as f64).cos()
+            } else {
+                NONE
+            }
+        });
+        let terms = vec![term(|_| 1.0), vec![level(1), level(2)], measured];
+        let selection = select(N, &terms);
+        assert_eq!(selection.left_out, [(2, LeftOut::LeavesConstant(vec![1]))]);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn what_is_left_out_is_told_by_the_samples_used(
+            drawn in proptest::collection::vec(proptest::collection::vec(-2_i32..3, 14), 1..6),
+        ) {
+            let n = 14;
+            let number = |value: &i32| if *value == -2 { NONE } else { f64::from(*value) };
+            let mut terms: Vec<Term> = vec![vec![vec![1.0; n]]];
+            terms.extend(drawn.iter().map(|it| vec![it.iter().map(number).collect()]));
+            let choice = Choice::new(n, &terms);
+            let selection = select(n, &terms);
+            let kept = names(&selection);
+            proptest::prop_assert_eq!(&choice.complete(&kept), &selection.rows);
+            proptest::prop_assert!(selection.rows.contains(&true));
+            proptest::prop_assert_eq!(choice.rank(&kept), kept.len());
+            proptest::prop_assert_eq!(kept.len() + selection.left_out.len(), terms.len());
+            for (term, why) in &selection.left_out {
+                let left = both(&selection.rows, &choice.present[*term]);
+                let is_told = match why {
+                    LeftOut::Constant => choice.is_constant(*term, &left),
+                    LeftOut::Collinear => !choice.adds(*term, &kept, &selection.rows),
+                    LeftOut::LeavesNone => !left.contains(&true),
+                    LeftOut::LeavesConstant(others) => {
+                        !others.is_empty() && others.iter().all(|it| choice.is_constant(*it, &left))
+                    }
+                };
+                proptest::prop_assert!(is_told, "{} {:?} of {:?}", term, why, selection);
+            }
+        }
+    }
+
+    #[test]
+    fn all_enter_where_nothing_is_wrong() {
+        let x = |i: usize| (i as f64 * 0.7).sin();
+        let holes = |i: usize| {
+            if i.is_multiple_of(7) {
+                NONE
+            } else {
+                (i as f64).cos()
+            }
+        };
+        let selection = select(N, &[term(|_| 1.0), term(x), term(holes)]);
+        assert_eq!(names(&selection), [0, 1, 2]);
+        assert_eq!(selection.left_out, []);
+        assert_eq!(count(&selection.rows, false), 9);
+        // Without an intercept a constant is none but one.
+        let selection = select(N, &[term(|_| 0.0), term(|_| 3.0), term(x), term(|_| 2.0)]);
+        assert_eq!(names(&selection), [1, 2]);
+    }
+}

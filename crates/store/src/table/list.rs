@@ -1,0 +1,53 @@
+//! What a list of sample ids is read from: the columns of a Parquet file, or text.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::names::Names;
+use super::parquet::{self, Parquet};
+use super::{TableError, ids, read_start, text};
+
+/// Bytes of text that a list may have.
+pub(crate) const LARGEST_LIST: u64 = 256 << 20;
+
+/// A file that is to hold sample ids.
+pub(crate) enum ListFile {
+    /// Columns.
+    Parquet(ParquetList),
+    /// Text, decompressed, at most one byte more than [`LARGEST_LIST`].
+    Text(Vec<u8>),
+}
+
+impl ListFile {
+    /// Opens a file, told by its content as that of a table is.
+    pub(crate) fn open(path: &Path) -> Result<Self, TableError> {
+        let mut start = [0; 4];
+        let n_start = read_start(path, &mut start)?;
+        if parquet::is_parquet(&start[..n_start]) {
+            return Ok(Self::Parquet(ParquetList(Parquet::open(path)?)));
+        }
+        let mut bytes = Vec::new();
+        let content = text::content(path)?.take(LARGEST_LIST + 1);
+        let read = { content }.read_to_end(&mut bytes);
+        read.map_err(TableError::reading(path))?;
+        Ok(Self::Text(bytes))
+    }
+}
+
+/// The columns of a Parquet file.
+pub(crate) struct ParquetList(Parquet);
+
+impl ParquetList {
+    /// Names of the columns.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let fields = self.0.schema().fields().iter();
+        fields.map(|field| field.name().clone()).collect()
+    }
+
+    /// The ids in a column, by default the one that a table's are taken from, and its name; they may repeat.
+    pub(crate) fn ids(&self, column: Option<&str>) -> Result<(String, Vec<String>), TableError> {
+        let names = Names::new(self.0.path(), self.names(), column, &self.0)?;
+        let ids = ids::read(&self.0, names.id, &names)?;
+        Ok((names.all[names.id].clone(), ids))
+    }
+}
