@@ -38,6 +38,7 @@ pub(super) fn read(
     if !is_text(data_type) && !is_integer(data_type) && !is_float(data_type) {
         return Err(refuse(data_type.to_string()));
     }
+    check_room(path, parquet.n_rows())?;
     let mut ids: Vec<String> = Vec::new();
     let mut missing: Option<(usize, usize)> = None;
     for batch in parquet.batches(&[place], 0..parquet.n_rows())? {
@@ -67,6 +68,37 @@ pub(super) fn read(
             row,
         }),
     }
+}
+
+/// Bytes of an id in memory: its place in the list, and its text in a block of its own.
+const ID_BYTES: u64 = 24 + 32;
+
+/// Refuses more rows than there is memory for their ids: a few bytes of a file may stand for any number of rows.
+fn check_room(path: &Path, n_rows: usize) -> Result<(), TableError> {
+    let needed = n_rows as u64 * ID_BYTES;
+    match free_memory() {
+        Some(free) if needed > free => Err(TableError::ManyRows {
+            path: path.to_path_buf(),
+            n_rows,
+            needed: needed >> 20,
+            free: free >> 20,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory that are free, where the system tells: proc(5), `MemAvailable`.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 /// A float that is no whole number and so no id.
@@ -135,4 +167,20 @@ pub(super) fn is_withdrawn(column: &str, id: &str) -> bool {
 /// Whether `value` is an integer that a float64 holds exactly, neighbours included.
 fn is_whole(value: f64) -> bool {
     value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rows_than_memory_holds_ids_of_are_refused() {
+        let path = Path::new("t.parquet");
+        check_room(path, 1_000_000).unwrap();
+        if free_memory().is_some() {
+            let error = check_room(path, 1 << 50).unwrap_err().to_string();
+            assert!(error.contains("1125899906842624 rows"), "{error}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Delimited text, gzipped or not, made into columns.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
@@ -26,6 +28,18 @@ pub const MISSING_VALUES: [&str; 7] = ["", ".", "NA", "N/A", "#N/A", "NaN", "nul
 
 /// Longest header that is looked at, in bytes.
 const LONGEST_HEADER: u64 = 64 << 20;
+
+/// Most columns that a header may name.
+const MOST_COLUMNS: usize = 1 << 20;
+
+/// Longest record, in bytes.
+const LONGEST_RECORD: u64 = 64 << 20;
+
+/// Bytes of records that wait to be parsed.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Values parsed at a time.
 const BATCH_VALUES: usize = 4 << 20;
@@ -76,6 +90,18 @@ impl Text {
         }
         let line = start.split(|byte| *byte == b'\r').find(|it| !it.is_empty());
         let separator = separator(line.unwrap_or(&start));
+        let is_between = |byte: &&u8| match separator {
+            Separator::Byte(between) => **byte == between,
+            Separator::Blanks => byte.is_ascii_whitespace(),
+        };
+        let n = start.iter().filter(is_between).count() + 1;
+        if n > MOST_COLUMNS {
+            return Err(TableError::ManyColumns {
+                path: path.to_path_buf(),
+                n,
+                most: MOST_COLUMNS,
+            });
+        }
         let mut record = ByteRecord::new();
         Records::new(path, separator)?.next(&mut record)?;
         let names = record
@@ -116,7 +142,7 @@ impl Text {
         records.next(&mut ByteRecord::new())?;
         let batch_rows = (BATCH_VALUES / self.names.len().max(1)).clamp(64, 1 << 16);
         let mut batch: Vec<ByteRecord> = Vec::new();
-        let mut used = 0;
+        let (mut used, mut bytes) = (0, 0);
         let mut wrong: Vec<Option<Wrong>> = vec![None; wanted.len()];
         loop {
             if used == batch.len() {
@@ -134,8 +160,9 @@ impl Text {
                     });
                 }
                 used += 1;
+                bytes += record.as_slice().len() + size_of::<usize>() * record.len();
             }
-            if used == batch_rows || (!is_more && used > 0) {
+            if used == batch_rows || bytes >= BATCH_BYTES || (!is_more && used > 0) {
                 // Of several errors the first column's, on any number of threads.
                 let parsed: Vec<(ArrayRef, Option<Wrong>)> = wanted
                     .par_iter()
@@ -148,7 +175,11 @@ impl Text {
                     *first = first.take().or(found);
                 }
                 writer.write(arrays)?;
-                used = 0;
+                if bytes >= BATCH_BYTES {
+                    // Room made for long records is given back.
+                    batch.clear();
+                }
+                (used, bytes) = (0, 0);
             }
             if !is_more {
                 break;
@@ -323,14 +354,35 @@ fn line_at(path: &Path, byte: u64) -> Result<u64, TableError> {
     }
 }
 
-/// The records of a file, the header first.
+/// Text of which so many bytes are read until more are allowed.
+struct Bounded {
+    text: Box<dyn BufRead>,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.text.read(buffer)?;
+        match self.left.get().checked_sub(n as u64) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(n)
+            }
+            None => Err(std::io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+}
+
+/// The records of a file, the header first; none of more than [`LONGEST_RECORD`] bytes.
 struct Records {
     path: PathBuf,
     from: Source,
+    /// Bytes that may still be read for the record at hand.
+    left: Rc<Cell<u64>>,
 }
 
 enum Source {
-    Quoted(Box<csv::Reader<Box<dyn BufRead>>>),
+    Quoted(Box<csv::Reader<Bounded>>),
     Blanks {
         text: Box<dyn BufRead>,
         byte: u64,
@@ -341,6 +393,7 @@ enum Source {
 impl Records {
     fn new(path: &Path, separator: Separator) -> Result<Self, TableError> {
         let text = content(path)?;
+        let left = Rc::new(Cell::new(0));
         let from = match separator {
             Separator::Byte(byte) => {
                 let mut builder = csv::ReaderBuilder::new();
@@ -349,8 +402,9 @@ impl Records {
                     .has_headers(false)
                     .flexible(true)
                     .trim(csv::Trim::All)
-                    .buffer_capacity(1 << 20);
-                Source::Quoted(Box::new(builder.from_reader(text)))
+                    .buffer_capacity(BUFFER_BYTES);
+                let left = left.clone();
+                Source::Quoted(Box::new(builder.from_reader(Bounded { text, left })))
             }
             Separator::Blanks => Source::Blanks {
                 text,
@@ -361,20 +415,34 @@ impl Records {
         Ok(Self {
             path: path.to_path_buf(),
             from,
+            left,
         })
     }
 
     /// Reads the next record that is not empty; `false` at the end.
     fn next(&mut self, record: &mut ByteRecord) -> Result<bool, TableError> {
         match &mut self.from {
-            Source::Quoted(reader) => reader
-                .read_byte_record(record)
-                .map_err(|error| TableError::reading(&self.path)(error.into())),
+            Source::Quoted(reader) => {
+                self.left.set(LONGEST_RECORD + BUFFER_BYTES as u64);
+                let start = reader.position().byte();
+                let found = reader.read_byte_record(record);
+                found.map_err(|error| match error.kind() {
+                    csv::ErrorKind::Io(cause)
+                        if cause.kind() == std::io::ErrorKind::FileTooLarge =>
+                    {
+                        too_long(&self.path, start)
+                    }
+                    _ => TableError::reading(&self.path)(error.into()),
+                })
+            }
             Source::Blanks { text, byte, buffer } => loop {
                 buffer.clear();
-                let read = text.read_until(b'\n', buffer);
+                let read = text.take(LONGEST_RECORD + 1).read_until(b'\n', buffer);
                 if read.map_err(TableError::reading(&self.path))? == 0 {
                     return Ok(false);
+                }
+                if buffer.len() as u64 > LONGEST_RECORD {
+                    return Err(too_long(&self.path, *byte));
                 }
                 let mut position = csv::Position::new();
                 position.set_byte(*byte);
@@ -391,6 +459,18 @@ impl Records {
             },
         }
     }
+}
+
+/// That the record which begins at `byte` has no end.
+fn too_long(path: &Path, byte: u64) -> TableError {
+    line_at(path, byte).map_or_else(
+        |error| error,
+        |line| TableError::LongRecord {
+            path: path.to_path_buf(),
+            line,
+            longest: LONGEST_RECORD >> 20,
+        },
+    )
 }
 
 fn unquoted(field: &[u8]) -> &[u8] {
