@@ -166,7 +166,7 @@ impl Inputs {
         if kernel.is_empty() {
             let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
             return Err(input(
-                format!("no sample is in all tables: {}", described.join("\n")),
+                format!("no sample is in all tables: {}", described.join("\n  ")),
                 "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
             ));
         }
@@ -240,19 +240,10 @@ impl Inputs {
 
     /// Digests of the input files.
     pub fn digests(&self, options: &Options) -> anyhow::Result<BTreeMap<String, InputRecord>> {
-        [
-            ("features", &options.features),
-            ("phenotypes", &options.phenotypes),
-            ("covariates", &options.covariates),
-            ("protein_names", &options.protein_names),
-            ("keep", &options.keep),
-            ("remove", &options.remove),
-            ("network", &options.network),
-        ]
-        .into_iter()
-        .filter_map(|(name, path)| Some((name.to_owned(), path.as_deref()?)))
-        .map(|(name, path)| Ok((name, digest(path)?)))
-        .collect()
+        options
+            .named_inputs()
+            .map(|(name, path)| Ok((name.to_owned(), digest(path)?)))
+            .collect()
     }
 
     /// The covariates of every row of the feature array.
