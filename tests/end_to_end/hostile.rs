@@ -32,6 +32,18 @@ fn a_small_gzip_of_gigabytes_takes_no_memory() {
     let cohort = cohort(60, 4, 2);
     let folder = tempfile::tempdir().unwrap();
     let out = text(&folder.path().join("out"));
+    let rows = folder.path().join("rows");
+    let mut gzip = GzEncoder::new(fs::File::create(&rows).unwrap(), Compression::fast());
+    gzip.write_all(b"eid,x\n").unwrap();
+    let block = b"1,2\n".repeat(1 << 18);
+    for _ in 0..160 {
+        gzip.write_all(&block).unwrap();
+    }
+    gzip.finish().unwrap();
+    let rows = text(&rows);
+    let mut arguments = run_arguments(&cohort, &out, &[]);
+    arguments[5] = &rows;
+    refused(&arguments, "41943040 rows");
     let megabytes: [(&str, &[u8], u8, &str); 3] = [
         ("line", b"", b'a', "of more than 64 MiB"),
         ("columns", b"id", b',', "at most 1048576 are read"),

@@ -70,8 +70,8 @@ pub(super) fn read(
     }
 }
 
-/// Bytes of an id in memory: its place in the list, and its text in a block of its own.
-const ID_BYTES: u64 = 24 + 32;
+/// Bytes of an id in memory: its place in the list, its text in a block of its own, and its place among those that must not repeat.
+const ID_BYTES: u64 = 24 + 32 + 40;
 
 /// Refuses more rows than there is memory for their ids: a few bytes of a file may stand for any number of rows.
 fn check_room(path: &Path, n_rows: usize) -> Result<(), TableError> {
@@ -87,18 +87,33 @@ fn check_room(path: &Path, n_rows: usize) -> Result<(), TableError> {
     }
 }
 
-/// Bytes of memory that are free, where the system tells: proc(5), `MemAvailable`.
+/// Bytes of memory that are free, where the system tells: of the machine, of the control group, and of what this process may address.
 fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    // proc(5), proc_meminfo(5), proc_pid_limits(5), proc_pid_statm(5); Control Group v2.
+    let of_machine = || {
+        let text = read("/proc/meminfo")?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        number(line.trim().strip_suffix("kB")?)?.checked_mul(1 << 10)
+    };
+    let of_group = || {
+        let most = number(&read("/sys/fs/cgroup/memory.max")?)?;
+        Some(most.saturating_sub(number(&read("/sys/fs/cgroup/memory.current")?)?))
+    };
+    let of_process = || {
+        let text = read("/proc/self/limits")?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Max address space"))?;
+        let most = number(line.split_whitespace().next()?)?;
+        let pages = number(read("/proc/self/statm")?.split(' ').next()?)?;
+        Some(most.saturating_sub(pages.saturating_mul(4 << 10)))
+    };
+    [of_machine(), of_group(), of_process()]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 /// A float that is no whole number and so no id.
