@@ -196,8 +196,37 @@ def spectra():
         (folder("spectrum") / f"{name}.json").write_text(json.dumps({**whole, **change}))
 
 
+def networks():
+    def tensors(*shapes, dtype="F32", **metadata):
+        header, data = {}, b""
+        if metadata:
+            header["__metadata__"] = metadata
+        for name, shape in shapes:
+            n = int(np.prod(shape))
+            values = struct.pack(f"<{n}{'f' if dtype == 'F32' else 'd'}", *((k % 7 - 3) / 4 for k in range(n)))
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(values)]}
+            data += values
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + data
+
+    layers = [("0.weight", (3, 2)), ("0.bias", (3,)), ("2.weight", (1, 3)), ("2.bias", (1,))]
+    record = json.dumps({"activation": "gelu", "variances": [2.0, 0.5]})
+    files = {
+        "relu": tensors(*layers),
+        "double": tensors(*layers, dtype="F64"),
+        "prefix": tensors(*[(f"net.{name}", shape) for name, shape in layers], activation="tanh"),
+        "ntk": tensors(*layers, ntkpipe=record),
+        "linear": tensors(("0.weight", (1, 4))),
+        "no_values": tensors(("0.weight", (0, 2**40)), ("2.weight", (1, 0))),
+        "far_places": tensors(("0.weight", (2, 2)), (f"{2**64 - 1}.weight", (1, 2))),
+    }
+    for name, file in files.items():
+        (folder("network") / f"{name}.safetensors").write_bytes(file)
+
+
 tables()
 id_lists()
 texts()
 arrays()
 spectra()
+networks()

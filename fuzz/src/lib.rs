@@ -12,9 +12,11 @@ use std::path::Path;
 use faer::{Mat, MatRef};
 use ntkpipe_model::analysis::survey;
 use ntkpipe_model::covariates::Covariates;
+use ntkpipe_model::kernel::FiniteKernel;
 use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, Samples};
 use ntkpipe_store::id_list::read_id_list;
+use ntkpipe_store::network_file::NetworkFile;
 use ntkpipe_store::results::read_table;
 use ntkpipe_store::spectrum;
 use ntkpipe_store::table::{Columns, DropQc, LongReading, Reading, Table};
@@ -29,12 +31,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 ///
 /// Text and Parquet tables are one target with a corpus each: the reader tells them apart by content.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("table", table),
     ("text", table),
     ("id_list", id_list),
     ("array", array),
     ("spectrum", spectrum),
+    ("network", network),
 ];
 
 fn in_folder(test: impl FnOnce(&Path)) {
@@ -235,6 +238,25 @@ pub fn spectrum(bytes: &[u8]) {
             drop(back.probes().residuals());
         }
     });
+}
+
+/// A network in a safetensors file: read, applied to a sample, and written again.
+pub fn network(bytes: &[u8]) {
+    let path = Path::new("w.safetensors");
+    let Ok(file) = NetworkFile::parse(bytes, path, None) else {
+        return;
+    };
+    let n_features = file.network.n_features();
+    // Each feature has a weight in the file.
+    assert!(0 < n_features && n_features <= bytes.len());
+    let kernel = FiniteKernel::new(file.network.clone());
+    if let Ok(output) = kernel.output(&vec![0.5_f64; n_features], n_features) {
+        assert_eq!(output.len(), 1);
+    }
+    if let Ok(written) = file.to_bytes() {
+        let again = NetworkFile::parse(&written, path, Some(file.network.nonlinearity()));
+        assert!(again.is_ok(), "{again:?}");
+    }
 }
 
 /// K(i, j) = exp(−(i − j)² / 20) and its diagonal.

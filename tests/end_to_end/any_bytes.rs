@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use ntkpipe_fuzz::Damage;
+use serde_json::Value;
 
-use crate::support::{Cohort, cohort, run_arguments, succeed};
+use crate::support::{Cohort, cohort, run_arguments, succeed, text};
 
 /// Address space of the program under test, in KiB: a size read from a damaged file must not fill the machine.
 const MOST_KIB: usize = 4 << 20;
@@ -134,6 +135,87 @@ impl Finished {
         }
     }
 
+    /// Lies in what a model says of itself, and predicts with it: in one or two places of its records, or of the number of its samples in
+    /// every file alike.
+    fn one_model(&self, seed: u64) -> i32 {
+        let mut damage = Damage::new(seed);
+        let model = self.path("lying");
+        let _ = fs::remove_dir_all(&model);
+        copy(&self.path("whole/model"), &model);
+        let all = files(&model);
+        let records: Vec<&PathBuf> = all
+            .iter()
+            .filter(|path| path.extension() == Some("json".as_ref()))
+            .collect();
+        let change = |path: &Path, lie: &dyn Fn(&mut Value)| {
+            let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            lie(&mut value);
+            fs::write(path, value.to_string()).unwrap();
+        };
+        let lie = LIES[damage.below(LIES.len())];
+        let lie: Value = serde_json::from_str(lie).unwrap();
+        let mut case = format!("model, seed {seed}, {lie}");
+        if damage.below(3) == 0 {
+            change(&model.join("model.json"), &|it| {
+                it["n_samples"] = lie.clone()
+            });
+            change(&model.join("dual.zarr/zarr.json"), &|it| {
+                it["shape"][1] = lie.clone()
+            });
+            change(&model.join("features.zarr/zarr.json"), &|it| {
+                it["shape"][0] = lie.clone()
+            });
+        } else {
+            for _ in 0..=damage.below(2) {
+                let path = records[damage.below(records.len())];
+                let at = damage.below(1 << 20);
+                case += &format!(", {}", path.display());
+                change(path, &|it| {
+                    let mut places = Vec::new();
+                    collect(it, String::new(), &mut places);
+                    let place = &places[at % places.len()];
+                    *it.pointer_mut(place).unwrap() = lie.clone();
+                });
+            }
+        }
+        let table = self.path("new.parquet").display().to_string();
+        let _ = fs::remove_file(&table);
+        let model = model.display().to_string();
+        let (features, covariates) = (&self.cohort.features, &self.cohort.covariates);
+        answers(
+            &[
+                "predict",
+                "--quiet",
+                "--model",
+                &model,
+                "--features",
+                features,
+                "--covariates",
+                covariates,
+                "--out",
+                &table,
+            ],
+            &case,
+        )
+    }
+
+    /// Sets options of a file to what they are not meant to be.
+    fn one_options_file(&self, seed: u64) -> i32 {
+        let mut damage = Damage::new(seed);
+        let mut lines: Vec<String> = CONFIG.lines().map(str::to_owned).collect();
+        for _ in 0..=damage.below(2) {
+            let at = damage.below(lines.len());
+            let key = lines[at].split(' ').next().unwrap_or_default().to_owned();
+            let lie = LIES[damage.below(LIES.len())];
+            lines[at] = format!("{key} = {lie}");
+        }
+        let config = self.path("lying.toml");
+        fs::write(&config, lines.join("\n")).unwrap();
+        let (config, out) = (text(&config), text(&self.path("never")));
+        let more = ["--dry-run", "--config", &config];
+        answers(&run_arguments(&self.cohort, &out, &more), &lines.join("; "))
+    }
+
     /// Damages one of the inputs: a table, a list of ids, or the options.
     fn one_input(&self, seed: u64) -> i32 {
         let mut damage = Damage::new(seed);
@@ -175,6 +257,50 @@ impl Finished {
     }
 }
 
+/// Values that no record or option is meant to have, as JSON and TOML both write them.
+const LIES: [&str; 18] = [
+    "0",
+    "1",
+    "-1",
+    "7",
+    "65537",
+    "2147483648",
+    "1099511627776",
+    "4611686018427387904",
+    "9223372036854775807",
+    "1e308",
+    "-1e308",
+    "1e-320",
+    "0.5",
+    "\"x\"",
+    "\"\"",
+    "true",
+    "[]",
+    "[[1], [2]]",
+];
+
+/// The JSON pointer of every place in a value.
+fn collect(value: &Value, at: String, into: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let keys = map.iter();
+            keys.for_each(|(key, it)| {
+                collect(
+                    it,
+                    format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    into,
+                );
+            });
+        }
+        Value::Array(values) => {
+            let places = values.iter().enumerate();
+            places.for_each(|(k, it)| collect(it, format!("{at}/{k}"), into));
+        }
+        _ => {}
+    }
+    into.push(at);
+}
+
 /// Every option that a file can set and that is no path.
 const CONFIG: &str = r#"activation = "erf"
 depth = 3
@@ -211,6 +337,14 @@ fn damaged_run_directories_and_inputs_get_an_answer() {
         refused >= 40,
         "only {refused} of 150 damaged inputs were refused"
     );
+    let refused = (0..80)
+        .filter(|seed| finished.one_model(*seed) != 0)
+        .count();
+    assert!(refused >= 30, "only {refused} of 80 lying models");
+    let refused = (0..60)
+        .filter(|seed| finished.one_options_file(*seed) != 0)
+        .count();
+    assert!(refused >= 20, "only {refused} of 60 lying options files");
 }
 
 /// `NTKPIPE_FUZZ_SECONDS=3600 cargo test --test end_to_end any_bytes -- --ignored --nocapture`
@@ -228,6 +362,8 @@ fn damage_gets_an_answer_for_as_long_as_asked() {
     while started.elapsed() < long {
         finished.one_case(seed);
         finished.one_input(seed);
+        finished.one_model(seed);
+        finished.one_options_file(seed);
         seed += 1;
     }
     eprintln!("{} cases of each kind from seed {first}", seed - first);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{cohort, fail, ntkpipe, results, run_arguments, succeed, text};
+use crate::support::{cohort, fail, ntkpipe, results, run_arguments, skipped, succeed, text};
 
 /// A small disk of its own, unmounted when dropped.
 struct Disk {
@@ -27,7 +27,7 @@ impl Disk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self { folder });
         }
-        eprintln!("skipped: no disk can be mounted here");
+        skipped("no disk can be mounted here");
         None
     }
 
@@ -123,12 +123,12 @@ fn half_written_tiles_in_the_scratch_folder_are_removed_and_nothing_else() {
     let cohort = cohort(120, 10, 2);
     let folder = tempfile::tempdir().unwrap();
     let (out, scratch) = (folder.path().join("out"), folder.path().join("scratch"));
-    fs::create_dir_all(scratch.join("kernel.zarr/c/0")).unwrap();
+    let more = ["--scratch", &text(&scratch)];
+    succeed(&run_arguments(&cohort, &text(&out), &more));
     let half = scratch.join("kernel.zarr/c/0/0.tmp-999999-0");
     let others = scratch.join("mine.tmp-1-1");
     fs::write(&half, "half").unwrap();
     fs::write(&others, "whole").unwrap();
-    let more = ["--scratch", &text(&scratch)];
     succeed(&run_arguments(&cohort, &text(&out), &more));
     assert!(!half.exists() && others.exists());
 }
@@ -146,18 +146,19 @@ fn a_full_disk_is_a_shortage_in_every_stage() {
 
     let out = disk.path().join("out");
     let name = text(&out);
+    let tiles = text(&disk.path().join("tiles"));
     let filler = disk.fill(400_000);
     for scratch in [&name, &text(&folder.path().join("out"))] {
         // The tiles do not fit, and it shows before the first.
         let elsewhere = text(&folder.path().join("out"));
         let (out, more) = match scratch == &name {
             true => (&name, vec![]),
-            false => (&elsewhere, vec!["--scratch", &name]),
+            false => (&elsewhere, vec!["--scratch", &tiles]),
         };
         fail(
             &run_arguments(&cohort, out, &more),
             3,
-            &[&name, "hint: ", "--scratch"],
+            &[&text(disk.path()), "hint: ", "--scratch"],
         );
     }
     fs::remove_file(filler).unwrap();
@@ -335,9 +336,9 @@ fn signals_leave_a_run_that_resumes() {
     let expected = results(&whole);
     for (flag, number) in [("-TERM", 15), ("-INT", 2)] {
         if is_ignored(number) {
-            println!(
-                "skipped {flag}: whoever started the tests has it ignored, as a shell does for work in the background"
-            );
+            skipped(&format!(
+                "{flag} is ignored by who started the tests, as a shell does for work in the background"
+            ));
             continue;
         }
         let out = folder.path().join(flag);

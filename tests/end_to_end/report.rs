@@ -51,9 +51,9 @@ fn browse(page: &Path) -> Option<String> {
             Some(String::from_utf8(output.stdout).unwrap())
         }
         Err(_) => {
-            eprintln!(
-                "skipped: no `{chosen}` to look at the report with; name one in NTKPIPE_CHROMIUM"
-            );
+            crate::support::skipped(&format!(
+                "no `{chosen}` to look at the report with; name one in NTKPIPE_CHROMIUM"
+            ));
             None
         }
     }

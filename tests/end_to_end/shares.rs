@@ -183,7 +183,7 @@ fn two_mounts(below: &Path) -> Option<[Mount; 2]> {
     let mount = |name| Mount::new(below, &below.with_file_name(name));
     let mounts = mount("here").zip(mount("there")).map(<[Mount; 2]>::from);
     if mounts.is_none() {
-        eprintln!("SKIPPED: bindfs cannot mount a folder here");
+        crate::support::skipped("bindfs cannot mount a folder here");
     }
     mounts
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -56,6 +57,7 @@ pub fn results(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
                 "report.html",
                 "ntkpipe_mqc.json",
                 ".lock",
+                ".ntkpipe",
             ]
             .contains(&text(&name).as_str())
             {
@@ -154,6 +156,17 @@ pub fn table(path: &Path) -> (HashMap<String, Vec<f64>>, HashMap<String, Vec<Str
     (numbers, texts)
 }
 
+/// Says that the test at hand skips something, and why: aloud, and in the file that `NTKPIPE_SKIPPED` names, for the gate's summary.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {why}\n", thread.name().unwrap_or("a test"));
+    eprint!("skipped: {line}");
+    if let Some(path) = std::env::var_os("NTKPIPE_SKIPPED") {
+        let file = fs::File::options().create(true).append(true).open(path);
+        file.unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
 /// A folder of cases beside the checkout (or in `NTKPIPE_CASES`), or `None`, said aloud.
 pub fn case(name: &str) -> Option<PathBuf> {
     let cases = std::env::var_os("NTKPIPE_CASES").map_or_else(
@@ -164,7 +177,7 @@ pub fn case(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: no cases at {}", path.display());
+    skipped(&format!("no cases at `{name}` of the shared folder"));
     None
 }
 
@@ -177,6 +190,6 @@ pub fn python(modules: &str) -> Option<String> {
     if has.is_ok_and(|o| o.status.success()) {
         return Some(python);
     }
-    eprintln!("skipped: no Python with {modules}");
+    skipped(&format!("no Python with {modules}"));
     None
 }

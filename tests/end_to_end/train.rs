@@ -291,7 +291,7 @@ fn an_interrupted_training_goes_on() {
     );
     for (signal, number) in [("-TERM", 15), ("-INT", 2)] {
         if is_ignored(number) {
-            println!("skipped {signal}: whoever started the tests has it ignored");
+            crate::support::skipped(&format!("{signal} is ignored by who started the tests"));
             continue;
         }
         let name = &signal[1..];

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
+use crate::run_directory::RECORD;
 use crate::stages::predict::link_folder;
 
 /// Folder of the runs of each architecture.
@@ -22,7 +23,7 @@ pub const FOLDER: &str = "architectures";
 /// Table of every phenotype under every architecture.
 pub const TABLE: &str = "architectures.parquet";
 /// Which architecture's model predicts each phenotype.
-pub const RECORD: &str = "choice.json";
+pub const CHOICE: &str = "choice.json";
 
 /// The run directory of an architecture.
 pub fn folder(out: &Path, name: &str) -> PathBuf {
@@ -38,10 +39,13 @@ pub fn folders(out: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder)? {
         let entry = entry?;
-        found.push((
-            entry.file_name().to_string_lossy().into_owned(),
-            entry.path(),
-        ));
+        // What is no run directory is not ours.
+        if entry.path().join(RECORD).exists() {
+            found.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.path(),
+            ));
+        }
     }
     found.sort();
     Ok(found)
@@ -234,12 +238,12 @@ fn write_model(out: &Path, choice: &Choice) -> anyhow::Result<()> {
         }
     }
     let text = serde_json::to_vec_pretty(choice)?;
-    Ok(atomic::write(&model.join(RECORD), &[&text])?)
+    Ok(atomic::write(&model.join(CHOICE), &[&text])?)
 }
 
 /// The choice that a model folder holds, if it is of several architectures.
 pub fn read(model: &Path) -> anyhow::Result<Option<Choice>> {
-    let path = model.join(RECORD);
+    let path = model.join(CHOICE);
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
             input(
@@ -290,6 +294,11 @@ pub fn open_predictions(path: &Path) -> anyhow::Result<Table> {
 }
 
 impl Choice {
+    /// Whether a phenotype is predicted under the k-th architecture.
+    pub fn is_used(&self, k: usize) -> bool {
+        self.phenotypes.iter().any(|(_, at)| *at == k)
+    }
+
     fn new(names: &[String], chosen: &[Chosen]) -> Self {
         let phenotypes = chosen.iter().map(|it| (it.row.phenotype.clone(), it.at));
         Self {

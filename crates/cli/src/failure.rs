@@ -1,11 +1,12 @@
 //! The one place that sorts errors: what the user can mend, what the machine lacks, what is our bug.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use ntkpipe_store::features::FeaturesError;
 use ntkpipe_store::kernel_tiles::KernelTilesError;
+use ntkpipe_store::printable;
 use ntkpipe_store::spectrum::SpectrumError;
 use ntkpipe_store::zarr::ZarrError;
 
@@ -79,19 +80,23 @@ fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
         || matches!(cause.downcast_ref(), Some(SpectrumError::Damaged { .. }))
 }
 
+/// Prints a line on stderr, where names cannot pass for lines of ours; a reader who has closed it is no error.
+fn say(what: &str, text: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}: {}", printable::message(text));
+}
+
 /// Prints the error with its causes and hint on stderr; gives the exit code.
-#[allow(clippy::print_stderr)]
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let mut chain = error.chain();
     let mut said = String::new();
     if let Some(first) = chain.next() {
         said = first.to_string();
-        eprintln!("error: {said}");
+        say("error", &said);
     }
     for cause in chain {
         let text = cause.to_string();
         if !said.contains(&text) {
-            eprintln!("  caused by: {text}");
+            say("  caused by", &text);
             said = text;
         }
     }
@@ -100,7 +105,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         None => system_error(error).and_then(|(_, hint)| hint),
     };
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        say("hint", hint);
     }
     ExitCode::from(exit_code(error))
 }
@@ -150,11 +155,14 @@ fn system_error(error: &anyhow::Error) -> Option<(u8, Option<&'static str>)> {
 }
 
 /// Says that a panic is a bug of ours.
-#[allow(clippy::print_stderr)]
 pub fn report_bug() -> ExitCode {
-    eprintln!("error: internal error; this is a bug in ntkpipe, not in your data");
-    eprintln!(
-        "hint: please report it with the message above and run.log; finished kernel tiles are kept"
+    say(
+        "error",
+        "internal error; this is a bug in ntkpipe, not in your data",
+    );
+    say(
+        "hint",
+        "please report it with the message above and run.log; finished kernel tiles are kept",
     );
     ExitCode::from(4)
 }

@@ -237,7 +237,7 @@ impl Inputs {
         if kernel.is_empty() {
             let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
             return Err(input(
-                format!("no sample is in all tables: {}", described.join("\n")),
+                format!("no sample is in all tables: {}", described.join("\n  ")),
                 "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
             ));
         }
@@ -315,7 +315,7 @@ impl Inputs {
             .named_inputs()
             .map(|(name, path)| {
                 let record = InputRecord {
-                    path: path.clone(),
+                    path: std::path::absolute(path)?,
                     ..digest(options.copies.of(path))?
                 };
                 Ok((name.to_owned(), record))

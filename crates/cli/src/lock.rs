@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use ntkpipe_store::file_system;
 
 use crate::failure::input;
 
@@ -27,11 +28,31 @@ pub struct Lock {
     _held: File,
 }
 
+/// Longest text of a lock.
+const LONGEST: u64 = 1 << 12;
+
+/// Whether the file is a lock of ntkpipe's, or an empty one of anybody's; a link is not.
+pub fn is_ours(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() && found.len() <= LONGEST => std::fs::read_to_string(path)
+            .is_ok_and(|text| {
+                text.is_empty() || text.starts_with("process ") && text.contains(" since ")
+            }),
+        _ => false,
+    }
+}
+
 /// Locks `folder`; `flag` is the option that chose it.
 ///
 /// Where the file system has no locks, says so and goes on.
 pub fn lock(folder: &Path, flag: &str) -> anyhow::Result<Lock> {
     let (path, mut file) = wait_for(folder, flag, File::try_lock)?;
+    if !is_ours(&path) {
+        return Err(input(
+            format!("`{}` was not made by ntkpipe", path.display()),
+            format!("choose another folder with `{flag}`"),
+        ));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let host = sysinfo::System::host_name();
     let named = format!(
@@ -100,12 +121,10 @@ fn wait_for(
         .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
     let path = folder.join(LOCK);
     // A shared lock on NFS needs a file that can be read, the other one that can be written. Who holds it stays named in it.
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = file_system::open_itself(&mut options, &path)
+        .with_context(|| format!("could not open `{}`", path.display()))
         .with_context(|| format!("could not write in the folder `{}`", folder.display()))?;
     let started = Instant::now();
     let mut is_waiting = false;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
+use ntkpipe_store::{file_system, printable};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -24,12 +25,13 @@ struct BesideBars;
 
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write_all(bytes))?;
+        // Who has closed stderr does not want to know; the run goes on.
+        let _ = BARS.suspend(|| io::stderr().write_all(bytes));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 
@@ -38,6 +40,22 @@ impl<'a> MakeWriter<'a> for BesideBars {
 
     fn make_writer(&'a self) -> Self {
         *self
+    }
+}
+
+/// Hands lines of JSON on with what could act on a terminal as escapes of JSON.
+struct Escaping<W>(W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A line comes whole.
+        let text = String::from_utf8_lossy(bytes);
+        self.0.write_all(printable::json(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -79,10 +97,10 @@ impl Visit for Line {
     }
 }
 
-/// Lines for people: the message, whose numbers the fields only repeat.
+/// Lines for people: the message, whose numbers the fields only repeat. What names in it would do to a terminal is escaped.
 fn text<S>() -> fmt::Layer<S, impl for<'w> FormatFields<'w> + use<S>> {
     let message = format::debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{value:?}"),
+        "message" => write!(writer, "{}", printable::message(&format!("{value:?}"))),
         _ => Ok(()),
     });
     fmt::layer().with_target(false).fmt_fields(message)
@@ -91,6 +109,11 @@ fn text<S>() -> fmt::Layer<S, impl for<'w> FormatFields<'w> + use<S>> {
 /// One JSON object a line, the fields beside time, level and message.
 fn json<S>() -> fmt::Layer<S, format::JsonFields, format::Format<format::Json>> {
     fmt::layer().json().flatten_event(true).with_target(false)
+}
+
+/// Whether colours are not wanted: `NO_COLOR` is set and not empty (no-color.org, read 2026).
+fn is_colour_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Starts the log; `folder` is the run directory, where `run.log` is appended to.
@@ -102,11 +125,11 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
         .map(|f| {
             std::fs::create_dir_all(f)
                 .with_context(|| format!("could not create the folder `{}`", f.display()))?;
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(f.join("run.log"))
-                .with_context(|| format!("could not write in the folder `{}`", f.display()))
+            file_system::open_itself(
+                OpenOptions::new().create(true).append(true),
+                &f.join("run.log"),
+            )
+            .with_context(|| format!("could not write in the folder `{}`", f.display()))
         })
         .transpose()?;
     if format == LogFormat::Json {
@@ -114,18 +137,26 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
     }
     let person = (!quiet).then(|| match format {
         LogFormat::Text => text()
-            .with_ansi(io::stderr().is_terminal())
+            .with_ansi(io::stderr().is_terminal() && !is_colour_refused())
+            .log_internal_errors(false)
             .without_time()
             .with_writer(BesideBars)
             .boxed(),
-        LogFormat::Json => json().with_writer(BesideBars).boxed(),
+        LogFormat::Json => json()
+            .log_internal_errors(false)
+            .with_writer(|| Escaping(BesideBars))
+            .boxed(),
     });
-    let record = file.map(|f| {
-        let f = Mutex::new(f);
-        match format {
-            LogFormat::Text => text().with_ansi(false).with_writer(f).boxed(),
-            LogFormat::Json => json().with_writer(f).boxed(),
-        }
+    let record = file.map(|f| match format {
+        LogFormat::Text => text()
+            .with_ansi(false)
+            .log_internal_errors(false)
+            .with_writer(Mutex::new(f))
+            .boxed(),
+        LogFormat::Json => json()
+            .log_internal_errors(false)
+            .with_writer(Mutex::new(Escaping(f)))
+            .boxed(),
     });
     tracing_subscriber::registry()
         .with(LevelFilter::INFO)

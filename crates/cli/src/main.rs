@@ -21,6 +21,7 @@ mod network;
 mod option_doc;
 mod options;
 mod options_file;
+mod ownership;
 mod phenotype_row;
 mod pipeline;
 mod plan;
@@ -35,6 +36,7 @@ mod stages;
 mod stamps;
 mod train;
 mod trained_row;
+mod words;
 
 use std::process::ExitCode;
 

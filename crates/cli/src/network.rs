@@ -129,7 +129,7 @@ impl FiniteNetwork {
 
 /// Draws a network and writes it.
 pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
-    if args.out.exists() {
+    if args.out.symlink_metadata().is_ok() {
         return Err(input(
             format!("`{}` is there already", args.out.display()),
             "name another file with `--out`",

@@ -468,9 +468,9 @@ impl Options {
         all
     }
 
-    /// The input files, by their keys in `run.json`.
-    pub fn named_inputs(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-        [
+    /// The input files, each under its name in `run.json`.
+    pub fn named_inputs(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> + Clone {
+        let named = [
             ("features", &self.features),
             ("phenotypes", &self.phenotypes),
             ("covariates", &self.covariates),
@@ -478,13 +478,13 @@ impl Options {
             ("keep", &self.keep),
             ("remove", &self.remove),
             ("network", &self.network),
-        ]
-        .into_iter()
-        .filter_map(|(name, path)| Some((name, path.as_ref()?)))
+        ];
+        let given = named.into_iter();
+        given.filter_map(|(name, path)| Some((name, path.as_ref()?)))
     }
 
     /// The input files.
-    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> + Clone {
         self.named_inputs().map(|(_, path)| path)
     }
 
@@ -533,7 +533,25 @@ impl Options {
 
     /// Paths of a configuration file are relative to the file.
     pub fn relative_to(mut self, folder: &Path) -> Self {
-        for path in [
+        for path in self.paths() {
+            *path = folder.join(&path);
+        }
+        self
+    }
+
+    /// These, with paths that mean the same files wherever the next command is given.
+    ///
+    /// # Errors
+    /// When the system does not tell where this one is.
+    pub fn absolute(mut self) -> std::io::Result<Self> {
+        for path in self.paths() {
+            *path = std::path::absolute(&path)?;
+        }
+        Ok(self)
+    }
+
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [
             &mut self.features,
             &mut self.phenotypes,
             &mut self.covariates,
@@ -546,9 +564,5 @@ impl Options {
         ]
         .into_iter()
         .flatten()
-        {
-            *path = folder.join(&path);
-        }
-        self
     }
 }

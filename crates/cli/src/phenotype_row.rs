@@ -209,7 +209,10 @@ impl PhenotypeRow {
             row.t_hat_lower = reml.lower;
             row.t_hat_upper = reml.upper;
             row.t_hat_error = finite(fit.error);
-            row.epochs = row.t_hat.zip(learning_rate).map(|(t, rate)| t / rate);
+            row.epochs = row
+                .t_hat
+                .zip(learning_rate)
+                .and_then(|(t, rate)| finite(t / rate));
             row.edf = finite(fit.effective_dof);
             row.sigma2 = finite(fit.noise_variance * sd * sd);
             row.reml_ratio = finite(reml.ratio);

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
-use ntkpipe_store::simulate::{SimulateOptions, simulate};
+use ntkpipe_store::printable;
+use ntkpipe_store::simulate::{
+    COHORT, COVARIATES, PHENOTYPES, PROTEINS, SimulateOptions, TRUTH, simulate,
+};
 use ntkpipe_store::zarr;
 use serde_json::json;
 
@@ -24,10 +27,13 @@ use crate::manual;
 use crate::network;
 use crate::options::{LogFormat, Missing, Options};
 use crate::options_file;
+use crate::ownership::{self, Role};
 use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
 use crate::progress_report::ProgressReport;
-use crate::run_directory::{RunDirectory, RunRecord, Stage, Standing, fingerprint, read_record};
+use crate::run_directory::{
+    self, RunDirectory, RunRecord, Stage, Standing, digest, fingerprint, read_record,
+};
 use crate::schema;
 use crate::settings::{DEFAULT_ALPHA, Settings};
 use crate::share::{self, Share};
@@ -35,6 +41,7 @@ use crate::stages::predict::{NewSamples, predict_new};
 use crate::stages::{Context, Fingerprints, fit, ingest, kernel, predict, report, spectrum};
 use crate::stamps::Stamps;
 use crate::train;
+use crate::words::counted;
 
 /// Runs the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -107,7 +114,7 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
     }
     let report = ProgressReport::read(&args.directory)?;
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report)? + "\n",
+        true => printable::json(&(serde_json::to_string_pretty(&report)? + "\n")).into_owned(),
         false => report.to_string(),
     };
     print(text.as_bytes())
@@ -163,6 +170,7 @@ fn read_options(
     if let Some(out) = options.out.as_ref().filter(|_| goes_on)
         && let Some(record) = read_record(out)?
     {
+        check_recorded(&options, &record)?;
         options = options.or(record.options);
     }
     options.check_paths()?;
@@ -173,6 +181,32 @@ fn read_options(
         None => options.architectures(),
     };
     Ok((options, architectures))
+}
+
+/// Refuses to go on with other files than those that a run was started with: earlier versions recorded paths relative to where it was.
+fn check_recorded(given: &Options, record: &RunRecord) -> anyhow::Result<()> {
+    let is_given = |name: &str| given.named_inputs().any(|(it, _)| it == name);
+    for (name, path) in record.options.named_inputs() {
+        let Some(known) = record.inputs.get(name) else {
+            continue;
+        };
+        if is_given(name) || path.is_absolute() {
+            continue;
+        }
+        if digest(path).ok().is_none_or(|it| it.blake3 != known.blake3) {
+            return Err(input(
+                format!(
+                    "`{}` is not the file that the run was started with, which was of this name in the folder that command was given in",
+                    path.display()
+                ),
+                format!(
+                    "go on from that folder, or name the file: `--{} FILE`",
+                    name.replace('_', "-")
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Prints what a run would take, and does nothing.
@@ -323,17 +357,20 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
     let settings = Settings::new(options)?;
     let stamps = Stamps::new(options);
     let inputs = open(options, &settings)?;
+    let scratch = settings.scratch.as_deref();
     if let Access::Alone((quiet, format)) = access {
+        ownership::check_place(&settings.out, Role::Run)?;
+        run_directory::claim(&settings.out, scratch, options.inputs())?;
         log::start(Some(&settings.out), quiet, format)?;
     }
     if let Access::Share = access {
-        let mut directory = RunDirectory::join(&settings.out, settings.scratch.as_deref())?;
+        let mut directory = RunDirectory::join(&settings.out, scratch)?;
         directory.record.inputs = inputs.digests(options)?;
         let context = Context::new(settings, inputs, stamps, directory)?;
         let prints = Fingerprints::new(options, &context);
         return Ok((context, prints));
     }
-    let mut directory = RunDirectory::open(&settings.out, settings.scratch.as_deref())?;
+    let mut directory = RunDirectory::open(&settings.out, scratch)?;
     tracing::info!(
         "ntkpipe {} with {}",
         env!("CARGO_PKG_VERSION"),
@@ -347,11 +384,12 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
         tracing::warn!("{warning}");
     }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
-    directory.record.inputs = inputs.digests(options)?;
+    directory.leave_only(&[])?;
+    directory.set_inputs(inputs.digests(options)?);
     directory.record.samples = inputs.accounting.clone();
     let own_masks = inputs.phenotypes.columns.len() / 2;
     directory.record.plan = Plan::new(&inputs, &settings, own_masks);
-    directory.record.options = options.clone();
+    directory.record.options = options.clone().absolute()?;
     directory.save()?;
     let mut context = Context::new(settings, inputs, stamps, directory)?;
     context.account()?;
@@ -414,8 +452,15 @@ fn run_architectures(
         parts.push(part);
     }
     open(&parts[0], &Settings::new(&parts[0])?)?;
+    ownership::check_place(&out, Role::Run)?;
+    run_directory::claim(&out, None, options.inputs())?;
+    for part in &parts {
+        let folder = part.out.as_deref().unwrap_or(&out);
+        run_directory::claim(folder, part.scratch.as_deref(), options.inputs())?;
+    }
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
+    directory.leave_only(&names)?;
     let started = Instant::now();
     tracing::info!("architectures: {}", names.join(", "));
     let mut runs = Vec::new();
@@ -424,8 +469,8 @@ fn run_architectures(
     }
     let first = &runs[0].0.directory.record;
     directory.record = RunRecord {
-        options: options.clone(),
-        stages: directory.record.stages.clone(),
+        options: options.clone().absolute()?,
+        stages: BTreeMap::new(),
         ..first.clone()
     };
     directory.save()?;
@@ -477,7 +522,7 @@ fn run_architectures(
     let mut counts = BTreeMap::new();
     for (k, name) in names.iter().enumerate() {
         let count = comparison.count(k);
-        tracing::info!("{count} phenotypes likeliest under {name}");
+        tracing::info!("{} likeliest under {name}", counted(count, "phenotypes"));
         counts.insert(name, count);
     }
     tracing::info!(
@@ -634,6 +679,7 @@ fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result
     check_current(&context, &prints, "training", built_on)?;
     let folder = args.to.clone();
     let folder = folder.unwrap_or_else(|| context.directory.path("trained"));
+    train::claim(&context, &folder)?;
     log::start(Some(&folder), quiet, format)?;
     in_pool(|| train::run(&context, &prints, args, folder))
         .map_err(|error| with_remedy(error, &context))
@@ -699,17 +745,36 @@ fn simulate_cohort(args: &SimulateArgs, (quiet, format): (bool, LogFormat)) -> a
         max_missing: args.max_missing,
         ..SimulateOptions::default()
     };
+    ownership::check_place(&args.out, Role::Cohort)?;
+    ownership::claim(&args.out, Role::Cohort, &cohort_names())?;
     let bar = Progress::new("simulate", "people");
     let summary = simulate(&options, &args.out, &|done, total| {
         bar.set(done as usize, total as usize)
     })?;
     drop(bar);
+    ownership::settle(&args.out, Role::Cohort)?;
     tracing::info!(
-        "simulate: {} people x {} proteins, {} phenotypes in `{}`",
-        summary.feature_rows,
-        options.features,
-        options.phenotypes,
+        "simulate: {} x {}, {} in `{}`",
+        counted(summary.feature_rows, "people"),
+        counted(options.features, "proteins"),
+        counted(options.phenotypes, "phenotypes"),
         args.out.display()
     );
     Ok(())
+}
+
+/// What `simulate` leaves, and what it writes until then.
+fn cohort_names() -> [&'static str; 10] {
+    [
+        PROTEINS,
+        PHENOTYPES,
+        COVARIATES,
+        TRUTH,
+        COHORT,
+        ".proteins.parquet.partial",
+        ".phenotypes.parquet.partial",
+        ".covariates.parquet.partial",
+        ".truth.parquet.partial",
+        ".cohort.json.partial",
+    ]
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use ntkpipe_store::printable;
 use ntkpipe_store::tiled_kernel;
 use ntkpipe_store::zarr::ZarrArray;
 use schemars::JsonSchema;
@@ -121,8 +122,8 @@ impl ProgressReport {
             at_work,
             phenotypes: by_status(root, &record)?,
             seconds_left: match architectures.is_empty() {
-                true => stages.iter().filter_map(|s| s.seconds_left).sum(),
-                false => architectures.values().map(|a| a.seconds_left).sum(),
+                true => sum(stages.iter().filter_map(|s| s.seconds_left)),
+                false => sum(architectures.values().map(|a| a.seconds_left)),
             },
             warnings: record.warnings.iter().chain(of_stages).cloned().collect(),
             version: record.version,
@@ -130,6 +131,11 @@ impl ProgressReport {
             architectures,
         })
     }
+}
+
+/// The sum, which of nothing is 0 and not −0.
+fn sum(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |total, value| total + value)
 }
 
 /// The runs of the architectures that were begun.
@@ -235,7 +241,7 @@ impl Display for ProgressReport {
             writeln!(f, "phenotypes: {}", counts.join(", "))?;
         }
         for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
+            writeln!(f, "warning: {}", printable::message(warning))?;
         }
         for (name, report) in &self.architectures {
             write!(f, "\narchitecture {name}\n{report}")?;

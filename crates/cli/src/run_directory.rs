@@ -11,10 +11,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::choice;
 use crate::failure::input;
-use crate::lock::{Lock, lock, lock_shared};
+use crate::initial;
+use crate::lock::{LOCK, Lock, lock, lock_shared};
 use crate::options::Options;
+use crate::ownership::{self, Role};
 use crate::plan::Plan;
+use crate::share;
+use crate::stages::{fit, held_out};
 
 /// A step of a run.
 #[derive(
@@ -169,7 +174,7 @@ pub struct RunRecord {
 /// One input file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InputRecord {
-    /// Path as given.
+    /// Absolute path.
     pub path: PathBuf,
     /// Size in bytes.
     pub bytes: u64,
@@ -180,59 +185,221 @@ pub struct InputRecord {
 /// How long what is half written must be untouched, where a lock may not keep other machines away, to be taken for a killed job's.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// Removes what killed runs left half written in `folder` and below.
-pub fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
+/// What is recorded of a run.
+pub const RECORD: &str = "run.json";
+
+/// Every name that a run may give a file or folder in its directory. What is not in the list is never touched.
+pub const NAMES: [&str; 25] = [
+    LOCK,
+    RECORD,
+    "run.log",
+    "features.parquet",
+    "samples.parquet",
+    "features.zarr",
+    TILES,
+    initial::FILE,
+    "spectrum",
+    "test.parquet",
+    "phenotypes.parquet",
+    "phenotypes.tsv",
+    "curves.parquet",
+    held_out::PREDICTIONS,
+    "model",
+    "predictions.parquet",
+    "prediction_sd.parquet",
+    "report.html",
+    "ntkpipe_mqc.json",
+    fit::JOURNAL,
+    fit::FOLDS_JOURNAL,
+    held_out::WEIGHTS,
+    share::FOLDER,
+    choice::FOLDER,
+    choice::TABLE,
+];
+
+/// Folder of the kernel's tiles.
+pub const TILES: &str = "kernel.zarr";
+
+/// What a run makes in a scratch folder.
+const SCRATCH_NAMES: [&str; 2] = [LOCK, TILES];
+
+/// What a share makes beside other jobs, in a run directory that is there.
+const SHARE_NAMES: [&str; 4] = [LOCK, TILES, "model", share::FOLDER];
+
+/// What a run of one architecture leaves and one of several does not.
+const OF_ONE: [&str; 11] = [
+    "features.parquet",
+    "samples.parquet",
+    "features.zarr",
+    TILES,
+    initial::FILE,
+    "spectrum",
+    "test.parquet",
+    "curves.parquet",
+    fit::JOURNAL,
+    fit::FOLDS_JOURNAL,
+    held_out::WEIGHTS,
+];
+
+/// What a run of several architectures leaves, each run of which takes its own folder away, and one of one architecture does not.
+const OF_SEVERAL: [&str; 2] = [choice::FOLDER, choice::TABLE];
+
+/// Removes what killed runs left half written of `names` in `folder`.
+pub fn remove_leftovers(folder: &Path, names: &[&str]) -> anyhow::Result<()> {
     let unchanged = match file_system::network(folder) {
         Some(_) => ABANDONED,
         None => Duration::ZERO,
     };
-    atomic::remove_leftovers(folder, unchanged)?;
+    atomic::remove_leftovers(folder, names, unchanged)?;
     Ok(())
+}
+
+/// Refuses folders in which a run would replace or remove what is not its own, and inputs that it would replace; takes what it makes there.
+///
+/// `inputs`: every file that is read.
+pub fn claim<'p>(
+    root: &Path,
+    scratch: Option<&Path>,
+    inputs: impl Iterator<Item = &'p PathBuf> + Clone,
+) -> anyhow::Result<()> {
+    ownership::check_inputs(root, &NAMES, "--out", inputs.clone())?;
+    if let Some(scratch) = scratch {
+        ownership::check_inputs(scratch, &SCRATCH_NAMES, "--scratch", inputs)?;
+    }
+    claim_names(root, scratch, &NAMES)
+}
+
+fn claim_names(root: &Path, scratch: Option<&Path>, names: &[&str]) -> anyhow::Result<()> {
+    let scratch = scratch.filter(|it| !is_same(it, root));
+    if let Some(scratch) = scratch {
+        ownership::check_place(scratch, Role::Scratch)?;
+        ownership::claim(scratch, Role::Scratch, &SCRATCH_NAMES)?;
+    }
+    ownership::claim(root, Role::Run, names)
+}
+
+/// Whether both are one folder: it would wait for its own lock.
+fn is_same(one: &Path, other: &Path) -> bool {
+    ownership::real(one) == ownership::real(other)
 }
 
 /// The directory, locked for as long as this lives, as is the scratch folder.
 #[derive(Debug)]
 pub struct RunDirectory {
     root: PathBuf,
+    scratch: Option<PathBuf>,
     /// What is recorded so far.
     pub record: RunRecord,
     locks: Vec<Lock>,
+    is_alone: bool,
 }
 
 impl RunDirectory {
     /// Creates or opens the directory, locks it and the scratch folder, and removes what killed runs left half written.
+    ///
+    /// # Errors
+    /// Where what a run makes would replace somebody's file or folder ([`ownership`]).
     pub fn open(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
         let mut locks = vec![lock(root, "--out")?];
-        remove_leftovers(root)?;
+        if let Some(scratch) = scratch.filter(|it| !is_same(it, root)) {
+            locks.push(lock(scratch, "--scratch")?);
+        }
+        // Another run may have given names back meanwhile.
+        claim_names(root, scratch, &NAMES)?;
+        // Each architecture's run sees to its own folder.
+        let names: Vec<&str> = NAMES
+            .into_iter()
+            .filter(|it| *it != choice::FOLDER)
+            .collect();
+        remove_leftovers(root, &names)?;
         if let Some(scratch) = scratch {
-            // The same folder under another name would wait for its own lock.
-            let is_root = match (scratch.canonicalize(), root.canonicalize()) {
-                (Ok(scratch), Ok(root)) => scratch == root,
-                _ => false,
-            };
-            if !is_root {
-                locks.push(lock(scratch, "--scratch")?);
-            }
-            remove_leftovers(&scratch.join("kernel.zarr"))?;
+            remove_leftovers(scratch, &SCRATCH_NAMES)?;
         }
         Ok(Self {
             root: root.to_path_buf(),
+            scratch: scratch.map(Path::to_path_buf),
             record: read_record(root)?.unwrap_or_default(),
             locks,
+            is_alone: true,
         })
     }
 
     /// Opens the directory beside other jobs that do their shares in it; what is recorded must stay as it is.
     pub fn join(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
+        claim_names(root, scratch, &SHARE_NAMES)?;
         let mut locks = vec![lock_shared(root, "--out")?];
         if let Some(scratch) = scratch {
             locks.push(lock_shared(scratch, "--scratch")?);
         }
+        // One that worked alone may have given names back meanwhile.
+        claim_names(root, scratch, &SHARE_NAMES)?;
         Ok(Self {
             root: root.to_path_buf(),
+            scratch: scratch.map(Path::to_path_buf),
             record: read_record(root)?.unwrap_or_default(),
             locks,
+            is_alone: false,
         })
+    }
+
+    /// Takes away what a run of several architectures left, or one of one architecture where `architectures` names several, so that
+    /// nothing there is taken for a part of this run.
+    pub fn leave_only(&mut self, architectures: &[String]) -> anyhow::Result<()> {
+        self.check_ours()?;
+        let is_stale = |name: &&&str| self.path(name).symlink_metadata().is_ok();
+        let mut stale: Vec<&str> = match architectures {
+            [] => OF_SEVERAL.iter().filter(is_stale).copied().collect(),
+            _ => OF_ONE.iter().filter(is_stale).copied().collect(),
+        };
+        // `model/` holds the models of several under their names.
+        if architectures.is_empty() && self.path("model").join(choice::CHOICE).exists() {
+            stale.push("model");
+        }
+        for (name, folder) in choice::folders(&self.root)? {
+            if !architectures.contains(&name) {
+                tracing::info!("`{}` is of an earlier run and is removed", folder.display());
+                let _locked = lock(&folder, "--out")?;
+                atomic::remove_folder(&folder)?;
+            }
+        }
+        for name in &stale {
+            let path = self.path(name);
+            tracing::info!("`{}` is of an earlier run and is removed", path.display());
+            match path.symlink_metadata()?.is_dir() {
+                // What is left in it is not ours.
+                true if *name == choice::FOLDER => drop(std::fs::remove_dir(&path)),
+                true => atomic::remove_folder(&path)?,
+                false => std::fs::remove_file(&path)
+                    .with_context(|| format!("could not remove `{}`", path.display()))?,
+            }
+        }
+        if !stale.is_empty() || !architectures.is_empty() {
+            self.record.stages.clear();
+        }
+        Ok(())
+    }
+
+    /// Warns of inputs that have changed since the record was made, before those found now take their place in it.
+    pub fn set_inputs(&mut self, found: BTreeMap<String, InputRecord>) {
+        for (name, now) in &found {
+            let before = self.record.inputs.get(name);
+            if before.is_some_and(|it| it.path == now.path && it.blake3 != now.blake3) {
+                tracing::warn!(
+                    "`{}` is not what it was when this directory was last used: what depends on it is made again",
+                    now.path.display()
+                );
+            }
+        }
+        self.record.inputs = found;
+    }
+
+    /// Records a stage's files anew after one was replaced.
+    pub fn record_outputs(&mut self, stage: Stage) -> anyhow::Result<()> {
+        let outputs = self.outputs(stage)?;
+        if let Some(record) = self.record.stages.get_mut(&stage) {
+            record.outputs = outputs;
+        }
+        self.save()
     }
 
     /// Refuses to go on where another ntkpipe has begun to work alone, in the directory or in the scratch folder.
@@ -326,14 +493,27 @@ impl RunDirectory {
         self.check_ours()?;
         let mut text = serde_json::to_vec_pretty(&self.record)?;
         text.push(b'\n');
-        atomic::write(&self.path("run.json"), &[&text])?;
+        atomic::write(&self.path(RECORD), &[&text])?;
         Ok(())
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        if !self.is_alone || self.check_ours().is_err() {
+            return;
+        }
+        // Where this fails, names stay taken that nothing stands under.
+        let _ = ownership::settle(&self.root, Role::Run);
+        if let Some(scratch) = &self.scratch {
+            let _ = ownership::settle(scratch, Role::Scratch);
+        }
     }
 }
 
 /// Reads `run.json` of a directory, if there is one.
 pub fn read_record(root: &Path) -> anyhow::Result<Option<RunRecord>> {
-    let path = root.join("run.json");
+    let path = root.join(RECORD);
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
             input(
@@ -372,7 +552,8 @@ pub fn digest(path: &Path) -> anyhow::Result<InputRecord> {
         bytes += std::fs::metadata(&part).with_context(unreadable)?.len();
     }
     Ok(InputRecord {
-        path: path.to_path_buf(),
+        path: std::path::absolute(path)
+            .with_context(|| format!("could not tell where `{}` is", path.display()))?,
         bytes,
         blake3: hasher.finalize().to_hex().to_string(),
     })

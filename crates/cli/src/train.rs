@@ -22,19 +22,24 @@ use crate::closed_form::{self, ClosedForm};
 use crate::failure::{input, resources};
 use crate::initial::{self, Initial};
 use crate::inputs::{Prepared, prepare_block};
-use crate::lock::lock;
+use crate::lock::{LOCK, lock};
+use crate::ownership::{self, Role};
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::{digest, fingerprint, remove_leftovers};
 use crate::stages::predict::fixed_effects;
 use crate::stages::{Context, Fingerprints, remove_file};
 use crate::trained_row::{self, TrainedRow, TrainedStatus};
+use crate::words::counted;
 
 /// Bumped when what training does changes.
 const VERSION: u32 = 1;
 
 /// Fewest epochs where nobody says how many: the steps then stay within about 0.3 % of the flow.
 const FEWEST_EPOCHS: f64 = 100.0;
+
+/// Most epochs of a phenotype.
+const MOST_EPOCHS: usize = 1_000_000_000;
 
 /// Rows of features read at a time.
 const BLOCK_ROWS: usize = 1024;
@@ -119,7 +124,9 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let _lock = lock(&folder, "--to")?;
-    remove_leftovers(&folder)?;
+    let names = names(context);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    remove_leftovers(&folder, &names)?;
     let (Some(network), Some(initial)) =
         (context.settings.network.finite(), Initial::read(context)?)
     else {
@@ -180,15 +187,45 @@ pub fn run(
     let columns = trained_row::to_columns(&rows);
     write_table(&session.folder.join("trained.parquet"), &columns)?;
     write_tsv(&session.folder.join("trained.tsv"), &columns)?;
+    ownership::settle(&session.folder, Role::Trained)?;
     summarise(&rows);
     tracing::info!(
-        "train: {} of {} phenotypes in {:.1} s: `{}`",
+        "train: {} of {} in {:.1} s: `{}`",
         names.len(),
-        rows.len(),
+        counted(rows.len(), "phenotypes"),
         started.elapsed().as_secs_f64(),
         session.folder.display()
     );
     Ok(())
+}
+
+/// What training may leave in a folder.
+fn names(context: &Context) -> Vec<String> {
+    let tables = [
+        LOCK,
+        "run.log",
+        "predictions.parquet",
+        "trained.parquet",
+        "trained.tsv",
+    ];
+    let mut names = tables.map(str::to_owned).to_vec();
+    for phenotype in &context.inputs.phenotypes.columns {
+        names.extend(["safetensors", "json"].map(|extension| file_name(phenotype, extension)));
+    }
+    names
+}
+
+/// Takes the folder that training leaves its files in.
+///
+/// # Errors
+/// Where one of them would replace what is not of an earlier training, or an input of the run.
+pub fn claim(context: &Context, folder: &Path) -> anyhow::Result<()> {
+    let names = names(context);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    ownership::check_place(folder, Role::Trained)?;
+    let inputs = context.directory.record.options.inputs();
+    ownership::check_inputs(folder, &names, "--to", inputs)?;
+    ownership::claim(folder, Role::Trained, &names)
 }
 
 /// That there is no network to train.
@@ -208,21 +245,19 @@ fn summarise(rows: &[TrainedRow]) {
     for status in [Trained, NotWarranted, NoStoppingTime, Diverged] {
         let of = rows.iter().filter(|row| row.status == status);
         let names: Vec<&str> = of.map(|row| row.phenotype.as_str()).collect();
-        match (names.len(), status) {
-            (0, _) | (_, Trained) => {}
-            (n, NoStoppingTime) => tracing::info!(
-                "train: {n} phenotypes have no stopping time, pass both `--epochs` and `--learning-rate` to train them: {}",
+        let n = counted(names.len(), "phenotypes");
+        match status {
+            _ if names.is_empty() => {}
+            Trained => {}
+            NoStoppingTime => tracing::info!(
+                "train: {n} without a stopping time, pass both `--epochs` and `--learning-rate` to train them: {}",
                 names.join(", ")
             ),
-            (n, Diverged) => tracing::warn!(
-                "train: {n} phenotypes diverged, pass a lower `--learning-rate` or more `--epochs`: {}",
+            Diverged => tracing::warn!(
+                "train: {n} diverged, pass a lower `--learning-rate` or more `--epochs`: {}",
                 names.join(", ")
             ),
-            (n, _) => tracing::info!(
-                "train: {n} phenotypes {}: {}",
-                status.name(),
-                names.join(", ")
-            ),
+            NotWarranted => tracing::info!("train: {n} {}: {}", status.name(), names.join(", ")),
         }
     }
 }
@@ -264,6 +299,12 @@ impl Session<'_> {
                 args.phenotypes.is_empty() || args.phenotypes.iter().any(|p| is_match(p, &names[i]))
             })
             .collect();
+        if let Some(epochs) = args.epochs.filter(|it| *it > MOST_EPOCHS) {
+            return Err(input(
+                format!("epochs is {epochs}, expected at most {MOST_EPOCHS}"),
+                "pass for example `--epochs 200`",
+            ));
+        }
         if args.epochs == Some(0) {
             return Err(input(
                 "epochs is 0, expected at least 1",
@@ -309,6 +350,16 @@ impl Session<'_> {
                 });
             }
         }
+        let is_endless = |plan: &&Plan| plan.todo.ok().is_some_and(|it| it.epochs > MOST_EPOCHS);
+        if let Some(plan) = plans.iter().find(is_endless) {
+            return Err(input(
+                format!(
+                    "the training of `{}` would take more than {MOST_EPOCHS} epochs",
+                    names[plan.column]
+                ),
+                "pass a higher `--learning-rate`, or `--epochs`; without either ntkpipe chooses",
+            ));
+        }
         let rate_of = |plan: &Plan| rate.or(plan.todo.ok().map(|it| it.learning_rate));
         let is_too_fast = |plan: &&Plan| {
             let rate = rate_of(plan).filter(|_| plan.todo.is_ok());
@@ -321,9 +372,9 @@ impl Session<'_> {
         {
             return Err(input(
                 format!(
-                    "a learning rate of {} makes the training of {} phenotypes diverge: the largest eigenvalue λ of `{}` is {:.4e}, and the rate must be below 2/λ = {:.4e}",
+                    "a learning rate of {} makes the training of {} diverge: the largest eigenvalue λ of `{}` is {:.4e}, and the rate must be below 2/λ = {:.4e}",
                     rate_of(worst).unwrap_or_default(),
-                    fast.len(),
+                    counted(fast.len(), "phenotypes"),
                     names[worst.column],
                     worst.lambda_max,
                     2.0 / worst.lambda_max
@@ -459,8 +510,8 @@ impl Session<'_> {
                 };
                 file.write(path)?;
                 tracing::info!(
-                    "train: `{name}`, {} epochs at {:.4e} in {seconds:.1} s, {:.1} a second",
-                    schedule.epochs,
+                    "train: `{name}`, {} at {:.4e} in {seconds:.1} s, {:.1} a second",
+                    counted(schedule.epochs, "epochs"),
                     schedule.learning_rate,
                     schedule.epochs as f64 / seconds
                 );

@@ -42,12 +42,12 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Whether `name` ends as [`temporary_name`] ends it.
-fn is_temporary(name: &str) -> bool {
+/// The final name that a temporary one, as [`temporary_name`] makes them, belongs to.
+pub fn final_name(name: &str) -> Option<&str> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    name.rsplit_once(MARK)
-        .and_then(|(_, end)| end.split_once('-'))
-        .is_some_and(|(process, counter)| is_number(process) && is_number(counter))
+    let (name, end) = name.rsplit_once(MARK)?;
+    let (process, counter) = end.split_once('-')?;
+    (is_number(process) && is_number(counter)).then_some(name)
 }
 
 /// Calls `make` on fresh temporary names until one is not taken (another machine may share the folder).
@@ -74,6 +74,15 @@ fn create_file(path: &Path) -> io::Result<(PathBuf, fs_err::File)> {
     })
 }
 
+/// Whether `path` is a pipe, a device, or one of this process's open files: nothing to replace by renaming.
+pub fn is_stream(path: &Path) -> bool {
+    let is_of_system = ["/dev", "/proc"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
+    let found = path.metadata();
+    found.is_ok_and(|it| !it.is_dir() && (is_of_system || !it.is_file()))
+}
+
 /// A buffered file that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -83,15 +92,23 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Opens a temporary file beside `path`, whose folder is created if it is absent.
+    /// Opens a temporary file beside `path`, whose folder is created if it is absent. What is no regular file ([`is_stream`]) is written to
+    /// as it stands.
     ///
     /// # Errors
     /// [`AtomicError`] when the folder or the file cannot be created.
     pub fn create(path: &Path) -> Result<Self, AtomicError> {
-        let (temporary, file) = create_file(path).map_err(AtomicError::at(path))?;
+        let (temporary, file) = match is_stream(path) {
+            true => fs_err::File::options()
+                .append(true)
+                .open(path)
+                .map(|file| (None, file)),
+            false => create_file(path).map(|(temporary, file)| (Some(temporary), file)),
+        }
+        .map_err(AtomicError::at(path))?;
         Ok(Self {
             path: path.to_path_buf(),
-            temporary: Some(temporary),
+            temporary,
             writer: BufWriter::with_capacity(1 << 18, file),
         })
     }
@@ -109,8 +126,8 @@ impl AtomicFile {
     pub fn commit(mut self) -> Result<(), AtomicError> {
         let finish = |this: &mut Self| -> io::Result<()> {
             this.writer.flush()?;
-            this.writer.get_ref().sync_all()?;
             if let Some(temporary) = &this.temporary {
+                this.writer.get_ref().sync_all()?;
                 fs_err::rename(temporary, &this.path)?;
             }
             Ok(())
@@ -240,28 +257,43 @@ pub fn remove_folder(folder: &Path) -> Result<(), AtomicError> {
     fs_err::remove_dir_all(folder).map_err(AtomicError::at(folder))
 }
 
-/// Removes the temporary files and folders that killed processes left in `folder` and below and that have not changed for `unchanged`;
-/// returns how many.
+/// Removes the temporary files and folders that killed processes left of `names` in `folder`, and of all that is below those, and that
+/// have not changed for `unchanged`; returns how many. What has another name is not looked at.
 ///
 /// Give no time to spare only while no other process writes there: a live writer's temporary file would vanish as well. A
 /// `folder` that does not exist holds none.
 ///
 /// # Errors
 /// [`AtomicError`] when a folder cannot be listed or an entry not removed.
-pub fn remove_leftovers(folder: &Path, unchanged: Duration) -> Result<usize, AtomicError> {
-    fn sweep(folder: &Path, unchanged: Duration) -> io::Result<usize> {
+pub fn remove_leftovers(
+    folder: &Path,
+    names: &[&str],
+    unchanged: Duration,
+) -> Result<usize, AtomicError> {
+    /// `names`: of all, where there are none.
+    fn sweep(folder: &Path, names: Option<&[&str]>, unchanged: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs_err::read_dir(folder)? {
             // A live writer renames its file meanwhile.
-            removed += unless_gone(entry.and_then(|entry| sweep_entry(&entry, unchanged)))?;
+            removed += unless_gone(entry.and_then(|entry| sweep_entry(&entry, names, unchanged)))?;
         }
         Ok(removed)
     }
-    fn sweep_entry(entry: &fs_err::DirEntry, unchanged: Duration) -> io::Result<usize> {
+    fn sweep_entry(
+        entry: &fs_err::DirEntry,
+        names: Option<&[&str]>,
+        unchanged: Duration,
+    ) -> io::Result<usize> {
         let is_folder = entry.file_type()?.is_dir();
-        if !is_temporary(&entry.file_name().to_string_lossy()) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let of = final_name(&name);
+        if names.is_some_and(|names| !names.contains(&of.unwrap_or(&name))) {
+            return Ok(0);
+        }
+        if of.is_none() {
             return match is_folder {
-                true => sweep(&entry.path(), unchanged),
+                true => sweep(&entry.path(), None, unchanged),
                 false => Ok(0),
             };
         }
@@ -285,7 +317,7 @@ pub fn remove_leftovers(folder: &Path, unchanged: Duration) -> Result<usize, Ato
     if !folder.exists() {
         return Ok(0);
     }
-    sweep(folder, unchanged).map_err(AtomicError::at(folder))
+    sweep(folder, Some(names), unchanged).map_err(AtomicError::at(folder))
 }
 
 #[cfg(test)]
@@ -353,22 +385,26 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_removed_at_any_depth() {
+    fn leftovers_of_the_names_given_are_removed_at_any_depth() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::create_dir_all(folder.path().join("c/0")).unwrap();
         fs_err::create_dir_all(folder.path().join("y.tmp-7-0/c")).unwrap();
         fs_err::write(folder.path().join("c/0/1.tmp-99-3"), "").unwrap();
         fs_err::write(folder.path().join("c/0/1"), "").unwrap();
         fs_err::write(folder.path().join("notes.tmp-old"), "").unwrap();
+        // Of a run in a folder of its own, and of somebody's.
+        fs_err::create_dir_all(folder.path().join("other/c")).unwrap();
+        fs_err::write(folder.path().join("other/c/1.tmp-99-3"), "").unwrap();
+        fs_err::write(folder.path().join("mine.tmp-99-3"), "").unwrap();
         let hour = Duration::from_secs(3600);
-        assert_eq!(remove_leftovers(folder.path(), hour).unwrap(), 0);
-        assert_eq!(remove_leftovers(folder.path(), Duration::ZERO).unwrap(), 2);
-        assert_eq!(names(folder.path()), ["c", "notes.tmp-old"]);
+        let remove = |folder: &Path, time| remove_leftovers(folder, &["c", "y"], time).unwrap();
+        assert_eq!(remove(folder.path(), hour), 0);
+        assert_eq!(remove(folder.path(), Duration::ZERO), 2);
+        let left = ["c", "mine.tmp-99-3", "notes.tmp-old", "other"];
+        assert_eq!(names(folder.path()), left);
         assert_eq!(names(&folder.path().join("c/0")), ["1"]);
-        assert_eq!(
-            remove_leftovers(&folder.path().join("absent"), hour).unwrap(),
-            0
-        );
+        assert_eq!(names(&folder.path().join("other/c")), ["1.tmp-99-3"]);
+        assert_eq!(remove(&folder.path().join("absent"), hour), 0);
     }
 
     #[test]
@@ -379,7 +415,7 @@ mod tests {
             let writer = scope.spawn(|| (0..3000).for_each(|_| write(&path, &[b"x"]).unwrap()));
             while !writer.is_finished() {
                 let hour = Duration::from_secs(3600);
-                assert_eq!(remove_leftovers(folder.path(), hour).unwrap(), 0);
+                assert_eq!(remove_leftovers(folder.path(), &["c"], hour).unwrap(), 0);
             }
         });
         assert_eq!(fs_err::read(&path).unwrap(), b"x");

@@ -1,5 +1,6 @@
-//! Which file systems are reached over a network.
+//! Which file systems are reached over a network, and files that are no links.
 
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 /// What `folder`, or the nearest folder above it that exists, is on, where that is a network's file system; `None` for a disk, and where
@@ -14,6 +15,19 @@ pub fn network(folder: &Path) -> Option<&'static str> {
         .and_then(|found| name(found.f_type as u32));
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// Opens the file at `path` itself: where a link stands in its place, fails instead of following it.
+///
+/// # Errors
+/// Those of opening; on Unix `FilesystemLoop` for a link.
+pub fn open_itself(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options,
+        rustix::fs::OFlags::NOFOLLOW.bits() as i32,
+    );
+    options.open(path)
 }
 
 /// By `f_type` of statfs(2): include/uapi/linux/magic.h, and for what is no part of Linux the table of GNU coreutils' stat (read 2026).

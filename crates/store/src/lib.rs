@@ -15,6 +15,7 @@ pub mod guard;
 pub mod id_list;
 pub mod kernel_tiles;
 pub mod network_file;
+pub mod printable;
 pub mod results;
 pub mod samples;
 pub mod scaling;

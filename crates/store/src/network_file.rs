@@ -199,6 +199,16 @@ impl NetworkFile {
                     ),
                 ));
             };
+            // Without a value there is nothing to hold the other length against.
+            if outputs == 0 || inputs == 0 {
+                return Err(wrong(
+                    &weight,
+                    format!(
+                        "has shape {:?}, expected lengths of at least 1",
+                        view.shape()
+                    ),
+                ));
+            }
             is_double |= view.dtype() == Dtype::F64;
             let values = values(&view).map_err(|problem| wrong(&weight, problem))?;
             let bias = parts.bias.map(|view| {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
@@ -14,10 +16,13 @@ use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use crate::atomic::{AtomicError, AtomicFile};
+use crate::printable;
 use crate::table::{Parquet, TableError, decode};
 
 /// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
@@ -151,10 +156,10 @@ impl Column {
     /// Writes the TSV field of a row.
     fn write_field(&self, row: usize, into: &mut impl Write) -> std::io::Result<()> {
         match self {
-            Self::Text(values) => write_text(&values[row], into),
+            Self::Text(values) => write_text(&values[row], '\t', into),
             Self::OptionalText(values) => values[row]
                 .as_ref()
-                .map_or(Ok(()), |text| write_text(text, into)),
+                .map_or(Ok(()), |text| write_text(text, '\t', into)),
             Self::Float(values) => values[row].map_or(Ok(()), |value| write_float(value, into)),
             Self::Int(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
             Self::Bool(values) => values[row].map_or(Ok(()), |value| write!(into, "{value}")),
@@ -162,9 +167,10 @@ impl Column {
     }
 }
 
-/// Writes text, quoted as in CSV where it holds a tab, a line break or a quote.
-fn write_text(text: &str, into: &mut impl Write) -> std::io::Result<()> {
-    if text.contains(['\t', '\n', '\r', '"']) {
+/// Writes text, what is active in it as escapes, quoted as in CSV where it holds the separator or a quote.
+fn write_text(text: &str, separator: char, into: &mut impl Write) -> std::io::Result<()> {
+    let text = printable::escaped(text);
+    if text.contains([separator, '"']) {
         write!(into, "\"{}\"", text.replace('"', "\"\""))
     } else {
         into.write_all(text.as_bytes())
@@ -256,7 +262,8 @@ fn compression() -> Compression {
 
 /// Writes `columns` as tab-separated text with a header; null is empty, floats read back exactly.
 ///
-/// Text that holds a tab, a line break or a quote is quoted as in CSV. Booleans are `true` and `false`.
+/// Text that holds a quote is quoted as in CSV; of characters that would break a line or act on a terminal the escape is written
+/// ([`printable::escaped`]). Booleans are `true` and `false`.
 ///
 /// # Errors
 /// `Rows`, `DuplicateColumn`; `Write`, `Encode`.
@@ -266,7 +273,7 @@ pub fn write_tsv(path: &Path, columns: &[(String, Column)]) -> Result<(), Result
     let write = |file: &mut AtomicFile| -> std::io::Result<()> {
         for (place, (name, _)) in columns.iter().enumerate() {
             file.write_all(if place == 0 { b"" } else { b"\t" })?;
-            write_text(name, file)?;
+            write_text(name, '\t', file)?;
         }
         file.write_all(b"\n")?;
         for row in 0..n_rows {
@@ -451,7 +458,73 @@ fn prediction_properties(group_rows: usize) -> WriterProperties {
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(group_rows))
+        .set_key_value_metadata(Some(vec![KeyValue::new(
+            MARK.to_owned(),
+            "predictions".to_owned(),
+        )]))
         .build()
+}
+
+/// What the metadata of a table of predictions has an entry of.
+const MARK: &str = "ntkpipe";
+
+/// Whether the file is a Parquet table of predictions that was written here.
+pub fn is_predictions(path: &Path) -> bool {
+    let marked = || -> Result<bool, ParquetError> {
+        let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
+        let entries = reader.metadata().file_metadata().key_value_metadata();
+        Ok(entries.is_some_and(|them| them.iter().any(|it| it.key == MARK)))
+    };
+    crate::guard::guarded(|| Ok(marked()?)).unwrap_or(false)
+}
+
+/// Writes the table of predictions at `table` as text at `path`: null is empty, floats read back exactly, ids and names as in [`write_tsv`].
+///
+/// Memory: a batch of rows.
+///
+/// # Errors
+/// `Read`; `Write`, `Encode`.
+pub fn write_predictions_as_text(
+    table: &Path,
+    path: &Path,
+    separator: char,
+) -> Result<(), ResultsError> {
+    let parquet = Parquet::open(table)?;
+    let schema = parquet.schema().clone();
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let mut file = AtomicFile::create(path)?;
+    let encode = |error: std::io::Error| ResultsError::encode(path)(error);
+    for (place, field) in schema.fields().iter().enumerate() {
+        if place > 0 {
+            write!(file, "{separator}").map_err(encode)?;
+        }
+        write_text(field.name(), separator, &mut file).map_err(encode)?;
+    }
+    for batch in parquet.batches(&all, 0..parquet.n_rows())? {
+        let batch = batch?;
+        let ids = batch.column(0).as_string::<i32>();
+        let values: Vec<&Float64Array> = batch.columns()[1..]
+            .iter()
+            .map(|column| column.as_primitive::<Float64Type>())
+            .collect();
+        let mut write = || -> std::io::Result<()> {
+            for row in 0..batch.num_rows() {
+                file.write_all(b"\n")?;
+                write_text(ids.value(row), separator, &mut file)?;
+                for column in &values {
+                    write!(file, "{separator}")?;
+                    if column.is_valid(row) {
+                        write_float(column.value(row), &mut file)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        write().map_err(encode)?;
+    }
+    file.write_all(b"\n").map_err(encode)?;
+    file.commit()?;
+    Ok(())
 }
 
 /// Writes the table of [`PredictionWriter`] phenotype by phenotype: one row group, of which no more than a column is in memory.
@@ -671,7 +744,7 @@ mod tests {
         write_tsv(&path, &columns()).unwrap();
         let expected = "phenotype\treason\tt_hat\tn\twarranted\n\
                         a\t\t0.1\t1\ttrue\n\
-                        \"b\tc\"\tx\t\t-9223372036854775808\t\n\
+                        b\\tc\tx\t\t-9223372036854775808\t\n\
                         \"d \"\"e\"\"\"\t\t-1.5e-300\t\tfalse\n\
                         \t\t1e22\t3\t\n\
                         é\t\tinf\t4\t\n";

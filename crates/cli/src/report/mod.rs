@@ -5,10 +5,12 @@ mod held_out;
 mod multiqc;
 mod plot;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use askama::Template;
+use ntkpipe_store::printable;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::spectrum;
 use serde::Serialize;
@@ -76,7 +78,7 @@ struct ArchitectureLine {
 struct Trouble<'a> {
     status: &'static str,
     meaning: &'static str,
-    names: Vec<&'a str>,
+    names: Vec<Cow<'a, str>>,
 }
 
 /// A step of the sample accounting.
@@ -266,7 +268,8 @@ fn page(context: &Context, directory: &RunDirectory, content: Content) -> anyhow
             phenotypes,
         },
     };
-    Ok(page.render()?)
+    // Names come from files.
+    Ok(printable::page(&page.render()?).into_owned())
 }
 
 impl Tests {
@@ -326,6 +329,10 @@ fn headings(rows: &[PhenotypeRow]) -> Vec<Heading> {
         .collect()
 }
 
+fn escaped(text: &str) -> String {
+    printable::escaped(text).into_owned()
+}
+
 /// A table's rows as text.
 fn cells(columns: Vec<(String, Column)>) -> Vec<Vec<String>> {
     let null = || "–".to_owned();
@@ -333,7 +340,8 @@ fn cells(columns: Vec<(String, Column)>) -> Vec<Vec<String>> {
     let columns: Vec<Vec<String>> = columns
         .into_iter()
         .map(|(_, column)| match column {
-            Column::Text(values) => values,
+            // A name stays on its line.
+            Column::Text(values) => values.iter().map(|v| escaped(v)).collect(),
             Column::OptionalText(values) => {
                 values.into_iter().map(|v| v.unwrap_or_else(null)).collect()
             }
@@ -366,7 +374,7 @@ fn trouble(rows: &[PhenotypeRow]) -> Vec<Trouble<'_>> {
             names: rows
                 .iter()
                 .filter(|row| row.status == status)
-                .map(|row| row.phenotype.as_str())
+                .map(|row| printable::escaped(&row.phenotype))
                 .collect(),
         })
         .filter(|group| !group.names.is_empty())
@@ -435,7 +443,8 @@ fn features_kept(record: &RunRecord) -> String {
 
 fn warnings(record: &RunRecord) -> Vec<String> {
     let of_stages = record.stages.values().flat_map(|stage| &stage.warnings);
-    record.warnings.iter().chain(of_stages).cloned().collect()
+    let all = record.warnings.iter().chain(of_stages);
+    all.map(|warning| escaped(warning)).collect()
 }
 
 fn stage_lines(record: &RunRecord) -> Vec<StageLine> {

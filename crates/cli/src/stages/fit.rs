@@ -26,6 +26,7 @@ use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::progress::Progress;
 use crate::run_directory::{Stage, Standing};
 use crate::share::{self, Share};
+use crate::words::counted;
 
 /// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
 const WAITING_COLUMNS: usize = 3;
@@ -404,14 +405,21 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
                 tests.push(phenotype.test.clone());
                 curves.add(&phenotype.row.phenotype, &phenotype.curve);
             }
-            (None, Some(tested)) => rows.push(tested[i].clone()),
+            (None, Some(tested)) => {
+                rows.push(tested[i].clone());
+                tests.push(tested[i].clone());
+            }
             (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
         }
     }
-    if !is_tested {
-        write_tests(context, tests)?;
-        let figures = json!({ "with": "fit" });
-        context.finish(Stage::Test, &prints.test, started, figures)?;
+    // Whether the test was done before or with the fit, its table is that of the fit.
+    write_tests(context, tests)?;
+    match is_tested {
+        true => context.directory.record_outputs(Stage::Test)?,
+        false => {
+            let figures = json!({ "with": "fit" });
+            context.finish(Stage::Test, &prints.test, started, figures)?;
+        }
     }
     phenotype_row::adjust(&mut rows);
     match context.settings.hold_out {
@@ -438,7 +446,7 @@ pub fn run_share(context: &Context, prints: &Fingerprints, share: Share) -> anyh
     let tested = tested(context, prints)?;
     let (journal, figures) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
     let fitted = journal.finished.len();
-    tracing::info!("fit: share {share}, {fitted} phenotypes");
+    tracing::info!("fit: share {share}, {}", counted(fitted, "phenotypes"));
     super::say_done(Stage::Fit, Some(share), started, &figures);
     Ok(())
 }
@@ -525,7 +533,10 @@ fn fit_folds(
     )?;
     match journal.finished.len() {
         0 => remove_folder(&path)?,
-        n => tracing::info!("folds: {n} fits were finished before an interruption"),
+        n => tracing::info!(
+            "folds: {} finished before an interruption",
+            counted(n, "fits")
+        ),
     }
     let weights = ZarrArray::<f32>::create(&path, spec)?;
     let jobs: Vec<Job> = (0..folds.n)
@@ -561,7 +572,7 @@ fn fit_folds(
         *by_status.entry(fit.status).or_default() += 1;
     }
     for (status, count) in by_status {
-        tracing::info!("folds: {count} fits {}", status.name());
+        tracing::info!("folds: {} {}", counted(count, "fits"), status.name());
     }
     held_out::predict(
         context,
@@ -654,8 +665,8 @@ fn fit_all(
         .collect();
     if !journal.finished.is_empty() {
         tracing::info!(
-            "fit: {} phenotypes were finished before an interruption",
-            journal.finished.len()
+            "fit: {} finished before an interruption",
+            counted(journal.finished.len(), "phenotypes")
         );
     }
     let walk = Walk {
@@ -792,16 +803,16 @@ fn summarise(rows: &[PhenotypeRow]) {
     }
     for (status, names) in by_status {
         match status {
-            Status::Ok => tracing::info!("fit: {} phenotypes ok", names.len()),
+            Status::Ok => tracing::info!("fit: {} ok", counted(names.len(), "phenotypes")),
             Status::NoVariation => tracing::warn!(
-                "fit: {} phenotypes {}: {}: their samples do not differ in their features beyond what covariates and rounding leave: take more samples, or fewer covariates",
-                names.len(),
+                "fit: {} {}: {}: their samples do not differ in their features beyond what covariates and rounding leave: take more samples, or fewer covariates",
+                counted(names.len(), "phenotypes"),
                 status.name(),
                 names.join(", ")
             ),
             _ => tracing::info!(
-                "fit: {} phenotypes {}: {}",
-                names.len(),
+                "fit: {} {}: {}",
+                counted(names.len(), "phenotypes"),
                 status.name(),
                 names.join(", ")
             ),

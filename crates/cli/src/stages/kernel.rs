@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::run_directory::Stage;
 use crate::settings::Settings;
 use crate::share::Share;
+use crate::words::counted;
 
 /// Side of a tile: the user's choice, or from the number of samples.
 pub fn tile_side(settings: &Settings, n: usize) -> usize {
@@ -224,7 +225,8 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::
     compute(context, &[kernel], &[array], tiles, tiles.len() - missing)?;
     share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
     let (all, found) = (tiles.len(), tiles.len() - missing);
-    tracing::info!("kernel: share {share}, {all} tiles, {found} of them found");
+    let all = counted(all, "tiles");
+    tracing::info!("kernel: share {share}, {all}, {found} of them found");
     let figures = json!({ "bytes_written": written });
     super::say_done(Stage::Kernel, Some(share), started, &figures);
     Ok(())
@@ -341,6 +343,9 @@ fn link_from_run_directory(context: &Context) -> anyhow::Result<()> {
     }
     if link.is_symlink() {
         std::fs::remove_file(&link)?;
+    } else if link.exists() {
+        // Tiles of an earlier run without a scratch folder.
+        zarr::remove(&link)?;
     }
     #[cfg(unix)]
     if !link.exists() {

@@ -1,7 +1,7 @@
 //! The stages of a run: each reads what the ones before it left in the run directory and adds its own.
 
 pub mod fit;
-mod held_out;
+pub mod held_out;
 pub mod ingest;
 mod intervals;
 pub mod kernel;
@@ -31,6 +31,7 @@ use crate::run_directory::{InputRecord, RunDirectory, Stage, Standing, fingerpri
 use crate::settings::{FULL_PROBES, Settings, spectrum_passes};
 use crate::share::Share;
 use crate::stamps::Stamps;
+use crate::words::counted;
 
 /// All that the stages share.
 pub struct Context {
@@ -312,7 +313,9 @@ impl Fingerprints {
                 settings.min_cases,
                 options.missing_values,
                 a.alpha,
-                a.max_passes
+                a.max_passes,
+                // Where every phenotype is fitted, the table of tests lacks what only a row that is not fitted has.
+                a.gate
             ]),
         );
         let fit = step(
@@ -388,9 +391,9 @@ pub fn remove_file(path: &Path) -> anyhow::Result<()> {
 fn traffic(stage: &str, kernel: &TiledKernel) -> anyhow::Result<Value> {
     let done = kernel.traffic();
     tracing::info!(
-        "{stage}: {} passes over the kernel, {} columns multiplied, {} bytes read",
-        done.passes,
-        done.columns,
+        "{stage}: {} over the kernel, {} multiplied, {} bytes read",
+        counted(done.passes as usize, "passes"),
+        counted(done.columns as usize, "columns"),
         done.bytes_read
     );
     Ok(serde_json::to_value(done)?)

@@ -13,7 +13,7 @@ use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, ScalingError, StandardisedRows};
 use ntkpipe_store::kernel_tiles::{cross_product, cross_products};
 use ntkpipe_store::results::{
-    Column, PredictionColumns, PredictionWriter, read_table, write_table,
+    self, Column, PredictionColumns, PredictionWriter, read_table, write_table,
 };
 use ntkpipe_store::table::{Columns, Reading, Table, TableError};
 use ntkpipe_store::tiled_kernel::TiledKernel;
@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::fit::{DUAL, READ_AHEAD};
 use super::{Context, intervals};
-use crate::choice;
+use crate::choice::{self, Choice};
 use crate::covariates::{Category, CovariateColumns, EFFECTS_OF, INTERCEPT};
 use crate::failure::input;
 use crate::id_match::IdMatch;
@@ -33,9 +33,11 @@ use crate::inputs::{Prepared, prepare_block, reading};
 use crate::machine;
 use crate::network::Network;
 use crate::options::{DropQc, Options};
+use crate::ownership;
 use crate::phenotype_row;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
+use crate::words::counted;
 
 /// The network of a model that has one.
 const NETWORK: &str = "network.safetensors";
@@ -233,8 +235,9 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     }
     write_model(context, &model, records, &effects, network.is_centred())?;
     tracing::info!(
-        "predict: {n_trained} of {} phenotypes trained, {n_all} samples predicted",
-        names.len()
+        "predict: {n_trained} of {} trained, {} predicted",
+        counted(names.len(), "phenotypes"),
+        counted(n_all, "samples")
     );
     let mut figures = super::traffic("predict", &kernel)?;
     figures["trained"] = json!(n_trained);
@@ -426,35 +429,152 @@ pub struct NewSamples {
 
 /// Predicts new samples with a model, or each phenotype with that of its architecture.
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
-    let Some(choice) = choice::read(&asked.model)? else {
-        return predict_with_one(asked);
-    };
+    let started = Instant::now();
+    let separator = separator(&asked.out)?;
+    let choice = choice::read(&asked.model)?;
+    check_output(asked, choice.as_ref())?;
     let folder = asked.out.parent().filter(|it| !it.as_os_str().is_empty());
-    let parts = tempfile::tempdir_in(folder.unwrap_or(Path::new(".")))?;
-    let part = |k: usize| parts.path().join(format!("{k}.parquet"));
-    for (k, name) in choice.architectures.iter().enumerate() {
-        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
-            predict_with_one(&NewSamples {
-                model: asked.model.join(name),
-                out: part(k),
-                ..asked.clone()
-            })?;
+    let parts = match atomic::is_stream(&asked.out) {
+        true => tempfile::tempdir()?,
+        false => {
+            let folder = folder.unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
+            tempfile::tempdir_in(folder)?
+        }
+    };
+    // Text is made of the table when that is whole.
+    let table = match separator {
+        None => asked.out.clone(),
+        Some(_) => parts.path().join("whole.parquet"),
+    };
+    let shape = match &choice {
+        None => predict_with_one(&NewSamples {
+            out: table.clone(),
+            ..asked.clone()
+        })?,
+        Some(choice) => predict_with_each(asked, choice, parts.path(), &table)?,
+    };
+    if let Some(separator) = separator {
+        results::write_predictions_as_text(&table, &asked.out, separator)?;
+        let deviations = deviations_path(&table);
+        if deviations.exists() {
+            let path = deviations_path(&asked.out);
+            results::write_predictions_as_text(&deviations, &path, separator)?;
         }
     }
-    choice::merge(&asked.out, &choice, part)?;
-    let used =
-        (0..choice.architectures.len()).filter(|k| choice.phenotypes.iter().any(|(_, at)| at == k));
-    match used.map(part).all(|it| deviations_path(&it).exists()) {
-        true => choice::merge(&deviations_path(&asked.out), &choice, |k| {
-            deviations_path(&part(k))
-        }),
-        false => Ok(()),
-    }
+    tracing::info!(
+        "predict: {} x {} in {:.1} s: `{}`",
+        counted(shape[0], "samples"),
+        counted(shape[1], "phenotypes"),
+        started.elapsed().as_secs_f64(),
+        asked.out.display()
+    );
+    Ok(())
 }
 
-/// Predicts new samples, streaming their features and cross-kernel.
-fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
-    let started = Instant::now();
+/// Predicts each phenotype with the model of its architecture; `parts`: folder of what each gives. Samples and phenotypes of the table.
+fn predict_with_each(
+    asked: &NewSamples,
+    choice: &Choice,
+    parts: &Path,
+    table: &Path,
+) -> anyhow::Result<[usize; 2]> {
+    let part = |k: usize| parts.join(format!("{k}.parquet"));
+    let used = || (0..choice.architectures.len()).filter(|k| choice.is_used(*k));
+    let mut n_samples = 0;
+    for k in used() {
+        [n_samples, _] = predict_with_one(&NewSamples {
+            model: asked.model.join(&choice.architectures[k]),
+            out: part(k),
+            ..asked.clone()
+        })?;
+    }
+    choice::merge(table, choice, part)?;
+    if used().map(part).all(|it| deviations_path(&it).exists()) {
+        let path = deviations_path(table);
+        choice::merge(&path, choice, |k| deviations_path(&part(k)))?;
+    }
+    Ok([n_samples, choice.phenotypes.len()])
+}
+
+/// What separates the fields of the table asked for, by the ending of its name; nothing where it is Parquet.
+fn separator(out: &Path) -> anyhow::Result<Option<char>> {
+    let ending = out.extension().unwrap_or_default().to_string_lossy();
+    Ok(match ending.to_lowercase().as_str() {
+        "csv" => Some(','),
+        "tsv" | "txt" => Some('\t'),
+        "gz" | "bz2" | "xz" | "zst" | "zip" | "xls" | "xlsx" | "json" | "feather" | "arrow" => {
+            return Err(input(
+                format!(
+                    "predictions are not written as `.{ending}`: `{}`",
+                    out.display()
+                ),
+                "name a file that ends in `.parquet`, `.csv` or `.tsv`",
+            ));
+        }
+        _ => None,
+    })
+}
+
+/// Refuses a table that would replace an input, a part of the model, or what is not predictions of ntkpipe's.
+fn check_output(asked: &NewSamples, choice: Option<&Choice>) -> anyhow::Result<()> {
+    let models: Vec<PathBuf> = match choice {
+        None => vec![asked.model.clone()],
+        Some(choice) => {
+            let of = choice.architectures.iter();
+            of.map(|name| asked.model.join(name)).collect()
+        }
+    };
+    let has_intervals = |model: &PathBuf| {
+        std::fs::read(model.join("model.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok())
+            .is_some_and(|it| it["intervals"] == true)
+    };
+    let mut outputs = vec![asked.out.clone()];
+    if models.iter().any(has_intervals) {
+        outputs.push(deviations_path(&asked.out));
+        if atomic::is_stream(&asked.out) {
+            return Err(input(
+                format!(
+                    "the model also gives standard deviations, a table of their own, and `{}` takes one",
+                    asked.out.display()
+                ),
+                "name a file with `--out`",
+            ));
+        }
+    }
+    let inputs = [Some(&asked.features), asked.covariates.as_ref()];
+    let inputs = inputs
+        .into_iter()
+        .flatten()
+        .chain(&asked.options.protein_names);
+    let inputs: Vec<PathBuf> = inputs.map(|path| ownership::real(path)).collect();
+    let model = ownership::real(&asked.model);
+    for output in outputs.iter().filter(|it| !atomic::is_stream(it)) {
+        let path = ownership::real(output);
+        let problem = if inputs.contains(&path) {
+            "is an input"
+        } else if path.starts_with(&model) {
+            "is part of the model"
+        } else if output.is_dir() {
+            "is a folder"
+        } else if output.symlink_metadata().is_ok() && !results::is_predictions(output) {
+            "is there already, and is no Parquet table of predictions of ntkpipe's"
+        } else {
+            continue;
+        };
+        return Err(input(
+            format!("`{}` {problem}", output.display()),
+            "name another file with `--out`, or move this one away",
+        ));
+    }
+    Ok(())
+}
+
+/// Predicts new samples, streaming their features and cross-kernel; how many samples and phenotypes.
+fn predict_with_one(asked: &NewSamples) -> anyhow::Result<[usize; 2]> {
     let path = asked.model.join("model.json");
     let text = std::fs::read(&path).with_context(|| {
         format!(
@@ -507,6 +627,9 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
         .collect();
     let dual = ZarrArray::<f32>::open(asked.model.join("dual.zarr"))?;
     let features = FeatureArray::open(&asked.model)?;
+    if let TangentKernel::Finite(kernel) = &kernel {
+        check_features(asked, kernel.network().n_features(), scaling.len())?;
+    }
     check_fit(
         asked,
         &record,
@@ -521,12 +644,17 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
     let trained: Vec<usize> = (0..record.phenotypes.len())
         .filter(|&i| record.phenotypes[i].trained)
         .collect();
+    zarr::check_chunks(&asked.model.join("features.zarr"))?;
+    // Read before room is made for them: what a file says of its size may not be so.
+    let weights: Vec<Vec<f32>> = trained
+        .iter()
+        .map(|&i| dual.read_rows(i..i + 1))
+        .collect::<Result<_, _>>()?;
     let mut alpha = Mat::<f32>::zeros(record.n_samples, trained.len());
-    for (at, &i) in trained.iter().enumerate() {
-        alpha
-            .col_as_slice_mut(at)
-            .copy_from_slice(&dual.read_rows(i..i + 1)?);
+    for (at, weights) in weights.iter().enumerate() {
+        alpha.col_as_slice_mut(at).copy_from_slice(weights);
     }
+    drop(weights);
     let names: Vec<String> = record.phenotypes.iter().map(|p| p.name.clone()).collect();
     let mut writer = PredictionWriter::create(&asked.out, &names)?;
     let bar = Progress::new("predict", "samples");
@@ -606,20 +734,19 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<()> {
             anyhow::Ok(())
         })?;
     }
-    tracing::info!(
-        "predict: {} samples x {} phenotypes in {:.1} s: `{}`",
-        table.n_rows(),
-        names.len(),
-        started.elapsed().as_secs_f64(),
-        asked.out.display()
-    );
-    Ok(())
+    Ok([table.n_rows(), names.len()])
 }
 
-/// Where the standard deviations of predictions in `out` are written: `NAME_sd.parquet` beside `NAME.parquet`.
+/// Where the standard deviations of predictions in `out` are written: `NAME_sd.parquet` beside `NAME.parquet`, `NAME_sd.csv` beside
+/// `NAME.csv`.
 fn deviations_path(out: &Path) -> PathBuf {
     let stem = out.file_stem().unwrap_or_default().to_string_lossy();
-    out.with_file_name(format!("{stem}_sd.parquet"))
+    let ending = out.extension().unwrap_or_default().to_string_lossy();
+    let ending = match ending.to_lowercase().as_str() {
+        "csv" | "tsv" | "txt" => ending,
+        _ => "parquet".into(),
+    };
+    out.with_file_name(format!("{stem}_sd.{ending}"))
 }
 
 impl ModelRecord {
@@ -632,6 +759,24 @@ impl ModelRecord {
             .filter_map(of)
             .collect()
     }
+}
+
+/// Refuses a network that takes other features than the model scales.
+fn check_features(asked: &NewSamples, takes: usize, scaled: usize) -> anyhow::Result<()> {
+    match takes == scaled {
+        true => Ok(()),
+        false => Err(damaged(asked, NETWORK)),
+    }
+}
+
+fn damaged(asked: &NewSamples, name: &str) -> anyhow::Error {
+    input(
+        format!(
+            "the model `{}` is damaged: its `{name}` does not fit its other files",
+            asked.model.display()
+        ),
+        "run the `predict` stage of the run again to rebuild it",
+    )
 }
 
 /// Refuses a model whose files do not fit each other.
@@ -647,7 +792,10 @@ fn check_fit(
     let wrong = [
         ("dual.zarr", dual != [n_phenotypes, record.n_samples]),
         ("features.zarr", n_rows < record.n_samples),
-        ("scaling.parquet", scaling.len() != n_features),
+        (
+            "scaling.parquet",
+            scaling.len() != n_features || n_features == 0,
+        ),
         (
             "effects.parquet",
             effects.len() != record.covariates.len()
@@ -656,13 +804,7 @@ fn check_fit(
     ];
     match wrong.iter().find(|(_, is_wrong)| *is_wrong) {
         None => Ok(()),
-        Some((name, _)) => Err(input(
-            format!(
-                "the model `{}` is damaged: its `{name}` does not fit its other files",
-                asked.model.display()
-            ),
-            "run the `predict` stage of the run again to rebuild it",
-        )),
+        Some((name, _)) => Err(damaged(asked, name)),
     }
 }
 

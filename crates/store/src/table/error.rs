@@ -11,6 +11,34 @@ use super::foreign::Foreign;
 /// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
+    /// A record of text that has no end within reason.
+    #[error(
+        "line {line} of `{path}` begins a row of more than {longest} MiB: line ends are missing, a quote is never closed, or the file is no table",
+        path = path.display()
+    )]
+    LongRecord {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// Longest row that is read, in MiB.
+        longest: u64,
+    },
+    /// More rows than there is memory for their ids.
+    #[error(
+        "`{path}` has {n_rows} rows, and their sample ids need about {needed} MiB of memory where {free} are free; a wide table has a row a sample",
+        path = path.display()
+    )]
+    ManyRows {
+        /// The file.
+        path: PathBuf,
+        /// Rows of the table.
+        n_rows: usize,
+        /// MiB that the ids need.
+        needed: u64,
+        /// MiB that are free.
+        free: u64,
+    },
     /// The file could not be opened or read; the cause names the operation.
     #[error("could not read `{path}`", path = path.display())]
     Read {

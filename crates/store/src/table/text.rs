@@ -1,8 +1,10 @@
 //! Delimited text, gzipped or not, made into columns.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
@@ -36,6 +38,15 @@ const MOST_COLUMNS: usize = 1_000_000;
 
 /// Values of the first rows that are kept.
 const HEAD_VALUES: usize = 4 << 20;
+
+/// Longest record, in bytes.
+const LONGEST_RECORD: u64 = 64 << 20;
+
+/// Bytes of records that wait to be parsed.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Values parsed at a time.
 const BATCH_VALUES: usize = 4 << 20;
@@ -99,6 +110,13 @@ impl Text {
                 let path = path.to_path_buf();
                 return Err(TableError::Empty { path });
             }
+        }
+        if record.len() > MOST_COLUMNS {
+            return Err(TableError::TooManyColumns {
+                path: path.to_path_buf(),
+                n: record.len(),
+                most: MOST_COLUMNS,
+            });
         }
         let mut text = Self {
             path: path.to_path_buf(),
@@ -166,13 +184,6 @@ impl Text {
         missing: &[String],
         folder: Option<&Path>,
     ) -> Result<(Parquet, u64), TableError> {
-        if self.names.len() > MOST_COLUMNS {
-            return Err(TableError::TooManyColumns {
-                path: self.path.clone(),
-                n: self.names.len(),
-                most: MOST_COLUMNS,
-            });
-        }
         let mut writer = Writer::new(self, wanted, folder)?;
         let mut records = Records::new(&self.path, self.separator)?;
         for _ in 0..self.skipped {
@@ -180,7 +191,7 @@ impl Text {
         }
         let batch_rows = (BATCH_VALUES / self.names.len().max(1)).clamp(64, 1 << 16);
         let mut batch: Vec<ByteRecord> = Vec::new();
-        let mut used = 0;
+        let (mut used, mut bytes) = (0, 0);
         let mut wrong: Vec<Option<Wrong>> = vec![None; wanted.len()];
         loop {
             if used == batch.len() {
@@ -193,8 +204,9 @@ impl Text {
                     return Err(self.ragged(record)?);
                 }
                 used += 1;
+                bytes += record.as_slice().len() + size_of::<usize>() * record.len();
             }
-            if used == batch_rows || (!is_more && used > 0) {
+            if used == batch_rows || bytes >= BATCH_BYTES || (!is_more && used > 0) {
                 // Of several errors the first column's, on any number of threads.
                 let parsed: Vec<(ArrayRef, Option<Wrong>)> = wanted
                     .par_iter()
@@ -207,7 +219,11 @@ impl Text {
                     *first = first.take().or(found);
                 }
                 writer.write(arrays)?;
-                used = 0;
+                if bytes >= BATCH_BYTES {
+                    // Room made for long records is given back.
+                    batch.clear();
+                }
+                (used, bytes) = (0, 0);
             }
             if !is_more {
                 break;
@@ -504,11 +520,13 @@ fn shortened(line: &[u8]) -> String {
     short
 }
 
-/// The records of a file, the header first: each is a line.
+/// The records of a file, the header first: each is a line, of at most [`LONGEST_RECORD`] bytes.
 struct Records {
     path: PathBuf,
     separator: Separator,
     from: Source,
+    /// Bytes that may still be read for the record at hand.
+    left: Rc<Cell<u64>>,
 }
 
 enum Source {
@@ -524,6 +542,7 @@ enum Source {
 impl Records {
     fn new(path: &Path, separator: Separator) -> Result<Self, TableError> {
         let text = content(path)?;
+        let left = Rc::new(Cell::new(0));
         let from = match separator {
             Separator::Byte(byte) => {
                 let mut builder = csv::ReaderBuilder::new();
@@ -532,8 +551,9 @@ impl Records {
                     .quoting(byte != b'\t')
                     .has_headers(false)
                     .flexible(true)
-                    .buffer_capacity(1 << 20);
-                Source::Separated(Box::new(builder.from_reader(Counted::new(text))))
+                    .buffer_capacity(BUFFER_BYTES);
+                let counted = Counted::new(text, left.clone());
+                Source::Separated(Box::new(builder.from_reader(counted)))
             }
             Separator::Blanks => Source::Blanks {
                 text,
@@ -546,6 +566,7 @@ impl Records {
             path: path.to_path_buf(),
             separator,
             from,
+            left,
         })
     }
 
@@ -561,9 +582,17 @@ impl Records {
     fn next(&mut self, record: &mut ByteRecord) -> Result<bool, TableError> {
         let (text, byte, lines, buffer) = match &mut self.from {
             Source::Separated(reader) => {
-                let is_more = reader
-                    .read_byte_record(record)
-                    .map_err(|error| TableError::reading(&self.path)(error.into()))?;
+                self.left.set(LONGEST_RECORD + BUFFER_BYTES as u64);
+                let start = reader.position().byte();
+                let found = reader.read_byte_record(record);
+                let is_more = found.map_err(|error| match error.kind() {
+                    csv::ErrorKind::Io(cause)
+                        if cause.kind() == std::io::ErrorKind::FileTooLarge =>
+                    {
+                        too_long(&self.path, start)
+                    }
+                    _ => TableError::reading(&self.path)(error.into()),
+                })?;
                 // What a quote without its end swallows would be one row in the place of many.
                 if record
                     .as_slice()
@@ -592,9 +621,12 @@ impl Records {
         };
         loop {
             buffer.clear();
-            let read = text.read_until(b'\n', buffer);
+            let read = text.take(LONGEST_RECORD + 1).read_until(b'\n', buffer);
             if read.map_err(TableError::reading(&self.path))? == 0 {
                 return Ok(false);
+            }
+            if buffer.len() as u64 > LONGEST_RECORD {
+                return Err(too_long(&self.path, *byte));
             }
             let mut position = csv::Position::new();
             position.set_byte(*byte);
@@ -612,17 +644,19 @@ impl Records {
     }
 }
 
-/// Text whose lines are counted as it is read.
+/// Text whose lines are counted as it is read, of which so many bytes are read until more are allowed.
 struct Counted {
     text: Box<dyn BufRead>,
+    left: Rc<Cell<u64>>,
     ended: u64,
     is_in_line: bool,
 }
 
 impl Counted {
-    fn new(text: Box<dyn BufRead>) -> Self {
+    fn new(text: Box<dyn BufRead>, left: Rc<Cell<u64>>) -> Self {
         Self {
             text,
+            left,
             ended: 0,
             is_in_line: false,
         }
@@ -637,6 +671,8 @@ impl Counted {
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.text.read(buffer)?;
+        let left = self.left.get().checked_sub(n as u64);
+        self.left.set(left.ok_or(std::io::ErrorKind::FileTooLarge)?);
         for byte in &buffer[..n] {
             let is_end = matches!(byte, b'\r' | b'\n');
             self.ended += u64::from(is_end && self.is_in_line);
@@ -674,6 +710,18 @@ fn halved(field: &[u8]) -> Vec<u8> {
         plain.push(byte);
     }
     plain
+}
+
+/// That the record which begins at `byte` has no end.
+fn too_long(path: &Path, byte: u64) -> TableError {
+    line_at(path, byte).map_or_else(
+        |error| error,
+        |(line, _)| TableError::LongRecord {
+            path: path.to_path_buf(),
+            line,
+            longest: LONGEST_RECORD >> 20,
+        },
+    )
 }
 
 /// A field without the quotes around it.
