@@ -22,3 +22,4 @@ mod run;
 mod shares;
 mod support;
 mod train;
+mod units;

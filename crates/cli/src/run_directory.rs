@@ -54,8 +54,8 @@ impl Stage {
     pub fn version(self) -> u32 {
         match self {
             Self::Kernel => 2,
-            Self::Spectrum => 5,
-            Self::Test | Self::Fit => 6,
+            Self::Spectrum => 6,
+            Self::Test | Self::Fit => 7,
             Self::Report => 3,
             _ => 1,
         }
