@@ -28,3 +28,4 @@ mod run;
 mod shares;
 mod support;
 mod train;
+mod units;

@@ -1,12 +1,14 @@
 //! The tables of a run, opened, checked and joined by sample id, before any work starts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ntkpipe_model::analysis::Phenotype;
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_model::rank_normal::rank_normal;
+use ntkpipe_model::unit::power_of_two;
 use ntkpipe_store::features::Samples;
 use ntkpipe_store::id_list::{IdList, read_id_list};
 use ntkpipe_store::results::SAMPLE_ID;
@@ -528,7 +530,8 @@ pub struct Prepared {
     pub phenotype: Phenotype,
     /// Subtracted from the values.
     pub mean: f64,
-    /// The values were divided by it.
+    /// The values were divided by it: their standard deviation, or of those that are not standardised a power of two of their size, so that
+    /// single precision holds what comes of them.
     pub sd: f64,
     /// Kernel samples without a value.
     pub n_missing: usize,
@@ -642,17 +645,18 @@ pub fn prepare(
             .map(|(v, _)| *v)
     };
     let (mut mean, mut sd) = (0.0, 1.0);
-    if settings.standardise_phenotypes {
+    let largest = seen().fold(0.0_f64, |m, v| m.max(v.abs()));
+    if settings.standardise_phenotypes && largest > 0.0 {
         // Scaled by the largest value so that squares of huge ones do not overflow.
-        let largest = seen().fold(0.0_f64, |m, v| m.max(v.abs()));
-        if largest > 0.0 {
-            let m = seen().map(|v| v / largest).sum::<f64>() / count;
-            let variance = seen().map(|v| (v / largest - m).powi(2)).sum::<f64>() / count;
-            mean = m * largest;
-            if variance.sqrt() > 1e-13 {
-                sd = variance.sqrt() * largest;
-            }
+        let m = seen().map(|v| v / largest).sum::<f64>() / count;
+        let variance = seen().map(|v| (v / largest - m).powi(2)).sum::<f64>() / count;
+        mean = m * largest;
+        if variance.sqrt() > 1e-13 {
+            sd = variance.sqrt() * largest;
         }
+    } else if settings.network.finite().is_none() {
+        // A network's output has units of its own.
+        sd = power_of_two(largest);
     }
     let mut scaled: Vec<f64> = values
         .iter()
@@ -692,6 +696,24 @@ pub fn prepare(
     })
 }
 
+/// Refuses a phenotype that is analysed in the units of a network's output where single precision does not hold what comes of it.
+fn check_units(name: &str, values: &[f64]) -> anyhow::Result<()> {
+    const HELD: RangeInclusive<f64> = 1e-15..=1e15;
+    let observed = values.iter().filter(|v| v.is_finite());
+    let largest = observed.fold(0.0_f64, |most, v| most.max(v.abs()));
+    if largest == 0.0 || HELD.contains(&largest) {
+        return Ok(());
+    }
+    Err(input(
+        format!(
+            "phenotype `{name}` has values of {largest:.1e}, and single precision holds fits to a network's output for values of {:e} to {:e}",
+            HELD.start(),
+            HELD.end()
+        ),
+        "give it in other units, or leave `--raw-phenotypes` out",
+    ))
+}
+
 /// Reads and prepares a block of phenotypes.
 pub fn prepare_block(
     inputs: &Inputs,
@@ -705,6 +727,12 @@ pub fn prepare_block(
         .phenotype_values(block)
         .context("could not read the phenotypes")?
         .into_par_iter()
-        .map(|values| prepare(values, base, covariates, columns, settings))
+        .zip(block)
+        .map(|(values, &column)| {
+            if settings.network.finite().is_some() && !settings.standardise_phenotypes {
+                check_units(&inputs.phenotypes.columns[column], &values)?;
+            }
+            prepare(values, base, covariates, columns, settings)
+        })
         .collect()
 }

@@ -149,7 +149,7 @@ pub struct PhenotypeRow {
     pub epochs: Option<f64>,
     /// Effective degrees of freedom at t_hat: Σ (1 − exp(−t_hat λ)).
     pub edf: Option<f64>,
-    /// Noise variance at t_hat, in squared units of the phenotype.
+    /// Noise variance at t_hat, in squared units of the phenotype; null where float64 does not hold it.
     pub sigma2: Option<f64>,
     /// Q(0) − Q(t_hat); null when unbounded.
     pub reml_ratio: Option<f64>,
@@ -171,6 +171,8 @@ impl PhenotypeRow {
         learning_rate: Option<f64>,
     ) -> Self {
         let finite = |v: f64| v.is_finite().then_some(v);
+        // The square of the phenotype's units may be beyond float64, at either end.
+        let is_held = |v: &f64| v.is_normal() || *v == 0.0 && sd.powi(2).is_normal();
         let mut row = Self {
             phenotype: phenotype.to_owned(),
             n_samples: analysis.n_samples as i64,
@@ -214,7 +216,7 @@ impl PhenotypeRow {
                 .zip(learning_rate)
                 .and_then(|(t, rate)| finite(t / rate));
             row.edf = finite(fit.effective_dof);
-            row.sigma2 = finite(fit.noise_variance * sd * sd);
+            row.sigma2 = Some(fit.noise_variance * sd * sd).filter(is_held);
             row.reml_ratio = finite(reml.ratio);
         }
         row

@@ -14,7 +14,7 @@ use crate::flow::{
 use crate::krylov::{KrylovSpace, orthonormalise};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
-use crate::operator::{Kernel, MaskedOperator, Moments, is_lost};
+use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -275,7 +275,7 @@ pub fn survey<'a, K: Kernel>(
         operator.indicator().as_ref(),
     )?;
     let moments = operator.moments(
-        kernel.diagonal(),
+        kernel,
         products.subcols(first.ncols(), q.ncols()),
         squares.col_as_slice(0),
     );
@@ -816,7 +816,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 if group.spectrum.is_none() {
                     let row_squares = squares.col_as_slice(at_square);
                     let products = products.subcols(at, own.ncols());
-                    group.settle_spectrum(full, kernel.diagonal(), products, row_squares);
+                    group.settle_spectrum(full, kernel, products, row_squares);
                 }
                 group.extend(products.as_ref(), at + own.ncols());
             },
@@ -1042,10 +1042,10 @@ fn residual(
 impl Group<'_> {
     /// The spectrum of a mask of its own after the first pass: exact moments, the leading eigenvalues computed as far as directions
     /// were multiplied (Rayleigh–Ritz) and from the low-rank approximation beyond.
-    fn settle_spectrum(
+    fn settle_spectrum<K: Kernel>(
         &mut self,
         full: &Survey<'_>,
-        diagonal: &[f64],
+        kernel: &K,
         products: MatRef<'_, f32>,
         row_squares: &[f32],
     ) {
@@ -1053,12 +1053,12 @@ impl Group<'_> {
         let (of_leading, of_covariates) = products.split_at_col(self.leading.ncols());
         let known = self.covariate_products.take();
         let of_covariates = known.as_ref().map_or(of_covariates, Mat::as_ref);
-        let moments = operator.moments(diagonal, of_covariates, row_squares);
+        let moments = operator.moments(kernel, of_covariates, row_squares);
         let unsure = match known {
             Some(_) => NEGLIGIBLE_TRACE * full.moments.trace,
             None => 0.0,
         };
-        if is_lost(moments.trace - unsure, operator.scale(diagonal)) {
+        if is_lost(moments.trace - unsure, operator.scale(kernel.diagonal())) {
             self.is_lost = true;
             self.spectrum = Some(self.guess.clone());
             return;
@@ -1362,13 +1362,13 @@ impl<'a> Direct<'a> {
         if is_lost(trace, operator.scale(kernel.diagonal())) {
             return Ok(None);
         }
-        // P H P, with the covariates' directions moved below every other, so that they are the last.
-        let below = 1.0 + (0..n).map(|i| h[(i, i)]).sum::<f64>();
-        let a = php - below * &q * q.transpose();
-        let eigen = symmetric_eigen(a.as_ref());
-        let dof = operator.dof();
+        // The covariates' directions are moved below every other, so that they are the last.
+        let below = php.norm_l2();
+        let eigen = symmetric_eigen((php - below * &q * q.transpose()).as_ref());
+        let (dof, rounding) = (operator.dof(), rounding(h.squared_norm_l2()));
+        let values = eigen.values[..dof].to_vec();
         Ok(Some(Self {
-            spectrum: Spectrum::new(OperatorMeasure::of_spectrum(eigen.values[..dof].to_vec())),
+            spectrum: Spectrum::new(OperatorMeasure::of_spectrum(values, rounding)),
             vectors: eigen.vectors.subcols(0, dof).to_owned(),
             operator,
             observed,
@@ -1476,7 +1476,8 @@ mod tests {
             squared: MatRef<'_, f32>,
         ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
             let n = self.n_samples();
-            let squares = Mat::from_fn(n, n, |i, j| self.0[(i, j)].powi(2));
+            let unit = self.unit() as f32;
+            let squares = Mat::from_fn(n, n, |i, j| (self.0[(i, j)] / unit).powi(2));
             Ok((&self.0 * x, squares * squared))
         }
 
@@ -1526,9 +1527,8 @@ mod tests {
         let known = product(f64::INFINITY).expect("no limit");
         let known = combination::form(&full.probes, &covariates, &[known]);
         let known = block::narrow(known.as_ref());
-        let moments = |product: MatRef<'_, f32>| {
-            operator.moments(kernel.diagonal(), product, squares.col_as_slice(0))
-        };
+        let moments =
+            |product: MatRef<'_, f32>| operator.moments(&kernel, product, squares.col_as_slice(0));
         // One direction more on the same samples: its eigenvalues alone.
         let mut with_more = columns.to_vec();
         with_more.push(

@@ -2,6 +2,7 @@
 
 use crate::block;
 use crate::eigen::symmetric_eigen;
+use crate::unit::power_of_two;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
@@ -55,9 +56,12 @@ impl Covariates {
         };
         let scale: Vec<f64> = (0..q)
             .map(|j| {
-                let rms = ((0..n).map(|i| centred(i, j).powi(2)).sum::<f64>() / count).sqrt();
-                // A column that is constant up to rounding carries nothing beside the intercept.
                 let magnitude = (0..n).fold(0.0_f64, |m, i| m.max(value(i, j).abs()));
+                // In units of that, so that no square overflows or vanishes.
+                let unit = power_of_two(magnitude);
+                let squares = (0..n).map(|i| (centred(i, j) / unit).powi(2));
+                let rms = unit * (squares.sum::<f64>() / count).sqrt();
+                // A column that is constant up to rounding carries nothing beside the intercept.
                 if rms > 1e-13 * magnitude && rms > 0.0 {
                     1.0 / rms
                 } else {
@@ -265,6 +269,11 @@ mod tests {
     fn collinear_columns_count_once_and_large_means_do_not_hide_variation() {
         assert_eq!(Covariates::new(40, &columns(40)).rank(), 2);
         assert_eq!(Covariates::new(40, &[]).rank(), 0);
+        for unit in [1e-200, 1e200] {
+            let mut z = columns(40);
+            z[1].iter_mut().for_each(|v| *v *= unit);
+            assert_eq!(Covariates::new(40, &z[..2]).rank(), 2, "{unit:e}");
+        }
     }
 
     #[test]

@@ -35,3 +35,4 @@ pub mod rank_normal;
 pub mod score_test;
 pub mod stopping_time;
 pub mod train;
+pub mod unit;

@@ -26,6 +26,18 @@ pub struct OperatorMeasure {
     leading: Vec<f64>,
     /// Nodes below the leading ones with their estimated multiplicities; empty when `leading` is the whole spectrum.
     tail: Vec<(f64, f64)>,
+    rest: Rest,
+}
+
+/// What is known of the eigenvalues that are not leading, as to their number above rounding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rest {
+    /// There are none above it.
+    Zero,
+    /// All are above it.
+    Positive,
+    /// Some may be rounding.
+    Unknown,
 }
 
 impl OperatorMeasure {
@@ -41,6 +53,7 @@ impl OperatorMeasure {
                 moments,
                 leading: Vec::new(),
                 tail: Vec::new(),
+                rest: Rest::Unknown,
             };
         };
         let beyond = moments.trace - values.iter().sum::<f64>();
@@ -51,6 +64,7 @@ impl OperatorMeasure {
                 moments,
                 leading: values.clone(),
                 tail: Vec::new(),
+                rest: Rest::Zero,
             };
         }
         let residuals = probes.residuals();
@@ -68,25 +82,36 @@ impl OperatorMeasure {
                 (values[j], weight * per_probe)
             })
             .collect();
+        // No Ritz value is as near to 0 as its error may be: nothing that the probes met is rounding.
+        let is_positive = values
+            .iter()
+            .zip(&residuals)
+            .all(|(e, r)| e - r > moments.rounding);
         Self {
             dof,
             moments,
             leading: values[..n_leading].to_vec(),
             tail,
+            rest: match is_positive {
+                true => Rest::Positive,
+                false => Rest::Unknown,
+            },
         }
     }
 
-    /// The measure of an operator all of whose eigenvalues are known, descending.
-    pub fn of_spectrum(eigenvalues: Vec<f64>) -> Self {
+    /// The measure of an operator all of whose eigenvalues are known, descending; up to `rounding` they are 0.
+    pub fn of_spectrum(eigenvalues: Vec<f64>, rounding: f64) -> Self {
         let moments = Moments {
             trace: eigenvalues.iter().sum(),
             frobenius_squared: eigenvalues.iter().map(|l| l * l).sum(),
+            rounding,
         };
         Self {
             dof: eigenvalues.len(),
             moments,
             leading: eigenvalues,
             tail: Vec::new(),
+            rest: Rest::Zero,
         }
     }
 
@@ -104,6 +129,8 @@ impl OperatorMeasure {
             moments,
             leading: leading[..most.min(leading.len()).min(dof)].to_vec(),
             tail: Vec::new(),
+            // That operator is this one on fewer functions: x'A x > 0 for all of them where it is for all.
+            rest: self.rest,
         };
         let (count, ..) = measure.remainder();
         if self.tail.is_empty() || count <= 0.0 {
@@ -177,18 +204,28 @@ impl OperatorMeasure {
         leading.chain(self.fitted_tail()).collect()
     }
 
-    /// Effective degrees of freedom Σ (1 − exp(−t λᵢ)).
+    /// The effective degrees of freedom at t = ∞: the number of eigenvalues above the rounding of K, NaN where the probes do not tell how
+    /// many of the smallest are.
+    fn rank(&self) -> f64 {
+        let is_above = |l: &&f64| **l > self.moments.rounding;
+        let leading = self.leading.iter().filter(is_above).count();
+        let rest = match self.rest {
+            Rest::Zero => 0.0,
+            Rest::Positive => self.remainder().0,
+            Rest::Unknown => f64::NAN,
+        };
+        leading as f64 + rest
+    }
+
+    /// Effective degrees of freedom Σ (1 − exp(−t λᵢ)); at t = ∞ the rank, NaN where that is not known.
     ///
     /// Leading eigenvalues exactly; over the rest, a quadratic in λ fitted to the summand on the probes' nodes, summed
     /// exactly through the trace and the Frobenius norm, and the small remainder by the probes' quadrature.
     pub fn effective_dof(&self, t: f64) -> f64 {
-        let shrink = |l: f64| {
-            if t.is_infinite() {
-                f64::from(l > 0.0)
-            } else {
-                -(-t * l.max(0.0)).exp_m1()
-            }
-        };
+        if t.is_infinite() {
+            return self.rank();
+        }
+        let shrink = |l: f64| -(-t * l.max(0.0)).exp_m1();
         let leading: f64 = self.leading.iter().map(|&l| shrink(l)).sum();
         let (count, sum, squares) = self.remainder();
         if count <= 0.0 {
@@ -377,9 +414,11 @@ mod tests {
             moments: Moments {
                 trace: 3.0 + sum,
                 frobenius_squared: 5.0 + squares,
+                rounding: 0.0,
             },
             leading: vec![2.0, 1.0],
             tail,
+            rest: Rest::Positive,
         };
         let atoms = measure.atoms();
         let total = |p: i32| atoms.iter().map(|(l, m)| m * l.powi(p)).sum::<f64>();

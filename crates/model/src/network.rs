@@ -73,9 +73,8 @@ pub struct Linear {
     pub weight: Mat<f64>,
     /// b, a value an output.
     pub bias: Option<Vec<f64>>,
-    /// What a unit step of gradient descent is multiplied by, for W and for b: 1 as networks are usually trained, the variances
-    /// w / inputs and b under which the NTK parameterisation draws them.
-    pub rates: [f64; 2],
+    /// In the NTK parameterisation, the variances w / inputs and b under which it draws W and b; `None` as networks are usually made.
+    pub variances: Option<[f64; 2]>,
 }
 
 impl Linear {
@@ -87,6 +86,11 @@ impl Linear {
     /// Number of outputs.
     pub fn n_outputs(&self) -> usize {
         self.weight.nrows()
+    }
+
+    /// What a unit step of gradient descent is multiplied by, for W and for b: their variances in the NTK parameterisation, else 1.
+    pub fn rates(&self) -> [f64; 2] {
+        self.variances.unwrap_or([1.0; 2])
     }
 }
 
@@ -346,7 +350,7 @@ impl Mlp {
                     Linear {
                         weight: draw(&|rng| law.sample(rng), outputs, inputs),
                         bias: biases(draw(&|rng| law.sample(rng), outputs, 1)),
-                        rates: [1.0; 2],
+                        variances: None,
                     }
                 }
                 Scheme::He => {
@@ -354,7 +358,7 @@ impl Mlp {
                     Linear {
                         weight: draw(&|rng| law.sample(rng), outputs, inputs),
                         bias: Some(vec![0.0; outputs]),
-                        rates: [1.0; 2],
+                        variances: None,
                     }
                 }
                 Scheme::Ntk {
@@ -367,7 +371,7 @@ impl Mlp {
                     Linear {
                         weight,
                         bias: bias.filter(|_| bias_variance > 0.0),
-                        rates: [weight_variance / fan, bias_variance],
+                        variances: Some([weight_variance / fan, bias_variance]),
                     }
                 }
             });
@@ -486,7 +490,7 @@ mod tests {
         let layer = |outputs, inputs| Linear {
             weight: Mat::zeros(outputs, inputs),
             bias: None,
-            rates: [1.0; 2],
+            variances: None,
         };
         let new = |layers| Mlp::new(layers, Nonlinearity::Relu).map(|_| ());
         assert_eq!(new(vec![]), Err(NetworkError::NoLayers));

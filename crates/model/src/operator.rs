@@ -2,6 +2,7 @@
 
 use crate::block;
 use crate::covariates::{Covariates, Projection};
+use crate::unit::power_of_two;
 use faer::{Mat, MatRef};
 
 /// A symmetric kernel on n samples that multiplies blocks of vectors, perhaps out of core.
@@ -15,7 +16,13 @@ pub trait Kernel: Sync {
     /// The diagonal of K, n values.
     fn diagonal(&self) -> &[f64];
 
-    /// One pass over the kernel: (K X, (K∘K) S) for blocks X (n × b) and S (n × s), column-major.
+    /// A power of two of the size of K's diagonal: single precision holds K, and squares of its entries in units of that.
+    fn unit(&self) -> f64 {
+        let diagonal = self.diagonal();
+        power_of_two(diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64)
+    }
+
+    /// One pass over the kernel: (K X, (K∘K) S / [`unit`](Kernel::unit)²) for blocks X (n × b) and S (n × s), column-major.
     ///
     /// Each column's bits depend on that column alone. Cost: 2 n² (b + s) flops, one read of the kernel.
     ///
@@ -60,6 +67,14 @@ pub struct Moments {
     pub trace: f64,
     /// |A|²_F = |H|²_F − 2 |HQ|²_F + |Q'HQ|²_F.
     pub frobenius_squared: f64,
+    /// Up to which size an eigenvalue is the [`rounding`] of K.
+    pub rounding: f64,
+}
+
+/// Up to which size an eigenvalue of A is the rounding of K's entries to single precision, which moves none of H's by more:
+/// ε |H|_F, as |E|₂ ≤ |E|_F for their errors E.
+pub(crate) fn rounding(frobenius_squared_of_h: f64) -> f64 {
+    f64::from(f32::EPSILON) * frobenius_squared_of_h.sqrt()
 }
 
 impl<'a> MaskedOperator<'a> {
@@ -126,13 +141,19 @@ impl<'a> MaskedOperator<'a> {
     }
 
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
-    /// `row_squares` = (K∘K) 1_S (n values).
-    pub fn moments(&self, diagonal: &[f64], kq: MatRef<'_, f32>, row_squares: &[f32]) -> Moments {
+    /// `row_squares` = (K∘K) 1_S (n values) in the square of the kernel's unit.
+    pub fn moments<K: Kernel>(
+        &self,
+        kernel: &K,
+        kq: MatRef<'_, f32>,
+        row_squares: &[f32],
+    ) -> Moments {
         let n = self.n_observed as f64;
         let mask = self.projection.mask();
         let observed = || (0..mask.len()).filter(|&i| mask[i]);
-        let trace_h = observed().map(|i| diagonal[i]).sum::<f64>() / n;
-        let frobenius_h = observed().map(|i| f64::from(row_squares[i])).sum::<f64>() / (n * n);
+        let trace_h = observed().map(|i| kernel.diagonal()[i]).sum::<f64>() / n;
+        let squares = observed().map(|i| f64::from(row_squares[i])).sum::<f64>();
+        let frobenius_h = squares * kernel.unit().powi(2) / (n * n);
         let q = self.projection.orthonormal();
         let hq = Mat::from_fn(kq.nrows(), kq.ncols(), |i, j| {
             if mask[i] {
@@ -150,6 +171,7 @@ impl<'a> MaskedOperator<'a> {
         Moments {
             trace: trace_h - trace_q,
             frobenius_squared: frobenius_h - 2.0 * hq_squared + qhq.squared_norm_l2(),
+            rounding: rounding(frobenius_h),
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::flow::integrated_decay;
 use crate::low_rank::LowRank;
 use crate::measure::OperatorMeasure;
 use crate::operator::{Kernel, MaskedOperator, Moments};
+use crate::unit::power_of_two;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -58,8 +59,9 @@ pub struct Posterior<'s, 'a> {
     level: f64,
     values: Vec<f64>,
     vectors: Mat<f64>,
-    /// C = D K Q, n × r, with Q the orthonormal covariates and D the samples surveyed.
+    /// C = D K Q, n × r, with Q the orthonormal covariates and D the samples surveyed, in its unit: K C would be beyond single precision.
     shares: Mat<f32>,
+    unit: f64,
     /// C'C and Q'KQ, r × r; C'G, r × m.
     shares_gram: Mat<f64>,
     covariates_gram: Mat<f64>,
@@ -101,10 +103,16 @@ impl<'s, 'a> Posterior<'s, 'a> {
         let q = operator.projection().orthonormal();
         let kq = survey.covariate_products();
         let mask = operator.projection().mask();
+        let unit = power_of_two(f64::from(kq.norm_max()));
+        let scale = (1.0 / unit) as f32;
         let shares = Mat::from_fn(kq.nrows(), kq.ncols(), |i, j| match mask[i] {
-            true => kq[(i, j)],
+            true => scale * kq[(i, j)],
             false => 0.0,
         });
+        let shares_in_space = match space.dimension() {
+            0 => Mat::zeros(kq.ncols(), 0),
+            _ => space.coordinates(&[&shares]).transpose() * faer::Scale(unit),
+        };
         let (values, vectors) = space.eigen().map_or((&[][..], None), |e| {
             let kept = e.values.iter().take_while(|&&l| l > level).count();
             (
@@ -123,19 +131,17 @@ impl<'s, 'a> Posterior<'s, 'a> {
             ],
             values: values.to_vec(),
             vectors: vectors.unwrap_or_else(|| Mat::zeros(0, 0)),
-            shares_gram: block::inner(shares.as_ref(), shares.as_ref()),
+            shares_gram: block::inner(shares.as_ref(), shares.as_ref()) * faer::Scale(unit.powi(2)),
             covariates_gram: block::inner(q.as_ref(), kq.as_ref()),
-            shares_in_space: match space.dimension() {
-                0 => Mat::zeros(kq.ncols(), 0),
-                _ => space.coordinates(&[&shares]).transpose().to_owned(),
-            },
+            shares_in_space,
             measure: survey.measure(),
             shares,
+            unit,
             survey,
         }
     }
 
-    /// What the kernel's rows at samples that were not surveyed are multiplied by, n × (m + 2 r): G, Q and D K Q.
+    /// What the kernel's rows at samples that were not surveyed are multiplied by, n × (m + 2 r): G, Q and D K Q in its unit.
     pub fn columns(&self) -> Mat<f32> {
         let q = block::narrow(self.survey.operator().projection().orthonormal().as_ref());
         let blocks = self.survey.probes().basis().iter();
@@ -151,7 +157,9 @@ impl<'s, 'a> Posterior<'s, 'a> {
         let operator = self.survey.operator();
         let (of_shares, squares) =
             kernel.multiply(self.shares.as_ref(), operator.indicator().as_ref())?;
-        let widened: Vec<f64> = squares.col_as_slice(0).iter().map(|&v| v.into()).collect();
+        let square = kernel.unit().powi(2);
+        let squares = squares.col_as_slice(0).iter();
+        let widened: Vec<f64> = squares.map(|&v| f64::from(v) * square).collect();
         let basis = operator.projection().basis();
         let q = operator.projection().extend(basis);
         let [own, size] = self.moments(
@@ -267,7 +275,8 @@ impl<'s, 'a> Posterior<'s, 'a> {
                     let fitted: f64 = (0..r).map(|j| m[(i, j)] * q[(x, j)]).sum();
                     let crossed: f64 = (0..r).map(|j| c[(i, j)] * q[(x, j)]).sum();
                     own += q[(x, i)] * (fitted - 2.0 * on_q);
-                    size += q[(x, i)] * (crossed - 2.0 * f64::from(of_shares[(x, i)]));
+                    let on_share = self.unit * f64::from(of_shares[(x, i)]);
+                    size += q[(x, i)] * (crossed - 2.0 * on_share);
                     along += (on_q - fitted).powi(2);
                 }
                 (own / n, (size - along) / (n * n))
@@ -430,6 +439,7 @@ impl<'x> OnMask<'x> {
                 frobenius_squared: values.iter().map(|b| b * b).sum::<f64>()
                     + mu * mu * rest
                     + frobenius,
+                rounding: on_mask.stretch * posterior.survey.moments().rounding,
             };
             on_mask.measure = posterior.measure.on_mask(operator.dof(), moments, values);
         }

@@ -3,6 +3,9 @@
 use crate::measure::OperatorMeasure;
 use crate::quadratic_form::log_upper_tail;
 
+/// Share of the largest eigenvalue that single-precision products leave unknown of how far a score ratio is below it, to 1 %.
+const PRECISION: f64 = 1.0 / (1 << 20) as f64;
+
 /// The law of the score ratio under the null model, as atoms of the operator's spectrum.
 #[derive(Clone, Debug)]
 pub struct NullLaw {
@@ -23,8 +26,11 @@ impl NullLaw {
     /// log p of a score ratio q = w'Hw / w'w: p = Pr(Σ (μᵢ − q) χ²₁ > 0), exact for Gaussian noise with no plug-in variance
     /// (Yao et al. 2026; exact form as for ratios of quadratic forms).
     ///
-    /// Never underflows. Cost: about 0.1 ms.
+    /// Never underflows. A ratio may reach the largest eigenvalue, where p is 0; it counts as at most 1 − 2⁻²⁰ of that, so that p is the
+    /// smallest that its precision carries, however it was computed. Cost: about 0.1 ms.
     pub fn log_p(&self, ratio: f64) -> f64 {
+        let largest = self.eigenvalues.iter().copied().fold(0.0, f64::max);
+        let ratio = ratio.min((1.0 - PRECISION) * largest);
         let shifted: Vec<f64> = self.eigenvalues.iter().map(|mu| mu - ratio).collect();
         log_upper_tail(&shifted, &self.multiplicities)
     }
@@ -49,6 +55,37 @@ pub fn benjamini_hochberg(log_p: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use statrs::distribution::{Beta, ContinuousCDF};
+
+    /// One eigenvalue μ and the rest 0: q / μ is a beta variable, and p = Pr(B > q / μ).
+    #[test]
+    fn a_residual_along_the_leading_eigenvector_has_the_smallest_p_that_its_precision_carries() {
+        for (dof, scale) in [(9, 1.0), (299, 1e-30), (299, 1e30), (4999, 1.0)] {
+            let mut eigenvalues = vec![0.0; dof];
+            eigenvalues[0] = 3.0 * scale;
+            let law = NullLaw::new(&OperatorMeasure::of_spectrum(eigenvalues, 0.0));
+            let beta = Beta::new(0.5, 0.5 * (dof - 1) as f64).expect("positive");
+            let rest = 1.0 - 3.0 * PRECISION;
+            let p = law.log_p(3.0 * scale * rest);
+            if dof < 100 {
+                let want = beta.sf(rest).ln();
+                assert!((p - want).abs() < 1e-6 * want.abs(), "{p} {want}");
+            }
+            let smallest = law.log_p(3.0 * scale * (1.0 - PRECISION));
+            assert!(smallest.is_finite() && smallest < p);
+            for ratio in [1.0 - 1e-9, 1.0 - 1e-16, 1.0, 1.0 + 1e-9] {
+                assert_eq!(law.log_p(3.0 * scale * ratio), smallest);
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_eigenvalues_are_the_same_every_residual_has_the_same_ratio() {
+        let law = NullLaw::new(&OperatorMeasure::of_spectrum(vec![0.7; 40], 0.0));
+        for ratio in [0.7 - 1e-16, 0.7, 0.7 + 1e-16] {
+            assert_eq!(law.log_p(ratio), 0.0);
+        }
+    }
 
     #[test]
     fn benjamini_hochberg_matches_a_worked_example() {

@@ -175,7 +175,7 @@ impl<'a, T: Feature> Training<'a, T> {
         let parts = &self.parts;
         let layers = self.network.layers_mut().iter_mut().zip(&mut self.rounded);
         for (l, (layer, (weight, bias))) in layers.enumerate() {
-            let [of_weights, of_biases] = layer.rates.map(|rate| step * rate);
+            let [of_weights, of_biases] = layer.rates().map(|rate| step * rate);
             let columns = layer.weight.as_mut().par_col_iter_mut();
             let columns = columns.zip(weight.as_mut().par_col_iter_mut());
             columns.enumerate().for_each(|(j, (column, rounded))| {
@@ -303,7 +303,7 @@ mod tests {
             assert!((before - loss(&network, &cohort)).abs() < 1e-13);
             let after = training.into_network();
             for layer in 0..3 {
-                let [of_weights, of_biases] = network.layers()[layer].rates;
+                let [of_weights, of_biases] = network.layers()[layer].rates();
                 let difference = |change: &dyn Fn(&mut Linear, f64)| {
                     let at = |by: f64| {
                         let mut moved = network.clone();

@@ -91,7 +91,9 @@ impl Cohort {
         let Ok((products, squares)) = self
             .kernel
             .multiply(padded(&columns).as_ref(), padded(&indicator).as_ref());
-        let squares: Vec<f64> = rows.iter().map(|&i| squares[(i, 0)].into()).collect();
+        let square = self.kernel.unit().powi(2);
+        let of_row = |&i: &usize| f64::from(squares[(i, 0)]) * square;
+        let squares: Vec<f64> = rows.iter().map(of_row).collect();
         let pick = |m: &Mat<f32>| Mat::from_fn(rows.len(), m.ncols(), |i, j| m[(rows[i], j)]);
         let diagonal: Vec<f64> = rows.iter().map(|&i| self.kernel.diagonal()[i]).collect();
         let z: Vec<Vec<f64>> = self

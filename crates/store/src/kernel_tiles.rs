@@ -178,6 +178,31 @@ pub fn compute<T: Element + Feature>(
         .collect()
 }
 
+/// K(x, x) of the first `n` samples of `features` for each of the kernels, as it is before it is rounded to single precision.
+///
+/// Cost: one read of the features, and what a kernel makes of a sample.
+///
+/// # Errors
+/// When features cannot be read, or a kernel refuses them.
+pub fn diagonals<T: Element + Feature>(
+    kernels: &[TangentKernel],
+    features: &ZarrArray<T>,
+    n: usize,
+) -> Result<Vec<Vec<f64>>, KernelTilesError> {
+    const ROWS: usize = 256;
+    let blocks = Blocks::new(kernels, features, &|_, _| {}, n, ROWS);
+    let of_block = |block: usize| -> Result<Vec<Vec<f64>>, KernelTilesError> {
+        let samples = blocks.read(block)?;
+        Ok(samples.iter().map(|it| it.diagonal().to_vec()).collect())
+    };
+    let parts: Vec<Vec<Vec<f64>>> = (0..n.div_ceil(ROWS))
+        .into_par_iter()
+        .map(of_block)
+        .collect::<Result<_, _>>()?;
+    let of_kernel = |k: usize| parts.iter().flat_map(|part| &part[k]).copied().collect();
+    Ok((0..kernels.len()).map(of_kernel).collect())
+}
+
 /// K(x, S) α for new samples: `rows` holds their features (row-major, scaled as the training features), `alpha` the dual
 /// weights (n × m) of the training samples, the first n rows of `features`.
 ///

@@ -59,6 +59,12 @@ pub enum NetworkFileError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// What ntkpipe left in the file beside the tensors is no longer what it writes.
+    #[error("`{path}`: its metadata entry `ntkpipe` is damaged; write the network again, or remove the entry to have it read as one that is trained at one rate", path = path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+    },
     /// The nonlinearity that the file names is not known.
     #[error("`{path}` says that its activation is `{activation}`, expected relu, tanh or gelu", path = path.display())]
     Activation {
@@ -221,10 +227,7 @@ impl NetworkFile {
             layers.push(Linear {
                 weight: Mat::from_fn(outputs, inputs, |o, i| values[o * inputs + i]),
                 bias: bias.transpose()?,
-                rates: match record.variances {
-                    Some([w, b]) => [w / inputs as f64, b],
-                    None => [1.0; 2],
-                },
+                variances: record.variances.map(|[w, b]| [w / inputs as f64, b]),
             });
             names.push(layer);
         }
@@ -331,8 +334,8 @@ impl NetworkFile {
 /// (w, b) of a network in the NTK parameterisation.
 fn variances(network: &Mlp) -> Option<[f64; 2]> {
     let first = &network.layers()[0];
-    let [w, b] = first.rates;
-    (first.rates != [1.0; 2]).then(|| [w * first.n_inputs() as f64, b])
+    let of_first = |[w, b]: [f64; 2]| [w * first.n_inputs() as f64, b];
+    first.variances.map(of_first)
 }
 
 /// What the metadata says.
@@ -346,7 +349,12 @@ fn record(
     path: &Path,
 ) -> Result<Said, NetworkFileError> {
     let entry = |key| metadata.and_then(|it| it.get(key));
-    let own: Option<Record> = entry(RECORD).and_then(|text| serde_json::from_str(text).ok());
+    let damaged = || NetworkFileError::Record {
+        path: path.to_path_buf(),
+    };
+    let own: Option<Record> = entry(RECORD)
+        .map(|text| serde_json::from_str(text).map_err(|_| damaged()))
+        .transpose()?;
     let activation = own.as_ref().map(|it| &it.activation).or(entry(ACTIVATION));
     let known = [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu];
     let nonlinearity = match activation.map(|it| it.to_lowercase()) {
@@ -360,10 +368,14 @@ fn record(
             })?,
     };
     let valid = |[w, b]: &[f64; 2]| w.is_finite() && *w > 0.0 && b.is_finite() && *b >= 0.0;
-    Ok(Said {
-        nonlinearity,
-        variances: own.and_then(|it| it.variances).filter(valid),
-    })
+    let variances = own.and_then(|it| it.variances);
+    match variances.as_ref().is_none_or(valid) {
+        true => Ok(Said {
+            nonlinearity,
+            variances,
+        }),
+        false => Err(damaged()),
+    }
 }
 
 /// The values of a tensor, row-major.
@@ -432,11 +444,13 @@ mod tests {
 
     #[test]
     fn a_network_comes_back_as_it_was() {
-        let ntk = Scheme::Ntk {
-            weight_variance: 1.5,
-            bias_variance: 0.25,
+        let ntk = |weight_variance, bias_variance| Scheme::Ntk {
+            weight_variance,
+            bias_variance,
         };
-        for scheme in [Scheme::Pytorch, Scheme::He, ntk] {
+        // Also where the first layer, of 3 inputs, learns at rates of 1.
+        let ntk = [ntk(1.5, 0.25), ntk(3.0, 1.0), ntk(3.0, 0.0)];
+        for scheme in [Scheme::Pytorch, Scheme::He].into_iter().chain(ntk) {
             let mut network = drawn(scheme);
             network.is_double = true;
             let bytes = network.to_bytes().unwrap();
@@ -444,6 +458,22 @@ mod tests {
             assert_eq!(again, network);
             assert_eq!(again.to_bytes().unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn a_damaged_record_is_refused_and_not_taken_for_none() {
+        let layers: [(&str, &[usize]); 2] = [("0.weight", &[4, 2]), ("2.weight", &[1, 4])];
+        for record in [
+            "{}",
+            r#"{"activation": "relu", "variances": [2.0]}"#,
+            r#"{"activation": "relu", "variances": [-2.0, 0.0]}"#,
+            r#"{"activation": "relu", "variances": "#,
+        ] {
+            let message = refusal(&file(&layers, &[("ntkpipe", record)]));
+            assert!(message.contains("`ntkpipe` is damaged"), "{message}");
+        }
+        let sound = [("ntkpipe", r#"{"activation": "tanh"}"#)];
+        assert!(NetworkFile::parse(&file(&layers, &sound), Path::new("w"), None).is_ok());
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct SpectrumRecord {
     pub scale: f64,
     /// Exact Σ λ².
     pub frobenius_squared: f64,
+    /// Up to which size an eigenvalue is the rounding of the tiles to single precision.
+    #[serde(default)]
+    pub rounding: f64,
     /// Columns of each block of the probes' space, the block after the last pass included.
     pub block_widths: Vec<usize>,
     /// Rows of the coupling out of the space; 0 when the space is invariant.
@@ -195,6 +198,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         trace: survey.moments().trace,
         scale: survey.scale(),
         frobenius_squared: survey.moments().frobenius_squared,
+        rounding: survey.moments().rounding,
         block_widths: widths,
         coupling_rows: probes.coupling().nrows(),
         residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
@@ -273,6 +277,7 @@ pub fn read<'a>(
     let moments = Moments {
         trace: record.trace,
         frobenius_squared: record.frobenius_squared,
+        rounding: record.rounding,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
     // Where they were not kept, they are found here, before threads that wait for one another ask for them.
@@ -330,8 +335,9 @@ mod tests {
             x: MatRef<'_, f32>,
             s: MatRef<'_, f32>,
         ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
+            let unit = self.unit() as f32;
             let squared = Mat::from_fn(self.0.nrows(), self.0.ncols(), |i, j| {
-                self.0[(i, j)].powi(2)
+                (self.0[(i, j)] / unit).powi(2)
             });
             Ok((&self.0 * x, squared * s))
         }

@@ -287,7 +287,7 @@ impl TiledKernel {
 
     /// The products of each row of tiles with `parts`, summed in the order of the rounds. Each tile is read once and serves both
     /// triangles, on one thread; the next round's tiles are asked for ahead.
-    fn sums_by_rounds(&self, parts: &[Columns]) -> Result<Vec<Columns>, ZarrError> {
+    fn sums_by_rounds(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
         let mut sums: Vec<Option<Columns>> =
             parts.iter().map(|part| Some(part.zeros_like())).collect();
         let rounds = rounds(parts.len());
@@ -309,7 +309,7 @@ impl TiledKernel {
                     let tile = self.tile(i, j)?;
                     let to_low = low.as_mut().map(|low| (low, &parts[j]));
                     let to_high = high.as_mut().map(|high| (high, &parts[i]));
-                    add_tile(self.values(&tile, i, j), to_low, to_high);
+                    add_tile(self.values(&tile, i, j), scale, to_low, to_high);
                     Ok((i, j, low, high))
                 })
                 .collect();
@@ -325,7 +325,7 @@ impl TiledKernel {
 
     /// As [`TiledKernel::sums_by_rounds`], each row of tiles by itself, so that no thread waits for another: where tiles are kept,
     /// one can as well be used twice.
-    fn sums_by_rows(&self, parts: &[Columns]) -> Result<Vec<Columns>, ZarrError> {
+    fn sums_by_rows(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
         let in_order = rounds(parts.len()).concat();
         let sum_of = |(row, part): (usize, &Columns)| {
             let mut sum = part.zeros_like();
@@ -333,8 +333,8 @@ impl TiledKernel {
                 let tile = self.tile(i, j)?;
                 let values = self.values(&tile, i, j);
                 match i == row {
-                    true => add_tile(values, Some((&mut sum, &parts[j])), None),
-                    false => add_tile(values, None, Some((&mut sum, &parts[i]))),
+                    true => add_tile(values, scale, Some((&mut sum, &parts[j])), None),
+                    false => add_tile(values, scale, None, Some((&mut sum, &parts[i]))),
                 }
             }
             Ok(sum)
@@ -422,8 +422,8 @@ fn add_rows(
     }
 }
 
-/// A tile's share of K X and (K∘K) S on its rows (`low`), on its columns (`high`), or on both.
-fn add_tile(k: MatRef<'_, f32>, low: Share<'_, Columns>, high: Share<'_, Columns>) {
+/// A tile's share of K X and, for `scale` s, of (s K ∘ s K) S on its rows (`low`), on its columns (`high`), or on both.
+fn add_tile(k: MatRef<'_, f32>, scale: f32, low: Share<'_, Columns>, high: Share<'_, Columns>) {
     let [[mut low, mut low_squared], [mut high, mut high_squared]] = [low, high].map(split);
     for start in (0..k.nrows()).step_by(PANEL_ROWS) {
         let rows = k.subrows(start, PANEL_ROWS.min(k.nrows() - start));
@@ -431,7 +431,7 @@ fn add_tile(k: MatRef<'_, f32>, low: Share<'_, Columns>, high: Share<'_, Columns
         if low_squared.is_some() || high_squared.is_some() {
             let mut squares = Mat::zeros(rows.ncols(), rows.nrows());
             zip!(&mut squares, rows.transpose())
-                .for_each(|unzip!(square, value)| *square = value * value);
+                .for_each(|unzip!(square, value)| *square = (scale * value) * (scale * value));
             add_rows(
                 squares.transpose(),
                 start,
@@ -489,9 +489,10 @@ impl Kernel for TiledKernel {
         let parts: Vec<Columns> = cut
             .map(|(plain, squared)| Columns { plain, squared })
             .collect();
+        let scale = (1.0 / self.unit()) as f32;
         let sums = match self.kept.is_empty() {
-            true => self.sums_by_rounds(&parts)?,
-            false => self.sums_by_rows(&parts)?,
+            true => self.sums_by_rounds(&parts, scale)?,
+            false => self.sums_by_rows(&parts, scale)?,
         };
         self.done.passes.fetch_add(1, Ordering::Relaxed);
         let columns = x.ncols() + squared.ncols();
@@ -560,7 +561,8 @@ mod tests {
         let (products, squares) = tiled.multiply(x.as_ref(), s.as_ref()).unwrap();
         let k2 = Mat::from_fn(75, 75, |i, j| k[(i, j)] * k[(i, j)]);
         assert!((products - &k * &x).norm_max() < 1e-4);
-        assert!((squares - k2 * &s).norm_max() < 1e-4);
+        let square = (tiled.unit() * tiled.unit()) as f32;
+        assert!((squares * faer::Scale(square) - k2 * &s).norm_max() < 1e-4);
         assert_eq!(tiled.traffic().passes, 1);
         assert_eq!(tiled.traffic().columns, 8);
         assert_eq!(tiled.traffic().bytes_read, 15 * (16 * 16 * 4 + 4));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ntkpipe_model::unit::power_of_two;
 use ntkpipe_store::results::PredictionColumns;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
@@ -152,9 +153,11 @@ fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Re
 
 /// 1 − Σ (y − ŷ)² / Σ (y − ȳ)² of pairs (y, ŷ); `None` where y does not vary.
 fn r2(pairs: &[(f64, f64)]) -> Option<f64> {
-    let mean = pairs.iter().map(|it| it.0).sum::<f64>() / pairs.len() as f64;
-    let variation: f64 = pairs.iter().map(|it| (it.0 - mean).powi(2)).sum();
-    let error: f64 = pairs.iter().map(|it| (it.0 - it.1).powi(2)).sum();
+    // In units of the largest, whose square may be beyond float64.
+    let unit = power_of_two(pairs.iter().fold(0.0, |most: f64, it| most.max(it.0.abs())));
+    let mean = pairs.iter().map(|it| it.0 / unit).sum::<f64>() / pairs.len() as f64;
+    let variation: f64 = pairs.iter().map(|it| (it.0 / unit - mean).powi(2)).sum();
+    let error: f64 = pairs.iter().map(|it| ((it.0 - it.1) / unit).powi(2)).sum();
     (variation > 0.0).then(|| 1.0 - error / variation)
 }
 
@@ -166,6 +169,8 @@ mod tests {
     fn r2_of_the_mean_is_nought_and_of_the_truth_one() {
         assert_eq!(r2(&[(1.0, 2.0), (3.0, 2.0)]), Some(0.0));
         assert_eq!(r2(&[(1.0, 1.0), (3.0, 3.0)]), Some(1.0));
+        assert_eq!(r2(&[(1e-200, 2e-200), (3e-200, 2e-200)]), Some(0.0));
+        assert_eq!(r2(&[(1e200, 2e200), (3e200, 2e200)]), Some(0.0));
         assert_eq!(r2(&[(1.0, 1.0), (1.0, 3.0)]), None);
         assert_eq!(r2(&[]), None);
     }

@@ -262,7 +262,9 @@ fn of_kernel(
             }
         }
         if start == 0 {
-            squares = rows.iter().map(|&row| of_rows[(row, 0)].into()).collect();
+            let square = kernel.unit().powi(2);
+            let of_row = |&row: &usize| f64::from(of_rows[(row, 0)]) * square;
+            squares = rows.iter().map(of_row).collect();
         }
     }
     Ok(CrossProducts {

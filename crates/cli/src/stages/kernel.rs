@@ -14,7 +14,7 @@ use ntkpipe_store::zarr::{self, ArraySpec, Attributes, ZarrArray};
 use ntkpipe_store::{kernel_tiles, tiled_kernel};
 use serde_json::{Value, json};
 
-use super::{Context, network_record, remove_file};
+use super::{Context, kernel_range, network_record, remove_file};
 use crate::failure::{input, resources};
 use crate::initial::{self, Initial};
 use crate::progress::Progress;
@@ -141,6 +141,7 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     };
     let (n, path) = (first.inputs.n_kernel, first.kernel_path());
     check_space(&path, wanted.iter().map(|it| it.1).sum())?;
+    kernel_range::check(first, &kernels)?;
     let tiles = tiled_kernel::lower_triangle(arrays[0].grid()[0]);
     let found = wanted.iter().map(|it| it.0).min().unwrap_or(0);
     let outputs = compute(first, &kernels, &arrays, &tiles, found as usize)?;
@@ -222,7 +223,9 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Share) -> anyhow::
     if context.settings.network.finite().is_some() {
         check_features(context)?;
     }
-    compute(context, &[kernel], &[array], tiles, tiles.len() - missing)?;
+    let kernels = [kernel];
+    kernel_range::check(context, &kernels)?;
+    compute(context, &kernels, &[array], tiles, tiles.len() - missing)?;
     share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
     let (all, found) = (tiles.len(), tiles.len() - missing);
     let all = counted(all, "tiles");

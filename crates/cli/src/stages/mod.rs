@@ -5,6 +5,7 @@ pub mod held_out;
 pub mod ingest;
 mod intervals;
 pub mod kernel;
+mod kernel_range;
 pub mod predict;
 pub mod report;
 pub mod spectrum;

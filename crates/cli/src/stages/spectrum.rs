@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ntkpipe_model::analysis::{Survey, survey};
-use ntkpipe_model::operator::{LEAST_SHARE, MaskedOperator};
+use ntkpipe_model::operator::{Kernel as _, LEAST_SHARE, MaskedOperator};
 use ntkpipe_store::spectrum;
 use ntkpipe_store::zarr::{self, ZarrError};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, kernel_range};
 use crate::failure::input;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
@@ -23,6 +23,8 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     context.directory.begin(Stage::Spectrum)?;
     let kernel = context.open_kernel()?;
+    // Tiles of an earlier version may hold what this one refuses to make.
+    kernel_range::check_diagonal(context, kernel.diagonal())?;
     let bar = Progress::new("spectrum", "passes");
     let passes = spectrum_passes(context.inputs.n_kernel);
     bar.set(0, passes);

@@ -4,7 +4,7 @@ use faer::{MatMut, MatRef};
 use std::sync::OnceLock;
 
 use super::KernelError;
-use super::row_block::{Feature, dot};
+use super::row_block::{Feature, check_features, dot};
 use super::tile::mirror;
 use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
 
@@ -67,6 +67,11 @@ impl FactorBlock {
     /// f₀, a value a sample.
     pub fn output(&self) -> &[f64] {
         &self.output
+    }
+
+    /// The kernel of each sample with itself.
+    pub fn diagonal(&self) -> &[f64] {
+        &self.diagonal
     }
 }
 
@@ -163,7 +168,7 @@ impl FiniteKernel {
                     let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
                     let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
                     is_single &= [a, d].into_iter().all(fits_single);
-                    value += d * (layer.rates[0] * a + bias_rate(layer));
+                    value += d * (layer.rates()[0] * a + bias_rate(layer));
                 }
                 diagonal.push(value);
             }
@@ -172,9 +177,7 @@ impl FiniteKernel {
         });
         for (row, &value) in diagonal.iter().enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
-            if !dot(features, features).is_finite() {
-                return Err(KernelError::NotFinite { row });
-            }
+            check_features(row, features)?;
             if value.is_nan() || value > f64::from(f32::MAX) {
                 return Err(KernelError::Overflow { row, value });
             }
@@ -283,7 +286,7 @@ impl FiniteKernel {
         let [mut of_inputs, mut of_signals] = [(); 2].map(|()| vec![T::round(0.0); sums.len()]);
         sums.fill(0.0);
         for (l, layer) in self.network.layers().iter().enumerate() {
-            let rates = [layer.rates[0], bias_rate(layer)];
+            let rates = [layer.rates()[0], bias_rate(layer)];
             let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
             let of = [&rows.signals[l], &cols.signals[l]];
             gram(&mut of_signals, of, at, n_outputs);
@@ -306,7 +309,7 @@ impl FiniteKernel {
                 };
                 let a = product(&rows.inputs[l], &cols.inputs[l], layer.n_inputs());
                 let d = product(&rows.signals[l], &cols.signals[l], layer.n_outputs());
-                d * (layer.rates[0] * a + bias_rate(layer))
+                d * (layer.rates()[0] * a + bias_rate(layer))
             })
             .sum()
     }
@@ -423,7 +426,7 @@ fn square(samples: MatRef<'_, f64>, i: usize) -> f64 {
 
 /// r_b: nothing where the layer has no biases.
 fn bias_rate(layer: &Linear) -> f64 {
-    layer.bias.as_ref().map_or(0.0, |_| layer.rates[1])
+    layer.bias.as_ref().map_or(0.0, |_| layer.rates()[1])
 }
 
 #[cfg(test)]
@@ -551,7 +554,7 @@ mod tests {
             layer.weight = &layer.weight * faer::Scale(weights);
             let bias = layer.bias.iter_mut().flatten();
             bias.for_each(|b| *b *= biases);
-            layer.rates = rates;
+            layer.variances = Some(rates);
         }
         let [plain, scaled] = [plain, scaled].map(FiniteKernel::new);
         let kept = |kernel: &FiniteKernel| kernel.row_block(&x, p).map(|b| b.is_single);

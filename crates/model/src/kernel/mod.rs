@@ -44,6 +44,14 @@ impl<T: Feature> SampleBlock<'_, T> {
             Self::Finite(block) => block.n_rows(),
         }
     }
+
+    /// The kernel of each sample with itself, in double precision.
+    pub fn diagonal(&self) -> &[f64] {
+        match self {
+            Self::Infinite(block) => block.diagonal(),
+            Self::Finite(block) => block.diagonal(),
+        }
+    }
 }
 
 impl TangentKernel {

@@ -177,10 +177,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
             single_precision: true,
         };
         for (row, values) in x.chunks_exact(n_features).enumerate() {
-            let squared_norm = dot(values, values);
-            if !squared_norm.is_finite() {
-                return Err(KernelError::NotFinite { row });
-            }
+            let squared_norm = check_features(row, values)?;
             let mean_square = squared_norm / n_features as f64;
             let diagonal = kernel.diagonal(mean_square);
             if diagonal.is_nan() || diagonal > f64::from(f32::MAX) {
@@ -248,6 +245,19 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         let at = layer * self.padded + start;
         let end = (layer + 1) * self.padded;
         (&self.scale[at..end], &self.inverse[at..end])
+    }
+}
+
+/// `x·x` of the sample in `row`, unless a feature or that is not finite.
+pub(crate) fn check_features<T: Feature>(row: usize, x: &[T]) -> Result<f64, KernelError> {
+    let squared_norm = dot(x, x);
+    match squared_norm.is_finite() {
+        true => Ok(squared_norm),
+        false if x.iter().all(|&v| v.into().is_finite()) => Err(KernelError::Overflow {
+            row,
+            value: f64::INFINITY,
+        }),
+        false => Err(KernelError::NotFinite { row }),
     }
 }
 

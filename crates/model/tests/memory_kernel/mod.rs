@@ -62,7 +62,9 @@ impl Kernel for DenseKernel {
         x: MatRef<'_, f32>,
         squared: MatRef<'_, f32>,
     ) -> Result<(Mat<f32>, Mat<f32>), Infallible> {
-        Ok((self.product(x, |k| k), self.product(squared, |k| k * k)))
+        let unit = self.unit() as f32;
+        let square = |k: f32| (k / unit).powi(2);
+        Ok((self.product(x, |k| k), self.product(squared, square)))
     }
 
     fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
