@@ -492,7 +492,7 @@ fn text_by_the_ending_holds_the_same_numbers() {
         // One line for all architectures, of the file that was asked for.
         let lines: Vec<&str> = said
             .lines()
-            .filter(|line| line.contains("predict: "))
+            .filter(|line| line.contains("INFO predict: "))
             .collect();
         assert!(
             lines.len() == 1 && lines[0].ends_with(&format!("`{path}`")),

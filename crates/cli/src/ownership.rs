@@ -210,14 +210,19 @@ fn is_of_earlier_version(folder: &Path, role: Role) -> bool {
 }
 
 /// Gives back those of a role's names of which nothing is there after all.
+///
+/// The record of a run is not looked at: a network's file system would go on telling its size of this moment to the next process here,
+/// also where another machine has written it anew.
 pub fn settle(folder: &Path, role: Role) -> anyhow::Result<()> {
     let Some(mut marker) = Marker::read(folder)? else {
         return Ok(());
     };
     let before = marker.0.len();
+    let is_there =
+        |name: &str| name == run_directory::RECORD || folder.join(name).symlink_metadata().is_ok();
     marker
         .0
-        .retain(|(of, name)| of != role.name() || folder.join(name).symlink_metadata().is_ok());
+        .retain(|(of, name)| of != role.name() || is_there(name));
     match marker.0.len() == before {
         true => Ok(()),
         false => marker.write(folder),

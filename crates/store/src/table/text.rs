@@ -100,6 +100,7 @@ impl Text {
             Some(byte) => Separator::Byte(byte),
             None => separator(&line),
         };
+        check_width(path, separator.count(&line))?;
         let mut records = Records::new(path, separator)?;
         let mut record = ByteRecord::new();
         let mut skipped = 1;
@@ -111,13 +112,7 @@ impl Text {
                 return Err(TableError::Empty { path });
             }
         }
-        if record.len() > MOST_COLUMNS {
-            return Err(TableError::TooManyColumns {
-                path: path.to_path_buf(),
-                n: record.len(),
-                most: MOST_COLUMNS,
-            });
-        }
+        check_width(path, record.len())?;
         let mut text = Self {
             path: path.to_path_buf(),
             separator,
@@ -473,6 +468,18 @@ pub(super) fn content(path: &Path) -> Result<Box<dyn BufRead>, TableError> {
         text.consume(3);
     }
     Ok(text)
+}
+
+/// Refuses more columns than are read.
+fn check_width(path: &Path, n: usize) -> Result<(), TableError> {
+    match n > MOST_COLUMNS {
+        true => Err(TableError::TooManyColumns {
+            path: path.to_path_buf(),
+            n,
+            most: MOST_COLUMNS,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Byte of the text at which the search for a record began.
