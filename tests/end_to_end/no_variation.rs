@@ -235,3 +235,26 @@ fn too_little_left_for_single_precision_is_refused() {
     assert!(words["status"].iter().all(|it| it == "no_variation"));
     assert!(numbers["p_value"].iter().all(|p| p.is_nan()));
 }
+
+/// Single precision, in which more than 256 features are kept, tells values apart by 1/16 where they are about a million.
+#[test]
+fn raw_features_far_from_zero_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..300).map(|j| format!("f{j}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let [features, phenotypes, _] = paths(folder.path());
+    write(&features, 60, &names, &|i, j| {
+        Some(feature(i, j) + if j == 7 { 1e6 } else { 0.0 })
+    });
+    write(&phenotypes, 60, &["trait"], &|i, k| Some(outcome(i, k)));
+    for (name, more, is_said) in [
+        ("raw", &["--raw-features"][..], true),
+        ("standardised", &[], false),
+    ] {
+        let out = folder.path().join(name);
+        let output = succeed(&as_str(&run(folder.path(), &out, more)));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let sentence = "lose digits in single precision: 1 (`f7`); subtract their means";
+        assert_eq!(said.contains(sentence), is_said, "{said}");
+    }
+}

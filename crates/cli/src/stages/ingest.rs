@@ -2,15 +2,18 @@
 
 use std::time::Instant;
 
-use ntkpipe_store::features::{self, FeatureForm};
+use ntkpipe_store::features::{self, FeatureForm, FeatureSummary, Ingested};
 use serde_json::json;
 
 use super::Context;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
 
-/// Samples without a feature that are named.
+/// Samples without a feature, and features that are far from 0, that are named.
 const NAMED: usize = 10;
+
+/// Size of a mean, in standard deviations, from which single precision holds a feature's values to less than a thousandth of their spread.
+const FAR_FROM_ZERO: f64 = 1e4;
 
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
@@ -53,6 +56,10 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
             dropped.len() - 20
         );
     }
+    let is_raw = !context.settings.standardise_features && !context.settings.rint_features;
+    if is_raw && let Some(warning) = far_from_zero(&ingested) {
+        tracing::warn!("ingest: {warning}");
+    }
     let ids = &inputs.samples.sample_id;
     let named = ingested.unobserved.iter().take(NAMED);
     let named: Vec<&str> = named.map(|&row| ids[row].as_str()).collect();
@@ -82,4 +89,27 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         "data_type": ingested.data_type,
     });
     context.finish(Stage::Ingest, fingerprint, started, figures)
+}
+
+/// What is said where raw features are kept in single precision, and that does not tell their values apart.
+fn far_from_zero(ingested: &Ingested) -> Option<String> {
+    let is_far = |feature: &&FeatureSummary| match (feature.mean, feature.sd) {
+        (Some(mean), Some(sd)) => feature.dropped.is_none() && mean.abs() > FAR_FROM_ZERO * sd,
+        _ => false,
+    };
+    let features = ingested.features.iter().filter(is_far);
+    let far: Vec<&str> = match ingested.data_type {
+        "float32" => features.map(|it| it.name.as_str()).collect(),
+        // Few features are kept in double precision.
+        _ => return None,
+    };
+    let named = far.iter().take(NAMED).copied().collect::<Vec<_>>();
+    (!far.is_empty()).then(|| {
+        format!(
+            "raw features with a mean of more than {FAR_FROM_ZERO:.0} standard deviations lose digits in single precision: {} (`{}`{}); subtract their means, or leave out `--raw-features`",
+            far.len(),
+            named.join("`, `"),
+            if far.len() > NAMED { ", ..." } else { "" },
+        )
+    })
 }
