@@ -445,6 +445,16 @@ impl Spectrum {
             measure,
         }
     }
+
+    /// On a mask, from the spectrum of all samples; `leading` are the mask's own leading eigenvalues.
+    fn on_mask(full: &OperatorMeasure, dof: usize, moments: Moments, leading: &[f64]) -> Self {
+        let measure = full.on_mask(dof, moments, leading);
+        let law = full.law_on_mask(dof, moments, leading);
+        Self {
+            law: NullLaw::new(law.as_ref().unwrap_or(&measure)),
+            measure,
+        }
+    }
 }
 
 /// Phenotypes on their way, all sharing each pass over the kernel; others may join between passes.
@@ -1085,8 +1095,13 @@ impl Group<'_> {
         let mut values = symmetric_eigen(projected.as_ref()).values;
         values.extend(self.values.iter().skip(self.leading.ncols()));
         values.sort_by(|a, b| b.total_cmp(a));
-        let measure = full.measure().on_mask(operator.dof(), moments, &values);
-        self.spectrum = Some(Spectrum::new(measure));
+        let of_full = full.measure();
+        self.spectrum = Some(Spectrum::on_mask(
+            &of_full,
+            operator.dof(),
+            moments,
+            &values,
+        ));
         self.leading = Mat::zeros(self.leading.nrows(), 0);
     }
 
