@@ -12,6 +12,9 @@ use crate::operator::Moments;
 /// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
 const CONVERGED_RESIDUAL: f64 = 0.02;
 
+/// Leading eigenvalues with which a mask's own tell more of its null law than those of all samples, compressed.
+const ENOUGH_LEADING: usize = 50;
+
 /// Share of the trace, and of the squared Frobenius norm, that single-precision products hide: a tail below that is not what the
 /// moments leave beside the leading eigenvalues.
 const HIDDEN: f64 = 5e-7;
@@ -146,9 +149,10 @@ impl OperatorMeasure {
     /// As [`OperatorMeasure::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
     /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
     ///
-    /// `None` where all samples' spectrum is known whole, so that the mask's own is too, or where compression tells nothing.
+    /// `None` where so many leading eigenvalues are known that the mask's own tell more (of relatives, say, who are missing together), and where
+    /// all samples' spectrum is known whole.
     pub fn law_on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
-        if self.tail.is_empty() {
+        if self.tail.is_empty() || self.leading.len() >= ENOUGH_LEADING {
             return None;
         }
         let mut atoms = self.atoms();
