@@ -165,6 +165,7 @@ impl OperatorMeasure {
             moments,
             leading: leading[..alone].to_vec(),
             tail,
+            rest: self.rest,
         })
     }
 
@@ -199,7 +200,7 @@ impl OperatorMeasure {
             nodes.sum::<f64>() * count / total
         };
         let near = |exact: f64, hidden: f64, power: i32| {
-            of_nodes(power).clamp(exact - hidden, exact + hidden)
+            of_nodes(power).max(exact - hidden).min(exact + hidden)
         };
         let sum = near(sum, HIDDEN * trace, 1).max(0.0);
         // No spread is below none.
@@ -302,7 +303,7 @@ impl OperatorMeasure {
         } else {
             0.0
         };
-        leading + rest.clamp(least.min(most), most)
+        leading + rest.max(least).min(most)
     }
 }
 
@@ -474,9 +475,11 @@ mod tests {
                 moments: Moments {
                     trace: trace * (1.0 + off),
                     frobenius_squared: squares * (1.0 - off),
+                    rounding: 0.0,
                 },
                 leading: leading.to_vec(),
                 tail: rest.chunks(40).map(|c| (c[20], 40.0)).collect(),
+                rest: Rest::Positive,
             };
             for t in [1.0, 1e2, 1e4, 1e6] {
                 let want: f64 = spectrum.iter().map(|l| -(-t * l).exp_m1()).sum();
