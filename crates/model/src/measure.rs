@@ -15,6 +15,9 @@ const CONVERGED_RESIDUAL: f64 = 0.02;
 /// Leading eigenvalues with which a mask's own tell more of its null law than those of all samples, compressed.
 const ENOUGH_LEADING: usize = 50;
 
+/// Leading eigenvalues of a mask that its low-rank approximation knows well enough to be taken one by one.
+const MOST_OF_MASK: usize = 50;
+
 /// Share of the trace, and of the squared Frobenius norm, that single-precision products hide: a tail below that is not what the
 /// moments leave beside the leading eigenvalues.
 const HIDDEN: f64 = 5e-7;
@@ -124,10 +127,9 @@ impl OperatorMeasure {
     /// [`LowRank`](crate::low_rank::LowRank) approximation, of which as many are taken as are known here; the rest is this
     /// tail with its smallest eigenvalues cut, and the exact moments.
     pub fn on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Self {
-        let most = if self.tail.is_empty() {
-            leading.len()
-        } else {
-            self.leading.len()
+        let most = match self.tail.is_empty() {
+            true => leading.len(),
+            false => self.leading.len().min(MOST_OF_MASK),
         };
         let mut measure = Self {
             dof,
@@ -141,7 +143,8 @@ impl OperatorMeasure {
         if self.tail.is_empty() || count <= 0.0 {
             return measure;
         }
-        measure.tail = cut(self.fitted_tail(), count);
+        let others = self.leading[most..].iter().map(|&l| (l, 1.0));
+        measure.tail = cut(others.chain(self.fitted_tail()).collect(), count);
         measure.tail = measure.fitted_tail();
         measure
     }
