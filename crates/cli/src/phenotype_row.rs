@@ -85,7 +85,7 @@ impl Status {
                 "The likelihood rises to the end of training, as where nothing but signal is left: no finite stopping time, t_hat is null."
             }
             Self::NotConverged => {
-                "The stopping time or its interval still moved when the passes over the kernel were used up: t_hat is good to about t_hat_error."
+                "The stopping time or its interval still moved when the passes over the kernel were used up: t_hat is good to about t_hat_error. Or single precision does not carry the prediction of a sample far from all others."
             }
             Self::Constant => {
                 "The phenotype does not vary beyond what the covariates say of it: not tested, not trained."

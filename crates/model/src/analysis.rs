@@ -62,6 +62,13 @@ const CORRECTION_TOLERANCE: f64 = 2e-3;
 /// no further pass helps.
 const ROUNDING_SIZE: f64 = 1e-2;
 
+/// Largest error of a fitted value, in standard deviations of the phenotype, that single-precision products may leave.
+const ROUNDING_TOLERANCE: f64 = 1e-3;
+
+/// Relative error of a product with the kernel in single precision at a sample far from all others, where K_xx is most of it
+/// (`tests/far_sample.rs`).
+const PRODUCT_ERROR: f64 = 2e-7;
+
 /// Share of missing samples up to which the low-rank approximation's leading eigenvalues are near enough for the null law; beyond,
 /// some are computed.
 const FEW_MISSING: f64 = 0.25;
@@ -73,7 +80,7 @@ const COMPUTED_LEADING: [usize; 2] = [8, 16];
 const SURE_SHARE: f64 = 0.2;
 
 /// Phenotypes whose vectors are looked at in the probes' space together.
-const SHADOWS_AT_ONCE: usize = 32;
+const SHADOWS_AT_ONCE: usize = 16;
 
 /// Masks whose low-rank approximations are made together.
 const MASKS_AT_ONCE: usize = 4;
@@ -404,6 +411,8 @@ struct Group<'a> {
     spectrum: Option<Spectrum>,
     /// Whether single precision has lost the operator, which shows with the spectrum.
     is_lost: bool,
+    /// The sample of the mask with the largest K_xx, and K_xx / n_S there.
+    farthest: (usize, f64),
     members: Vec<Member>,
 }
 
@@ -433,6 +442,16 @@ impl Spectrum {
     fn new(measure: OperatorMeasure) -> Self {
         Self {
             law: NullLaw::new(&measure),
+            measure,
+        }
+    }
+
+    /// On a mask, from the spectrum of all samples; `leading` are the mask's own leading eigenvalues.
+    fn on_mask(full: &OperatorMeasure, dof: usize, moments: Moments, leading: &[f64]) -> Self {
+        let measure = full.on_mask(dof, moments, leading);
+        let law = full.law_on_mask(dof, moments, leading);
+        Self {
+            law: NullLaw::new(law.as_ref().unwrap_or(&measure)),
             measure,
         }
     }
@@ -559,7 +578,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             joining.extend(residuals.map(|(number, residual)| (at, number, residual)));
         }
         for operators in new.chunks(MASKS_AT_ONCE) {
-            let found = self.found(operators);
+            let found = self.found(operators, kernel.diagonal());
             self.groups.extend(found);
         }
         self.join(&joining);
@@ -616,7 +635,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// Makes the groups of new masks: each as the survey sees it; its own spectrum comes with the first pass.
-    fn found(&self, operators: &[MaskedOperator<'a>]) -> Vec<Group<'a>> {
+    fn found(&self, operators: &[MaskedOperator<'a>], diagonal: &[f64]) -> Vec<Group<'a>> {
         let (full, n) = (self.full, self.covariates.n_samples());
         let is_full = |operator: &MaskedOperator<'_>| full.operator.is_same(operator);
         // The probes are orthogonal to the covariates of all samples.
@@ -708,6 +727,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                         is_lost: false,
                         values,
                         model,
+                        farthest: farthest(operator, diagonal),
                         operator: operator.clone(),
                         members: Vec::new(),
                     }
@@ -845,20 +865,26 @@ impl<'s, 'a> Batch<'s, 'a> {
                     model,
                     spectrum: Some(spectrum),
                     is_lost,
+                    farthest,
                     members,
                     ..
                 } = group
                 else {
                     unreachable!("the first pass settles the spectrum")
                 };
-                let (operator, model, spectrum) = (&*operator, model.as_ref(), &*spectrum);
+                let mask = OfMask {
+                    operator,
+                    model: model.as_ref(),
+                    spectrum,
+                    farthest: *farthest,
+                };
                 let is_lost = *is_lost;
                 members.par_iter_mut().map(move |member| match is_lost {
                     true => {
-                        let analysis = without_variation(operator, member.passes);
+                        let analysis = without_variation(mask.operator, member.passes);
                         Judgement::Done(member.number, Box::new(analysis))
                     }
-                    false => judge(member, operator, model, spectrum, is_tested, options),
+                    false => judge(member, mask, is_tested, options),
                 })
             })
             .collect();
@@ -902,7 +928,8 @@ impl<'s, 'a> Batch<'s, 'a> {
                 .filter_map(|(_, flow)| flow.unshadowed())
                 .flatten()
                 .collect();
-            let in_space = self.full.probes.coordinates(&blocks);
+            // A first leak is large, and most of it is taken back by later vectors: what is left must not be rounding.
+            let in_space = self.full.probes.exact_coordinates(&blocks);
             let mut starts = vec![0];
             for two in blocks.chunks(2) {
                 starts.push(starts[starts.len() - 1] + 2 * two[0].ncols());
@@ -963,7 +990,7 @@ pub fn working_columns(rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
     let admitted = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
-    let shown = SHADOWS_AT_ONCE * 2 * MOST_NEW_VECTORS / 4;
+    let shown = SHADOWS_AT_ONCE * DOUBLE * 2 * MOST_NEW_VECTORS / 4;
     // The corrections, and as many again as they become vectors.
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
     admitted.max(shown).max(corrected)
@@ -1068,8 +1095,13 @@ impl Group<'_> {
         let mut values = symmetric_eigen(projected.as_ref()).values;
         values.extend(self.values.iter().skip(self.leading.ncols()));
         values.sort_by(|a, b| b.total_cmp(a));
-        let measure = full.measure().on_mask(operator.dof(), moments, &values);
-        self.spectrum = Some(Spectrum::new(measure));
+        let of_full = full.measure();
+        self.spectrum = Some(Spectrum::on_mask(
+            &of_full,
+            operator.dof(),
+            moments,
+            &values,
+        ));
         self.leading = Mat::zeros(self.leading.nrows(), 0);
     }
 
@@ -1138,11 +1170,31 @@ impl Member {
     }
 }
 
+/// The sample of a mask with the largest K_xx, and K_xx / n_S there.
+fn farthest(operator: &MaskedOperator<'_>, diagonal: &[f64]) -> (usize, f64) {
+    let mask = operator.projection().mask();
+    let observed = (0..mask.len()).filter(|&i| mask[i]);
+    let at = observed.max_by(|&i, &j| diagonal[i].total_cmp(&diagonal[j]));
+    at.map_or((0, 0.0), |i| {
+        (i, diagonal[i] / operator.n_observed() as f64)
+    })
+}
+
+/// What the phenotypes of a mask share after its first pass.
+#[derive(Clone, Copy)]
+struct OfMask<'x, 'a> {
+    operator: &'x MaskedOperator<'a>,
+    model: Option<&'x LowRank>,
+    spectrum: &'x Spectrum,
+    farthest: (usize, f64),
+}
+
 /// A phenotype that the test warrants to be fitted, after a pass.
 struct Fitting<'x, 'a> {
     operator: &'x MaskedOperator<'a>,
     model: &'x LowRank,
     spectrum: &'x Spectrum,
+    farthest: (usize, f64),
     member: &'x mut Member,
     test: Option<TestResult>,
     quadrature: Quadrature,
@@ -1161,12 +1213,16 @@ enum Judgement<'x, 'a> {
 /// Settles the test of one phenotype after a pass; its analysis where that is all, else the fit as the space knows it.
 fn judge<'x, 'a>(
     member: &'x mut Member,
-    operator: &'x MaskedOperator<'a>,
-    model: Option<&'x LowRank>,
-    spectrum: &'x Spectrum,
+    mask: OfMask<'x, 'a>,
     is_tested: bool,
     options: &AnalysisOptions,
 ) -> Judgement<'x, 'a> {
+    let OfMask {
+        operator,
+        model,
+        spectrum,
+        farthest,
+    } = mask;
     let quadrature = member.flow.quadrature();
     let dof = operator.dof();
     let measure = PhenotypeMeasure::new(
@@ -1194,6 +1250,7 @@ fn judge<'x, 'a>(
         operator,
         model,
         spectrum,
+        farthest,
         member,
         test,
         quadrature,
@@ -1258,6 +1315,11 @@ impl Fitting<'_, '_> {
         if !(is_complete || settled(error) || last) {
             return None;
         }
+        let (far, own) = self.farthest;
+        let rounding = match time.is_finite() {
+            true => PRODUCT_ERROR * own * member.flow.gross_dual(far, &self.quadrature, time),
+            false => 0.0,
+        };
         let fit = Fit {
             operator,
             spectrum: self.spectrum,
@@ -1265,7 +1327,7 @@ impl Fitting<'_, '_> {
             reml,
             time,
             error,
-            converged: is_complete || settled(error),
+            converged: (is_complete || settled(error)) && rounding <= ROUNDING_TOLERANCE * sd,
         };
         let unexplained = self.measure.residual_squared(time) / member.variation;
         let analysis = Analysis {

@@ -12,7 +12,10 @@
 //! δ at the stopping time is, to a tenth, the error of y_W there; and the dual weights are corrected by it. r'y_W(t) errs by the
 //! square of δ only.
 //!
-//! With T S = S diag(θ), L S = A W S − W S diag(θ): δ is a [`Combination`] of the probes' space, W and A W.
+//! L is kept, not A W. A large λ makes the two differ by orders, and δ multiplies L by up to t²: where L is left to a difference of single-precision
+//! images, the prediction of a sample far from the others rests on their rounding. A block of W brings L₀ = A W − W T as it is then, and
+//! loses what later blocks hold of it: L = L₀ − W N, N the blocks of T below its diagonal blocks. So δ is a [`Combination`] of the probes'
+//! space, W and L₀.
 
 use crate::block;
 use crate::combination::Combination;
@@ -42,9 +45,9 @@ pub struct Flow {
     norm: f64,
     /// W in blocks, orthonormal; the last may lack its image.
     vectors: Vec<Mat<f32>>,
-    /// A W, as far as known.
-    images: Vec<Mat<f32>>,
-    /// Ṽ'W and Ṽ'AW as far as images are known, a block each.
+    /// L₀, for the vectors that have images.
+    leaks: Vec<Mat<f32>>,
+    /// Ṽ'W and Ṽ'L₀ as far as images are known, a block each.
     shadows: Vec<(Mat<f64>, Mat<f64>)>,
     /// T on the vectors that have images.
     projected: Mat<f64>,
@@ -89,7 +92,7 @@ impl Flow {
         Self {
             norm,
             vectors: vec![first],
-            images: Vec::new(),
+            leaks: Vec::new(),
             shadows: Vec::new(),
             projected: Mat::zeros(0, 0),
         }
@@ -126,16 +129,16 @@ impl Flow {
 
     /// The vectors to multiply next, or `None` when W holds all that r reaches.
     pub fn next(&self) -> Option<&Mat<f32>> {
-        self.vectors.get(self.images.len())
+        self.vectors.get(self.leaks.len())
     }
 
     /// Takes the kernel's product with [`Flow::next`]; [`Flow::cast_shadow`] comes next. Cost: 2 n c (2 j + 4 rank Z) flops for c
     /// columns and j vectors.
     pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
-        let image = operator.image(product);
-        let new = &self.vectors[self.images.len()];
+        let mut image = operator.image(product);
+        let new = &self.vectors[self.leaks.len()];
         let (before, c) = (self.projected.nrows(), new.ncols());
-        let multiplied: Vec<&Mat<f32>> = self.vectors[..=self.images.len()].iter().collect();
+        let multiplied: Vec<&Mat<f32>> = self.vectors[..=self.leaks.len()].iter().collect();
         let column = block::inner_with(&multiplied, image.as_ref());
         let former = std::mem::replace(&mut self.projected, Mat::zeros(0, 0));
         self.projected = Mat::from_fn(before + c, before + c, |i, j| {
@@ -146,20 +149,22 @@ impl Flow {
                 _ => 0.5 * (column[(i, j - before)] + column[(j, i - before)]),
             }
         });
-        self.images.push(block::narrow(image.as_ref()));
+        let along = self.projected.subcols(before, c);
+        block::add_products(image.as_mut(), &multiplied, along, -1.0);
+        self.leaks.push(block::narrow(image.as_ref()));
     }
 
-    /// The vectors multiplied last and their images, while they have no shadow.
+    /// The vectors multiplied last and what A leads out of W by them, while they have no shadow.
     pub fn unshadowed(&self) -> Option<[&Mat<f32>; 2]> {
         let at = self.shadows.len();
-        Some([&self.vectors[at], self.images.get(at)?])
+        Some([&self.vectors[at], self.leaks.get(at)?])
     }
 
     /// Takes the coordinates of [`Flow::unshadowed`] in the probes' space, side by side.
     pub fn cast_shadow(&mut self, model: &LowRank, in_space: MatRef<'_, f64>) {
-        let (of_vectors, of_images) = in_space.split_at_col(in_space.ncols() / 2);
+        let (of_vectors, of_leaks) = in_space.split_at_col(in_space.ncols() / 2);
         self.shadows
-            .push((model.coordinates(of_vectors), model.coordinates(of_images)));
+            .push((model.coordinates(of_vectors), model.coordinates(of_leaks)));
     }
 
     /// The measure of r.
@@ -205,7 +210,8 @@ impl Flow {
         let on_level = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
             weight(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
         });
-        let shadow = self.leaks_shadow(quadrature);
+        let later = self.below_blocks();
+        let shadow = self.leaks_shadow(quadrature, &later);
         let on_rank: Vec<Vec<f64>> = (0..CORRECTION_COLUMNS)
             .into_par_iter()
             .map(|q| {
@@ -225,37 +231,61 @@ impl Flow {
             .collect();
         let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| on_rank[q][i]);
         let mut combination = model.combination(operator, on_rank.as_ref());
-        // On A W: S E; on W: −S diag(θ) E, and the flow's own integral.
+        // On L₀: S E; on W: −N S E, and the flow's own integral.
         let largest = nodes.first().copied().unwrap_or(0.0);
-        let on_vectors = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
-            let own = match q + 1 == CORRECTION_COLUMNS {
+        let own = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
+            match q + 1 == CORRECTION_COLUMNS {
                 true => integrated_decay(t, nodes[j], largest) * coefficients[j],
                 false => 0.0,
-            };
-            own - nodes[j] * on_level[(j, q)]
+            }
         });
-        let [on_images, on_vectors] = [on_level, on_vectors].map(|c| &quadrature.vectors * c);
+        let on_leaks = &quadrature.vectors * on_level;
+        let on_vectors = &quadrature.vectors * own - later * &on_leaks;
         let mut start = 0;
-        for (w, image) in self.vectors.iter().zip(&self.images) {
+        for (w, leak) in self.vectors.iter().zip(&self.leaks) {
             let rows = |c: &Mat<f64>| c.subrows(start, w.ncols()).to_owned();
             combination.own.push((w, rows(&on_vectors)));
-            combination.own.push((image, rows(&on_images)));
+            combination.own.push((leak, rows(&on_leaks)));
             start += w.ncols();
         }
         combination
     }
 
+    /// Σⱼ |Wᵢⱼ γⱼ| at the i-th sample for n α = W γ: beside |Σⱼ Wᵢⱼ γⱼ| it shows how much of the vectors cancels there.
+    pub fn gross_dual(&self, i: usize, quadrature: &Quadrature, t: f64) -> f64 {
+        let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
+        let nodes = quadrature.nodes.iter().zip(&quadrature.coefficients);
+        let along = nodes.map(|(l, c)| integrated_decay(t, *l, largest) * c);
+        let along: Vec<f64> = along.collect();
+        let on_vectors =
+            &quadrature.vectors * MatRef::from_column_major_slice(&along, along.len(), 1);
+        let entries = self.vectors.iter().flat_map(|w| w.row(i).iter());
+        let terms = entries.zip(on_vectors.col(0).iter());
+        terms.map(|(w, c)| (f64::from(*w) * c).abs()).sum()
+    }
+
+    /// N: T without its diagonal blocks and what stands above them.
+    fn below_blocks(&self) -> Mat<f64> {
+        let mut below = self.projected.clone();
+        let (mut start, size) = (0, below.nrows());
+        for leak in &self.leaks {
+            let end = start + leak.ncols();
+            below.submatrix_mut(0, start, end, end - start).fill(0.0);
+            start = end;
+        }
+        debug_assert_eq!(start, size);
+        below
+    }
+
     /// Ṽ'L S, k × j.
-    fn leaks_shadow(&self, quadrature: &Quadrature) -> Mat<f64> {
+    fn leaks_shadow(&self, quadrature: &Quadrature, later: &Mat<f64>) -> Mat<f64> {
+        let of_later = later * &quadrature.vectors;
         let mut shadow = Mat::zeros(self.shadows[0].0.nrows(), self.projected.nrows());
         let mut start = 0;
-        for (of_vectors, of_images) in &self.shadows {
-            let rows = quadrature.vectors.subrows(start, of_images.ncols());
-            let scaled = Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| {
-                rows[(i, j)] * quadrature.nodes[j]
-            });
-            shadow += of_images * rows - of_vectors * scaled;
-            start += of_images.ncols();
+        for (of_vectors, of_leaks) in &self.shadows {
+            let rows = |of: &Mat<f64>| of.subrows(start, of_leaks.ncols()).to_owned();
+            shadow += of_leaks * rows(&quadrature.vectors) - of_vectors * rows(&of_later);
+            start += of_leaks.ncols();
         }
         shadow
     }

@@ -208,6 +208,11 @@ impl KrylovSpace {
         block::quick_inner(self.basis(), x)
     }
 
+    /// As [`KrylovSpace::coordinates`], for what must be exact. Cost: twice that.
+    pub fn exact_coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
+        block::inner_of_blocks(self.basis(), x)
+    }
+
     /// The rows of G on the samples that `chosen` holds, |chosen| × m.
     pub fn rows(&self, chosen: &[usize]) -> Mat<f32> {
         let mut rows = Mat::zeros(chosen.len(), self.dimension());

@@ -19,6 +19,7 @@
 pub mod analysis;
 pub mod block;
 pub mod combination;
+pub mod compression;
 pub mod covariate_selection;
 pub mod covariates;
 pub mod eigen;

@@ -3,16 +3,24 @@
 //! The operator's: Σᵢ f(λᵢ), for the test's null law, the trace and the effective degrees of freedom. The
 //! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
 
+use crate::compression::{compressed, isolated};
 use crate::eigen::SymmetricEigen;
 use crate::krylov::KrylovSpace;
 use crate::operator::Moments;
 
-/// At most so many leading eigenvalues are taken one by one.
-const MAX_LEADING: usize = 50;
-
 /// A Ritz value counts as an eigenvalue when its residual norm is below this share of it: its error is of second order,
-/// and what it lacks stays in the tail through the exact moments.
-const CONVERGED_RESIDUAL: f64 = 0.05;
+/// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
+const CONVERGED_RESIDUAL: f64 = 0.02;
+
+/// Leading eigenvalues with which a mask's own tell more of its null law than those of all samples, compressed.
+const ENOUGH_LEADING: usize = 50;
+
+/// Leading eigenvalues of a mask that its low-rank approximation knows well enough to be taken one by one.
+const MOST_OF_MASK: usize = 50;
+
+/// Share of the trace, and of the squared Frobenius norm, that single-precision products hide: a tail below that is not what the
+/// moments leave beside the leading eigenvalues.
+const HIDDEN: f64 = 5e-7;
 
 /// Share of the trace outside an invariant space that float32 vectors may have lost: eigenvalues at their rounding.
 const NEGLIGIBLE_TRACE: f64 = 1e-3;
@@ -72,7 +80,7 @@ impl OperatorMeasure {
         let n_leading = values
             .iter()
             .zip(&residuals)
-            .take(MAX_LEADING.min(values.len().saturating_sub(2)))
+            .take(values.len().saturating_sub(2))
             .take_while(|&(&e, &r)| e > 0.0 && r <= CONVERGED_RESIDUAL * e)
             .count();
         let per_probe = dof as f64 / b as f64;
@@ -119,10 +127,9 @@ impl OperatorMeasure {
     /// [`LowRank`](crate::low_rank::LowRank) approximation, of which as many are taken as are known here; the rest is this
     /// tail with its smallest eigenvalues cut, and the exact moments.
     pub fn on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Self {
-        let most = if self.tail.is_empty() {
-            leading.len()
-        } else {
-            self.leading.len()
+        let most = match self.tail.is_empty() {
+            true => leading.len(),
+            false => self.leading.len().min(MOST_OF_MASK),
         };
         let mut measure = Self {
             dof,
@@ -136,9 +143,33 @@ impl OperatorMeasure {
         if self.tail.is_empty() || count <= 0.0 {
             return measure;
         }
-        measure.tail = cut(self.fitted_tail(), count);
+        let others = self.leading[most..].iter().map(|&l| (l, 1.0));
+        measure.tail = cut(others.chain(self.fitted_tail()).collect(), count);
         measure.tail = measure.fitted_tail();
         measure
+    }
+
+    /// As [`OperatorMeasure::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
+    /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
+    ///
+    /// `None` where so many leading eigenvalues are known that the mask's own tell more (of relatives, say, who are missing together), and where
+    /// all samples' spectrum is known whole.
+    pub fn law_on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
+        if self.tail.is_empty() || self.leading.len() >= ENOUGH_LEADING {
+            return None;
+        }
+        let mut atoms = self.atoms();
+        atoms.iter_mut().for_each(|(l, _)| *l = l.max(0.0));
+        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let alone = isolated(&atoms, self.leading.len().min(leading.len()));
+        let tail = compressed(&atoms, alone, dof as f64 / self.dof as f64)?;
+        Some(Self {
+            dof,
+            moments,
+            leading: leading[..alone].to_vec(),
+            tail,
+            rest: self.rest,
+        })
     }
 
     /// Dimension the operator acts on.
@@ -156,13 +187,28 @@ impl OperatorMeasure {
         &self.leading
     }
 
-    /// Number, sum and sum of squares of the eigenvalues below the leading ones.
+    /// Number, sum and sum of squares of the eigenvalues below the leading ones: by the exact moments, up to what rounding hides there; within
+    /// that, by the tail's nodes.
     fn remainder(&self) -> (f64, f64, f64) {
         let count = self.dof.saturating_sub(self.leading.len()) as f64;
-        let sum = self.moments.trace - self.leading.iter().sum::<f64>();
-        let squares =
-            self.moments.frobenius_squared - self.leading.iter().map(|l| l * l).sum::<f64>();
-        (count, sum, squares)
+        let [trace, squares] = [self.moments.trace, self.moments.frobenius_squared];
+        let sum = trace - self.leading.iter().sum::<f64>();
+        let squared = squares - self.leading.iter().map(|l| l * l).sum::<f64>();
+        let total: f64 = self.tail.iter().map(|(_, w)| w).sum();
+        if total <= 0.0 {
+            return (count, sum, squared);
+        }
+        let of_nodes = |power: i32| {
+            let nodes = self.tail.iter().map(|(l, w)| w * l.max(0.0).powi(power));
+            nodes.sum::<f64>() * count / total
+        };
+        let near = |exact: f64, hidden: f64, power: i32| {
+            of_nodes(power).max(exact - hidden).min(exact + hidden)
+        };
+        let sum = near(sum, HIDDEN * trace, 1).max(0.0);
+        // No spread is below none.
+        let least = sum * sum / count.max(1.0);
+        (count, sum, near(squared, HIDDEN * squares, 2).max(least))
     }
 
     /// The tail's nodes, their multiplicities scaled and their values shifted and stretched to the exact count, mean and variance
@@ -220,7 +266,8 @@ impl OperatorMeasure {
     /// Effective degrees of freedom Σ (1 − exp(−t λᵢ)); at t = ∞ the rank, NaN where that is not known.
     ///
     /// Leading eigenvalues exactly; over the rest, a quadratic in λ fitted to the summand on the probes' nodes, summed
-    /// exactly through the trace and the Frobenius norm, and the small remainder by the probes' quadrature.
+    /// exactly through the trace and the Frobenius norm, and the small remainder by the probes' quadrature. Never outside its bounds: the summand
+    /// f is concave, so that count eigenvalues in [0, b] of a given sum have Σ f between sum f(b) / b and count f(sum / count).
     pub fn effective_dof(&self, t: f64) -> f64 {
         if t.is_infinite() {
             return self.rank();
@@ -245,8 +292,21 @@ impl OperatorMeasure {
             + quadratic[1] * sum / scale
             + quadratic[2] * squares / (scale * scale);
         let nodes = self.tail.iter().zip(&shrunk);
+        let total: f64 = self.tail.iter().map(|(_, w)| w).sum();
         let remainder: f64 = nodes.map(|(&(l, w), f)| w * (f - value(l))).sum();
-        (leading + exact + remainder).clamp(0.0, self.dof as f64)
+        let rest = exact + remainder * count / total;
+        let of_nodes = self.tail.iter().map(|(l, _)| *l).fold(0.0, f64::max);
+        let bound = self
+            .leading
+            .last()
+            .map_or(squares.sqrt(), |l| l.max(of_nodes));
+        let most = count * shrink(sum / count);
+        let least = if bound > 0.0 {
+            sum * shrink(bound) / bound
+        } else {
+            0.0
+        };
+        leading + rest.max(least).min(most)
     }
 }
 
@@ -400,6 +460,39 @@ mod tests {
         for l in [0.0, 0.05, 0.19] {
             let x: f64 = l / 0.19;
             assert!((q[0] + q[1] * x + q[2] * x * x - f(l)).abs() < 1e-12);
+        }
+    }
+
+    /// Eigenvalues that fall by nine decades, and moments off by the rounding of single precision.
+    #[test]
+    fn rounded_moments_leave_effective_dof_between_their_bounds() {
+        let spectrum: Vec<f64> = (0..600)
+            .map(|i| 10_f64.powf(-0.03 * f64::from(i)))
+            .collect();
+        let (leading, rest) = spectrum.split_at(200);
+        let trace: f64 = spectrum.iter().sum();
+        let squares: f64 = spectrum.iter().map(|l| l * l).sum();
+        for off in [-1e-7, 0.0, 1e-7] {
+            let measure = OperatorMeasure {
+                dof: 600,
+                moments: Moments {
+                    trace: trace * (1.0 + off),
+                    frobenius_squared: squares * (1.0 - off),
+                    rounding: 0.0,
+                },
+                leading: leading.to_vec(),
+                tail: rest.chunks(40).map(|c| (c[20], 40.0)).collect(),
+                rest: Rest::Positive,
+            };
+            for t in [1.0, 1e2, 1e4, 1e6] {
+                let want: f64 = spectrum.iter().map(|l| -(-t * l).exp_m1()).sum();
+                let got = measure.effective_dof(t);
+                let hidden = 2e-7 * trace * t;
+                assert!(
+                    (got - want).abs() < 1e-3 * want + hidden,
+                    "{off} {t}: {got} {want}"
+                );
+            }
         }
     }
 

@@ -571,7 +571,8 @@ fn the_leading_spectrum_is_that_of_a_krylov_schur_solver() {
     let covariates = Covariates::new(1200, &cohort.columns);
     let full = full_survey(&cohort, &covariates, 64);
     let measure = full.measure();
-    let leading = measure.leading();
+    // As many as the spectrum reports.
+    let leading = &measure.leading()[..measure.leading().len().min(50)];
     assert!(leading.len() >= 5, "{} leading eigenvalues", leading.len());
     // A = P K P / n in f64.
     let q = full.operator().projection().orthonormal();
