@@ -70,17 +70,18 @@ pub fn compressed(atoms: &[(f64, f64)], isolated: usize, share: f64) -> Option<V
     };
     let mass = integral(&|_| one);
     let expected = share - isolated as f64 / total;
-    if !((mass * share - expected).abs() < 1e-6 * expected) {
-        return None;
-    }
-    gauss(&points, mass, &integral, share * total)
+    let is_exact = (mass * share - expected).abs() < 1e-6 * expected;
+    is_exact.then(|| gauss(&points, mass, &integral, share * total))?
 }
+
+/// The integral of a function that is given by its values at the points.
+type Integral<'x> = dyn Fn(&dyn Fn(usize) -> c64) -> f64 + 'x;
 
 /// Gauss's quadrature of a measure of some `mass` that `integral` integrates on `points`; multiplicities are `scale` times its weights.
 fn gauss(
     points: &[c64],
     mass: f64,
-    integral: &dyn Fn(&dyn Fn(usize) -> c64) -> f64,
+    integral: &Integral<'_>,
     scale: f64,
 ) -> Option<Vec<(f64, f64)>> {
     let mut jacobi = Mat::<f64>::zeros(NODES, NODES);
@@ -99,7 +100,8 @@ fn gauss(
             .map(|k| (points[k] - centre) * now[k] - last[k] * coupling)
             .collect();
         let next_size = integral(&|k| next[k] * next[k]);
-        if i + 1 == NODES || !(next_size > 1e-12 * size * centre * centre) {
+        let is_more = next_size > 1e-12 * size * centre * centre;
+        if i + 1 == NODES || !is_more {
             break;
         }
         let coupling = (next_size / size).sqrt();
