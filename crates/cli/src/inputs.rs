@@ -723,7 +723,7 @@ pub fn prepare_block(
     columns: &[Vec<f64>],
     settings: &Settings,
 ) -> anyhow::Result<Vec<Prepared>> {
-    inputs
+    let prepared: Vec<anyhow::Result<Prepared>> = inputs
         .phenotype_values(block)
         .context("could not read the phenotypes")?
         .into_par_iter()
@@ -734,5 +734,7 @@ pub fn prepare_block(
             }
             prepare(values, base, covariates, columns, settings)
         })
-        .collect()
+        .collect();
+    // Of several errors the first phenotype's, on any number of threads.
+    prepared.into_iter().collect()
 }

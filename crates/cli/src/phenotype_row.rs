@@ -26,7 +26,7 @@ pub enum Status {
     AtZero,
     /// The likelihood rises to the end of training.
     Unbounded,
-    /// The stopping time still moved when the passes were used up.
+    /// The stopping time still moved when the passes were used up, or products in single precision leave fitted values less exact than is promised.
     NotConverged,
     /// Nothing varies beside the covariates.
     Constant,
@@ -245,6 +245,20 @@ impl PhenotypeRow {
             log_p: -self.neg_log10_p? * std::f64::consts::LN_10,
             warranted: self.training_warranted?,
         })
+    }
+
+    /// This row with the test as it was written before, to the last digit.
+    pub fn with_test_of(self, tested: Option<&Self>) -> Self {
+        match tested.filter(|it| it.is_tested()) {
+            Some(tested) => Self {
+                score: tested.score,
+                p_value: tested.p_value,
+                neg_log10_p: tested.neg_log10_p,
+                training_warranted: tested.training_warranted,
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// Whether the phenotype has been tested.

@@ -677,7 +677,8 @@ fn fit_all(
         &Job::whole(columns),
         |Job { column, .. }, known, analysis| {
             let rate = context.settings.learning_rate;
-            let row = row_of(&names[column], known, analysis.as_ref(), rate);
+            let before = tested.map(|rows| &rows[column]);
+            let row = row_of(&names[column], known, analysis.as_ref(), rate).with_test_of(before);
             let Some(analysis) = analysis else {
                 return journal.add(Finished {
                     column,
@@ -704,7 +705,7 @@ fn fit_all(
             };
             journal.add(Finished {
                 column,
-                test: row_of(&names[column], known, Some(&test_alone), None),
+                test: row_of(&names[column], known, Some(&test_alone), None).with_test_of(before),
                 row,
                 curve,
             })
