@@ -90,6 +90,21 @@ fn a_strangers_files_stay_under_every_name_of_a_run() {
     }
 }
 
+/// Snakemake makes the folders of a job's outputs before the job runs.
+#[test]
+fn empty_folders_are_nobodys() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for name in ["features.zarr", "kernel.zarr", "spectrum", "model"] {
+        fs::create_dir_all(out.join(name)).unwrap();
+    }
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    let plain = folder.path().join("plain");
+    succeed(&run_arguments(&cohort, &text(&plain), &[]));
+    assert!(results(&out) == results(&plain));
+}
+
 #[test]
 fn what_is_put_into_a_run_directory_is_not_the_runs() {
     let cohort = cohort(80, 5, 2);

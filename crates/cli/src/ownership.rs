@@ -173,19 +173,28 @@ fn in_the_way(folder: &Path, role: Role, first: &str, all: &[&(String, String)])
 }
 
 /// Of what is in `folder` that which has one of `names`, or a temporary name of one: the name it belongs to, and its own.
+///
+/// A folder with nothing in it is nobody's: workflow engines make those of a job's outputs before it runs.
 fn entries(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<(String, String)>> {
     let describe = || format!("could not list `{}`", folder.display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(describe)? {
-        let name = entry.with_context(describe)?.file_name();
+        let entry = entry.with_context(describe)?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
         let of = atomic::final_name(&name).unwrap_or(&name);
-        if names.contains(&of) {
+        if names.contains(&of) && !is_empty_folder(&entry) {
             found.push((of.to_owned(), name.into_owned()));
         }
     }
     found.sort();
     Ok(found)
+}
+
+fn is_empty_folder(entry: &std::fs::DirEntry) -> bool {
+    // Not what a link leads to.
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+        && std::fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none())
 }
 
 /// Whether a version that left no marker made what is in the folder.
