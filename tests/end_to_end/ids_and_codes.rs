@@ -729,7 +729,24 @@ fn names_and_options_that_clash_are_refused_before_ingest() {
         1,
         &["covariate `site=", "t.parquet"],
     );
-    for flag in ["--categorical-covariates", "--covariate-columns"] {
+    // Text below what is taken for a header, which is a sample.
+    let places = study.ids().into_iter().enumerate();
+    let rows: Vec<String> = places
+        .map(|(i, id)| format!("{id},{}\n", ["a", "b"][i % 2]))
+        .collect();
+    let bare = study.path("bare.csv");
+    fs::write(&bare, rows.concat()).unwrap();
+    let of_bare = ["--covariates", &bare, "--categorical-covariates", "*"];
+    fail(
+        &joined(&start, &[&["--phenotypes", p][..], &of_bare].concat()),
+        1,
+        &["bare.csv", "the table has no header"],
+    );
+    for flag in [
+        "--categorical-covariates",
+        "--covariate-columns",
+        "--covariates-id-column",
+    ] {
         fail(
             &joined(&start, &["--phenotypes", p, flag, "sex"]),
             1,

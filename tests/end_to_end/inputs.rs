@@ -611,7 +611,7 @@ fn ranks_and_codes_of_phenotypes() {
     assert_same(&binary_out, &run(&coded, "coded", &["--one-two"]));
     let log = fs::read_to_string(binary_out.join("run.log")).unwrap();
     assert!(
-        log.contains("1 phenotypes are binary (0 and 1) and analysed as quantitative (")
+        log.contains("1 binary phenotype, with values of 0 and 1, analysed as quantitative (")
             && log.contains("`--min-cases`): y"),
         "{log}"
     );

@@ -10,6 +10,7 @@ use crate::covariates::CovariateColumns;
 use crate::inputs::{Inputs, Prepared, prepare};
 use crate::options::Missing;
 use crate::settings::Settings;
+use crate::words::counted;
 
 /// Phenotypes read at a time.
 const READ_AHEAD: usize = 64;
@@ -191,8 +192,8 @@ pub fn log(samples: &Value) {
         .collect();
     if !binary.is_empty() {
         tracing::info!(
-            "samples: {} phenotypes are binary (0 and 1) and analysed as quantitative (squared error: predictions are no probabilities, and p is approximate where cases are few, see `--min-cases`): {}",
-            binary.len(),
+            "samples: {}, with values of 0 and 1, analysed as quantitative (squared error: predictions are no probabilities, and p is approximate where cases are few, see `--min-cases`): {}",
+            counted(binary.len(), "binary phenotypes"),
             binary.join(", ")
         );
     }

@@ -85,7 +85,9 @@ impl Inputs {
             })
             .transpose()?;
         let tables = [Some(&features), Some(&phenotypes), covariates.as_ref()];
-        check_rows_are_samples(&tables.into_iter().flatten().collect::<Vec<_>>())?;
+        let tables: Vec<&Table> = tables.into_iter().flatten().collect();
+        check_rows_are_samples(&tables)?;
+        check_headers(&tables)?;
         if let Some(table) = &covariates
             && table.columns.iter().any(|name| name == INTERCEPT)
         {
@@ -460,6 +462,25 @@ fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
     let shown = rows.into_iter().take(5);
     let shown: Vec<String> = shown.map(|row| format!("`{}`", table.ids[row])).collect();
     shown.join(", ")
+}
+
+/// Refuses a table whose id column is called as a sample of another table: its first row was taken for a header.
+fn check_headers(tables: &[&Table]) -> anyhow::Result<()> {
+    for table in tables {
+        let is_sample = |other: &&&Table| other.ids.contains(&table.id_column);
+        if let Some(other) = tables.iter().find(is_sample) {
+            return Err(input(
+                format!(
+                    "the column of ids of `{}` is called `{}`, which is a sample of `{}`: the table has no header",
+                    table.path.display(),
+                    table.id_column,
+                    other.path.display()
+                ),
+                "put a line with the names of the columns before the first row",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a table whose columns are the samples of another: it is turned over.

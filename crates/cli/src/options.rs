@@ -521,6 +521,10 @@ impl Options {
                 self.categorical_covariates.is_some(),
             ),
             ("--covariate-columns", self.covariate_columns.is_some()),
+            (
+                "--covariates-id-column",
+                self.covariates_id_column.is_some(),
+            ),
         ];
         match of_covariates.iter().find(|(_, is_given)| *is_given) {
             Some((flag, _)) if self.covariates.is_none() => Err(input(

@@ -337,9 +337,15 @@ mod tests {
         std::fs::write(root.join(MARKER), marker).unwrap();
         // Put there since, by somebody.
         std::fs::create_dir(root.join("model")).unwrap();
+        claim().unwrap();
+        settle(root, Role::Run).unwrap();
+        std::fs::remove_dir(root.join("model")).unwrap();
+        settle(root, Role::Run).unwrap();
+        std::fs::create_dir(root.join("model")).unwrap();
+        std::fs::write(root.join("model/mine"), "").unwrap();
         let refusal = claim().unwrap_err().to_string();
         assert!(refusal.contains("model` would be replaced"), "{refusal}");
-        std::fs::remove_dir(root.join("model")).unwrap();
+        std::fs::remove_dir_all(root.join("model")).unwrap();
         // Of another command.
         let other = super::claim(root, Role::Trained, &names).unwrap_err();
         assert!(other.to_string().contains("a.parquet"));

@@ -378,6 +378,16 @@ pub enum Degenerate {
     NoVariation,
 }
 
+/// What of a fit must settle from pass to pass.
+#[derive(Clone, Copy)]
+struct Settling {
+    reml: RemlFit,
+    /// Least node of the phenotype's measure.
+    least: f64,
+    /// Size of the correction, in standard deviations of the phenotype.
+    size: f64,
+}
+
 /// A phenotype on its way.
 struct Member {
     /// What it was admitted under.
@@ -391,7 +401,7 @@ struct Member {
     flow: Flow,
     test: Option<TestResult>,
     /// The fit after the last pass, its estimated error and the size of its correction.
-    previous: Option<(RemlFit, f64)>,
+    previous: Option<Settling>,
     passes: usize,
 }
 
@@ -1292,15 +1302,22 @@ impl Fitting<'_, '_> {
         let sd = (member.variation / operator.n_observed() as f64).sqrt();
         let size = correction.largest() / sd;
         let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
-        if let Some((before, former_size)) = member.previous {
+        let nodes = self.measure.atoms().map(|(node, _)| node);
+        let now = Settling {
+            reml,
+            least: nodes.fold(f64::INFINITY, f64::min),
+            size,
+        };
+        if let Some(before) = member.previous {
+            let former_size = before.size;
             let change = match member.time {
-                None => change(&before, &reml),
+                None => change(&before, &now),
                 Some(_) => 0.0,
             };
             error = change * (size / former_size).min(1.0);
             is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
         }
-        member.previous = Some((reml, size));
+        member.previous = Some(now);
         let settled = |error: f64| {
             error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding)
         };
@@ -1351,11 +1368,16 @@ fn test_of(spectrum: &Spectrum, dof: usize, ratio: f64, options: &AnalysisOption
 }
 
 /// Largest relative change between two fits of the time and its interval; infinite when the kind of answer changed.
-fn change(before: &RemlFit, after: &RemlFit) -> f64 {
+///
+/// A space that is still small may hold none of the residual where λ is below the mean, which looks unbounded: then the least node must
+/// settle.
+fn change(before: &Settling, after: &Settling) -> f64 {
+    let least = (before.least - after.least).abs() / after.least.abs();
+    let (before, after) = (&before.reml, &after.reml);
     let scale = match (before.time, after.time) {
         (StoppingTime::Interior(_), StoppingTime::Interior(t)) => t,
         (StoppingTime::AtZero, StoppingTime::AtZero) => 0.0,
-        (StoppingTime::Unbounded, StoppingTime::Unbounded) => return 0.0,
+        (StoppingTime::Unbounded, StoppingTime::Unbounded) => return least,
         _ => return f64::INFINITY,
     };
     let relative = |a: Option<f64>, b: Option<f64>| match (a, b) {

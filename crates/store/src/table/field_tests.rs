@@ -105,6 +105,19 @@ fn row_numbers_and_second_ids_are_no_values() {
             assert!(glob.origin.warnings.join("").contains("left out"), "{case}");
         }
     }
+    // Numbers of sorted rows would join tables by their rows.
+    for name in ["", "Unnamed: 0", "index", "rownames"] {
+        let csv = text(&[(name, shuffled), ("participant", IDS), ("y", Y)]);
+        let table = folder.open(csv).unwrap();
+        assert_eq!(table.id_column, "participant", "{name}");
+        assert_eq!(table.columns, ["y"], "{name}");
+    }
+    let table = folder.open(text(&[("nr", one), ("y", Y)])).unwrap();
+    let said = table.origin.warnings.join("");
+    assert!(
+        table.id_column == "nr" && said.contains("count the rows"),
+        "{said}"
+    );
     // Values of these names stay.
     for (name, values) in [("X", "3 1 1 2 2 1"), ("index", Y), ("V1", shuffled)] {
         let table = folder.open(text(&[("eid", IDS), (name, values)])).unwrap();

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::row_numbers::{Content, Head, can_be_ids, is_counted, is_distinct, is_rising};
+use super::row_numbers::{
+    Content, Head, can_be_ids, is_counted, is_distinct, is_rising, is_shuffled_count,
+};
 use super::{Columns, Reading, TableError};
 use crate::first_few;
 
@@ -251,6 +253,12 @@ fn default_id(
         (place, head) = (place + 1, next);
     }
     if place == 0 || is_count(&names[place], &head, false) {
+        if is_counted(&table.head(0)?) {
+            warnings.push(format!(
+                "the ids, in {}, count the rows: tables are joined by their rows unless `--id-column` names the ids",
+                called(&names[0])
+            ));
+        }
         return Ok(Some(0));
     }
     let before: Vec<String> = names[..place].iter().map(|it| called(it)).collect();
@@ -279,8 +287,10 @@ fn is_count(name: &str, head: &Head, is_next_like_ids: bool) -> bool {
         .first()
         .and_then(|it| it.as_deref()?.parse::<u32>().ok());
     let starts_low = first.is_some_and(|it| it < 1000);
-    let is_part = is_next_like_ids && starts_low && is_rising(head);
-    (is_row_name(name) || counts_rows(name)) && (is_counted(head) || is_part)
+    let is_letter = name.len() <= 2 && !is_row_name(name);
+    let is_part = starts_low && is_rising(head) || !is_letter && is_shuffled_count(head);
+    let is_count = is_counted(head) || is_next_like_ids && is_part;
+    (is_row_name(name) || counts_rows(name)) && is_count
 }
 
 fn is_fraction(value: &Option<String>) -> bool {
@@ -306,7 +316,8 @@ fn holds_index(names: &[String], index: usize, table: &impl Columnar) -> Result<
         return Ok(can_be_ids(&head));
     };
     let is_first = can_be_ids(&table.head(first)?);
-    Ok(can_be_ids(&head) && !is_counted(&head) && !(is_first && is_rising(&head)))
+    let is_part = is_rising(&head) || is_shuffled_count(&head);
+    Ok(can_be_ids(&head) && !is_counted(&head) && !(is_first && is_part))
 }
 
 /// Whether a name says that its column is no value: a name for rows, or another id beside `id`. `is_oxford`: whether the ids are `ID_1` and

@@ -63,6 +63,13 @@ pub(super) fn is_distinct(head: &Head) -> bool {
     distinct.len() == values.len()
 }
 
+/// Whether the values are whole, below a million, each once, and not in order: the numbers of rows that were sorted anew. Ids of people are
+/// rarely as small, and UK Biobank's are not.
+pub(super) fn is_shuffled_count(head: &Head) -> bool {
+    const MOST: u64 = 1_000_000;
+    is_distinct(head) && wholes(head).is_some_and(|values| values.iter().all(|it| *it < MOST))
+}
+
 /// Whether the values can be ids: none missing, none twice.
 pub(super) fn can_be_ids(head: &Head) -> bool {
     let mut seen = HashSet::new();
