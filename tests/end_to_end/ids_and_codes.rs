@@ -797,3 +797,31 @@ fn names_and_options_that_clash_are_refused_before_ingest() {
     assert_eq!(said.status.code(), Some(1));
     assert!(!Path::new(&out).exists());
 }
+
+/// A pipe can be read once only: what was read of each is compared, not what is left, which is nothing of both.
+#[test]
+fn two_tables_through_pipes_are_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |name: &str, of: &dyn Fn(usize) -> usize| {
+        let rows: Vec<String> = (0..40).map(|i| format!("s{i},{i},{}\n", of(i))).collect();
+        let path = folder.path().join(name);
+        fs::write(&path, format!("IID,a,b\n{}", rows.concat())).unwrap();
+        path
+    };
+    let one = table("one.csv", &|i| i * i % 7);
+    let other = table("other.csv", &|i| i * i % 11);
+    for (phenotypes, code, words) in [
+        (&one, 1, "are one file"),
+        (&other, 0, "columns of one name"),
+    ] {
+        let out = folder.path().join(code.to_string());
+        let output = std::process::Command::new("bash")
+            .args(["-c", "timeout 60 \"$0\" run --features <(cat \"$1\") --phenotypes <(cat \"$2\") --out \"$3\""])
+            .args([Path::new(env!("CARGO_BIN_EXE_ntkpipe")), &one, phenotypes, &out])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}

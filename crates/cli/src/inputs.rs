@@ -100,8 +100,6 @@ impl Inputs {
             ));
         }
         check_names(&phenotypes)?;
-        let tables = [Some(&features), Some(&phenotypes), covariates.as_ref()];
-        let tables: Vec<&Table> = tables.into_iter().flatten().collect();
         let list = |flag: &'static str, path: &Option<PathBuf>| {
             let path = path.as_deref();
             path.map(|path| SampleList::read(flag, path, &tables, options))
@@ -448,13 +446,16 @@ fn check_names(phenotypes: &Table) -> anyhow::Result<()> {
 
 /// Whether features and phenotypes are one file, or a copy.
 fn is_one_file(options: &Options) -> anyhow::Result<bool> {
-    let (Some(features), Some(phenotypes)) = (&options.features, &options.phenotypes) else {
+    // A pipe has been read: its copy is compared.
+    let of = |path: &Option<PathBuf>| Some(options.copies.of(path.as_deref()?).to_path_buf());
+    let (Some(features), Some(phenotypes)) = (of(&options.features), of(&options.phenotypes))
+    else {
         return Ok(false);
     };
     let bytes = |path: &Path| std::fs::metadata(path).map(|it| it.len()).ok();
     Ok(features == phenotypes
-        || bytes(features) == bytes(phenotypes)
-            && digest(features)?.blake3 == digest(phenotypes)?.blake3)
+        || bytes(&features) == bytes(&phenotypes)
+            && digest(&features)?.blake3 == digest(&phenotypes)?.blake3)
 }
 
 /// The first few of these rows' ids.
