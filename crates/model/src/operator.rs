@@ -140,6 +140,26 @@ impl<'a> MaskedOperator<'a> {
         observed.map(own).sum::<f64>() / self.n_observed as f64
     }
 
+    /// diag(A), n values, zero off S: Aᵢᵢ = (Kᵢᵢ − 2 qᵢ'(KQ)ᵢ + qᵢ' Q'KQ qᵢ) / n_S, with qᵢ the i-th row of the orthonormal covariates Q.
+    ///
+    /// `diagonal`: that of K, n values; `kq`: K Q, n × rank, of which the rows of S are read. A is positive semidefinite: what rounding
+    /// leaves below 0 is 0. Cost: O(n r²).
+    pub fn diagonal(&self, diagonal: &[f64], kq: MatRef<'_, f32>) -> Vec<f64> {
+        let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
+        let qkq = block::inner(q.as_ref(), kq);
+        let n = self.n_observed as f64;
+        let own = |i: usize| {
+            let along = |j: usize| {
+                let within: f64 = (0..q.ncols()).map(|k| qkq[(j, k)] * q[(i, k)]).sum();
+                q[(i, j)] * (within - 2.0 * f64::from(kq[(i, j)]))
+            };
+            let off: f64 = (0..q.ncols()).map(along).sum();
+            ((diagonal[i] + off) / n).max(0.0)
+        };
+        let values = 0..mask.len();
+        values.map(|i| if mask[i] { own(i) } else { 0.0 }).collect()
+    }
+
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
     /// `row_squares` = (K∘K) 1_S (n values) in the square of the kernel's unit.
     pub fn moments<K: Kernel>(
@@ -172,6 +192,41 @@ impl<'a> MaskedOperator<'a> {
             trace: trace_h - trace_q,
             frobenius_squared: frobenius_h - 2.0 * hq_squared + qhq.squared_norm_l2(),
             rounding: rounding(frobenius_h),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_diagonal_is_that_of_the_dense_operator() {
+        let n = 90;
+        let wave = |i: usize, j: usize| ((i * (3 * j + 7) + j * j) as f64 * 0.613).sin();
+        let g = Mat::from_fn(n, 40, wave);
+        let k = block::narrow((&g * g.transpose()).as_ref());
+        let diagonal: Vec<f64> = (0..n).map(|i| f64::from(k[(i, i)])).collect();
+        let column = |j: usize| (0..n).map(|i| wave(i, 50 + j)).collect();
+        let columns = [vec![1.0; n], column(0), column(1)];
+        let few = Covariates::new(n, &columns);
+        let none = Covariates::new(n, &[]);
+        for covariates in [&few, &none] {
+            for step in [1, 3] {
+                let mask: Vec<bool> = (0..n).map(|i| step == 1 || i % step != 1).collect();
+                let operator = MaskedOperator::new(covariates, &mask);
+                let q = block::narrow(operator.projection().orthonormal().as_ref());
+                let got = operator.diagonal(&diagonal, (&k * &q).as_ref());
+                let mut p = Mat::<f64>::identity(n, n);
+                operator.projection().apply(p.as_mut());
+                let dense = p.transpose() * block::convert(k.as_ref(), f64::from) * &p;
+                for i in 0..n {
+                    let want = dense[(i, i)] / operator.n_observed() as f64;
+                    let scale = diagonal[i] / operator.n_observed() as f64;
+                    assert!((got[i] - want).abs() < 1e-6 * scale, "{i}: {} {want}", got[i]);
+                    assert!(mask[i] || got[i] == 0.0);
+                }
+            }
         }
     }
 }
