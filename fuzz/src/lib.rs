@@ -292,4 +292,12 @@ impl Kernel for Bell {
             entry(samples[i], samples[j])
         }))
     }
+
+    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
+        let all: Vec<usize> = (0..self.0).collect();
+        let k = self.submatrix(&all)?;
+        Ok(Mat::from_fn(self.0, samples.len(), |i, j| {
+            k[(i, samples[j])]
+        }))
+    }
 }

@@ -15,6 +15,7 @@ use crate::krylov::{KrylovSpace, orthonormalise};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
+use crate::robust_test::{Leading, TOGETHER, direct_log_p};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -26,6 +27,8 @@ use std::collections::{HashMap, HashSet};
 pub struct AnalysisOptions {
     /// Level of the score test.
     pub alpha: f64,
+    /// Whether the robust test decides, rather than that for Gaussian noise of one variance.
+    pub robust: bool,
     /// Whether only phenotypes that the test warrants are fitted.
     pub gate: bool,
     /// Whether to stop after the test.
@@ -44,6 +47,7 @@ impl Default for AnalysisOptions {
     fn default() -> Self {
         Self {
             alpha: 0.05,
+            robust: true,
             gate: true,
             test_only: false,
             max_passes: 40,
@@ -323,7 +327,11 @@ pub struct Phenotype {
 pub struct TestResult {
     /// dof · q, the score.
     pub score: f64,
-    /// Natural log of p.
+    /// Natural log of p for Gaussian noise of one variance.
+    pub log_p_gaussian: f64,
+    /// Natural log of the robust p; `None` where its law could not be computed.
+    pub log_p_robust: Option<f64>,
+    /// Natural log of the p that decides: the robust one if [`AnalysisOptions::robust`], as far as there is one.
     pub log_p: f64,
     /// p < alpha.
     pub warranted: bool,
@@ -419,6 +427,8 @@ struct Group<'a> {
     /// What the test may look like, before the first pass.
     guess: Spectrum,
     spectrum: Option<Spectrum>,
+    /// K Q_S on S, known with the spectrum.
+    of_null_model: Option<Mat<f32>>,
     /// Whether single precision has lost the operator, which shows with the spectrum.
     is_lost: bool,
     /// The sample of the mask with the largest K_xx, and K_xx / n_S there.
@@ -474,6 +484,8 @@ pub struct Batch<'s, 'a> {
     offset: Option<&'s [f64]>,
     options: &'s AnalysisOptions,
     groups: Vec<Group<'a>>,
+    /// What the robust tests share, made for the first.
+    leading: Option<Leading>,
 }
 
 /// Analyses that are done, with the numbers their phenotypes were admitted under.
@@ -494,6 +506,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             offset: None,
             options,
             groups: Vec::new(),
+            leading: None,
         }
     }
 
@@ -512,7 +525,8 @@ impl<'s, 'a> Batch<'s, 'a> {
     pub fn load(&self) -> usize {
         let members = self.groups.iter().flat_map(|g| &g.members);
         let flows: usize = members.map(|m| load_of(m.flow.n_vectors())).sum();
-        flows + self.groups.len() * self.load_of_mask()
+        let products: usize = self.groups.iter().map(|g| g.operator.rank()).sum();
+        flows + self.groups.len() * self.load_of_mask() + products
     }
 
     /// Columns of n f32 values that a phenotype on a mask of `n_observed` samples adds to [`Batch::load`] at first.
@@ -521,8 +535,11 @@ impl<'s, 'a> Batch<'s, 'a> {
         if n_observed == n {
             return load_of(0);
         }
-        let own = self.covariates.rank() + computed_leading(n_observed, n) + 1;
-        load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own)) + own + self.load_of_mask()
+        let rank = self.covariates.rank();
+        let own = rank + computed_leading(n_observed, n) + 1;
+        rank + load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own))
+            + own
+            + self.load_of_mask()
     }
 
     /// Columns of n f32 values that a mask's low-rank approximation is worth.
@@ -734,6 +751,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                             &values,
                         )),
                         spectrum: is_full(operator).then(|| Spectrum::new(measure.clone())),
+                        of_null_model: is_full(operator).then(|| full.covariate_products.clone()),
                         is_lost: false,
                         values,
                         model,
@@ -852,6 +870,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             },
         );
         drop(products);
+        self.test(kernel)?;
         self.cast_shadows();
         let finished = self.assess();
         let done: HashSet<usize> = finished.iter().map(|(number, _)| *number).collect();
@@ -862,10 +881,69 @@ impl<'s, 'a> Batch<'s, 'a> {
         Ok(finished)
     }
 
+    /// Tests the phenotypes that have had their first pass.
+    fn test<K: Kernel>(&mut self, kernel: &K) -> Result<(), K::Error> {
+        let mut waiting: Vec<(OfTest<'_, 'a>, &mut Member)> = Vec::new();
+        for group in &mut self.groups {
+            let Group {
+                operator,
+                spectrum: Some(spectrum),
+                of_null_model: Some(of_null_model),
+                is_lost: false,
+                members,
+                ..
+            } = group
+            else {
+                continue;
+            };
+            let shared = OfTest {
+                operator,
+                spectrum,
+                of_null_model,
+            };
+            let untested = members.iter_mut().filter(|member| member.test.is_none());
+            waiting.extend(untested.map(|member| (shared, member)));
+        }
+        if self.offset.is_some() || waiting.is_empty() {
+            return Ok(());
+        }
+        let (full, options) = (self.full, self.options);
+        let leading = self
+            .leading
+            .get_or_insert_with(|| Leading::new(full, kernel.diagonal()));
+        for few in waiting.chunks_mut(TOGETHER) {
+            let heavy: Vec<Vec<usize>> = few
+                .par_iter()
+                .map(|(shared, member)| leading.heavy(shared.operator, &member.flow.direction()))
+                .collect();
+            let columns = kernel.columns(&heavy.concat())?;
+            let mut starts = vec![0];
+            for samples in &heavy {
+                starts.push(starts[starts.len() - 1] + samples.len());
+            }
+            few.par_iter_mut()
+                .enumerate()
+                .for_each(|(i, (shared, member))| {
+                    let ratio = member.flow.score_ratio();
+                    let robust = leading.log_p(
+                        shared.operator,
+                        &member.flow.direction(),
+                        ratio,
+                        kernel.diagonal(),
+                        shared.of_null_model.as_ref(),
+                        &heavy[i],
+                        columns.subcols(starts[i], heavy[i].len()),
+                    );
+                    let dof = shared.operator.dof();
+                    member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
+                });
+        }
+        Ok(())
+    }
+
     /// Assesses each phenotype after a pass; those that are done come back.
     fn assess(&mut self) -> Finished {
         let (full, covariates, options) = (self.full, self.covariates, self.options);
-        let is_tested = self.offset.is_none();
         let judged: Vec<Judgement<'_, 'a>> = self
             .groups
             .par_iter_mut()
@@ -894,7 +972,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                         let analysis = without_variation(mask.operator, member.passes);
                         Judgement::Done(member.number, Box::new(analysis))
                     }
-                    false => judge(member, mask, is_tested, options),
+                    false => judge(member, mask, options),
                 })
             })
             .collect();
@@ -1089,11 +1167,12 @@ impl Group<'_> {
         let operator = &self.operator;
         let (of_leading, of_covariates) = products.split_at_col(self.leading.ncols());
         let known = self.covariate_products.take();
-        let of_covariates = known.as_ref().map_or(of_covariates, Mat::as_ref);
-        let moments = operator.moments(kernel, of_covariates, row_squares);
-        let unsure = match known {
-            Some(_) => NEGLIGIBLE_TRACE * full.moments.trace,
-            None => 0.0,
+        let is_known = known.is_some();
+        let of_covariates = known.unwrap_or_else(|| of_covariates.to_owned());
+        let moments = operator.moments(kernel, of_covariates.as_ref(), row_squares);
+        let unsure = match is_known {
+            true => NEGLIGIBLE_TRACE * full.moments.trace,
+            false => 0.0,
         };
         if is_lost(moments.trace - unsure, operator.scale(kernel.diagonal())) {
             self.is_lost = true;
@@ -1113,6 +1192,7 @@ impl Group<'_> {
             &values,
         ));
         self.leading = Mat::zeros(self.leading.nrows(), 0);
+        self.of_null_model = Some(of_covariates);
     }
 
     /// Hands each phenotype its products, the columns from `at` on.
@@ -1190,6 +1270,14 @@ fn farthest(operator: &MaskedOperator<'_>, diagonal: &[f64]) -> (usize, f64) {
     })
 }
 
+/// What the tests on a mask share.
+#[derive(Clone, Copy)]
+struct OfTest<'x, 'a> {
+    operator: &'x MaskedOperator<'a>,
+    spectrum: &'x Spectrum,
+    of_null_model: &'x Mat<f32>,
+}
+
 /// What the phenotypes of a mask share after its first pass.
 #[derive(Clone, Copy)]
 struct OfMask<'x, 'a> {
@@ -1220,11 +1308,10 @@ enum Judgement<'x, 'a> {
     Fits(Box<Fitting<'x, 'a>>),
 }
 
-/// Settles the test of one phenotype after a pass; its analysis where that is all, else the fit as the space knows it.
+/// What comes of one phenotype after a pass: its analysis where the test is all, else the fit as the space knows it.
 fn judge<'x, 'a>(
     member: &'x mut Member,
     mask: OfMask<'x, 'a>,
-    is_tested: bool,
     options: &AnalysisOptions,
 ) -> Judgement<'x, 'a> {
     let OfMask {
@@ -1241,9 +1328,6 @@ fn judge<'x, 'a>(
         dof,
         spectrum.measure.trace(),
     );
-    if is_tested && member.test.is_none() {
-        member.test = Some(test_of(spectrum, dof, member.flow.score_ratio(), options));
-    }
     let test = member.test;
     let is_warranted = test.is_none_or(|test| test.warranted);
     let is_fitted = !options.test_only && (is_warranted || !options.gate);
@@ -1358,10 +1442,22 @@ impl Fitting<'_, '_> {
     }
 }
 
-fn test_of(spectrum: &Spectrum, dof: usize, ratio: f64, options: &AnalysisOptions) -> TestResult {
-    let log_p = spectrum.law.log_p(ratio);
+fn test_of(
+    spectrum: &Spectrum,
+    dof: usize,
+    ratio: f64,
+    log_p_robust: Option<f64>,
+    options: &AnalysisOptions,
+) -> TestResult {
+    let log_p_gaussian = spectrum.law.log_p(ratio);
+    let log_p = match options.robust {
+        true => log_p_robust.unwrap_or(log_p_gaussian),
+        false => log_p_gaussian,
+    };
     TestResult {
         score: dof as f64 * ratio,
+        log_p_gaussian,
+        log_p_robust,
         log_p,
         warranted: log_p < options.alpha.ln(),
     }
@@ -1426,6 +1522,9 @@ struct Direct<'a> {
     operator: MaskedOperator<'a>,
     observed: Vec<usize>,
     spectrum: Spectrum,
+    /// P H P, and the orthonormal Q, on the observed samples.
+    projected: Mat<f64>,
+    null_model: Mat<f64>,
     /// Eigenvectors on the observed samples, a column each.
     vectors: Mat<f64>,
 }
@@ -1448,11 +1547,13 @@ impl<'a> Direct<'a> {
         }
         // The covariates' directions are moved below every other, so that they are the last.
         let below = php.norm_l2();
-        let eigen = symmetric_eigen((php - below * &q * q.transpose()).as_ref());
+        let eigen = symmetric_eigen((&php - below * &q * q.transpose()).as_ref());
         let (dof, rounding) = (operator.dof(), rounding(h.squared_norm_l2()));
         let values = eigen.values[..dof].to_vec();
         Ok(Some(Self {
             spectrum: Spectrum::new(OperatorMeasure::of_spectrum(values, rounding)),
+            projected: php,
+            null_model: q,
             vectors: eigen.vectors.subcols(0, dof).to_owned(),
             operator,
             observed,
@@ -1468,7 +1569,10 @@ impl<'a> Direct<'a> {
         let dof = self.operator.dof();
         let trace = self.spectrum.measure.trace();
         let measure = PhenotypeMeasure::new(nodes, coefficients.col_as_slice(0), dof, trace);
-        let test = test_of(&self.spectrum, dof, measure.mean(), options);
+        let ratio = measure.mean();
+        let (projected, q) = (self.projected.as_ref(), self.null_model.as_ref());
+        let robust = direct_log_p(projected, q, r.col_as_slice(0), ratio);
+        let test = test_of(&self.spectrum, dof, ratio, Some(robust), options);
         let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / residual.variation);
         let tested = Analysis {
             test: Some(test),
@@ -1568,6 +1672,13 @@ mod tests {
         fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
             let s = samples.len();
             Ok(Mat::from_fn(s, s, |i, j| self.0[(samples[i], samples[j])]))
+        }
+
+        fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let shape = (self.n_samples(), samples.len());
+            Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
+                self.0[(i, samples[j])]
+            }))
         }
     }
 

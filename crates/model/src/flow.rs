@@ -179,6 +179,12 @@ impl Flow {
         }
     }
 
+    /// r / |r|, n values.
+    pub fn direction(&self) -> Vec<f64> {
+        let first = self.vectors[0].col_as_slice(0);
+        first.iter().map(|&v| f64::from(v)).collect()
+    }
+
     /// r'Ar / r'r, exact from the first pass on.
     pub fn score_ratio(&self) -> f64 {
         self.projected[(0, 0)]

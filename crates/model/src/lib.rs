@@ -33,6 +33,8 @@ pub mod operator;
 pub mod posterior;
 pub mod quadratic_form;
 pub mod rank_normal;
+pub mod robust_law;
+pub mod robust_test;
 pub mod score_test;
 pub mod stopping_time;
 pub mod train;

@@ -250,6 +250,34 @@ impl OperatorMeasure {
         leading.chain(self.fitted_tail()).collect()
     }
 
+    /// What is left of the spectrum beside `values`, the leading ones or Ritz values in their place: number and mean μ of the other eigenvalues, and their
+    /// distribution in units of μ, as (value, weight) with weights that sum to 1 and a mean of 1. Their sum and sum of squares are exact.
+    pub(crate) fn beyond(&self, values: &[f64]) -> (f64, f64, Vec<(f64, f64)>) {
+        let count = self.dof.saturating_sub(values.len()) as f64;
+        let sum = (self.moments.trace - values.iter().sum::<f64>()).max(0.0);
+        let squared = self.moments.frobenius_squared - values.iter().map(|l| l * l).sum::<f64>();
+        if count == 0.0 || sum == 0.0 {
+            return (count, 0.0, vec![(1.0, 1.0)]);
+        }
+        let mean = sum / count;
+        let deviation = (squared / count - mean * mean).max(0.0).sqrt();
+        let mut atoms = self.atoms();
+        let known: f64 = atoms.iter().map(|(_, w)| w).sum();
+        atoms.push((0.0, (self.dof as f64 - known).max(0.0)));
+        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        // As many from the top as `values` are.
+        let mut over = values.len() as f64;
+        for (_, weight) in &mut atoms {
+            let taken = over.min(*weight);
+            *weight -= taken;
+            over -= taken;
+        }
+        atoms.retain(|(_, weight)| *weight > 0.0);
+        let mut atoms = fitted(&atoms, 1.0, 1.0, deviation / mean);
+        atoms.iter_mut().for_each(|(x, _)| *x = x.max(0.0));
+        (count, mean, atoms)
+    }
+
     /// The effective degrees of freedom at t = ∞: the number of eigenvalues above the rounding of K, NaN where the probes do not tell how
     /// many of the smallest are.
     fn rank(&self) -> f64 {

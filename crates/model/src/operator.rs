@@ -41,6 +41,14 @@ pub trait Kernel: Sync {
     /// # Errors
     /// When a part of the kernel cannot be read.
     fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
+
+    /// The columns of K of the given samples, n × s.
+    ///
+    /// Cost: n s entries read, one read of the kernel at most.
+    ///
+    /// # Errors
+    /// When a part of the kernel cannot be read.
+    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
 }
 
 /// Least share of a trace, of what it would be if nothing cancelled, that products in single precision leave of it: below, what is left
@@ -223,7 +231,11 @@ mod tests {
                 for i in 0..n {
                     let want = dense[(i, i)] / operator.n_observed() as f64;
                     let scale = diagonal[i] / operator.n_observed() as f64;
-                    assert!((got[i] - want).abs() < 1e-6 * scale, "{i}: {} {want}", got[i]);
+                    assert!(
+                        (got[i] - want).abs() < 1e-6 * scale,
+                        "{i}: {} {want}",
+                        got[i]
+                    );
                     assert!(mask[i] || got[i] == 0.0);
                 }
             }

@@ -346,6 +346,13 @@ mod tests {
             let s = samples.len();
             Ok(Mat::from_fn(s, s, |i, j| self.0[(samples[i], samples[j])]))
         }
+
+        fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let shape = (self.n_samples(), samples.len());
+            Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
+                self.0[(i, samples[j])]
+            }))
+        }
     }
 
     #[test]

@@ -479,6 +479,42 @@ impl Kernel for TiledKernel {
         Ok(sub)
     }
 
+    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, ZarrError> {
+        let (tile, n) = (self.tile_side(), self.n_samples());
+        let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+        for (place, &sample) in samples.iter().enumerate() {
+            by_row
+                .entry(sample / tile)
+                .or_default()
+                .push((place, sample % tile));
+        }
+        let rows = (0..n.div_ceil(tile)).into_par_iter();
+        let parts: Result<Vec<Mat<f32>>, ZarrError> = rows
+            .map(|i| {
+                let len = tile.min(n - i * tile);
+                let mut part = Mat::zeros(len, samples.len());
+                for (&j, wanted) in &by_row {
+                    let chunk = self.tile(i.max(j), i.min(j))?;
+                    self.count_bytes(1);
+                    for &(place, at) in wanted {
+                        for (r, value) in part.col_as_slice_mut(place).iter_mut().enumerate() {
+                            *value = match j <= i {
+                                true => chunk[r * tile + at],
+                                false => chunk[at * tile + r],
+                            };
+                        }
+                    }
+                }
+                Ok(part)
+            })
+            .collect();
+        let mut columns = Mat::zeros(n, samples.len());
+        for (i, part) in parts?.iter().enumerate() {
+            columns.subrows_mut(i * tile, part.nrows()).copy_from(part);
+        }
+        Ok(columns)
+    }
+
     fn multiply(
         &self,
         x: MatRef<'_, f32>,

@@ -71,6 +71,13 @@ impl Kernel for DenseKernel {
         let s = samples.len();
         Ok(Mat::from_fn(s, s, |i, j| self.k[(samples[i], samples[j])]))
     }
+
+    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
+        let shape = (self.n_samples(), samples.len());
+        Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
+            self.k[(i, samples[j])]
+        }))
+    }
 }
 
 pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
