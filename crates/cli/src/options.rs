@@ -31,6 +31,16 @@ pub enum NetworkActivation {
     Gelu,
 }
 
+/// Which p-value decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreTest {
+    /// Independent errors of any variances
+    Robust,
+    /// Gaussian errors of one variance
+    Gaussian,
+}
+
 /// What to do about missing phenotype values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -347,6 +357,10 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_cases: Option<usize>,
+    /// Score test whose p-value decides; both are written [default: robust]
+    #[arg(long, value_name = "TEST", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<ScoreTest>,
     /// Level of the score test that decides whether a phenotype is trained [default: 0.05]
     #[arg(long, value_name = "P", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -424,7 +438,7 @@ impl Options {
             phenotypes_id_column, covariates_id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, allow_empty_lists, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, test, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile, read_tiles)
     }
 

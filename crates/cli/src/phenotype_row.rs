@@ -129,10 +129,14 @@ pub struct PhenotypeRow {
     pub n_covariates: i64,
     /// Score statistic: dof × w'Hw / w'w; null when not tested.
     pub score: Option<f64>,
-    /// p of the score test; 0 where it is below the smallest float.
+    /// p of the score test that decides (--test); 0 where it is below the smallest float.
     pub p_value: Option<f64>,
     /// −log10 p, which never underflows.
     pub neg_log10_p: Option<f64>,
+    /// −log10 p for Gaussian errors of one variance.
+    pub neg_log10_p_gaussian: Option<f64>,
+    /// −log10 p for independent errors of any variances; null where its law could not be computed.
+    pub neg_log10_p_robust: Option<f64>,
     /// Benjamini–Hochberg over the phenotypes tested.
     pub q_value: Option<f64>,
     /// p < alpha.
@@ -193,7 +197,10 @@ impl PhenotypeRow {
             row.score = Some(test.score);
             row.p_value = Some(test.log_p.exp());
             // 0 − 0 is 0, where negating would print −0.
-            row.neg_log10_p = Some(0.0 - test.log_p / std::f64::consts::LN_10);
+            let size = |log_p: f64| 0.0 - log_p / std::f64::consts::LN_10;
+            row.neg_log10_p = Some(size(test.log_p));
+            row.neg_log10_p_gaussian = Some(size(test.log_p_gaussian));
+            row.neg_log10_p_robust = test.log_p_robust.map(size);
             row.training_warranted = Some(test.warranted);
             if test.warranted {
                 row.status = Status::Warranted;
@@ -240,9 +247,12 @@ impl PhenotypeRow {
 
     /// What the test said, where there was one.
     pub fn test(&self) -> Option<TestResult> {
+        let log_p = |size: f64| -size * std::f64::consts::LN_10;
         Some(TestResult {
             score: self.score?,
-            log_p: -self.neg_log10_p? * std::f64::consts::LN_10,
+            log_p_gaussian: log_p(self.neg_log10_p_gaussian?),
+            log_p_robust: self.neg_log10_p_robust.map(log_p),
+            log_p: log_p(self.neg_log10_p?),
             warranted: self.training_warranted?,
         })
     }
@@ -254,6 +264,8 @@ impl PhenotypeRow {
                 score: tested.score,
                 p_value: tested.p_value,
                 neg_log10_p: tested.neg_log10_p,
+                neg_log10_p_gaussian: tested.neg_log10_p_gaussian,
+                neg_log10_p_robust: tested.neg_log10_p_robust,
                 training_warranted: tested.training_warranted,
                 ..self
             },
@@ -342,7 +354,7 @@ macro_rules! columns {
 
 columns! {
     phenotype: Text, status: Status, n_samples: Count, n_missing: Count, n_covariates: Count, score: Float, p_value: Float,
-    neg_log10_p: Float, q_value: Float, training_warranted: Bool, t_hat: Float, t_hat_lower: Float, t_hat_upper: Float,
+    neg_log10_p: Float, neg_log10_p_gaussian: Float, neg_log10_p_robust: Float, q_value: Float, training_warranted: Bool, t_hat: Float, t_hat_lower: Float, t_hat_upper: Float,
     t_hat_error: Float, epochs: Float, edf: Float, sigma2: Float, reml_ratio: Float, in_sample_r2: Float,
     out_of_sample_r2: Float, krylov_steps: Count,
 }

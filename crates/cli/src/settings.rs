@@ -7,7 +7,7 @@ use ntkpipe_model::analysis::AnalysisOptions;
 use crate::failure::input;
 use crate::folds::HoldOut;
 use crate::network::Network;
-use crate::options::{Missing, Options, ReadTiles, Rint};
+use crate::options::{Missing, Options, ReadTiles, Rint, ScoreTest};
 
 /// Level of the score test where nobody says.
 pub const DEFAULT_ALPHA: f64 = 0.05;
@@ -149,6 +149,7 @@ impl Settings {
             learning_rate: options.learning_rate,
             analysis: AnalysisOptions {
                 alpha,
+                robust: options.test != Some(ScoreTest::Gaussian),
                 gate: !options.no_gate.unwrap_or(false),
                 seed: options.seed.unwrap_or(0),
                 ..defaults

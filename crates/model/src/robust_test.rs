@@ -11,13 +11,11 @@
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
 
 use crate::analysis::Survey;
-use crate::block;
 use crate::eigen::symmetric_eigenvalues;
-use crate::operator::{Kernel, MaskedOperator};
+use crate::operator::MaskedOperator;
 use crate::quadratic_form::log_upper_tail;
 use crate::robust_law::{Rest, RobustLaw};
 use faer::{Mat, MatRef};
-use rayon::prelude::*;
 
 /// Leading eigenpairs and samples that the law takes as they stand, up to [`FEW_SAMPLES`] and beyond: there more samples are alike.
 const EXACT: [(usize, usize); 2] = [(48, 32), (32, 16)];

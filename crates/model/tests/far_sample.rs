@@ -76,6 +76,7 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
     let Ok(full) = survey(&kernel, &covariates, &everyone, 64, 5, 7, |_| {});
     let options = AnalysisOptions {
         gate: false,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let some: Vec<bool> = (0..N).map(|i| i % 5 != 1).collect();

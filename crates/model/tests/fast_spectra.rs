@@ -59,7 +59,8 @@ proptest! {
         let everyone = vec![true; n];
         let Ok(full) = survey(&held, &covariates, &everyone, 64, 5, 7, |_| {});
         let some: Vec<bool> = (0..n).map(|_| !rng.random_bool(missing)).collect();
-        let options = AnalysisOptions { gate: false, max_passes: 4, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { gate: false, max_passes: 4, robust: false,
+        ..AnalysisOptions::default() };
         for (mask, tolerance) in [(everyone, 1e-3_f64), (some, 2e-2)] {
             let lambda = spectrum(&k, &mask);
             let (largest, trace) = (lambda[lambda.len() - 1], lambda.iter().sum::<f64>());

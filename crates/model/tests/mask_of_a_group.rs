@@ -55,6 +55,7 @@ fn times_are_those_of_the_decomposition() {
         let times = |direct: usize| -> Vec<f64> {
             let options = AnalysisOptions {
                 direct,
+                robust: false,
                 ..AnalysisOptions::default()
             };
             let Ok(found) = analyse(

@@ -40,6 +40,7 @@ fn analysed(kernel: &DenseKernel, covariates: &Covariates) -> Vec<Analysis> {
     assert!(!full.is_lost());
     let options = AnalysisOptions {
         gate: false,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let Ok(found) = analyse(kernel, covariates, &full, &phenotypes, &options, |_, _| {});

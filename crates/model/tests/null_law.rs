@@ -35,6 +35,7 @@ fn errors((n, p, depth, erf, factors): Shape, missing: &[f64]) -> Vec<[f64; 2]> 
     let Ok(full) = survey(&kernel, &covariates, &vec![true; n], 64, 5, 7, |_| {});
     let options = AnalysisOptions {
         test_only: true,
+        robust: false,
         ..AnalysisOptions::default()
     };
     missing

@@ -355,6 +355,7 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
     let full = full_survey(&cohort, &covariates, 64);
     let options = AnalysisOptions {
         gate: false,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let found = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
@@ -431,6 +432,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     };
     let options = AnalysisOptions {
         gate: false,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let test_only = AnalysisOptions {
@@ -479,6 +481,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
     let full = full_survey(&cohort, &covariates, 64);
     let options = AnalysisOptions {
         gate: false,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let fitted = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
@@ -531,6 +534,7 @@ fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_thread
     let options = AnalysisOptions {
         gate: false,
         max_passes: 6,
+        robust: false,
         ..AnalysisOptions::default()
     };
     let pool = |threads| {
@@ -796,7 +800,8 @@ proptest! {
         let covariates = Covariates::new(n, &cohort.columns);
         let full = full_survey(&cohort, &covariates, 64);
         let direct = if recipe.seed % 2 == 0 { 16 } else { AnalysisOptions::default().direct };
-        let options = AnalysisOptions { gate: recipe.gate, direct, ..AnalysisOptions::default() };
+        let options = AnalysisOptions { gate: recipe.gate, direct, robust: false,
+        ..AnalysisOptions::default() };
         let found = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
         prop_assert_eq!(found.len(), cohort.phenotypes.len());
         let mut operators: Vec<(&Vec<bool>, DenseOperator)> = Vec::new();

@@ -314,6 +314,7 @@ impl Fingerprints {
                 settings.min_cases,
                 options.missing_values,
                 a.alpha,
+                a.robust,
                 a.max_passes,
                 // Where every phenotype is fitted, the table of tests lacks what only a row that is not fitted has.
                 a.gate

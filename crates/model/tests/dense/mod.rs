@@ -205,6 +205,34 @@ impl DenseOperator {
         (variation, (self.u.transpose() * &y).squared_norm_l2())
     }
 
+    /// log p of the robust test, as `ntkpipe_model::robust_test` defines it.
+    pub fn robust_log_p(&self, values: &[f64]) -> f64 {
+        let n = self.n_observed();
+        let q = &self.basis;
+        let h = Mat::from_fn(n, n, |i, j| {
+            self.kernel[(self.observed[i], self.observed[j])] / n as f64
+        });
+        let p = Mat::<f64>::identity(n, n) - q * q.transpose();
+        let y = Mat::from_fn(n, 1, |i, _| values[self.observed[i]]);
+        let w = &p * y;
+        let a = &p * &h * &p;
+        let own: Vec<f64> = (0..n).map(|i| a[(i, i)] / p[(i, i)]).collect();
+        let total = w.squared_norm_l2();
+        let taken_off: f64 = (0..n).map(|i| own[i] * w[(i, 0)].powi(2)).sum();
+        let ratio = ((w.transpose() * &h * &w)[(0, 0)] - taken_off) / total;
+        let c = Mat::from_fn(n, n, |i, j| match i == j {
+            true => h[(i, j)] - own[i] - ratio,
+            false => h[(i, j)],
+        });
+        let d = |i: usize| w[(i, 0)].abs() / p[(i, i)].sqrt();
+        let middle = &p * c * &p;
+        let m = Mat::from_fn(n, n, |i, j| {
+            d(i) * 0.5 * (middle[(i, j)] + middle[(j, i)]) * d(j)
+        });
+        let values = m.self_adjoint_eigenvalues(Side::Lower).expect("finite");
+        log_upper_tail(&values, &vec![1.0; n])
+    }
+
     /// Tests and fits one phenotype. With `gate`, one that is not warranted at `alpha` is predicted at t = 0.
     pub fn analyse(&self, values: &[f64], alpha: f64, gate: bool) -> DenseAnalysis {
         let n = self.n_observed();
