@@ -15,7 +15,7 @@ use crate::krylov::{KrylovSpace, orthonormalise};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
-use crate::robust_test::{Leading, TOGETHER, direct_log_p};
+use crate::robust_test::{self, Leading, TOGETHER, direct_log_p};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -1081,7 +1081,10 @@ pub fn working_columns(rank: usize) -> usize {
     let shown = SHADOWS_AT_ONCE * DOUBLE * 2 * MOST_NEW_VECTORS / 4;
     // The corrections, and as many again as they become vectors.
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
-    admitted.max(shown).max(corrected)
+    admitted
+        .max(shown)
+        .max(corrected)
+        .max(robust_test::working_columns(rank))
 }
 
 /// An analysis that says nothing yet.
@@ -1572,7 +1575,7 @@ impl<'a> Direct<'a> {
         let ratio = measure.mean();
         let (projected, q) = (self.projected.as_ref(), self.null_model.as_ref());
         let robust = direct_log_p(projected, q, r.col_as_slice(0), ratio);
-        let test = test_of(&self.spectrum, dof, ratio, Some(robust), options);
+        let test = test_of(&self.spectrum, dof, ratio, robust, options);
         let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / residual.variation);
         let tested = Analysis {
             test: Some(test),

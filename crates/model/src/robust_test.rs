@@ -22,7 +22,15 @@ const EXACT: [(usize, usize); 2] = [(48, 32), (32, 16)];
 const FEW_SAMPLES: usize = 4096;
 
 /// Phenotypes whose columns of the kernel are read together.
-pub(crate) const TOGETHER: usize = 16;
+pub(crate) const TOGETHER: usize = 8;
+
+/// Columns of n f32 values that the tests of [`TOGETHER`] phenotypes take, the leading vectors included.
+pub(crate) fn working_columns(rank: usize) -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    let (k, h) = EXACT[1];
+    // Each its vectors, columns and covariates, and as many again as they are weighted; columns of the kernel twice.
+    DOUBLE * k + TOGETHER * (DOUBLE * (2 * k + 4 * h + 6 * rank) + 2 * h)
+}
 
 /// 1 − h below which a sample is the null model's alone.
 const FREE: f64 = 1e-10;
@@ -72,7 +80,7 @@ impl Score {
     }
 }
 
-/// log p on few samples, from M as it stands. `projected`: P H P, s × s; `null_model`: Q, s × r; `residual`: w; `ratio`: w'Hw / w'w.
+/// log p on few samples, from M as it stands; `None` where no sign of the errors reaches the score. `projected`: P H P, s × s; `null_model`: Q, s × r; `residual`: w; `ratio`: w'Hw / w'w.
 ///
 /// Cost: O(s³).
 pub(crate) fn direct_log_p(
@@ -80,7 +88,7 @@ pub(crate) fn direct_log_p(
     null_model: MatRef<'_, f64>,
     residual: &[f64],
     ratio: f64,
-) -> f64 {
+) -> Option<f64> {
     let s = residual.len();
     let leverages = leverages(null_model);
     let diagonal: Vec<f64> = (0..s).map(|i| projected[(i, i)].max(0.0)).collect();
@@ -98,7 +106,7 @@ pub(crate) fn direct_log_p(
     });
     let values = symmetric_eigenvalues(m.as_ref());
     // Directions of the null model are eigenvalues of 0, up to rounding.
-    log_upper_tail(&values, &vec![1.0; values.len()])
+    Some(log_upper_tail(&values, &vec![1.0; values.len()])).filter(|log_p| log_p.is_finite())
 }
 
 /// hᵢ = |qᵢ|².
@@ -254,6 +262,6 @@ impl Leading {
             columns: columns.as_ref(),
             rest: &rest,
         };
-        law.log_upper_tail()
+        law.log_upper_tail().filter(|log_p| log_p.is_finite())
     }
 }

@@ -47,6 +47,7 @@ pub fn all(
 ) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     figures.extend(quantiles(rows)?);
+    figures.extend(tests(rows)?);
     figures.extend(stopping_times(rows)?);
     figures.extend(in_sample(rows)?);
     figures.extend(out_of_sample(rows)?);
@@ -118,6 +119,29 @@ fn quantiles(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         ],
     };
     Figure::new("p-values", caption, &plot, &indices).map(Some)
+}
+
+/// The robust −log10 p against the Gaussian one.
+fn tests(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
+    let (indices, points) = pairs(rows, |r| {
+        Some((r.neg_log10_p_gaussian?, r.neg_log10_p_robust?))
+    });
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let x = Axis::from_zero("Gaussian −log10 p", points.iter().map(|p| p.0));
+    let y = Axis::from_zero("robust −log10 p", points.iter().map(|p| p.1));
+    let end = x.end().min(y.end());
+    let caption = "Robust p-values, which assume independent errors, against those for Gaussian errors of one variance; the line is where they are equal. Far below it, the noise variance follows the features or a few samples hold most of the variance.".to_owned();
+    let plot = Plot {
+        x,
+        y,
+        marks: vec![
+            Mark::Line(vec![(0.0, 0.0), (end, end)], ACCENT),
+            Mark::Points(points, POINT),
+        ],
+    };
+    Figure::new("Robust and Gaussian p-values", caption, &plot, &indices).map(Some)
 }
 
 /// t_hat with its interval against −log10 p.

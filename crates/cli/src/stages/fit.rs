@@ -433,6 +433,7 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     write_table(&context.directory.path("phenotypes.parquet"), &columns)?;
     write_tsv(&context.directory.path("phenotypes.tsv"), &columns)?;
     write_table(&context.directory.path("curves.parquet"), &curves.columns())?;
+    compare_tests(&rows, context.settings.analysis.alpha);
     summarise(&rows);
     forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
@@ -790,6 +791,45 @@ impl Curves {
             ("Q".into(), Column::Float(self.q)),
             ("edf".into(), Column::Float(self.edf)),
         ]
+    }
+}
+
+/// How many powers of ten the two p-values of a phenotype may lie apart before it is named.
+const FAR_APART: f64 = 2.0;
+
+/// Names the phenotypes whose two p-values tell different stories, and those without a robust one.
+fn compare_tests(rows: &[PhenotypeRow], alpha: f64) {
+    let least = -alpha.log10();
+    let tells = |row: &&PhenotypeRow| {
+        let pair = row.neg_log10_p_gaussian.zip(row.neg_log10_p_robust);
+        pair.is_some_and(|(a, b)| (a - b).abs() >= FAR_APART && a.max(b) > least)
+    };
+    let apart: Vec<String> = rows
+        .iter()
+        .filter(tells)
+        .map(|row| {
+            let [gaussian, robust] =
+                [row.neg_log10_p_gaussian, row.neg_log10_p_robust].map(Option::unwrap_or_default);
+            format!("{} ({gaussian:.1} and {robust:.1})", row.phenotype)
+        })
+        .collect();
+    if !apart.is_empty() {
+        tracing::warn!(
+            "test: the Gaussian and the robust p-value of {} lie more than a factor of 100 apart: {} (as −log10 p): the noise variance follows the features, or a few samples hold most of the variance; look for outliers, skew and rare cases, and trust the robust one",
+            counted(apart.len(), "phenotypes"),
+            apart.join(", ")
+        );
+    }
+    let lacking = rows
+        .iter()
+        .filter(|row| row.neg_log10_p_gaussian.is_some() && row.neg_log10_p_robust.is_none());
+    let lacking: Vec<&str> = lacking.map(|row| &*row.phenotype).collect();
+    if !lacking.is_empty() {
+        tracing::warn!(
+            "test: no robust p-value could be computed for {}: {}: theirs are for Gaussian errors",
+            counted(lacking.len(), "phenotypes"),
+            lacking.join(", ")
+        );
     }
 }
 
