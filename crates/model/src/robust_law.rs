@@ -15,7 +15,7 @@
 //!     a(g) = w − 1/g  where  g = mean of 1/(w − x)
 //! ```
 //!
-//! stationary in g. R̄ has the exact diagonal of R. The error is that of a finite N (docs/decisions/0013: on 600 samples and the flattest
+//! stationary in g. R̄ has the exact diagonal of R. The error is that of a finite N (docs/decisions/0014: on 600 samples and the flattest
 //! spectra, up to 1 % of log p at p = 1e-17, and 0.01 of log10 p where p is above 1e-3).
 
 use faer::linalg::matmul;
