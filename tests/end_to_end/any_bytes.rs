@@ -66,6 +66,22 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Makes the marker of a run directory say that a file was being written, so that what it has become is read.
+fn leave_open(out: &Path, file: &Path) {
+    let path = out.join(".ntkpipe");
+    let file = file.display().to_string();
+    if file == ".ntkpipe" {
+        return;
+    }
+    let name = file.split('/').next().unwrap();
+    let marker = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> = marker.lines().collect();
+    lines.retain(|line| !line.ends_with(&format!(" {file}")));
+    let open = format!("run open {name}");
+    lines.insert(1, &open);
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+}
+
 /// A finished run and its cohort.
 struct Finished {
     cohort: Cohort,
@@ -102,6 +118,7 @@ impl Finished {
         let other = fs::read(used[damage.below(used.len())]).unwrap();
         let damaged = damage.of(&fs::read(victim).unwrap(), &other);
         fs::write(victim, damaged).unwrap();
+        leave_open(&out, victim.strip_prefix(&out).unwrap());
 
         let case = format!("seed {seed}, {}", victim.display());
         let (out, model) = (

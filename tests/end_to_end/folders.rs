@@ -119,17 +119,29 @@ fn two_runs_at_once_share_a_folder_in_turn() {
 }
 
 #[test]
-fn half_written_tiles_in_the_scratch_folder_are_removed_and_nothing_else() {
-    let cohort = cohort(120, 10, 2);
+fn half_written_tiles_of_a_killed_run_are_removed_and_nothing_else() {
+    let cohort = cohort(600, 12, 2);
     let folder = tempfile::tempdir().unwrap();
     let (out, scratch) = (folder.path().join("out"), folder.path().join("scratch"));
-    let more = ["--scratch", &text(&scratch)];
-    succeed(&run_arguments(&cohort, &text(&out), &more));
-    let half = scratch.join("kernel.zarr/c/0/0.tmp-999999-0");
+    let (name, tiles) = (text(&out), text(&scratch));
+    let more = ["--scratch", &tiles, "--tile", "16", "--threads", "1"];
     let others = scratch.join("mine.tmp-1-1");
-    fs::write(&half, "half").unwrap();
+    fs::create_dir(&scratch).unwrap();
     fs::write(&others, "whole").unwrap();
-    succeed(&run_arguments(&cohort, &text(&out), &more));
+    let arguments = run_arguments(&cohort, &name, &more);
+    let mut child = ntkpipe().args(&arguments).spawn().unwrap();
+    wait_for(&scratch.join("kernel.zarr/c/3/0"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let half = scratch.join("kernel.zarr/c/0/0.tmp-999999-0");
+    fs::write(&half, "half").unwrap();
+    // Somebody's, put there since.
+    let mine = scratch.join("kernel.zarr/mine");
+    fs::write(&mine, "mine").unwrap();
+    fail(&arguments, 1, &["kernel.zarr/mine", "--scratch"]);
+    assert!(half.exists() && mine.exists());
+    fs::remove_file(&mine).unwrap();
+    succeed(&arguments);
     assert!(!half.exists() && others.exists());
 }
 

@@ -444,9 +444,14 @@ fn a_level_that_no_sample_used_has_is_not_predicted() {
     let study = Study::new();
     let covariates = read_table(Path::new(&study.cohort.covariates)).unwrap();
     let n = covariates[0].1.len();
-    let site = |i: usize| ["Leeds", "Bury", "Hove"][i % 3].to_owned();
+    // A few at Hove, which did not measure.
+    let is_at_hove = |i: usize| i % 40 == 2;
+    let site = |i: usize| match is_at_hove(i) {
+        true => "Hove".to_owned(),
+        false => ["Leeds", "Bury"][i % 2].to_owned(),
+    };
     let measured = (0..n)
-        .map(|i| (i % 3 != 2).then(|| (i as f64).cos()))
+        .map(|i| (!is_at_hove(i)).then(|| (i as f64).cos()))
         .collect();
     let columns = |measured: Vec<Option<f64>>| {
         vec![
@@ -493,7 +498,58 @@ fn a_level_that_no_sample_used_has_is_not_predicted() {
         .iter()
         .filter(|v| v.is_nan())
         .count();
-    assert!(nulls > 40, "{nulls}");
+    assert!((3..10).contains(&nulls), "{nulls}");
+}
+
+/// A covariate that all but a few of a group lack does not cost the group, which is another than those who have it.
+#[test]
+fn a_covariate_that_a_group_lacks_does_not_cost_the_group() {
+    let study = Study::new();
+    let covariates = read_table(Path::new(&study.cohort.covariates)).unwrap();
+    let n = covariates[0].1.len();
+    let number = |value: &dyn Fn(usize) -> Option<f64>| Column::Float((0..n).map(value).collect());
+    let site = |i: usize| ["Leeds", "Bury", "Hove"][i % 3].to_owned();
+    let plain = vec![
+        covariates[0].clone(),
+        ("site".to_owned(), Column::Text((0..n).map(site).collect())),
+        (
+            "male".to_owned(),
+            number(&|i| Some(f64::from(u8::from(i % 4 < 2)))),
+        ),
+    ];
+    let on = |columns: &Named, name: &str| {
+        let table = study.write_table(&format!("{name}.parquet"), columns);
+        run_on(
+            [&study.cohort.features, &study.cohort.phenotypes, &table],
+            &study.path(name),
+            &["--no-gate", "--categorical-covariates", "site"],
+        )
+    };
+    let expected = on(&plain, "plain");
+    let with = |measured: &dyn Fn(usize) -> bool, name: &str| {
+        let mut columns = plain.clone();
+        let values = number(&|i| measured(i).then(|| (i as f64).cos()));
+        columns.insert(1, ("measured".to_owned(), values));
+        on(&columns, name)
+    };
+    let lost = |out: &Path| samples(out)["covariates"]["dividing"][0]["loses_groups"].clone();
+    // At two of three sites, and of women and a few men.
+    let out = with(&|i| i % 3 != 2 || i < 4, "sites");
+    same_results(&expected, &out);
+    assert_eq!(lost(&out)[0]["value"], "Hove");
+    assert!(log(&out).contains("with `site` Hove; to use it"));
+    let out = with(&|i| i % 4 >= 2 || i < 3, "women");
+    same_results(&expected, &out);
+    assert_eq!(lost(&out)[0]["covariate"], "male");
+    assert_eq!(lost(&out)[0]["value"], "1");
+    // Missing at random, it decides which samples are used, and enters.
+    let out = with(&|i| (i * 7919) % 1009 >= 303, "random");
+    let used = samples(&out)["covariates"]["used"].to_string();
+    assert!(used.contains("measured"), "{used}");
+    assert_eq!(
+        samples(&out)["covariates"]["dividing"],
+        serde_json::json!([])
+    );
 }
 
 #[test]

@@ -193,7 +193,9 @@ fn a_strangers_files_stay_in_scratch_and_in_what_other_commands_write() {
     let network = text(&place("w.safetensors"));
     let draw = ["network", "init", "--inputs", "5", "--widths", "4", "--out"];
     succeed(&[&draw[..], &[&network]].concat());
-    fail(&[&draw[..], &[&network]].concat(), 1, &["there already"]);
+    let again = [&draw[..], &[&network]].concat();
+    fail(&again, 1, &["there already", "or pass `--overwrite`"]);
+    succeed(&[&again[..], &["--overwrite"]].concat());
     std::os::unix::fs::symlink("nowhere", place("dangling")).unwrap();
     fail(
         &[&draw[..], &[&text(&place("dangling"))]].concat(),
@@ -225,6 +227,9 @@ fn a_strangers_files_stay_in_scratch_and_in_what_other_commands_write() {
     for _ in 0..2 {
         succeed(&[&train[..], &["--learning-rate", "1e-3"]].concat());
     }
+    let own = text(&finite.join("trained/predictions.parquet"));
+    let again = [&draw[..], &[&own, "--overwrite"]].concat();
+    refused(&finite, &again, &["is part of what ntkpipe keeps"]);
 }
 
 #[test]
@@ -286,13 +291,355 @@ fn runs_beside_and_below_each_other_keep_their_files() {
     for name in ["mine.tmp-1-1", "data/mine.tmp-1-1"] {
         assert!(parent.join(name).exists(), "{name}");
     }
-    // What a killed run left of its own goes.
-    put(&below, "model/dual.zarr/c/0/0.tmp-1-1", false);
-    put(&below, "curves.parquet.tmp-1-1", false);
-    let more = ["--folds", "3"];
-    succeed(&run_arguments(&cohort, &below_name, &more));
-    assert!(!below.join("curves.parquet.tmp-1-1").exists());
-    assert!(!below.join("model/dual.zarr/c/0/0.tmp-1-1").exists());
+}
+
+/// Names like those of half-written files, which no run of ours made.
+#[test]
+fn what_only_looks_half_written_stays() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    for as_folder in [false, true] {
+        let out = folder.path().join(format!("out-{as_folder}"));
+        let name = text(&out);
+        let half = |name: &str| format!("{name}.tmp-7-1");
+        NAMES.iter().for_each(|it| put(&out, &half(it), as_folder));
+        put(&out, ".ntkpipe.tmp-7-1", as_folder);
+        let before = snapshot(&out);
+        for more in [&[][..], &["--force"], &["--depth", "1,2"], &[]] {
+            succeed(&run_arguments(&cohort, &name, more));
+        }
+        let after = snapshot(&out);
+        assert!(before.iter().all(|it| after.contains(it)));
+    }
+}
+
+/// A stranger's file in any folder of a run's.
+#[test]
+fn what_is_put_into_a_folder_of_a_run_stays() {
+    let cohort = cohort(150, 8, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let name = text(&out);
+    let arguments = run_arguments(&cohort, &name, &["--no-gate", "--intervals"]);
+    let forced = [&arguments[..], &["--force"]].concat();
+    succeed(&arguments);
+    let expected = results(&out);
+    for inside in [
+        "features.zarr/mine",
+        "kernel.zarr/c/0/mine",
+        "kernel.zarr/c/0/7",
+        "spectrum/mine.zarr/zarr.json",
+        "model/mine/deep/er",
+        "model/features.zarr/c/9/9",
+        "model/model.json.tmp-1-1",
+        "shards/fit-1-of-2",
+        "architectures/relu-2/mine",
+    ] {
+        put(&out, inside, false);
+        for arguments in [&arguments, &forced] {
+            refused(&out, arguments, &[inside, "would be replaced"]);
+        }
+        fs::remove_file(out.join(inside)).unwrap();
+        // The folders that are left are nobody's.
+    }
+    // Links too: what they lead to is somebody's, and so are they.
+    let precious = folder.path().join("precious");
+    put(&precious, "mine", false);
+    std::os::unix::fs::symlink(&precious, out.join("model/link")).unwrap();
+    refused(&out, &forced, &["model/link"]);
+    fs::remove_file(out.join("model/link")).unwrap();
+    put(&out, "spectrum/.nfs0123", false);
+    assert!(precious.join("mine").exists());
+    succeed(&forced);
+    assert!(results(&out) == expected);
+}
+
+#[test]
+fn a_file_that_was_changed_since_is_not_replaced() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let name = text(&out);
+    let arguments = run_arguments(&cohort, &name, &[]);
+    succeed(&arguments);
+    let expected = results(&out);
+    for name in ["phenotypes.tsv", "report.html", "model/model.json"] {
+        let mut bytes = fs::read(out.join(name)).unwrap();
+        // As many bytes as it had.
+        let place = bytes.len() - 2;
+        bytes[place] ^= 1;
+        fs::write(out.join(name), &bytes).unwrap();
+        let words = [name, "is not what ntkpipe left there", "else delete it"];
+        refused(&out, &arguments, &words);
+        fs::remove_file(out.join(name)).unwrap();
+        succeed(&arguments);
+    }
+    assert!(results(&out) == expected);
+}
+
+/// Copies a folder by hand, or by a command.
+fn copied(from: &Path, to: &Path, how: &[&str]) {
+    let mut command = std::process::Command::new(how[0]);
+    let status = command.args(&how[1..]).arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "{how:?}");
+}
+
+#[test]
+fn a_copied_or_moved_run_directory_goes_on() {
+    let cohort = cohort(600, 20, 6);
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let run = |out: &Path, more: &[&str]| {
+        succeed(&run_arguments(&cohort, &text(out), more));
+    };
+    run(&place("whole"), &[]);
+    run(&place("deep"), &["--depth", "3"]);
+    let expected = results(&place("whole"));
+    let deep = results(&place("deep"));
+    // One that is killed, too.
+    let killed = text(&place("killed"));
+    let slow = ["--tile", "16", "--threads", "1"];
+    let mut child = ntkpipe()
+        .args(run_arguments(&cohort, &killed, &slow))
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while !place("killed/kernel.zarr/c/3/0").exists() && begun.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for (at, how) in [&["cp", "-a"][..], &["cp", "-r"], &["mv"]]
+        .iter()
+        .enumerate()
+    {
+        let out = place(&format!("copy-{at}"));
+        copied(&place("whole"), &out, how);
+        run(&out, &[]);
+        assert!(results(&out) == expected, "{how:?}");
+        // All of it is replaced.
+        run(&out, &["--depth", "3"]);
+        assert!(results(&out) == deep, "{how:?}");
+        let out = place(&format!("killed-{at}"));
+        copied(&place("killed"), &out, how);
+        run(&out, &[]);
+        assert!(results(&out) == expected, "{how:?} killed");
+    }
+}
+
+/// Records of a run, finished or killed, in a folder of somebody's.
+#[test]
+fn copied_records_make_nothing_ours() {
+    let cohort = cohort(600, 20, 6);
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (done, killed) = (place("done"), place("killed"));
+    succeed(&run_arguments(&cohort, &text(&done), &[]));
+    let slow = ["--tile", "16", "--threads", "1"];
+    let name = text(&killed);
+    let mut child = ntkpipe()
+        .args(run_arguments(&cohort, &name, &slow))
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while !killed.join("kernel.zarr/c/3/0").exists() && begun.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let records = ["run.json", ".ntkpipe", ".lock", "run.log"];
+    let is_record = |name: &&&str| records.contains(*name);
+    for from in [&done, &killed] {
+        for copied in [&records[..1], &records[..2], &records[1..2], &records[..]] {
+            for name in NAMES.iter().filter(|it| !is_record(it)) {
+                let out = place(&format!("{name}-{}", copied.len()));
+                put(&out, name, !name.contains('.') || name.ends_with(".zarr"));
+                put(&out, "notes", false);
+                for record in copied {
+                    fs::copy(from.join(record), out.join(record)).unwrap();
+                }
+                refused(&out, &run_arguments(&cohort, &text(&out), &[]), &[name]);
+                fs::remove_dir_all(&out).unwrap();
+            }
+        }
+    }
+    // A folder that was emptied by hand, but for names that are hidden, and holds a zarr of somebody's since.
+    let out = place("emptied");
+    put(&out, "kernel.zarr/c/0/0", false);
+    for record in [".ntkpipe", ".lock"] {
+        fs::copy(killed.join(record), out.join(record)).unwrap();
+    }
+    refused(
+        &out,
+        &run_arguments(&cohort, &text(&out), &[]),
+        &["kernel.zarr/c/0/0"],
+    );
+
+    let (drawn, mine) = (place("drawn"), place("mine"));
+    let simulate = |out: &Path| {
+        let arguments = "simulate --quiet --samples 50 --features 3 --out";
+        let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        arguments.push(text(out));
+        arguments
+    };
+    for _ in 0..2 {
+        let arguments = simulate(&drawn);
+        succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for copied in [&["cohort.json"][..], &["cohort.json", ".ntkpipe"]] {
+        put(&mine, "phenotypes.parquet", false);
+        for record in copied {
+            fs::copy(drawn.join(record), mine.join(record)).unwrap();
+        }
+        let arguments = simulate(&mine);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let word = match copied.len() {
+            1 => "cohort.json",
+            _ => "phenotypes.parquet",
+        };
+        refused(&mine, &arguments, &[word]);
+    }
+}
+
+#[test]
+fn what_was_trained_with_another_network_goes() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let draw = |name: &str, seed: &str| {
+        let network = text(&place(name));
+        let arguments = "network init --inputs 5 --widths 4 --seed";
+        let mut arguments: Vec<&str> = arguments.split(' ').collect();
+        arguments.extend([seed, "--out", &network]);
+        succeed(&arguments);
+        network
+    };
+    let (one, other) = (draw("one.st", "1"), draw("other.st", "2"));
+    let out = place("out");
+    let name = text(&out);
+    let run = |network: &str| {
+        run_arguments(&cohort, &name, &["--no-gate", "--network", network])
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let run = |network: &str| {
+        let arguments = run(network);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        succeed(&arguments);
+    };
+    let train = "train --quiet --all --epochs 3 --learning-rate 1e-3 --out";
+    let mut train: Vec<&str> = train.split(' ').collect();
+    train.push(&name);
+    run(&one);
+    succeed(&train);
+    let trained = out.join("trained");
+    let before = snapshot(&trained);
+    run(&one);
+    assert!(snapshot(&trained) == before);
+    run(&other);
+    assert!(!trained.exists());
+    succeed(&train);
+    // A note beside the weights stays.
+    put(&trained, "notes", false);
+    succeed(&run_arguments(&cohort, &name, &[]));
+    assert_eq!(names(&trained), ["notes"]);
+    run(&one);
+    succeed(&train);
+    // So does a table that somebody has worked on, and the run does not begin.
+    put(&trained, "trained.tsv", false);
+    let before = snapshot(&trained);
+    fail(
+        &run_arguments(&cohort, &name, &[]),
+        1,
+        &["trained/trained.tsv", "is not what ntkpipe left"],
+    );
+    let mut after = snapshot(&trained);
+    // Who looked is named in the lock.
+    after.retain(|it| !it.0.ends_with(".lock"));
+    assert!(after.iter().all(|it| before.contains(it)) && after.len() + 1 == before.len());
+}
+
+/// Where a person may point `--out` by mistake.
+#[test]
+fn odd_places_lose_nothing() {
+    let cohort = cohort(80, 5, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let run = |out: &Path, more: &[&str]| {
+        let name = text(out);
+        let arguments = run_arguments(&cohort, &name, more);
+        ntkpipe().args(arguments).output().unwrap()
+    };
+    let code = |output: &std::process::Output| output.status.code();
+    // A home, with much in it that is none of ours.
+    let home = place("home");
+    for name in [
+        ".bashrc",
+        "model.txt",
+        "data/model/mine",
+        "features.parquet.bak",
+        "tables/phenotypes.parquet",
+        ".local/share/run.json",
+    ] {
+        put(&home, name, false);
+    }
+    let before = snapshot(&home);
+    for more in [&[][..], &["--force"], &["--depth", "1,2"]] {
+        assert_eq!(code(&run(&home, more)), Some(0), "{more:?}");
+    }
+    let after = snapshot(&home);
+    assert!(before.iter().all(|it| after.contains(it)));
+    // A file, and a link to one.
+    put(&place(""), "file", false);
+    std::os::unix::fs::symlink(place("file"), place("link")).unwrap();
+    for out in ["file", "link"] {
+        assert_eq!(code(&run(&place(out), &[])), Some(1), "{out}");
+        assert_eq!(fs::read(place("file")).unwrap(), b"somebody's\n");
+    }
+    // A link to a folder is that folder, to another run's part no less.
+    fs::create_dir(place("real")).unwrap();
+    std::os::unix::fs::symlink("real", place("linked")).unwrap();
+    assert_eq!(code(&run(&place("linked"), &[])), Some(0));
+    assert!(place("real/run.json").exists() && place("linked").is_symlink());
+    std::os::unix::fs::symlink(place("real/model"), place("inside")).unwrap();
+    let before = snapshot(&place("real"));
+    for out in ["inside", "real/model", "real/features.zarr/deeper"] {
+        assert_eq!(code(&run(&place(out), &[])), Some(1), "{out}");
+    }
+    // Names of a run's that are links to somebody's folders are not ours, nor what they lead to.
+    put(&place("theirs"), "mine", false);
+    fs::create_dir(place("links")).unwrap();
+    for name in ["model", "kernel.zarr", "spectrum"] {
+        std::os::unix::fs::symlink(place("theirs"), place("links").join(name)).unwrap();
+        assert_eq!(code(&run(&place("links"), &[])), Some(1), "{name}");
+        fs::remove_file(place("links").join(name)).unwrap();
+    }
+    assert!(place("theirs/mine").exists());
+    // The scratch folder as run directory, the run directory as scratch folder, another run's, and one within.
+    let real = text(&place("real"));
+    for (out, scratch, expected) in [
+        ("real", "real", 0),
+        ("both", "both", 0),
+        ("third", "real", 1),
+        ("third", "real/model", 1),
+        ("real", "real/tiles", 0),
+        ("real", "linked", 0),
+    ] {
+        let scratch = text(&place(scratch));
+        let output = run(&place(out), &["--scratch", &scratch]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(code(&output), Some(expected), "{out} {scratch}: {said}");
+    }
+    succeed(&run_arguments(&cohort, &real, &[]));
+    assert!(snapshot(&place("real")).len() >= before.len());
+    // Two commands of other kinds in one folder.
+    let simulate = ["simulate", "--quiet", "--samples", "50", "--features", "3"];
+    refused(
+        &place("real"),
+        &[&simulate[..], &["--out", &real]].concat(),
+        &["phenotypes.parquet"],
+    );
 }
 
 #[test]
@@ -356,7 +703,7 @@ fn one_and_several_architectures_leave_nothing_of_each_other() {
             let mut files = results(Path::new(folder));
             // Records of time and place, also of each architecture.
             let is_of_time = |name: &Path| {
-                [".lock", "run.json", "run.log", "report.html"]
+                [".lock", ".ntkpipe", "run.json", "run.log", "report.html"]
                     .iter()
                     .any(|it| name.ends_with(it))
             };
@@ -482,8 +829,32 @@ fn predictions_replace_their_like_alone() {
         assert!(run(&place("new.parquet")).status.success());
     }
     assert!(run(&place("new.csv")).status.success());
-    refuse(&place("new.csv"), "is there already");
+    refuse(&place("new.csv"), "or pass `--overwrite`");
+    // Unless that is asked for, and then nothing else goes.
+    let table = fs::read(place("new.csv")).unwrap();
+    put(folder.path(), "other.csv", false);
+    for path in ["new.csv", "other.csv"] {
+        let arguments = [&to(&place(path))[..], &["--overwrite".to_owned()]].concat();
+        assert!(ntkpipe().args(arguments).output().unwrap().status.success());
+        assert!(fs::read(place(path)).unwrap() == table);
+    }
+    let model = place("out/model/effects.parquet");
+    for (path, word) in [
+        (&cohort.features, "is an input"),
+        (&model, "is part of the model"),
+        (&place("folder.parquet"), "is a folder"),
+    ] {
+        let arguments = [&to(path)[..], &["--overwrite".to_owned()]].concat();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let before = fs::read(path).ok();
+        fail(&arguments, 1, &[word, "hint: "]);
+        assert!(fs::read(path).ok() == before);
+    }
 
+    // A run's own tables are predictions too.
+    for name in ["out/predictions.parquet", "out/model/new.parquet"] {
+        refuse(&place(name), "is part of the");
+    }
     // Pipes and devices are written to, and not replaced.
     let piped = run("/dev/stdout");
     assert!(piped.status.success());

@@ -92,6 +92,9 @@ pub struct NetworkInitArgs {
     /// File to write (safetensors)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Replace a file of this name that is there already
+    #[arg(long)]
+    pub overwrite: bool,
     /// Features it takes; or pass --features-of
     #[arg(long, value_name = "P", required_unless_present = "features_of")]
     pub inputs: Option<usize>,
@@ -224,6 +227,9 @@ pub struct PredictArgs {
     /// Predict the samples of --features with this model; --out is then the table to write
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Replace a table of this name that is there already
+    #[arg(long, requires = "model")]
+    pub overwrite: bool,
     /// The rest
     #[command(flatten)]
     pub run: RunArgs,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ntkpipe_model::covariate_selection::{LeftOut, Selection, Term, select};
+use ntkpipe_model::covariate_selection::{LeftOut, LostGroup, Selection, Term, select};
 use ntkpipe_store::table::Table;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,7 @@ pub struct CovariateColumns {
     pub categories: Vec<Category>,
     /// Those left out because others determine them on the samples used, the constant ones among them.
     pub collinear: Vec<String>,
-    /// Those left out because where they are present others do not vary.
+    /// Those left out because where they are present others do not vary, or next to nothing is left of a group of samples.
     pub dividing: Vec<Dividing>,
     /// Kernel samples that lack it, for each covariate used that has any.
     pub missing: Vec<(String, usize)>,
@@ -119,8 +119,35 @@ pub struct Dividing {
     pub covariate: String,
     /// Kernel samples that have it.
     pub present: usize,
-    /// The covariates that are constant on them; none where no sample has it and the other covariates.
+    /// The covariates that are constant on them.
     pub leaves_constant: Vec<String>,
+    /// The groups of which next to nothing is among them. None of either where no sample has it and the other covariates.
+    pub loses_groups: Vec<Group>,
+}
+
+/// A group of the kernel's samples, and what a covariate would leave of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// The covariate that tells it apart.
+    pub covariate: String,
+    /// The value that it has there.
+    pub value: String,
+    /// Samples in it that have the covariates used.
+    pub samples: usize,
+    /// Those of them that would be left.
+    pub left: usize,
+}
+
+impl Group {
+    fn new(given: &[Given], lost: &LostGroup) -> Self {
+        let of = &given[lost.covariate];
+        Self {
+            covariate: of.name.clone(),
+            value: of.level(lost.level),
+            samples: lost.n,
+            left: lost.left,
+        }
+    }
 }
 
 /// A covariate as the table has it.
@@ -149,6 +176,21 @@ impl Given {
         match &self.kind {
             Kind::Number(values) => vec![values.clone()],
             Kind::Category(category, values) => category.columns(values),
+        }
+    }
+
+    /// What a level of it is called: of a category, or of two numbers the smaller and the larger.
+    fn level(&self, level: usize) -> String {
+        match &self.kind {
+            Kind::Category(category, _) => category.levels[level].clone(),
+            Kind::Number(values) => {
+                let there = values.iter().copied().filter(|it| it.is_finite());
+                let value = match level {
+                    0 => there.fold(f64::INFINITY, f64::min),
+                    _ => there.fold(f64::NEG_INFINITY, f64::max),
+                };
+                value.to_string()
+            }
         }
     }
 
@@ -206,10 +248,11 @@ impl CovariateColumns {
 
     fn selected(given: &[Given], terms: Vec<Term>, selection: Selection, n_kernel: usize) -> Self {
         let mut columns = Self::default();
-        let dividing = |place: usize, leaves: &[usize]| Dividing {
+        let dividing = |place: usize, leaves: &[usize], loses: &[LostGroup]| Dividing {
             covariate: given[place].name.clone(),
             present: given[place].lacks(n_kernel).filter(|it| !it).count(),
             leaves_constant: leaves.iter().map(|&it| given[it].name.clone()).collect(),
+            loses_groups: loses.iter().map(|it| Group::new(given, it)).collect(),
         };
         let left_out: HashMap<usize, &LeftOut> = selection
             .left_out
@@ -219,11 +262,15 @@ impl CovariateColumns {
         for (place, (it, term)) in given.iter().zip(terms).enumerate() {
             match left_out.get(&place) {
                 Some(LeftOut::LeavesConstant(others)) => {
-                    columns.dividing.push(dividing(place, others));
+                    columns.dividing.push(dividing(place, others, &[]));
+                    continue;
+                }
+                Some(LeftOut::LosesGroups(groups)) => {
+                    columns.dividing.push(dividing(place, &[], groups));
                     continue;
                 }
                 Some(LeftOut::LeavesNone) => {
-                    columns.dividing.push(dividing(place, &[]));
+                    columns.dividing.push(dividing(place, &[], &[]));
                     continue;
                 }
                 Some(LeftOut::Constant) if it.names().is_empty() => {
@@ -339,9 +386,20 @@ impl CovariateColumns {
             );
         }
         for it in &self.dividing {
-            let why = match it.leaves_constant.as_slice() {
-                [] => "no sample has it and the other covariates".to_owned(),
-                others => format!("on these {} would not vary", others.join(", ")),
+            let groups = it.loses_groups.iter().map(|group| {
+                let Group {
+                    covariate,
+                    value,
+                    samples,
+                    left,
+                } = group;
+                format!("{left} of the {samples} with `{covariate}` {value}")
+            });
+            let groups: Vec<String> = groups.collect();
+            let why = match (it.leaves_constant.as_slice(), groups.as_slice()) {
+                ([], []) => "no sample has it and the other covariates".to_owned(),
+                ([], groups) => format!("it would leave {}", groups.join(", ")),
+                (others, _) => format!("on these {} would not vary", others.join(", ")),
             };
             tracing::warn!(
                 "covariates: `{}` left out: {} of {n_kernel} samples have it, and {why}; to use it, keep the samples that have it with `--keep`",

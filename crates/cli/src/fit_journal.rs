@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -121,6 +121,19 @@ fn line(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     Ok(line)
+}
+
+/// Whether the file begins with a fingerprint, as journals do and what shares leave; one that `may_be_short` may end within it.
+pub fn is_ours(path: &Path, may_be_short: bool) -> bool {
+    const LENGTH: usize = 64;
+    let Ok(true) = path.symlink_metadata().map(|it| it.is_file()) else {
+        return false;
+    };
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|it| it.take(LENGTH as u64 + 1).read_to_end(&mut start));
+    let digits = &start[..start.len().min(LENGTH)];
+    let is_whole = start.is_empty() || start.get(LENGTH) == Some(&b'\n');
+    read.is_ok() && digits.iter().all(u8::is_ascii_hexdigit) && (is_whole || may_be_short)
 }
 
 /// Whole lines of the journal at `path` after its first: what a fit under way has finished.

@@ -1,7 +1,7 @@
 //! The log: stderr for people, `run.log` for the record.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -116,6 +116,32 @@ fn is_colour_refused() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+/// The log of a folder.
+pub const LOG: &str = "run.log";
+
+/// Whether the file is a log of ntkpipe's, by the time or the JSON that its first line begins with, or an empty one of anybody's; a link is
+/// not.
+pub fn is_ours(path: &Path) -> bool {
+    let Ok(true) = path.symlink_metadata().map(|it| it.is_file()) else {
+        return false;
+    };
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|it| it.take(1 << 10).read_to_end(&mut start));
+    let text = String::from_utf8_lossy(&start);
+    let first = text.lines().next().unwrap_or_default();
+    let time = first.strip_prefix("{\"timestamp\":\"").unwrap_or(first);
+    let shape = "0000-00-00T00:00:00.";
+    let is_time = time.len() > shape.len()
+        && time
+            .bytes()
+            .zip(shape.bytes())
+            .all(|(byte, of_shape)| match of_shape {
+                b'0' => byte.is_ascii_digit(),
+                it => byte == it,
+            });
+    read.is_ok() && (first.is_empty() || is_time)
+}
+
 /// Starts the log; `folder` is the run directory, where `run.log` is appended to.
 pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::Result<()> {
     if quiet {
@@ -125,11 +151,8 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
         .map(|f| {
             std::fs::create_dir_all(f)
                 .with_context(|| format!("could not create the folder `{}`", f.display()))?;
-            file_system::open_itself(
-                OpenOptions::new().create(true).append(true),
-                &f.join("run.log"),
-            )
-            .with_context(|| format!("could not write in the folder `{}`", f.display()))
+            file_system::open_itself(OpenOptions::new().create(true).append(true), &f.join(LOG))
+                .with_context(|| format!("could not write in the folder `{}`", f.display()))
         })
         .transpose()?;
     if format == LogFormat::Json {

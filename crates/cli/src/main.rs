@@ -17,6 +17,7 @@ mod lock;
 mod log;
 mod machine;
 mod manual;
+mod marker;
 mod network;
 mod option_doc;
 mod options;

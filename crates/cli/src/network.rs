@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::{DrawScheme, NetworkInitArgs};
 use crate::failure::input;
 use crate::options::{Activation, NetworkActivation, OneOrMore, Options};
+use crate::ownership;
 
 /// The network whose kernel is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -129,10 +130,17 @@ impl FiniteNetwork {
 
 /// Draws a network and writes it.
 pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
-    if args.out.symlink_metadata().is_ok() {
+    if args.out.is_dir() {
+        return Err(input(
+            format!("`{}` is a folder", args.out.display()),
+            "name a file with `--out`",
+        ));
+    }
+    ownership::check_output(&args.out)?;
+    if args.out.symlink_metadata().is_ok() && !args.overwrite {
         return Err(input(
             format!("`{}` is there already", args.out.display()),
-            "name another file with `--out`",
+            "name another file with `--out`, or pass `--overwrite` to replace this one",
         ));
     }
     let of_ntk = args.weight_variance.or(args.bias_variance);

@@ -1,33 +1,61 @@
-//! What in a folder is ours: a marker says so, and nothing else there is replaced, emptied or removed.
+//! What in a folder is ours: only what a run left, and what stands there as it left it, is replaced, emptied or removed.
 //!
-//! `.ntkpipe` has a line `ROLE NAME` for each file or folder that a command made, or is about to make. A command claims all names that it
-//! may write before it writes the first; where one of them is there and is not in the marker, it is somebody's, and the command is refused.
-//! When it is done the names of what is not there are given back. Folders of versions without a marker are known by what those left.
+//! A command looks at all that has a name it uses, within folders too, before it begins, and again before each stage; where a file is not
+//! ours it is refused. A file is ours if
+//! - its content says so: the lock, `run.json`, `run.log`, journals and words of shares, which change all the time, and tiles of a kernel;
+//! - or the [marker](crate::marker) knows it;
+//! - or the marker says that what has its name was being made, it has a name that a run gives, and something is there still of what the
+//!   marker knows, or at first the log.
+//!
+//! A folder with nothing in it is nobody's: workflow engines make those of a job's outputs before it runs. So is what they and file systems
+//! leave in any folder (`.nfs…`).
+//!
+//! In a run directory of an earlier version, or put together by a workflow, which has no marker, `run.json` says what the stages left.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use ntkpipe_store::atomic;
 use ntkpipe_store::printable::escaped;
 use ntkpipe_store::zarr::ZarrArray;
-use serde_json::Value;
+use ntkpipe_store::{atomic, file_system, results};
 
 use crate::choice;
 use crate::failure::input;
+use crate::fit_journal;
 use crate::lock::{self, LOCK};
-use crate::run_directory::{self, read_record};
-
-/// The marker.
-pub const MARKER: &str = ".ntkpipe";
-
-const HEAD: &str = "# Made by ntkpipe, which may replace or remove what is listed here, and touches nothing else in this folder.\n";
-
-const END: &str = "# End.\n";
+use crate::log::{self, LOG};
+use crate::marker::{self, MARKER, Marker, Stamp};
+use crate::run_directory::{self, NAMES, RECORD, TILES, read_record};
+use crate::share;
+use crate::stages::fit;
 
 /// Names that are shown of those that are in the way.
 const SHOWN: usize = 5;
+
+/// Names of files that commands leave within folders, chunks of arrays apart.
+const WITHIN: [&str; 8] = [
+    "zarr.json",
+    "spectrum.json",
+    "model.json",
+    "effects.parquet",
+    "scaling.parquet",
+    "training.parquet",
+    "network.safetensors",
+    choice::CHOICE,
+];
+
+/// What the names of files begin with that file systems, desktops and workflow engines leave in any folder.
+const NOBODYS: [&str; 3] = [".nfs", ".DS_Store", ".snakemake_timestamp"];
+
+/// Files that are known by their content alone, and change all the time.
+const TELLING: [&str; 3] = [LOCK, RECORD, LOG];
+
+/// How often a network's file system is asked again where what another machine left seems to be somebody's, and after how long.
+const PATIENCE: (usize, Duration) = (2, Duration::from_secs(1));
 
 /// What a folder is to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +71,8 @@ pub enum Role {
 }
 
 impl Role {
+    const ALL: [Self; 4] = [Self::Run, Self::Scratch, Self::Trained, Self::Cohort];
+
     fn name(self) -> &'static str {
         match self {
             Self::Run => "run",
@@ -61,95 +91,300 @@ impl Role {
     }
 }
 
-/// The lines of a marker.
-#[derive(Default)]
-struct Marker(BTreeSet<(String, String)>);
+/// A file, link or empty folder under one of the names a command uses.
+struct Found {
+    /// From the folder.
+    path: String,
+    at: PathBuf,
+    is_folder: bool,
+}
 
-impl Marker {
-    /// None where there is no file of this name.
-    fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let path = folder.join(MARKER);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("could not read `{}`", path.display()));
-            }
-        };
-        // One that was cut short says nothing.
-        if HEAD.starts_with(&text) || text.starts_with(HEAD) && !text.ends_with(END) {
-            return Ok(None);
-        }
-        if !text.starts_with(HEAD) {
-            return Err(input(
-                format!("`{}` was not made by ntkpipe", path.display()),
-                "ntkpipe keeps a file of this name to know what it made: choose another folder",
-            ));
-        }
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let pairs = lines.filter_map(|line| line.split_once(' '));
-        Ok(Some(Self(
-            pairs
-                .map(|(role, name)| (role.to_owned(), name.to_owned()))
-                .collect(),
-        )))
+impl Found {
+    fn name(&self) -> &str {
+        marker::first(&self.path)
     }
 
-    fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let mut text = HEAD.to_owned();
-        for (role, name) in &self.0 {
-            text += &format!("{role} {name}\n");
-        }
-        text += END;
-        Ok(atomic::write(&folder.join(MARKER), &[text.as_bytes()])?)
+    /// The part of the path that ends with a temporary name.
+    fn temporary(&self) -> Option<&str> {
+        let ends = self.path.match_indices('/').map(|it| it.0);
+        ends.chain([self.path.len()])
+            .map(|end| &self.path[..end])
+            .find(|path| atomic::final_name(path.rsplit('/').next().unwrap_or(path)).is_some())
     }
 
-    fn has(&self, role: Role, name: &str) -> bool {
-        self.0.contains(&(role.name().to_owned(), name.to_owned()))
+    /// Whether commands leave files of such a name at such a place.
+    fn has_form(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+        let name = atomic::final_name(name).unwrap_or(name);
+        !self.path.contains('/') || marker::chunk(&self.path).is_some() || WITHIN.contains(&name)
     }
 }
 
-/// Takes `names` in `folder`, which is made if it is not there, for a command; a later one finds them in the marker.
+/// All that is in `folder` under `names`, or a temporary name of one; of architectures' runs, which see to their own, nothing.
+fn list(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut folders = vec![(String::new(), folder.to_path_buf())];
+    while let Some((within, folder)) = folders.pop() {
+        let describe = || format!("could not list `{}`", folder.display());
+        let entries = match std::fs::read_dir(&folder) {
+            // Taken away meanwhile, or not there yet.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.with_context(describe)?,
+        };
+        let mut is_empty = true;
+        for entry in entries {
+            let entry = entry.with_context(describe)?;
+            is_empty = false;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = within.clone() + &name;
+            let is_nobodys = !within.is_empty() && NOBODYS.iter().any(|it| name.starts_with(it));
+            if is_nobodys || !names.contains(&marker::first(&path)) {
+                continue;
+            }
+            // Not what a link leads to.
+            let is_folder = match entry.file_type() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                kind => kind.with_context(describe)?.is_dir(),
+            };
+            let at = entry.path();
+            match is_folder {
+                true if within == format!("{}/", choice::FOLDER) && is_run(&at) => {}
+                true => folders.push((path + "/", at)),
+                false => found.push(Found {
+                    path,
+                    at,
+                    is_folder,
+                }),
+            }
+        }
+        if is_empty && !within.is_empty() {
+            found.push(Found {
+                path: within.trim_end_matches('/').to_owned(),
+                at: folder,
+                is_folder: true,
+            });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+fn is_run(folder: &Path) -> bool {
+    let marker = Marker::read(folder).ok().flatten();
+    marker.is_some_and(|it| it.knows(Role::Run.name()))
+        || matches!(read_record(folder), Ok(Some(_)))
+}
+
+/// What is known of a folder.
+struct Holding<'f> {
+    folder: &'f Path,
+    role: Role,
+    marker: Marker,
+    /// Whether the marker is made of what a version without one left.
+    is_adopted: bool,
+    is_witnessed: OnceCell<bool>,
+    tiles: OnceCell<Option<ZarrArray<f32>>>,
+}
+
+impl<'f> Holding<'f> {
+    fn read(folder: &'f Path, role: Role) -> anyhow::Result<Self> {
+        let marker = Marker::read(folder)?;
+        let is_adopted = marker.is_none();
+        Ok(Self {
+            folder,
+            role,
+            marker: match marker {
+                Some(marker) => marker,
+                None => adopted(folder, role),
+            },
+            is_adopted,
+            is_witnessed: OnceCell::new(),
+            tiles: OnceCell::new(),
+        })
+    }
+
+    fn is_ours(&self, found: &Found) -> bool {
+        let role = self.role.name();
+        if self.says_so(found) {
+            return true;
+        }
+        match self.marker.stamp(role, &found.path) {
+            Some(stamp) if stamp.is_of(&found.at) => true,
+            Some(_) if self.is_adopted => false,
+            _ => self.marker.is_open(role, found.name()) && found.has_form() && self.is_witnessed(),
+        }
+    }
+
+    /// Whether the file's content shows whose it is.
+    fn says_so(&self, found: &Found) -> bool {
+        let name = found.path.rsplit('/').next().unwrap_or(&found.path);
+        let is_temporary = atomic::final_name(name).is_some();
+        let is_of_run = !found.path.contains('/') || found.name() == choice::FOLDER;
+        match atomic::final_name(name).unwrap_or(name) {
+            LOCK | LOG | MARKER | RECORD if !is_of_run => false,
+            LOCK => lock::is_ours(&found.at),
+            LOG => log::is_ours(&found.at),
+            MARKER => is_temporary && begins(&found.at, marker::is_beginning),
+            RECORD if is_temporary => begins(&found.at, run_directory::is_beginning),
+            RECORD if self.role == Role::Run => {
+                // One that is damaged is named as such by who reads it.
+                self.marker.knows(self.role.name())
+                    || matches!(read_record(self.folder), Ok(Some(_)))
+            }
+            fit::JOURNAL | fit::FOLDS_JOURNAL => fit_journal::is_ours(&found.at, is_temporary),
+            _ if found.name() == share::FOLDER => fit_journal::is_ours(&found.at, is_temporary),
+            _ if found.name() == TILES => self.is_of_tiles(found),
+            _ => false,
+        }
+    }
+
+    /// Whether the file is the description of tiles that say what kernel they are of, one of these, or a link to them.
+    fn is_of_tiles(&self, found: &Found) -> bool {
+        let tiles = self.tiles.get_or_init(|| {
+            let array = ZarrArray::<f32>::open(self.folder.join(TILES)).ok()?;
+            let says = &array.spec().attributes;
+            (says.contains_key("fingerprint") && says.contains_key("network")).then_some(array)
+        });
+        let (Some(tiles), Some(within)) = (tiles, found.path.strip_prefix(TILES)) else {
+            return false;
+        };
+        match (within, marker::chunk(&found.path)) {
+            ("", _) => found.at.is_symlink(),
+            ("/zarr.json", _) => true,
+            (_, Some(place)) if within.starts_with("/c/") => {
+                let length = found.at.metadata().map_or(u64::MAX, |it| it.len());
+                let is_in_grid = place.iter().zip(tiles.grid()).all(|(at, of)| *at < of);
+                is_in_grid && length <= tiles.chunk_bytes()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what was being made can still be ours: whoever empties a folder by hand leaves the marker, whose name is hidden.
+    fn is_witnessed(&self) -> bool {
+        *self.is_witnessed.get_or_init(|| {
+            let mut files = self.marker.files(self.role.name()).peekable();
+            let is_there = |name: &str| self.folder.join(name).is_file();
+            match self.role {
+                Role::Scratch | Role::Cohort => true,
+                Role::Run | Role::Trained if files.peek().is_some() => {
+                    files.any(|(path, stamp)| stamp.is_of(&self.folder.join(path)))
+                }
+                Role::Run if self.is_adopted => false,
+                Role::Trained if self.is_adopted => true,
+                Role::Run | Role::Trained => {
+                    is_there(LOG) && log::is_ours(&self.folder.join(LOG))
+                        || is_there(RECORD) && matches!(read_record(self.folder), Ok(Some(_)))
+                }
+            }
+        })
+    }
+}
+
+fn begins(path: &Path, is_beginning: fn(&str) -> bool) -> bool {
+    let is_file = path.symlink_metadata().is_ok_and(|it| it.is_file());
+    is_file && std::fs::read(path).is_ok_and(|it| is_beginning(&String::from_utf8_lossy(&it)))
+}
+
+/// What versions without a marker, or with one that lists names alone, are known to have left.
+fn adopted(folder: &Path, role: Role) -> Marker {
+    let mut marker = Marker::default();
+    match role {
+        Role::Run => {
+            let Ok(Some(record)) = read_record(folder) else {
+                return marker;
+            };
+            let done = || record.stages.keys();
+            for (path, digest) in record.stages.values().flat_map(|it| &it.outputs) {
+                marker.leave(role.name(), path, Stamp::of_digest(digest));
+            }
+            // A stage that was done left what it recorded, and chunks of arrays.
+            let is_done = |name: &&str| done().any(|stage| stage.files().contains(name));
+            let names = NAMES.iter().filter(|name| !is_done(name));
+            for name in names.filter(|name| !TELLING.contains(name)) {
+                marker.open(role.name(), name);
+            }
+        }
+        Role::Trained => {
+            let tables = folder.join("predictions.parquet");
+            if lock::is_ours(&folder.join(LOCK)) && results::is_predictions(&tables) {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+                let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
+                for name in names.filter(|name| !TELLING.contains(&name.as_str())) {
+                    marker.open(role.name(), &name);
+                }
+            }
+        }
+        // Tiles say what they are; a cohort is drawn again elsewhere.
+        Role::Scratch | Role::Cohort => {}
+    }
+    marker
+}
+
+/// Sees that all that is in `folder` under `names`, and within folders of these names, is ours; changes nothing. Gives what killed
+/// commands left there half written.
+///
+/// Cost: a look at each file; those that are no chunks are read.
 ///
 /// # Errors
-/// Where one of them, or a half-written one, is there and no command with this role made it.
-pub fn claim(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
-    // What is there before the marker is read: another share that makes it has written the marker before.
-    let there = entries(folder, names)?;
-    let marker = Marker::read(folder)?;
-    let is_former = marker.is_none() && !there.is_empty() && is_of_earlier_version(folder, role);
-    let mut marker = marker.unwrap_or_default();
-    // A lock is empty, or names who has it.
-    let is_lock_ours = lock::is_ours(&folder.join(LOCK));
-    let is_ours = |name: &str| {
-        is_former || marker.has(role, name) || is_lock_ours && (name == LOCK || name == "run.log")
+/// Where a file is somebody's, or is not what ntkpipe left.
+pub fn check(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut patience = match file_system::network(folder) {
+        Some(_) => PATIENCE.0,
+        None => 0,
     };
-    let foreign: Vec<&(String, String)> = there.iter().filter(|(of, _)| !is_ours(of)).collect();
-    if let Some((_, first)) = foreign.first() {
-        return Err(in_the_way(folder, role, first, &foreign));
-    }
-    let wanted = names
-        .iter()
-        .map(|name| (role.name().to_owned(), (*name).to_owned()));
-    let before = marker.0.len();
-    marker.0.extend(wanted);
-    match marker.0.len() == before {
-        true => Ok(()),
-        false => marker.write(folder),
+    let says = || std::fs::read(folder.join(MARKER)).ok();
+    loop {
+        let before = says();
+        match check_once(folder, role, names) {
+            Ok(leftovers) => return Ok(leftovers),
+            // Another command is at work here, and took names meanwhile.
+            Err(_) if says() != before => {}
+            Err(_) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(PATIENCE.1);
+            }
+            Err(refusal) => return Err(refusal),
+        }
     }
 }
 
-fn in_the_way(folder: &Path, role: Role, first: &str, all: &[&(String, String)]) -> anyhow::Error {
+fn check_once(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    // What is there before the marker is read: another share that makes it has written the marker before.
+    let found = list(folder, &[names, &[MARKER]].concat())?;
+    let holding = Holding::read(folder, role)?;
+    let (mut foreign, mut leftovers, mut not_left) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for it in found.iter().filter(|it| it.path != MARKER) {
+        let temporary = it.temporary();
+        if it.is_folder {
+            let is_left = holding.marker.is_open(role.name(), it.name());
+            leftovers.extend(temporary.filter(|_| is_left));
+            continue;
+        }
+        match (holding.is_ours(it), temporary) {
+            (true, Some(path)) => drop(leftovers.insert(path)),
+            (true, None) => {}
+            // Nothing of ours has this name, so that it stays.
+            (false, Some(path)) if !path.contains('/') => drop(not_left.insert(path)),
+            (false, _) if it.at.symlink_metadata().is_err() => {}
+            (false, _) => foreign.push(it),
+        }
+    }
+    match foreign.first() {
+        None => Ok(leftovers
+            .difference(&not_left)
+            .map(|path| folder.join(path))
+            .collect()),
+        Some(first) => Err(in_the_way(&holding, first, &foreign)),
+    }
+}
+
+fn in_the_way(holding: &Holding<'_>, first: &Found, all: &[&Found]) -> anyhow::Error {
     let others: Vec<String> = all[1..]
         .iter()
         .take(SHOWN)
-        .map(|(_, name)| format!("`{}`", escaped(name)))
+        .map(|it| format!("`{}`", escaped(&it.path)))
         .collect();
     let more = match all.len() - 1 {
         0 => String::new(),
@@ -160,81 +395,151 @@ fn in_the_way(folder: &Path, role: Role, first: &str, all: &[&(String, String)])
         ),
         _ => format!(", and so would {}", others.join(", ")),
     };
+    let role = holding.role;
+    let (why, hint) = match holding.marker.stamp(role.name(), &first.path) {
+        Some(_) => (
+            "is not what ntkpipe left there",
+            "move it away if it is to be kept, else delete it: it is made again; or choose another folder",
+        ),
+        None => (
+            "ntkpipe did not make it as part of this",
+            "move what is there away, or choose another folder",
+        ),
+    };
     input(
         format!(
-            "`{}` would be replaced, and ntkpipe did not make it as part of this{more}",
-            folder.join(first).display()
+            "`{}` would be replaced, and {}{why}{more}",
+            holding.folder.join(&first.path).display(),
+            if why.starts_with("is") { "it " } else { "" },
         ),
-        format!(
-            "choose another folder with `{}`, or move what is there away",
-            role.flag()
-        ),
+        format!("{hint} with `{}`", role.flag()),
     )
 }
 
-/// Of what is in `folder` that which has one of `names`, or a temporary name of one: the name it belongs to, and its own.
+/// Takes `names` in `folder`, which is made if it is not there: from here on what has them is ours, until [`seal`] says what it is.
 ///
-/// A folder with nothing in it is nobody's: workflow engines make those of a job's outputs before it runs.
-fn entries(folder: &Path, names: &[&str]) -> anyhow::Result<Vec<(String, String)>> {
-    let describe = || format!("could not list `{}`", folder.display());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(describe)? {
-        let entry = entry.with_context(describe)?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let of = atomic::final_name(&name).unwrap_or(&name);
-        if names.contains(&of) && !is_empty_folder(&entry) {
-            found.push((of.to_owned(), name.into_owned()));
-        }
+/// # Errors
+/// Those of [`check`].
+pub fn take(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
+    check(folder, role, names)?;
+    let holding = Holding::read(folder, role)?;
+    let mut marker = holding.marker;
+    let is_new = |name: &&&str| holding.is_adopted || !marker.is_open(role.name(), name);
+    let new: Vec<&str> = names.iter().filter(is_new).copied().collect();
+    if new.is_empty() {
+        return Ok(());
     }
-    found.sort();
-    Ok(found)
-}
-
-fn is_empty_folder(entry: &std::fs::DirEntry) -> bool {
-    // Not what a link leads to.
-    entry.file_type().is_ok_and(|kind| kind.is_dir())
-        && std::fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none())
-}
-
-/// Whether a version that left no marker made what is in the folder.
-fn is_of_earlier_version(folder: &Path, role: Role) -> bool {
-    match role {
-        Role::Run => matches!(read_record(folder), Ok(Some(_))),
-        Role::Scratch => ZarrArray::<f32>::open(folder.join("kernel.zarr")).is_ok_and(|array| {
-            let says = &array.spec().attributes;
-            says.contains_key("fingerprint") && says.contains_key("network")
-        }),
-        Role::Trained => {
-            lock::is_ours(&folder.join(LOCK)) && folder.join("trained.parquet").exists()
-        }
-        Role::Cohort => {
-            let text = std::fs::read(folder.join("cohort.json")).unwrap_or_default();
-            let says: Value = serde_json::from_slice(&text).unwrap_or_default();
-            ["version", "options", "feature_rows", "panel_missing_rates"]
-                .iter()
-                .all(|key| says.get(key).is_some())
-        }
+    for name in new {
+        marker.open(role.name(), name);
     }
+    marker.write(folder)
 }
 
-/// Gives back those of a role's names of which nothing is there after all.
+/// Writes down what is in `folder` under `names`, so that it is known again and what is put there later is not taken for ours.
 ///
-/// The record of a run is not looked at: a network's file system would go on telling its size of this moment to the next process here,
-/// also where another machine has written it anew.
-pub fn settle(folder: &Path, role: Role) -> anyhow::Result<()> {
+/// Cost: that of [`check`].
+pub fn seal(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
     let Some(mut marker) = Marker::read(folder)? else {
         return Ok(());
     };
-    let before = marker.0.len();
-    let is_there =
-        |name: &str| name == run_directory::RECORD || folder.join(name).symlink_metadata().is_ok();
-    marker
-        .0
-        .retain(|(of, name)| of != role.name() || is_there(name));
-    match marker.0.len() == before {
+    let found = list(folder, names)?;
+    for name in names {
+        marker.forget(role.name(), name);
+    }
+    // One with a temporary name in the folder itself is not known to be ours.
+    let is_left = |it: &&Found| {
+        let is_temporary = it.temporary().is_some_and(|path| !path.contains('/'));
+        !it.is_folder && it.has_form() && !is_temporary
+    };
+    for it in found.iter().filter(is_left) {
+        match Stamp::of(&it.at) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !it.at.is_symlink() => {}
+            stamp => {
+                let stamp =
+                    stamp.with_context(|| format!("could not read `{}`", it.at.display()))?;
+                marker.leave(role.name(), &it.path, stamp);
+            }
+        }
+    }
+    marker.write(folder)
+}
+
+/// [Seals](seal) all that is open.
+pub fn settle(folder: &Path, role: Role) -> anyhow::Result<()> {
+    let marker = Marker::read(folder)?.unwrap_or_default();
+    let names = marker.open_names(role.name());
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match names.is_empty() {
         true => Ok(()),
-        false => marker.write(folder),
+        false => seal(folder, role, &names),
+    }
+}
+
+/// Whether a command with the role left something in `folder`.
+pub fn knows(folder: &Path, role: Role) -> anyhow::Result<bool> {
+    Ok(Holding::read(folder, role)?.marker.knows(role.name()))
+}
+
+/// Removes what a command with the role made in `folder`, and the folder if nothing else is there.
+///
+/// # Errors
+/// Those of [`check`], before anything is removed.
+pub fn remove(folder: &Path, role: Role) -> anyhow::Result<()> {
+    let marker = Holding::read(folder, role)?.marker;
+    let names = marker.names(role.name());
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let is_shared = Role::ALL
+        .iter()
+        .any(|other| *other != role && marker.knows(other.name()));
+    if !is_shared {
+        names.extend(TELLING);
+    }
+    check(folder, role, &names)?;
+    if !is_shared {
+        names.push(MARKER);
+    }
+    for name in names {
+        let path = folder.join(name);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(found) if found.is_dir() => atomic::remove_folder(&path)?,
+            _ => std::fs::remove_file(&path)
+                .with_context(|| format!("could not remove `{}`", path.display()))?,
+        }
+    }
+    if std::fs::remove_dir(folder).is_err() {
+        tracing::warn!(
+            "`{}` holds what is not of that run, and stays",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a file to write that is, or would be, a part of what a command makes in a folder.
+pub fn check_output(path: &Path) -> anyhow::Result<()> {
+    check_place(path, Role::Run)?;
+    let path = real(path);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let marker = Marker::read(folder).ok().flatten().unwrap_or_default();
+    let name = name.to_string_lossy();
+    match Role::ALL
+        .iter()
+        .any(|role| marker.names(role.name()).contains(&*name))
+    {
+        true => Err(input(
+            format!(
+                "`{}` is part of what ntkpipe keeps in `{}`",
+                path.display(),
+                folder.display()
+            ),
+            "name another file with `--out`",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -251,7 +556,7 @@ pub fn check_place(folder: &Path, role: Role) -> anyhow::Result<()> {
             format!("choose another folder with `{}`", role.flag()),
         ))
     };
-    if role == Role::Scratch && folder.join(run_directory::RECORD).exists() {
+    if role == Role::Scratch && folder.join(RECORD).exists() {
         return refuse(&folder);
     }
     for above in folder.ancestors().skip(1) {
@@ -260,13 +565,9 @@ pub fn check_place(folder: &Path, role: Role) -> anyhow::Result<()> {
         let Some(Component::Normal(first)) = first else {
             continue;
         };
-        let is_owned = first
-            .to_str()
-            .is_some_and(|name| run_directory::NAMES.contains(&name))
-            && (above.join(MARKER).exists() || matches!(read_record(above), Ok(Some(_))));
+        let is_owned = first.to_str().is_some_and(|name| NAMES.contains(&name)) && is_run(above);
         // An architecture's run can be gone on with by itself.
-        let is_architecture =
-            first == choice::FOLDER && folder.join(run_directory::RECORD).exists();
+        let is_architecture = first == choice::FOLDER && folder.join(RECORD).exists();
         if is_owned && !is_architecture {
             return refuse(above);
         }
@@ -319,47 +620,116 @@ pub fn real(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    const LINE: &str = "2026-06-01T00:00:00.000000Z  INFO ntkpipe\n";
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     #[test]
-    fn what_is_not_in_the_marker_is_not_ours() {
+    fn what_is_not_as_it_was_left_is_not_ours() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let names = ["a.parquet", "model"];
-        let claim = || claim(root, Role::Run, &names);
-        claim().unwrap();
-        std::fs::write(root.join("a.parquet"), "ours").unwrap();
+        let check = || check(root, Role::Run, &names);
+        let refused = |word: &str| {
+            let refusal = check().unwrap_err().to_string();
+            assert!(refusal.contains(word), "{refusal}");
+            assert!(take(root, Role::Run, &names).is_err());
+        };
+        take(root, Role::Run, &names).unwrap();
+        put(root, LOG, LINE);
+        put(root, "a.parquet", "ours");
+        put(root, "model/dual.zarr/c/0/0", "chunk");
+        check().unwrap();
+        // While it is made, a file that no run makes is somebody's all the same.
+        put(root, "model/mine", "");
+        refused("model/mine` would be replaced, and ntkpipe did not");
+        std::fs::remove_file(root.join("model/mine")).unwrap();
         settle(root, Role::Run).unwrap();
-        claim().unwrap();
-        settle(root, Role::Run).unwrap();
-        // Cut short, it says nothing.
-        let marker = std::fs::read_to_string(root.join(MARKER)).unwrap();
-        std::fs::write(root.join(MARKER), &marker[..marker.len() / 2]).unwrap();
-        assert!(claim().unwrap_err().to_string().contains("a.parquet"));
-        std::fs::write(root.join(MARKER), marker).unwrap();
-        // Put there since, by somebody.
-        std::fs::create_dir(root.join("model")).unwrap();
-        claim().unwrap();
-        settle(root, Role::Run).unwrap();
-        std::fs::remove_dir(root.join("model")).unwrap();
-        settle(root, Role::Run).unwrap();
-        std::fs::create_dir(root.join("model")).unwrap();
-        std::fs::write(root.join("model/mine"), "").unwrap();
-        let refusal = claim().unwrap_err().to_string();
-        assert!(refusal.contains("model` would be replaced"), "{refusal}");
-        std::fs::remove_dir_all(root.join("model")).unwrap();
-        // Of another command.
-        let other = super::claim(root, Role::Trained, &names).unwrap_err();
-        assert!(other.to_string().contains("a.parquet"));
-        for half in ["a.parquet.tmp-7-0", "model.tmp-1-1"] {
-            std::fs::write(root.join(half), "").unwrap();
+        check().unwrap();
+        for (path, text, word) in [
+            ("model/model.json", "{}", "did not make it"),
+            ("model/dual.zarr/c/0/1", "chunk", "did not make it"),
+            ("a.parquet", "mine", "it is not what ntkpipe left"),
+        ] {
+            let before = std::fs::read(root.join(path)).ok();
+            put(root, path, text);
+            refused(word);
+            match before {
+                Some(before) => std::fs::write(root.join(path), before).unwrap(),
+                None => std::fs::remove_file(root.join(path)).unwrap(),
+            }
         }
-        assert!(claim().unwrap_err().to_string().contains("model.tmp-1-1"));
+        check().unwrap();
+        // Of another command.
+        assert!(super::check(root, Role::Trained, &names).is_err());
+        // Cut short, the marker says nothing.
+        let marker = std::fs::read_to_string(root.join(MARKER)).unwrap();
+        put(root, MARKER, &marker[..marker.len() / 2]);
+        refused("a.parquet");
+    }
+
+    #[test]
+    fn half_written_files_are_ours_where_they_were_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let names = ["a.parquet", "features.zarr"];
+        let left = || check(root, Role::Run, &names).unwrap();
+        put(root, "a.parquet.tmp-7-0", "somebody's");
+        put(root, "features.zarr.tmp-1-1/c/0/0", "somebody's");
+        assert_eq!(left(), Vec::<PathBuf>::new());
+        std::fs::remove_file(root.join("a.parquet.tmp-7-0")).unwrap();
+        std::fs::remove_dir_all(root.join("features.zarr.tmp-1-1")).unwrap();
+        take(root, Role::Run, &names).unwrap();
+        put(root, "a.parquet.tmp-7-0", "ours");
+        // Of a folder that somebody emptied.
+        assert_eq!(left(), Vec::<PathBuf>::new());
+        put(root, LOG, LINE);
+        put(root, "features.zarr.tmp-1-1/c/0/0", "ours");
+        put(root, "features.zarr/c/0/0.tmp-1-2", "ours");
+        put(root, "features.zarr.tmp-1-3/mine", "somebody's");
+        put(root, ".ntkpipe.tmp-1-4", "# Made");
+        put(root, ".ntkpipe.tmp-1-5", "mine");
+        let expected = [
+            ".ntkpipe.tmp-1-4",
+            "a.parquet.tmp-7-0",
+            "features.zarr.tmp-1-1",
+            "features.zarr/c/0/0.tmp-1-2",
+        ];
+        assert_eq!(left(), expected.map(|it| root.join(it)));
+    }
+
+    #[test]
+    fn what_is_removed_is_ours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("trained");
+        let make = || {
+            take(&root, Role::Trained, &["y.json", "trained.tsv"]).unwrap();
+            put(&root, LOG, LINE);
+            put(&root, "y.json", "{}");
+            settle(&root, Role::Trained).unwrap();
+        };
+        make();
+        remove(&root, Role::Trained).unwrap();
+        assert!(!root.exists());
+        make();
+        put(&root, "notes", "mine");
+        remove(&root, Role::Trained).unwrap();
+        assert!(root.join("notes").exists() && !root.join("y.json").exists());
+        make();
+        put(&root, "y.json", "mine");
+        assert!(remove(&root, Role::Trained).is_err());
+        assert!(root.join(LOG).exists());
     }
 
     #[test]
     fn a_folder_within_a_run_directory_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        claim(root, Role::Run, &["model"]).unwrap();
+        take(root, Role::Run, &["model"]).unwrap();
         assert!(check_place(&root.join("model/x"), Role::Run).is_err());
         check_place(&root.join("other/model"), Role::Run).unwrap();
         check_place(root, Role::Run).unwrap();

@@ -21,6 +21,7 @@ use crate::args::{
 use crate::choice;
 use crate::copies::Copies;
 use crate::failure::{self, input};
+use crate::initial;
 use crate::inputs::Inputs;
 use crate::log;
 use crate::manual;
@@ -32,7 +33,7 @@ use crate::plan::{Plan, own_masks};
 use crate::progress::Progress;
 use crate::progress_report::ProgressReport;
 use crate::run_directory::{
-    self, RunDirectory, RunRecord, Stage, Standing, digest, fingerprint, read_record,
+    self, RunDirectory, RunRecord, Stage, Standing, TRAINED, digest, fingerprint, read_record,
 };
 use crate::schema;
 use crate::settings::{DEFAULT_ALPHA, Settings};
@@ -66,11 +67,13 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Predict(PredictArgs {
             model: None,
             run: args,
+            ..
         }) => run(args, Some(Task::Stage(Stage::Predict)), speech),
         Command::Predict(PredictArgs {
             model: Some(model),
+            overwrite,
             run: args,
-        }) => predict_with(model, args.options, speech),
+        }) => predict_with(model, args.options, overwrite, speech),
         Command::Train(args) => train(&args, speech),
         Command::Report(args) => run(args, Some(Task::Stage(Stage::Report)), speech),
         Command::Network {
@@ -289,6 +292,7 @@ fn run_with(
         log::start(None, speech.0, speech.1)?;
         let (context, prints) = prepare(options, Access::Share)?;
         check_earlier(&context, &prints, stage)?;
+        context.directory.take(stage)?;
         let done = match stage {
             Stage::Kernel => kernel::run_share(&context, &prints.kernel, share),
             _ => fit::run_share(&context, &prints, share),
@@ -360,7 +364,7 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
     let scratch = settings.scratch.as_deref();
     if let Access::Alone((quiet, format)) = access {
         ownership::check_place(&settings.out, Role::Run)?;
-        run_directory::claim(&settings.out, scratch, options.inputs())?;
+        run_directory::check(&settings.out, scratch, options.inputs())?;
         log::start(Some(&settings.out), quiet, format)?;
     }
     if let Access::Share = access {
@@ -384,8 +388,10 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
         tracing::warn!("{warning}");
     }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
-    directory.leave_only(&[])?;
-    directory.set_inputs(inputs.digests(options)?);
+    let found = inputs.digests(options)?;
+    let network = found.get(initial::NETWORK);
+    directory.leave_only(&[], network.map(|it| it.blake3.as_str()))?;
+    directory.set_inputs(found);
     directory.record.samples = inputs.accounting.clone();
     let own_masks = inputs.phenotypes.columns.len() / 2;
     directory.record.plan = Plan::new(&inputs, &settings, own_masks);
@@ -453,14 +459,14 @@ fn run_architectures(
     }
     open(&parts[0], &Settings::new(&parts[0])?)?;
     ownership::check_place(&out, Role::Run)?;
-    run_directory::claim(&out, None, options.inputs())?;
+    run_directory::check(&out, None, options.inputs())?;
     for part in &parts {
         let folder = part.out.as_deref().unwrap_or(&out);
-        run_directory::claim(folder, part.scratch.as_deref(), options.inputs())?;
+        run_directory::check(folder, part.scratch.as_deref(), options.inputs())?;
     }
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
-    directory.leave_only(&names)?;
+    directory.leave_only(&names, None)?;
     let started = Instant::now();
     tracing::info!("architectures: {}", names.join(", "));
     let mut runs = Vec::new();
@@ -517,6 +523,9 @@ fn run_architectures(
     ));
     let (context, _) = runs.swap_remove(0);
     drop(runs);
+    [Stage::Fit, Stage::Predict, Stage::Report]
+        .into_iter()
+        .try_for_each(|stage| directory.take(stage))?;
     let comparison = choice::write(&out, &names)?;
     let seconds = started.elapsed().as_secs_f64();
     let mut counts = BTreeMap::new();
@@ -678,8 +687,8 @@ fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Result
     let built_on = STAGES.into_iter().filter(|stage| *stage != Stage::Report);
     check_current(&context, &prints, "training", built_on)?;
     let folder = args.to.clone();
-    let folder = folder.unwrap_or_else(|| context.directory.path("trained"));
-    train::claim(&context, &folder)?;
+    let folder = folder.unwrap_or_else(|| context.directory.path(TRAINED));
+    train::check(&context, &folder)?;
     log::start(Some(&folder), quiet, format)?;
     in_pool(|| train::run(&context, &prints, args, folder))
         .map_err(|error| with_remedy(error, &context))
@@ -700,6 +709,7 @@ fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow
 fn predict_with(
     model: PathBuf,
     options: Options,
+    overwrite: bool,
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
     set_threads(options.threads)?;
@@ -727,6 +737,7 @@ fn predict_with(
         )?),
         covariates: options.covariates.clone().map(read_at),
         out: need(options.out.clone(), "--out", "table to write")?,
+        overwrite,
         options,
     })
     .map_err(|error| failure::with_remedy(error, &damaged, remedy))
@@ -746,13 +757,15 @@ fn simulate_cohort(args: &SimulateArgs, (quiet, format): (bool, LogFormat)) -> a
         ..SimulateOptions::default()
     };
     ownership::check_place(&args.out, Role::Cohort)?;
-    ownership::claim(&args.out, Role::Cohort, &cohort_names())?;
+    let (names, partial) = cohort_names();
+    ownership::check(&args.out, Role::Cohort, &[names, partial].concat())?;
+    ownership::take(&args.out, Role::Cohort, &partial)?;
     let bar = Progress::new("simulate", "people");
     let summary = simulate(&options, &args.out, &|done, total| {
         bar.set(done as usize, total as usize)
     })?;
     drop(bar);
-    ownership::settle(&args.out, Role::Cohort)?;
+    ownership::seal(&args.out, Role::Cohort, &[names, partial].concat())?;
     tracing::info!(
         "simulate: {} x {}, {} in `{}`",
         counted(summary.feature_rows, "people"),
@@ -764,17 +777,15 @@ fn simulate_cohort(args: &SimulateArgs, (quiet, format): (bool, LogFormat)) -> a
 }
 
 /// What `simulate` leaves, and what it writes until then.
-fn cohort_names() -> [&'static str; 10] {
-    [
-        PROTEINS,
-        PHENOTYPES,
-        COVARIATES,
-        TRUTH,
-        COHORT,
-        ".proteins.parquet.partial",
-        ".phenotypes.parquet.partial",
-        ".covariates.parquet.partial",
-        ".truth.parquet.partial",
-        ".cohort.json.partial",
-    ]
+fn cohort_names() -> ([&'static str; 5], [&'static str; 5]) {
+    (
+        [PROTEINS, PHENOTYPES, COVARIATES, TRUTH, COHORT],
+        [
+            ".proteins.parquet.partial",
+            ".phenotypes.parquet.partial",
+            ".covariates.parquet.partial",
+            ".truth.parquet.partial",
+            ".cohort.json.partial",
+        ],
+    )
 }

@@ -15,6 +15,7 @@ use crate::choice;
 use crate::failure::input;
 use crate::initial;
 use crate::lock::{LOCK, Lock, lock, lock_shared};
+use crate::log::LOG;
 use crate::options::Options;
 use crate::ownership::{self, Role};
 use crate::plan::Plan;
@@ -67,7 +68,7 @@ impl Stage {
     }
 
     /// What the stage leaves in the run directory besides chunks of arrays, which tell damage by themselves.
-    fn files(self) -> &'static [&'static str] {
+    pub fn files(self) -> &'static [&'static str] {
         match self {
             Self::Ingest => &[
                 "features.parquet",
@@ -103,6 +104,35 @@ impl Stage {
                 "model/features.zarr/zarr.json",
                 "model/training.parquet",
                 "model/spectrum/spectrum.json",
+            ],
+            Self::Report => &["report.html", "ntkpipe_mqc.json"],
+        }
+    }
+
+    /// Files and folders in the run directory that the stage makes or adds to; some are of more than one.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingest => &["features.parquet", "samples.parquet", "features.zarr"],
+            Self::Kernel => &[TILES, initial::FILE, share::FOLDER],
+            Self::Spectrum => &["spectrum"],
+            Self::Test => &["test.parquet"],
+            Self::Fit => &[
+                "test.parquet",
+                "phenotypes.parquet",
+                "phenotypes.tsv",
+                "curves.parquet",
+                held_out::PREDICTIONS,
+                held_out::WEIGHTS,
+                fit::JOURNAL,
+                fit::FOLDS_JOURNAL,
+                "model",
+                share::FOLDER,
+            ],
+            Self::Predict => &[
+                "predictions.parquet",
+                "prediction_sd.parquet",
+                "model",
+                choice::TABLE,
             ],
             Self::Report => &["report.html", "ntkpipe_mqc.json"],
         }
@@ -192,7 +222,7 @@ pub const RECORD: &str = "run.json";
 pub const NAMES: [&str; 25] = [
     LOCK,
     RECORD,
-    "run.log",
+    LOG,
     "features.parquet",
     "samples.parquet",
     "features.zarr",
@@ -223,8 +253,8 @@ pub const TILES: &str = "kernel.zarr";
 /// What a run makes in a scratch folder.
 const SCRATCH_NAMES: [&str; 2] = [LOCK, TILES];
 
-/// What a share makes beside other jobs, in a run directory that is there.
-const SHARE_NAMES: [&str; 4] = [LOCK, TILES, "model", share::FOLDER];
+/// Folder in a run directory that `train` leaves its files in unless it is told another.
+pub const TRAINED: &str = "trained";
 
 /// What a run of one architecture leaves and one of several does not.
 const OF_ONE: [&str; 11] = [
@@ -244,20 +274,19 @@ const OF_ONE: [&str; 11] = [
 /// What a run of several architectures leaves, each run of which takes its own folder away, and one of one architecture does not.
 const OF_SEVERAL: [&str; 2] = [choice::FOLDER, choice::TABLE];
 
-/// Removes what killed runs left half written of `names` in `folder`.
-pub fn remove_leftovers(folder: &Path, names: &[&str]) -> anyhow::Result<()> {
+/// Removes what killed runs left half written, and [`ownership::check`] found.
+pub fn remove_leftovers(folder: &Path, leftovers: &[PathBuf]) -> anyhow::Result<()> {
     let unchanged = match file_system::network(folder) {
         Some(_) => ABANDONED,
         None => Duration::ZERO,
     };
-    atomic::remove_leftovers(folder, names, unchanged)?;
-    Ok(())
+    Ok(atomic::remove_leftovers(leftovers, unchanged)?)
 }
 
-/// Refuses folders in which a run would replace or remove what is not its own, and inputs that it would replace; takes what it makes there.
+/// Refuses folders in which a run would replace or remove what is not its own, and inputs that it would replace.
 ///
 /// `inputs`: every file that is read.
-pub fn claim<'p>(
+pub fn check<'p>(
     root: &Path,
     scratch: Option<&Path>,
     inputs: impl Iterator<Item = &'p PathBuf> + Clone,
@@ -266,16 +295,21 @@ pub fn claim<'p>(
     if let Some(scratch) = scratch {
         ownership::check_inputs(scratch, &SCRATCH_NAMES, "--scratch", inputs)?;
     }
-    claim_names(root, scratch, &NAMES)
+    check_folders(root, other(scratch, root))
 }
 
-fn claim_names(root: &Path, scratch: Option<&Path>, names: &[&str]) -> anyhow::Result<()> {
-    let scratch = scratch.filter(|it| !is_same(it, root));
+fn check_folders(root: &Path, scratch: Option<&Path>) -> anyhow::Result<()> {
+    ownership::check(root, Role::Run, &NAMES)?;
     if let Some(scratch) = scratch {
         ownership::check_place(scratch, Role::Scratch)?;
-        ownership::claim(scratch, Role::Scratch, &SCRATCH_NAMES)?;
+        ownership::check(scratch, Role::Scratch, &SCRATCH_NAMES)?;
     }
-    ownership::claim(root, Role::Run, names)
+    Ok(())
+}
+
+/// The scratch folder where it is another than the run directory.
+fn other<'s>(scratch: Option<&'s Path>, root: &Path) -> Option<&'s Path> {
+    scratch.filter(|it| !is_same(it, root))
 }
 
 /// Whether both are one folder: it would wait for its own lock.
@@ -295,25 +329,21 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Creates or opens the directory, locks it and the scratch folder, and removes what killed runs left half written.
+    /// Creates or opens the directory, locks it and the scratch folder, and removes what killed runs of ours left half written.
     ///
     /// # Errors
     /// Where what a run makes would replace somebody's file or folder ([`ownership`]).
     pub fn open(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
         let mut locks = vec![lock(root, "--out")?];
-        if let Some(scratch) = scratch.filter(|it| !is_same(it, root)) {
+        let scratch = other(scratch, root);
+        if let Some(scratch) = scratch {
             locks.push(lock(scratch, "--scratch")?);
         }
-        // Another run may have given names back meanwhile.
-        claim_names(root, scratch, &NAMES)?;
-        // Each architecture's run sees to its own folder.
-        let names: Vec<&str> = NAMES
-            .into_iter()
-            .filter(|it| *it != choice::FOLDER)
-            .collect();
-        remove_leftovers(root, &names)?;
+        // Another run may have worked here meanwhile.
+        remove_leftovers(root, &ownership::check(root, Role::Run, &NAMES)?)?;
         if let Some(scratch) = scratch {
-            remove_leftovers(scratch, &SCRATCH_NAMES)?;
+            let leftovers = ownership::check(scratch, Role::Scratch, &SCRATCH_NAMES)?;
+            remove_leftovers(scratch, &leftovers)?;
         }
         Ok(Self {
             root: root.to_path_buf(),
@@ -326,13 +356,12 @@ impl RunDirectory {
 
     /// Opens the directory beside other jobs that do their shares in it; what is recorded must stay as it is.
     pub fn join(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
-        claim_names(root, scratch, &SHARE_NAMES)?;
+        let scratch = other(scratch, root);
+        check_folders(root, scratch)?;
         let mut locks = vec![lock_shared(root, "--out")?];
         if let Some(scratch) = scratch {
             locks.push(lock_shared(scratch, "--scratch")?);
         }
-        // One that worked alone may have given names back meanwhile.
-        claim_names(root, scratch, &SHARE_NAMES)?;
         Ok(Self {
             root: root.to_path_buf(),
             scratch: scratch.map(Path::to_path_buf),
@@ -342,9 +371,38 @@ impl RunDirectory {
         })
     }
 
-    /// Takes away what a run of several architectures left, or one of one architecture where `architectures` names several, so that
-    /// nothing there is taken for a part of this run.
-    pub fn leave_only(&mut self, architectures: &[String]) -> anyhow::Result<()> {
+    /// Takes the names of what a stage makes, before it does.
+    ///
+    /// # Errors
+    /// Where something that is not ours was put there ([`ownership::check`]).
+    pub fn take(&self, stage: Stage) -> anyhow::Result<()> {
+        ownership::take(&self.root, Role::Run, stage.names())?;
+        match &self.scratch {
+            Some(scratch) if stage == Stage::Kernel => {
+                ownership::take(scratch, Role::Scratch, &[TILES])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down what a stage left.
+    fn seal(&self, stage: Stage) -> anyhow::Result<()> {
+        ownership::seal(&self.root, Role::Run, stage.names())?;
+        match &self.scratch {
+            Some(scratch) if stage == Stage::Kernel => {
+                ownership::seal(scratch, Role::Scratch, &[TILES])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes away what a run of several architectures left, or one of one architecture where `architectures` names several, and what
+    /// was trained with another network than the one with this digest, so that nothing there is taken for a part of this run.
+    pub fn leave_only(
+        &mut self,
+        architectures: &[String],
+        network: Option<&str>,
+    ) -> anyhow::Result<()> {
         self.check_ours()?;
         let is_stale = |name: &&&str| self.path(name).symlink_metadata().is_ok();
         let mut stale: Vec<&str> = match architectures {
@@ -355,11 +413,13 @@ impl RunDirectory {
         if architectures.is_empty() && self.path("model").join(choice::CHOICE).exists() {
             stale.push("model");
         }
+        let former = self.record.inputs.get(initial::NETWORK);
+        if former.is_some_and(|it| Some(it.blake3.as_str()) != network) {
+            self.remove_run(&self.path(TRAINED), Role::Trained)?;
+        }
         for (name, folder) in choice::folders(&self.root)? {
             if !architectures.contains(&name) {
-                tracing::info!("`{}` is of an earlier run and is removed", folder.display());
-                let _locked = lock(&folder, "--out")?;
-                atomic::remove_folder(&folder)?;
+                self.remove_run(&folder, Role::Run)?;
             }
         }
         for name in &stale {
@@ -377,6 +437,16 @@ impl RunDirectory {
             self.record.stages.clear();
         }
         Ok(())
+    }
+
+    /// Removes a folder in which another command, or the run of an architecture, left its files.
+    fn remove_run(&self, folder: &Path, role: Role) -> anyhow::Result<()> {
+        if !folder.is_dir() || !ownership::knows(folder, role)? {
+            return Ok(());
+        }
+        tracing::info!("`{}` is of an earlier run and is removed", folder.display());
+        let _locked = lock(folder, "--out")?;
+        ownership::remove(folder, role)
     }
 
     /// Warns of inputs that have changed since the record was made, before those found now take their place in it.
@@ -459,6 +529,11 @@ impl RunDirectory {
             .copied()
             .filter(|s| *s >= stage)
             .collect();
+        // The fit also tests, and begins with that.
+        self.take(match stage {
+            Stage::Test => Stage::Fit,
+            stage => stage,
+        })?;
         if later.is_empty() {
             return Ok(());
         }
@@ -477,6 +552,7 @@ impl RunDirectory {
         figures: Value,
         warnings: Vec<String>,
     ) -> anyhow::Result<()> {
+        self.seal(stage)?;
         let record = StageRecord {
             fingerprint: fingerprint.to_owned(),
             seconds,
@@ -503,12 +579,18 @@ impl Drop for RunDirectory {
         if !self.is_alone || self.check_ours().is_err() {
             return;
         }
-        // Where this fails, names stay taken that nothing stands under.
+        // Where this fails, names stay taken, as when the process is killed.
         let _ = ownership::settle(&self.root, Role::Run);
         if let Some(scratch) = &self.scratch {
             let _ = ownership::settle(scratch, Role::Scratch);
         }
     }
+}
+
+/// Whether a text is the beginning of `run.json`, or begins like one.
+pub fn is_beginning(text: &str) -> bool {
+    const HEAD: &str = "{\n  \"version\": \"";
+    HEAD.starts_with(text) || text.starts_with(HEAD)
 }
 
 /// Reads `run.json` of a directory, if there is one.

@@ -23,6 +23,7 @@ use crate::failure::{input, resources};
 use crate::initial::{self, Initial};
 use crate::inputs::{Prepared, prepare_block};
 use crate::lock::{LOCK, lock};
+use crate::log::LOG;
 use crate::ownership::{self, Role};
 use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
@@ -124,9 +125,10 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let _lock = lock(&folder, "--to")?;
+    remove_leftovers(&folder, &found_in(context, &folder)?)?;
     let names = names(context);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    remove_leftovers(&folder, &names)?;
+    ownership::take(&folder, Role::Trained, &names)?;
     let (Some(network), Some(initial)) =
         (context.settings.network.finite(), Initial::read(context)?)
     else {
@@ -199,15 +201,9 @@ pub fn run(
     Ok(())
 }
 
-/// What training may leave in a folder.
+/// What training may leave in a folder, besides its lock and log.
 fn names(context: &Context) -> Vec<String> {
-    let tables = [
-        LOCK,
-        "run.log",
-        "predictions.parquet",
-        "trained.parquet",
-        "trained.tsv",
-    ];
+    let tables = ["predictions.parquet", "trained.parquet", "trained.tsv"];
     let mut names = tables.map(str::to_owned).to_vec();
     for phenotype in &context.inputs.phenotypes.columns {
         names.extend(["safetensors", "json"].map(|extension| file_name(phenotype, extension)));
@@ -215,17 +211,20 @@ fn names(context: &Context) -> Vec<String> {
     names
 }
 
-/// Takes the folder that training leaves its files in.
-///
-/// # Errors
-/// Where one of them would replace what is not of an earlier training, or an input of the run.
-pub fn claim(context: &Context, folder: &Path) -> anyhow::Result<()> {
-    let names = names(context);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+/// Refuses a folder in which training would replace what is not of an earlier one, or an input of the run.
+pub fn check(context: &Context, folder: &Path) -> anyhow::Result<()> {
     ownership::check_place(folder, Role::Trained)?;
+    found_in(context, folder).map(drop)
+}
+
+/// What killed trainings left half written in the folder.
+fn found_in(context: &Context, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let names = names(context);
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.extend([LOCK, LOG]);
     let inputs = context.directory.record.options.inputs();
     ownership::check_inputs(folder, &names, "--to", inputs)?;
-    ownership::claim(folder, Role::Trained, &names)
+    ownership::check(folder, Role::Trained, &names)
 }
 
 /// That there is no network to train.

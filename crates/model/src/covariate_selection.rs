@@ -15,9 +15,33 @@ pub enum LeftOut {
     Collinear,
     /// Where it is present the covariates at these places do not vary any more, as a question asked of women alone leaves sex.
     LeavesConstant(Vec<usize>),
+    /// Where it is present next to nothing is left of these groups, as what was asked at two of three sites leaves the third.
+    LosesGroups(Vec<LostGroup>),
     /// No sample has it and the covariates that enter.
     LeavesNone,
 }
+
+/// A group of samples that another covariate tells apart, and what a covariate leaves of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostGroup {
+    /// The place of the covariate that tells it apart.
+    pub covariate: usize,
+    /// Its level: of a category 0 for the reference and k for the k-th column, of two numbers 0 for the smaller and 1 for the larger.
+    pub level: usize,
+    /// Samples in it.
+    pub n: usize,
+    /// Those of them that would be left.
+    pub left: usize,
+}
+
+/// Least share of all samples that a group has.
+const GROUP_SHARE: f64 = 0.05;
+
+/// Samples of a group that must stay where it keeps as many as the group that keeps most, for its loss to be no chance.
+const GROUP_SAMPLES: f64 = 10.0;
+
+/// Share of these below which a group is lost.
+const LOST_SHARE: f64 = 0.1;
 
 /// The covariates that enter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,11 +62,13 @@ pub type Term = Vec<Vec<f64>>;
 /// In this order:
 /// 1. One that is constant where it is present is left out, if another is constant on every sample (the intercept).
 /// 2. One without which others vary and with which they are constant is left out: it would take away the samples that they tell apart.
-///    Those that take away nothing, then those that take away fewest samples, go first.
+///    So is one that leaves next to nothing of a group: of the samples of a level of a category, or of one of the two values of a number,
+///    that are at least 5 % of all, and of which at the rate of the level that keeps most at least 10 would be left, fewer than a tenth of
+///    those are. Those that take away nothing, then those that take away fewest samples, go first.
 /// 3. Of those that say the same on the samples that are left, the one with more missing values goes, else the later. Where that gives
 ///    samples back, one goes at a time and all is judged anew.
 ///
-/// A category stays as long as two of its levels are among the samples used; columns of levels that are not are left out.
+/// A category stays as long as two of its levels are among the samples used; columns of levels that are not, which are small, are left out.
 /// A covariate without any value is for the caller to refuse; here it is left out.
 ///
 /// Cost: O(n q²) where nothing is to be left out, else O(n q³).
@@ -56,6 +82,7 @@ pub fn select(n: usize, terms: &[Term]) -> Selection {
     if rows.contains(&true)
         && !all.iter().any(is_constant)
         && choice.rank(&all) == choice.columns(&all).len()
+        && !all.iter().any(|&term| choice.divides(term, &all))
     {
         let kept = terms.iter().map(|term| vec![true; term.len()]).collect();
         let empty = all.iter().filter(|&&term| terms[term].is_empty());
@@ -74,6 +101,8 @@ struct Choice<'t> {
     /// For each covariate the samples that have it.
     present: Vec<Vec<bool>>,
     n_missing: Vec<usize>,
+    /// For each covariate that tells groups apart the level of each sample.
+    levels: Vec<Option<Vec<Option<usize>>>>,
     /// The first that is present and constant, and not 0, on every sample.
     intercept: Option<usize>,
 }
@@ -96,6 +125,7 @@ impl<'t> Choice<'t> {
         };
         Self {
             intercept: (0..terms.len()).find(is_intercept),
+            levels: terms.iter().map(|term| levels(n, term)).collect(),
             n,
             terms,
             present,
@@ -154,14 +184,9 @@ impl<'t> Choice<'t> {
         &self,
         candidates: &[usize],
     ) -> (Vec<usize>, Vec<bool>, Vec<(usize, LeftOut)>) {
-        let divides = |term: usize| {
-            candidates
-                .iter()
-                .any(|&other| self.leaves_constant(term, other, &self.present[other]))
-        };
         let mut order: Vec<(bool, usize, usize)> = candidates
             .iter()
-            .map(|&term| (divides(term), self.n_missing[term], term))
+            .map(|&term| (self.divides(term, candidates), self.n_missing[term], term))
             .collect();
         order.sort_unstable();
         let (mut kept, mut rows) = (Vec::new(), vec![true; self.n]);
@@ -174,6 +199,14 @@ impl<'t> Choice<'t> {
                 .filter(|&other| self.leaves_constant(term, other, &rows))
                 .collect();
             lost.sort_unstable();
+            let groups = || {
+                let mut groups: Vec<LostGroup> = kept
+                    .iter()
+                    .flat_map(|&other| self.lost_groups(term, other, &rows))
+                    .collect();
+                groups.sort_unstable_by_key(|it| (it.covariate, it.level));
+                Some(groups).filter(|it| !it.is_empty())
+            };
             let why = if !fewer.contains(&true) {
                 Some(LeftOut::LeavesNone)
             } else if !lost.is_empty() {
@@ -182,7 +215,7 @@ impl<'t> Choice<'t> {
             {
                 Some(LeftOut::Constant)
             } else {
-                None
+                groups().map(LeftOut::LosesGroups)
             };
             match why {
                 Some(why) => apart.push((term, why)),
@@ -194,6 +227,51 @@ impl<'t> Choice<'t> {
         }
         kept.sort_unstable();
         (kept, rows, apart)
+    }
+
+    /// Whether one of `others` would be constant where the covariate is present, or lose a group.
+    fn divides(&self, term: usize, others: &[usize]) -> bool {
+        others.iter().any(|&other| {
+            let rows = &self.present[other];
+            self.leaves_constant(term, other, rows)
+                || !self.lost_groups(term, other, rows).is_empty()
+        })
+    }
+
+    /// The groups of `other` among `rows` of which next to nothing is left where `term` is present.
+    fn lost_groups(&self, term: usize, other: usize, rows: &[bool]) -> Vec<LostGroup> {
+        let Some(levels) = &self.levels[other] else {
+            return Vec::new();
+        };
+        if term == other || self.n_missing[term] == 0 {
+            return Vec::new();
+        }
+        let n_levels = levels.iter().flatten().max().map_or(0, |most| most + 1);
+        let mut groups: Vec<LostGroup> = (0..n_levels)
+            .map(|level| LostGroup {
+                covariate: other,
+                level,
+                n: 0,
+                left: 0,
+            })
+            .collect();
+        for (i, level) in levels.iter().enumerate() {
+            if let Some(level) = level.filter(|_| rows[i]) {
+                groups[level].n += 1;
+                groups[level].left += usize::from(self.present[term][i]);
+            }
+        }
+        groups.retain(|it| it.n as f64 >= GROUP_SHARE * self.n as f64);
+        let rates = groups
+            .iter()
+            .filter(|it| it.left as f64 >= GROUP_SAMPLES)
+            .map(|it| it.left as f64 / it.n as f64);
+        let most = rates.fold(0.0, f64::max);
+        groups.retain(|it| {
+            let expected = most * it.n as f64;
+            expected >= GROUP_SAMPLES && (it.left as f64) < LOST_SHARE * expected
+        });
+        groups
     }
 
     /// Whether `other` varies on `rows`, but not on those of them that have `term`.
@@ -262,6 +340,26 @@ impl<'t> Choice<'t> {
         }
         kept
     }
+}
+
+/// The level of each sample, of a category by its columns, of a number with two values by these; none where it is neither.
+fn levels(n: usize, term: &Term) -> Option<Vec<Option<usize>>> {
+    let mut values: Vec<f64> = Vec::new();
+    for value in term.iter().flatten().filter(|it| it.is_finite()) {
+        if !values.contains(value) {
+            values.push(*value);
+        }
+        if values.len() > 2 {
+            return None;
+        }
+    }
+    let larger = values.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let level = |i: usize| {
+        let is_there = term.iter().all(|column| column[i].is_finite());
+        let column = term.iter().position(|column| column[i] == larger);
+        is_there.then(|| column.map_or(0, |it| it + 1))
+    };
+    Some((0..n).map(level).collect())
 }
 
 fn count(flags: &[bool], wanted: bool) -> usize {
@@ -390,38 +488,119 @@ mod tests {
         assert!(selection.rows.iter().all(|it| *it));
     }
 
-    #[test]
-    fn a_category_loses_a_level_but_not_what_takes_it_away() {
-        // Three places of which the last did not measure 2.
-        let place = |i: usize| i % 3;
-        let level = |wanted: usize| -> Vec<f64> {
-            (0..N)
-                .map(|i| f64::from(u8::from(place(i) == wanted)))
-                .collect()
+    /// Intercept, the place of each of `n` samples as a category of three, and what is measured where `is_measured` says so.
+    fn of_places(
+        n: usize,
+        place: impl Fn(usize) -> usize,
+        is_measured: impl Fn(usize) -> bool,
+    ) -> Vec<Term> {
+        let column = |value: &dyn Fn(usize) -> f64| -> Vec<f64> { (0..n).map(value).collect() };
+        let level = |wanted: usize| column(&|i| f64::from(u8::from(place(i) == wanted)));
+        let measured = |i: usize| match is_measured(i) {
+            true => (i as f64).cos(),
+            false => NONE,
         };
-        let measured = term(|i| {
-            if place(i) == 2 {
-                NONE
-            } else {
-                (i as f64).cos()
-            }
-        });
-        let terms = vec![term(|_| 1.0), vec![level(1), level(2)], measured];
-        let selection = select(N, &terms);
+        vec![
+            vec![column(&|_| 1.0)],
+            vec![level(1), level(2)],
+            vec![column(&measured)],
+        ]
+    }
+
+    #[test]
+    fn a_category_loses_a_small_level_but_not_what_takes_it_away() {
+        // Three of 60 are at the last place, which did not measure.
+        let place = |i: usize| if i < 3 { 2 } else { i % 2 };
+        let selection = select(
+            N,
+            &of_places(N, |i| if i < 2 { 2 } else { i % 2 }, |i| i >= 2),
+        );
         assert_eq!(selection.kept, [vec![true], vec![true, false], vec![true]]);
         assert_eq!(selection.left_out, []);
-        assert_eq!(count(&selection.rows, true), 40);
-        // Measured at one place alone, it would leave none of them apart.
-        let measured = term(|i| {
-            if place(i) == 2 {
-                (i as f64).cos()
-            } else {
-                NONE
-            }
-        });
-        let terms = vec![term(|_| 1.0), vec![level(1), level(2)], measured];
-        let selection = select(N, &terms);
+        assert_eq!(count(&selection.rows, true), 58);
+        // Measured there alone, it would leave none of them apart.
+        let selection = select(N, &of_places(N, place, |i| place(i) == 2));
         assert_eq!(selection.left_out, [(2, LeftOut::LeavesConstant(vec![1]))]);
+    }
+
+    #[test]
+    fn what_was_asked_at_two_of_three_sites_does_not_cost_the_third() {
+        let n = 300;
+        let lost = |level, n, left| LostGroup {
+            covariate: 1,
+            level,
+            n,
+            left,
+        };
+        // Of the third nobody, or a few.
+        for few in [0, 1, 6] {
+            let is_measured = |i: usize| i % 3 != 2 || i / 3 < few;
+            let selection = select(n, &of_places(n, |i| i % 3, is_measured));
+            let expected = LeftOut::LosesGroups(vec![lost(2, 100, few)]);
+            assert_eq!(selection.left_out, [(2, expected)]);
+            assert!(selection.rows.iter().all(|it| *it));
+        }
+        // A tenth is not next to nothing, and what is missing at random takes no group.
+        for is_measured in [
+            (|i: usize| i % 3 != 2 || i / 3 < 10) as fn(usize) -> bool,
+            |i| (i * 7919) % 1009 >= 303,
+            |i| (i * 7919) % 1009 >= 908,
+        ] {
+            let selection = select(n, &of_places(n, |i| i % 3, is_measured));
+            assert_eq!(selection.left_out, []);
+        }
+        // At one of many.
+        let mut terms = of_places(n, |i| i % 3, |i| i % 15 == 0);
+        let site = |k: usize| (0..n).map(|i| f64::from(u8::from(i % 15 == k))).collect();
+        terms[1] = (1..15).map(site).collect();
+        let selection = select(n, &terms);
+        assert_eq!(selection.left_out, [(2, LeftOut::LeavesConstant(vec![1]))]);
+        terms[2] = of_places(n, |i| i % 3, |i| i % 15 < 2).remove(2);
+        let LeftOut::LosesGroups(groups) = &select(n, &terms).left_out[0].1 else {
+            panic!("{terms:?}");
+        };
+        assert_eq!(groups.len(), 13);
+    }
+
+    #[test]
+    fn a_question_of_women_and_a_few_others_does_not_cost_the_men() {
+        let n = 400;
+        let man = |i: usize| i % 2 == 1;
+        let ask = |is_asked: &dyn Fn(usize) -> bool, sex: &dyn Fn(usize) -> f64| -> Vec<Term> {
+            let answer = |i: usize| if is_asked(i) { (i as f64).sin() } else { NONE };
+            vec![
+                vec![vec![1.0; n]],
+                vec![(0..n).map(answer).collect()],
+                vec![(0..n).map(sex).collect()],
+            ]
+        };
+        let sex = |i: usize| if man(i) { 2.0 } else { 1.0 };
+        let few = |i: usize| !man(i) && i % 10 != 0 || i < 9;
+        let group = |n, left| LostGroup {
+            covariate: 2,
+            level: 1,
+            n,
+            left,
+        };
+        let selection = select(n, &ask(&few, &sex));
+        let left_out = vec![(1, LeftOut::LosesGroups(vec![group(200, 4)]))];
+        assert_eq!(selection.left_out, left_out);
+        // Sex has more missing values than the answer, yet it is not what divides.
+        let rarely = |i: usize| if i % 10 < 3 { sex(i) } else { NONE };
+        let often = |i: usize| !man(i) || i < 10;
+        assert_eq!(
+            select(n, &ask(&often, &rarely)).left_out,
+            [(1, LeftOut::LosesGroups(vec![group(40, 1)]))]
+        );
+        // A covariate of many values tells no groups apart.
+        let age = |i: usize| (i % 50) as f64;
+        assert_eq!(select(n, &ask(&few, &age)).left_out, []);
+        // Nor do few men, nor what is asked of half of them.
+        let half = |i: usize| !man(i) || i % 4 == 1;
+        assert_eq!(select(n, &ask(&half, &sex)).left_out, []);
+        let few_men = |i: usize| f64::from(u8::from(i % 25 == 1));
+        let not_them = |i: usize| i % 25 != 1 || i == 1 || i == 26;
+        assert_eq!(select(n, &ask(&not_them, &few_men)).left_out, []);
     }
 
     proptest::proptest! {
@@ -448,12 +627,40 @@ mod tests {
                     LeftOut::Constant => choice.is_constant(*term, &left),
                     LeftOut::Collinear => !choice.adds(*term, &kept, &selection.rows),
                     LeftOut::LeavesNone => !left.contains(&true),
+                    // So few samples are no groups.
+                    LeftOut::LosesGroups(_) => false,
                     LeftOut::LeavesConstant(others) => {
                         !others.is_empty() && others.iter().all(|it| choice.is_constant(*it, &left))
                     }
                 };
                 proptest::prop_assert!(is_told, "{} {:?} of {:?}", term, why, selection);
             }
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+        /// Whatever is missing at random, up to a half of it, takes no group.
+        #[test]
+        fn what_is_missing_at_random_enters(
+            seed in proptest::prelude::any::<u64>(),
+            share in 0.0_f64..0.5,
+            least in 0.05_f64..0.5,
+        ) {
+            let n = 400;
+            let mut state = seed;
+            let mut uniform = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f64 / f64::from(1 << 24)
+            };
+            let places: Vec<usize> = (0..n).map(|i| match uniform() < least {
+                true => 2,
+                false => i % 2,
+            }).collect();
+            let measured: Vec<bool> = (0..n).map(|_| uniform() >= share).collect();
+            let selection = select(n, &of_places(n, |i| places[i], |i| measured[i]));
+            proptest::prop_assert_eq!(selection.left_out, []);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Files and folders that appear whole or not at all: written beside their final name, then renamed.
 //!
 //! A temporary name is the final name followed by `.tmp-<process id>-<counter>`; a process that is killed
-//! leaves it behind, and [`remove_leftovers`] removes it. The rename is atomic against other processes and
+//! leaves it behind for [`remove_leftovers`]. The rename is atomic against other processes and
 //! against the death of this one. Against a loss of power only what was written with [`AtomicFile::commit`] is
 //! certain; [`write`] does not wait for the disk, and its readers check length and checksum.
 
@@ -257,67 +257,28 @@ pub fn remove_folder(folder: &Path) -> Result<(), AtomicError> {
     fs_err::remove_dir_all(folder).map_err(AtomicError::at(folder))
 }
 
-/// Removes the temporary files and folders that killed processes left of `names` in `folder`, and of all that is below those, and that
-/// have not changed for `unchanged`; returns how many. What has another name is not looked at.
+/// Removes temporary files and folders that killed processes left, where they have not changed for `unchanged`.
 ///
-/// Give no time to spare only while no other process writes there: a live writer's temporary file would vanish as well. A
-/// `folder` that does not exist holds none.
+/// Give no time to spare only while no other process writes there: a live writer's temporary file would vanish as well.
 ///
 /// # Errors
-/// [`AtomicError`] when a folder cannot be listed or an entry not removed.
-pub fn remove_leftovers(
-    folder: &Path,
-    names: &[&str],
-    unchanged: Duration,
-) -> Result<usize, AtomicError> {
-    /// `names`: of all, where there are none.
-    fn sweep(folder: &Path, names: Option<&[&str]>, unchanged: Duration) -> io::Result<usize> {
-        let mut removed = 0;
-        for entry in fs_err::read_dir(folder)? {
-            // A live writer renames its file meanwhile.
-            removed += unless_gone(entry.and_then(|entry| sweep_entry(&entry, names, unchanged)))?;
-        }
-        Ok(removed)
-    }
-    fn sweep_entry(
-        entry: &fs_err::DirEntry,
-        names: Option<&[&str]>,
-        unchanged: Duration,
-    ) -> io::Result<usize> {
-        let is_folder = entry.file_type()?.is_dir();
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let of = final_name(&name);
-        if names.is_some_and(|names| !names.contains(&of.unwrap_or(&name))) {
-            return Ok(0);
-        }
-        if of.is_none() {
-            return match is_folder {
-                true => sweep(&entry.path(), None, unchanged),
-                false => Ok(0),
-            };
-        }
+/// [`AtomicError`] when one cannot be removed.
+pub fn remove_leftovers(leftovers: &[PathBuf], unchanged: Duration) -> Result<(), AtomicError> {
+    let remove = |path: &Path| -> io::Result<()> {
+        let found = fs_err::symlink_metadata(path)?;
         // A clock that is behind makes what is fresh seem to be of the future.
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age < unchanged {
-            return Ok(0);
+        let age = found.modified()?.elapsed().unwrap_or_default();
+        match found.is_dir() {
+            _ if age < unchanged => Ok(()),
+            true => fs_err::remove_dir_all(path),
+            false => fs_err::remove_file(path),
         }
-        match is_folder {
-            true => fs_err::remove_dir_all(entry.path())?,
-            false => fs_err::remove_file(entry.path())?,
-        }
-        Ok(1)
-    }
-    fn unless_gone(removed: io::Result<usize>) -> io::Result<usize> {
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            removed => removed,
-        }
-    }
-    if !folder.exists() {
-        return Ok(0);
-    }
-    sweep(folder, Some(names), unchanged).map_err(AtomicError::at(folder))
+    };
+    leftovers.iter().try_for_each(|path| match remove(path) {
+        // A live writer has renamed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(AtomicError::at(path)),
+    })
 }
 
 #[cfg(test)]
@@ -385,40 +346,17 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_names_given_are_removed_at_any_depth() {
+    fn leftovers_that_have_not_changed_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        fs_err::create_dir_all(folder.path().join("c/0")).unwrap();
-        fs_err::create_dir_all(folder.path().join("y.tmp-7-0/c")).unwrap();
-        fs_err::write(folder.path().join("c/0/1.tmp-99-3"), "").unwrap();
-        fs_err::write(folder.path().join("c/0/1"), "").unwrap();
-        fs_err::write(folder.path().join("notes.tmp-old"), "").unwrap();
-        // Of a run in a folder of its own, and of somebody's.
-        fs_err::create_dir_all(folder.path().join("other/c")).unwrap();
-        fs_err::write(folder.path().join("other/c/1.tmp-99-3"), "").unwrap();
-        fs_err::write(folder.path().join("mine.tmp-99-3"), "").unwrap();
-        let hour = Duration::from_secs(3600);
-        let remove = |folder: &Path, time| remove_leftovers(folder, &["c", "y"], time).unwrap();
-        assert_eq!(remove(folder.path(), hour), 0);
-        assert_eq!(remove(folder.path(), Duration::ZERO), 2);
-        let left = ["c", "mine.tmp-99-3", "notes.tmp-old", "other"];
-        assert_eq!(names(folder.path()), left);
-        assert_eq!(names(&folder.path().join("c/0")), ["1"]);
-        assert_eq!(names(&folder.path().join("other/c")), ["1.tmp-99-3"]);
-        assert_eq!(remove(&folder.path().join("absent"), hour), 0);
-    }
-
-    #[test]
-    fn leftovers_are_looked_for_beside_a_live_writer() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c/a");
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| (0..3000).for_each(|_| write(&path, &[b"x"]).unwrap()));
-            while !writer.is_finished() {
-                let hour = Duration::from_secs(3600);
-                assert_eq!(remove_leftovers(folder.path(), &["c"], hour).unwrap(), 0);
-            }
-        });
-        assert_eq!(fs_err::read(&path).unwrap(), b"x");
+        let place = |name: &str| folder.path().join(name);
+        fs_err::create_dir_all(place("y.tmp-7-0/c")).unwrap();
+        fs_err::write(place("x.tmp-99-3"), "").unwrap();
+        fs_err::write(place("x"), "").unwrap();
+        let leftovers = ["y.tmp-7-0", "x.tmp-99-3", "gone.tmp-1-1"].map(place);
+        remove_leftovers(&leftovers, Duration::from_secs(3600)).unwrap();
+        assert_eq!(names(folder.path()), ["x", "x.tmp-99-3", "y.tmp-7-0"]);
+        remove_leftovers(&leftovers, Duration::ZERO).unwrap();
+        assert_eq!(names(folder.path()), ["x"]);
     }
 
     #[test]

@@ -425,6 +425,8 @@ pub struct NewSamples {
     pub options: Options,
     /// Table to write.
     pub out: PathBuf,
+    /// Whether it may replace a file that is there.
+    pub overwrite: bool,
 }
 
 /// Predicts new samples with a model, or each phenotype with that of its architecture.
@@ -554,20 +556,28 @@ fn check_output(asked: &NewSamples, choice: Option<&Choice>) -> anyhow::Result<(
     let model = ownership::real(&asked.model);
     for output in outputs.iter().filter(|it| !atomic::is_stream(it)) {
         let path = ownership::real(output);
+        let is_there = output.symlink_metadata().is_ok();
         let problem = if inputs.contains(&path) {
             "is an input"
         } else if path.starts_with(&model) {
             "is part of the model"
         } else if output.is_dir() {
             "is a folder"
-        } else if output.symlink_metadata().is_ok() && !results::is_predictions(output) {
-            "is there already, and is no Parquet table of predictions of ntkpipe's"
+        } else if is_there && !asked.overwrite && !results::is_predictions(output) {
+            return Err(input(
+                format!(
+                    "`{}` is there already, and is no Parquet table of predictions of ntkpipe's",
+                    output.display()
+                ),
+                "name another file with `--out`, or pass `--overwrite` to replace this one",
+            ));
         } else {
+            ownership::check_output(output)?;
             continue;
         };
         return Err(input(
             format!("`{}` {problem}", output.display()),
-            "name another file with `--out`, or move this one away",
+            "name another file with `--out`",
         ));
     }
     Ok(())
