@@ -18,7 +18,6 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use crate::atomic::{AtomicError, AtomicFile};
@@ -300,6 +299,7 @@ pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
     let parquet = Parquet::open(path)?;
     let schema = parquet.schema().clone();
     let all: Vec<usize> = (0..schema.fields().len()).collect();
+    parquet.check_room(8 * all.len() as u64)?;
     let batches: Vec<RecordBatch> = parquet
         .batches(&all, 0..parquet.n_rows())?
         .collect::<Result<_, _>>()?;
@@ -470,12 +470,8 @@ const MARK: &str = "ntkpipe";
 
 /// Whether the file is a Parquet table of predictions that was written here.
 pub fn is_predictions(path: &Path) -> bool {
-    let marked = || -> Result<bool, ParquetError> {
-        let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
-        let entries = reader.metadata().file_metadata().key_value_metadata();
-        Ok(entries.is_some_and(|them| them.iter().any(|it| it.key == MARK)))
-    };
-    crate::guard::guarded(|| Ok(marked()?)).unwrap_or(false)
+    let marked = |it: Parquet| it.remarks().iter().any(|(key, _)| key == MARK);
+    path.is_file() && Parquet::open(path).is_ok_and(marked)
 }
 
 /// Writes the table of predictions at `table` as text at `path`: null is empty, floats read back exactly, ids and names as in [`write_tsv`].
