@@ -135,23 +135,25 @@ pub fn log(samples: &Value) {
             .iter()
             .map(|it| {
                 format!(
-                    ", {} rows dropped ({} {})",
-                    it["rows"],
+                    ", {} dropped ({} {})",
+                    counted_of(it, "rows"),
                     it["of"],
                     text(&it["why"])
                 )
             })
             .collect();
         let lines = file["lines"].as_u64();
-        let lines = lines.map_or(String::new(), |n| format!(" of {n} lines"));
+        let lines = lines.map_or(String::new(), |n| {
+            format!(" of {}", counted(n as usize, "lines"))
+        });
         tracing::info!(
-            "samples: {} `{}` ({}): {} rows{lines}{dropped}, {} samples x {} columns",
+            "samples: {} `{}` ({}): {}{lines}{dropped}, {} x {}",
             text(&file["table"]),
             text(&file["path"]),
             text(&file["form"]),
-            file["rows"],
-            file["samples"],
-            file["columns"]
+            counted_of(file, "rows"),
+            counted_of(file, "samples"),
+            counted_of(file, "columns")
         );
         for (key, value) in file["remarks"].as_object().into_iter().flatten() {
             tracing::info!(
@@ -163,11 +165,11 @@ pub fn log(samples: &Value) {
     }
     for it in of("lists") {
         tracing::info!(
-            "samples: list of `{}`, `{}` ({}): {} ids, {} found",
+            "samples: list of `{}`, `{}` ({}): {}, {} found",
             text(&it["flag"]),
             text(&it["path"]),
             text(&it["ids_from"]),
-            it["ids"],
+            counted_of(it, "ids"),
             it["found"]
         );
     }
@@ -214,6 +216,11 @@ pub fn sum(phenotype: &Value) -> String {
         phenotype["without_value"],
         phenotype["used"]
     )
+}
+
+/// The number that `record` has of `several`, with its word.
+pub fn counted_of(record: &Value, several: &str) -> String {
+    counted(record[several].as_u64().unwrap_or(0) as usize, several)
 }
 
 fn text(value: &Value) -> &str {

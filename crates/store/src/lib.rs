@@ -24,6 +24,7 @@ pub mod simulate;
 pub mod spectrum;
 pub mod table;
 pub mod tiled_kernel;
+pub mod words;
 pub mod zarr;
 
 /// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.

@@ -23,6 +23,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use crate::atomic::{AtomicError, AtomicFile};
 use crate::printable;
 use crate::table::{Parquet, TableError, decode};
+use crate::words::counted;
 
 /// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
 const GROUP_BYTES: usize = 64 << 20;
@@ -45,7 +46,7 @@ pub enum ResultsError {
     #[error(transparent)]
     Read(#[from] TableError),
     /// A column holds another number of rows than the first.
-    #[error("column `{column}` of `{path}` has {found} rows, the first column {expected}", path = path.display())]
+    #[error("column `{column}` of `{path}` has {}, the first column {expected}", counted(*found, "rows"), path = path.display())]
     Rows {
         /// The file.
         path: PathBuf,
@@ -65,7 +66,7 @@ pub enum ResultsError {
         column: String,
     },
     /// A block of predictions has the wrong number of values.
-    #[error("`{path}` takes {expected} values for {n_samples} samples, got {found}", path = path.display())]
+    #[error("`{path}` takes {} for {}, got {found}", counted(*expected, "values"), counted(*n_samples, "samples"), path = path.display())]
     Block {
         /// The file.
         path: PathBuf,

@@ -160,14 +160,15 @@ impl Parquet {
             .collect()
     }
 
-    /// The column that pandas kept as the only index of its rows.
-    pub(super) fn pandas_index(&self) -> Option<String> {
-        let said = self.schema().metadata().get("pandas")?;
-        let said: serde_json::Value = serde_json::from_str(said).ok()?;
-        match said["index_columns"].as_array()?.as_slice() {
-            [serde_json::Value::String(name)] => Some(name.clone()),
-            _ => None,
-        }
+    /// The columns that pandas kept as the index of its rows; none where the index is the rows' numbers.
+    pub(super) fn pandas_index(&self) -> Vec<String> {
+        let said = self.schema().metadata().get("pandas");
+        let said = said.and_then(|it| serde_json::from_str::<serde_json::Value>(it).ok());
+        let levels = said.and_then(|it| it["index_columns"].as_array().cloned());
+        let levels = levels.unwrap_or_default().into_iter();
+        levels
+            .filter_map(|it| Some(it.as_str()?.to_owned()))
+            .collect()
     }
 
     /// The smallest and the largest of a column's values, where its type is a plain number and every row group says them.

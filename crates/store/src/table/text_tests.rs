@@ -155,7 +155,7 @@ fn what_is_no_table_is_named_by_line() {
             .refused(b"\x1f\x8b\x08not gzip")
             .starts_with("could not read `")
     );
-    assert!(folder.refused("id,x\n,1\n").starts_with("1 sample ids of"));
+    assert!(folder.refused("id,x\n,1\n").starts_with("1 sample id of"));
     assert!(
         folder
             .refused("id,x,x\na,1,1\n")

@@ -163,8 +163,14 @@ mod tests {
         assert_eq!(beyond, "8 lengths of text in a page of 7 values");
         // 2^51 values.
         let mut many = vec![128, 1, 4];
-        many.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 4, 0, 0, 0, 0, 0, 0]);
-        assert!(said(&many).contains("2251799813685248 lengths"), "{}", said(&many));
+        many.extend([
+            0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 4, 0, 0, 0, 0, 0, 0,
+        ]);
+        assert!(
+            said(&many).contains("2251799813685248 lengths"),
+            "{}",
+            said(&many)
+        );
         // As many in one block.
         many[..2].copy_from_slice(&[0xff, 0x7f]);
         assert!(said(&many).contains("in blocks of"), "{}", said(&many));

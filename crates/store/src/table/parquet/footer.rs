@@ -34,8 +34,8 @@ pub(super) fn check(mut file: impl Read + Seek) -> Result<()> {
     file.seek(SeekFrom::Start(start))?;
     let mut footer = Vec::new();
     file.take(n).read_to_end(&mut footer)?;
-    let children = children(&footer)
-        .map_err(|_| ParquetError::General("its footer is damaged".to_owned()))?;
+    let children =
+        children(&footer).map_err(|_| ParquetError::General("its footer is damaged".to_owned()))?;
     check_tree(&children).map_err(ParquetError::General)
 }
 
@@ -131,7 +131,10 @@ mod tests {
         wide.extend([1, 0].repeat(1000));
         check_tree(&wide).unwrap();
         let said = check_tree(&[2, i32::MAX, 0]).unwrap_err();
-        assert!(said.contains("2147483647 columns where 1 are left"), "{said}");
+        assert!(
+            said.contains("2147483647 columns where 1 are left"),
+            "{said}"
+        );
         check_tree(&[-1, 0]).unwrap_err();
         let mut deep = vec![1; 100_000];
         deep.push(0);

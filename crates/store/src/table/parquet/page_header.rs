@@ -161,7 +161,10 @@ mod tests {
             0x5c, 0x15, 14, 0x15, 2, 0x15, 14, 0x15, 14, 0x15, 6, 0x15, 0, 0x12, 0, 0, 99,
         ];
         let header = PageHeader::read(&bytes).unwrap().unwrap();
-        assert_eq!((header.kind, header.unpacked, header.packed), (Kind::DataV2, 100, 20));
+        assert_eq!(
+            (header.kind, header.unpacked, header.packed),
+            (Kind::DataV2, 100, 20)
+        );
         assert_eq!((header.n_values, header.encoding), (7, Encoding::DeltaText));
         assert_eq!((header.levels, header.is_packed), (3, false));
         assert_eq!(header.length as usize, bytes.len() - 1);

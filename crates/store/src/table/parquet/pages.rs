@@ -17,6 +17,7 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 use super::delta;
 use super::page_header::{Encoding, Kind, PageHeader};
 use crate::memory::free_memory;
+use crate::words::counted;
 
 /// Bytes of a value that is kept once and stands in many rows, or of a value of fixed length: ids, levels and names are far shorter.
 const LONGEST_VALUE: u64 = 4096;
@@ -312,8 +313,9 @@ impl Chunk {
         let mut pages = self.pages();
         let Some(left) = pages.n_left.checked_sub(header.n_values) else {
             return refuse(format!(
-                "a page of {} values where {} are left of its row group",
-                header.n_values, pages.n_left
+                "a page that says it holds {}, of the {} that are left of its row group",
+                counted(header.n_values as usize, "values"),
+                pages.n_left
             ));
         };
         pages.n_left = left;

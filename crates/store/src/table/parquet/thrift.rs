@@ -215,9 +215,6 @@ mod tests {
         );
         assert_eq!(Compact::new(&[0xff; 20]).unsigned(), Err(Fault::Damaged));
         let many = [0xf5, 0xff, 0xff, 0xff, 0xff, 0x7f, 0];
-        assert_eq!(
-            Compact::new(&many).skip(Kind::LIST),
-            Err(Fault::CutShort)
-        );
+        assert_eq!(Compact::new(&many).skip(Kind::LIST), Err(Fault::CutShort));
     }
 }
