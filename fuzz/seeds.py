@@ -189,6 +189,7 @@ def id_lists():
         "names": "\"x\"\n\"1\" 12.0\n\"2\" 13.0\n",
         "unclosed": "eid,reason\n\nS1,\"left\nS2,left\"\n",
         "several": "ab0,ab1,ab2\n",
+        "empty_before_blank": "\"x\"\n\"\" 13\x7f\x7f\x7f",
     }
     for name, text in texts.items():
         (folder("id_list") / f"{name}.txt").write_bytes(text.encode())

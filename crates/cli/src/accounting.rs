@@ -133,14 +133,7 @@ pub fn log(samples: &Value) {
         let dropped = file["dropped"].as_array().map_or(&[][..], Vec::as_slice);
         let dropped: String = dropped
             .iter()
-            .map(|it| {
-                format!(
-                    ", {} dropped ({} {})",
-                    counted_of(it, "rows"),
-                    it["of"],
-                    text(&it["why"])
-                )
-            })
+            .map(|it| format!(", {} dropped ({})", counted_of(it, "rows"), of_whom(it)))
             .collect();
         let lines = file["lines"].as_u64();
         let lines = lines.map_or(String::new(), |n| {
@@ -216,6 +209,21 @@ pub fn sum(phenotype: &Value) -> String {
         phenotype["without_value"],
         phenotype["used"]
     )
+}
+
+/// Whose the rows are that were left out, and why: `1 control sample`, `3 samples without a value that is kept`.
+fn of_whom(dropped: &Value) -> String {
+    let why = text(&dropped["why"]);
+    match dropped["of"].as_u64() {
+        // The first of these words says whose.
+        Some(1) => format!(
+            "1 {}",
+            why.replacen("samples", "sample", 1)
+                .replacen("assays", "assay", 1)
+                .replacen("their", "its", 1)
+        ),
+        _ => format!("{} {why}", dropped["of"]),
+    }
 }
 
 /// The number that `record` has of `several`, with its word.

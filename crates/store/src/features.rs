@@ -955,7 +955,7 @@ mod tests {
         assert_eq!(
             message(&identity(2), 2),
             format!(
-                "none of the 2 features selected from `{name}` can be used: 1 are constant and 1 all missing over \
+                "none of the 2 features selected from `{name}` can be used: 1 is constant and 1 all missing over \
                  the kept samples; look at `--feature-columns`, `--keep` and `--remove`"
             )
         );

@@ -449,7 +449,11 @@ impl<'p> Text<'p> {
         if self.separator != Separator::Blanks || self.header.is_some() {
             return None;
         }
-        let line = |fields: &StringRecord| fields.iter().collect::<Vec<_>>().join(" ");
+        // A quoted field may be empty, and is no blank before the id.
+        let line = |fields: &StringRecord| {
+            let fields: Vec<&str> = fields.iter().filter(|it| !it.is_empty()).collect();
+            fields.join(" ")
+        };
         let mut several = self.rows.iter().filter(|it| it.1.len() > 1);
         several.find(|it| is_known(&line(&it.1)))?;
         let ids = self.rows.iter().map(|it| line(&it.1)).collect();

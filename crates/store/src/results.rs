@@ -891,10 +891,7 @@ mod tests {
             .write_block(&["S1".to_owned()], &[1.0, 2.0])
             .unwrap_err()
             .to_string();
-        assert_eq!(
-            error,
-            format!("`{name}` takes 1 values for 1 samples, got 2")
-        );
+        assert_eq!(error, format!("`{name}` takes 1 value for 1 sample, got 2"));
         drop(writer);
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
         write_table(&path, &uneven[..1]).unwrap();

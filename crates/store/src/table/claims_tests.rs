@@ -4,14 +4,12 @@ use super::*;
 
 /// The message and its causes, or none where all columns of a table are read.
 fn answer(name: &str) -> Option<String> {
-    use std::error::Error;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/table");
     let read = Table::open(&folder.join(format!("{name}.parquet")), None, &[])
         .and_then(|table| table.read_columns(&(0..table.columns.len()).collect::<Vec<_>>()));
     let error = read.err()?;
-    let causes = std::iter::successors(error.source(), |it| it.source());
-    let causes: String = causes.map(|it| format!(": {it}")).collect();
-    Some(format!("{error}{causes}"))
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    Some(format!("{error}: {}", cause.unwrap_or_default()))
 }
 
 #[test]

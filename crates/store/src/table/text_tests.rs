@@ -246,5 +246,8 @@ fn names_of_uk_biobank_are_known() {
         assert_eq!((table.id_column.as_str(), table.ids[0].as_str()), (id, "5"));
     }
     let error = folder.refused("person,x\n-1,1\n-1,1\n");
-    assert!(error.contains("stand in more than one row"), "{error}");
+    assert!(
+        error.contains("1 sample id of") && error.contains("stands in more than one row"),
+        "{error}"
+    );
 }

@@ -147,13 +147,13 @@ mod tests {
     use super::*;
 
     /// The example of the format's specification: 7, 5, 3, 1, 2, 3, 4, 5 in one block of 128 with 4 parts.
-    const EXAMPLE: [u8; 14] = [128, 1, 4, 8, 14, 3, 2, 0, 0, 0, 192, 63, 0, 0];
+    const EXAMPLE: [u8; 18] = [128, 1, 4, 8, 14, 3, 2, 0, 0, 0, 192, 63, 0, 0, 0, 0, 0, 0];
 
     #[test]
     fn the_example_of_the_specification_is_decoded() {
         let header = Header::read(&EXAMPLE, 8).unwrap();
         let (values, end) = header.values(&EXAMPLE).unwrap();
-        assert_eq!((values, end), (vec![7, 5, 3, 1, 2, 3, 4, 5], 18 - 4));
+        assert_eq!((values, end), (vec![7, 5, 3, 1, 2, 3, 4, 5], 18));
     }
 
     #[test]
