@@ -24,11 +24,10 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
-use self::pages::CheckedFile;
+use self::pages::{CheckedFile, Compressions};
 use super::TableError;
 use super::parts::files;
 use crate::guard::guarded;
@@ -54,10 +53,10 @@ struct Part {
     path: PathBuf,
     /// Its content, where that is not what stands at `path`.
     kept: Option<Bytes>,
-    /// What it says of itself.
-    own: Arc<ParquetMetaData>,
-    /// The same as if nothing in it were compressed, as [`CheckedFile`] is read.
+    /// What it says of itself, but as if nothing in it were compressed, as [`CheckedFile`] is read.
     metadata: ArrowReaderMetadata,
+    /// How it is compressed.
+    compressions: Arc<Compressions>,
 }
 
 impl Parquet {
@@ -92,7 +91,7 @@ impl Parquet {
     pub(crate) fn kept(path: &Path, content: Bytes) -> Result<Self, TableError> {
         let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new());
         let metadata = metadata.map_err(|error| decode(path)(error.into()))?;
-        let part = Part::new(path, Some(content), &metadata).map_err(decode(path))?;
+        let part = Part::new(path, Some(content), metadata).map_err(decode(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             parts: vec![part],
@@ -229,7 +228,7 @@ impl Part {
             footer::check(&file)?;
             let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
             check_rows(&metadata)?;
-            Self::new(path, None, &metadata)
+            Self::new(path, None, metadata)
         });
         part.map_err(decode(path))
     }
@@ -237,15 +236,16 @@ impl Part {
     fn new(
         path: &Path,
         kept: Option<Bytes>,
-        metadata: &ArrowReaderMetadata,
+        metadata: ArrowReaderMetadata,
     ) -> Result<Self, ArrowError> {
         let own = metadata.metadata().clone();
-        let plain = Arc::new(pages::uncompressed(&own)?);
+        drop(metadata);
+        let (plain, compressions) = pages::uncompressed(Arc::unwrap_or_clone(own))?;
         Ok(Self {
             path: path.to_path_buf(),
             kept,
-            own,
-            metadata: ArrowReaderMetadata::try_new(plain, ArrowReaderOptions::new())?,
+            metadata: ArrowReaderMetadata::try_new(Arc::new(plain), ArrowReaderOptions::new())?,
+            compressions: Arc::new(compressions),
         })
     }
 
@@ -349,7 +349,8 @@ impl Part {
         let leaves = (0..columns.num_columns()).filter(|leaf| mask.leaf_included(*leaf));
         let leaves: Vec<usize> = leaves.collect();
         guarded(|| {
-            let file = CheckedFile::new(content, &self.own, &groups, &leaves)?;
+            let metadata = self.metadata.metadata();
+            let file = CheckedFile::new(content, metadata, &self.compressions, &groups, &leaves)?;
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                     .with_projection(mask)

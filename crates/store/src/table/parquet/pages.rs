@@ -28,19 +28,26 @@ const USUAL_PAGE: u64 = 64 << 20;
 /// Bytes that are read in search of a page's header, at first and at most.
 const SEARCHED: [u64; 2] = [256, 64 << 20];
 
-/// The metadata as the library is to have it for a [`CheckedFile`]: as if nothing were compressed.
-pub(super) fn uncompressed(metadata: &ParquetMetaData) -> Result<ParquetMetaData> {
-    let mut builder = metadata.clone().into_builder();
-    let groups = builder.take_row_groups().into_iter().map(|group| {
-        let columns = group.columns().iter().map(|chunk| {
-            let builder = chunk.clone().into_builder();
-            builder.set_compression(Compression::UNCOMPRESSED).build()
+/// How the chunks of a file are compressed: of each row group each column.
+pub(super) type Compressions = Vec<Vec<Compression>>;
+
+/// Takes what says that chunks are compressed out of the metadata, as the library is to have it for a [`CheckedFile`].
+pub(super) fn uncompressed(metadata: ParquetMetaData) -> Result<(ParquetMetaData, Compressions)> {
+    let mut builder = metadata.into_builder();
+    let mut compressions = Compressions::new();
+    let mut groups = Vec::new();
+    for group in builder.take_row_groups() {
+        let mut group = group.into_builder();
+        let columns = group.take_columns();
+        compressions.push(columns.iter().map(|it| it.compression()).collect());
+        let plain = columns.into_iter().map(|chunk| {
+            let chunk = chunk.into_builder();
+            chunk.set_compression(Compression::UNCOMPRESSED).build()
         });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        group.into_builder().set_column_metadata(columns).build()
-    });
-    let groups = groups.collect::<Result<Vec<_>>>()?;
-    Ok(builder.set_row_groups(groups).build())
+        let plain = plain.collect::<Result<Vec<_>>>()?;
+        groups.push(group.set_column_metadata(plain).build()?);
+    }
+    Ok((builder.set_row_groups(groups).build(), compressions))
 }
 
 /// A file of which the library reads some columns page by page, and gets each page unpacked: the header is held against what is there before
@@ -53,20 +60,22 @@ pub(super) struct CheckedFile<R> {
 }
 
 impl<R: ChunkReader> CheckedFile<R> {
-    /// Takes a file, its own metadata, and which row groups and which of the columns that hold values will be read.
+    /// Takes a file, its metadata by [`uncompressed`], and which row groups and which of the columns that hold values will be read.
     pub(super) fn new(
         file: R,
         metadata: &ParquetMetaData,
+        compressions: &Compressions,
         groups: &[usize],
         columns: &[usize],
     ) -> Result<Self> {
         let length = file.len();
         let mut chunks = Vec::with_capacity(groups.len() * columns.len());
-        for &group in groups {
-            let group = metadata.row_group(group);
+        for &place in groups {
+            let group = metadata.row_group(place);
             for &column in columns {
                 let chunk = group.column(column);
-                let made = Chunk::new(chunk, group.num_rows(), length);
+                let compression = compressions[place][column];
+                let made = Chunk::new(chunk, compression, group.num_rows(), length);
                 chunks.push(made.map_err(|error| named(chunk.column_descr(), error))?);
             }
         }
@@ -211,7 +220,12 @@ struct Pages {
 }
 
 impl Chunk {
-    fn new(chunk: &ColumnChunkMetaData, n_rows: i64, file_length: u64) -> Result<Self> {
+    fn new(
+        chunk: &ColumnChunkMetaData,
+        compression: Compression,
+        n_rows: i64,
+        file_length: u64,
+    ) -> Result<Self> {
         let column = chunk.column_descr_ptr();
         let length = column.type_length();
         let is_fixed = column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY;
@@ -228,7 +242,7 @@ impl Chunk {
             Some(end) if end <= file_length => Ok(Self {
                 place: start..end,
                 column,
-                compression: chunk.compression(),
+                compression,
                 pages: Mutex::new(Pages {
                     headers: HashMap::new(),
                     n_left: u64::try_from(n_rows).unwrap_or(0),
