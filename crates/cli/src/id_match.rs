@@ -368,7 +368,8 @@ mod tests {
         ] {
             assert!(said.contains(words), "{words} not in {said}");
         }
-        let said = matched(&ids("1 2 3 1,018,682 \0x11"), &ids("1 2 3 1018682 x11"));
+        let (other_left, other_right) = (ids("1 2 3 1,018,682 \0x11"), ids("1 2 3 1018682 x11"));
+        let said = matched(&other_left, &other_right);
         let said = said.warning().unwrap();
         for words in [
             "1 more seems to differ by separators of thousands alone, as `1,018,682` and `1018682`",
