@@ -70,6 +70,99 @@ def tables():
         (folder("table") / f"{name}.parquet").write_bytes(with_rows(whole, rows))
 
 
+def compact(*fields):
+    """A structure of Thrift's compact protocol: (number, type, value) each, the value bytes of lists and structures as they are."""
+    unsigned = lambda n: bytes([n]) if n < 128 else bytes([n & 127 | 128]) + unsigned(n >> 7)
+    text, last = b"", 0
+    for number, kind, value in fields:
+        text += bytes([number - last << 4 | {"i32": 5, "i64": 6, "text": 8, "list": 9, "struct": 12, "true": 1}[kind]])
+        if kind in ("i32", "i64"):
+            text += unsigned(2 * value)
+        elif kind == "text":
+            text += unsigned(len(value)) + value
+        elif kind == "list":
+            element, values = value
+            text += bytes([0xF0 | element]) + unsigned(len(values)) + b"".join(values)
+        elif kind == "struct":
+            text += value
+        last = number
+    return text + b"\0"
+
+
+def hostile_tables():
+    """Parquet whose pages, dictionaries and schemas say that they hold what they do not."""
+    unsigned = lambda n: bytes([n]) if n < 128 else bytes([n & 127 | 128]) + unsigned(n >> 7)
+    plain, delta_lengths, delta_text, by_dictionary = 0, 6, 7, 8
+
+    def page(body, encoding, n=4, unpacked=None):
+        head = compact((1, "i32", n), (2, "i32", encoding), (3, "i32", 3), (4, "i32", 3))
+        return compact((1, "i32", 0), (2, "i32", unpacked or len(body)), (3, "i32", len(body)), (5, "struct", head)) + body
+
+    def dictionary(body, n):
+        head = compact((1, "i32", n), (2, "i32", plain))
+        return compact((1, "i32", 2), (2, "i32", len(body)), (3, "i32", len(body)), (7, "struct", head)) + body
+
+    def element(name, kind=None, children=None, length=None):
+        of_type = [(1, "i32", kind)] if kind is not None else []
+        of_length = [(2, "i32", length)] if length else []
+        of_children = [(5, "i32", children)] if children else []
+        return compact(*of_type, *of_length, (3, "i32", 0), (4, "text", name), *of_children, *([(6, "i32", 0)] if kind == 6 else []))
+
+    def write(name, columns, n=4, schema=None):
+        text, chunks = b"PAR1", []
+        for column, kind, codec, pages, _ in columns:
+            size, start = sum(map(len, pages)), len(text)
+            place = [(9, "i64", start + len(pages[0])), (11, "i64", start)] if len(pages) > 1 else [(9, "i64", start)]
+            about = [(1, "i32", kind), (2, "list", (5, [b"\0"])), (3, "list", (8, [unsigned(len(column)) + column])), (4, "i32", codec)]
+            about += [(5, "i64", n), (6, "i64", size), (7, "i64", size), *place]
+            chunks.append(compact((2, "i64", 0), (3, "struct", compact(*about))))
+            text += b"".join(pages)
+        schema = schema or [element(b"schema", children=len(columns))] + [element(it[0], it[1], length=it[4]) for it in columns]
+        group = compact((1, "list", (12, chunks)), (2, "i64", len(text)), (3, "i64", n))
+        footer = compact((1, "i32", 1), (2, "list", (12, schema)), (3, "i64", n), (4, "list", (12, [group])))
+        (folder("table") / f"{name}.parquet").write_bytes(text + footer + struct.pack("<I", len(footer)) + b"PAR1")
+
+    ids = [b"a1", b"a2", b"a3", b"a4"]
+    with_lengths = b"".join(struct.pack("<I", len(it)) + it for it in ids)
+    numbers = struct.pack("<4d", 1, 2.5, 3, 4)
+    lengths = lambda n, tail=b"\0" + bytes(4), block=128, first=2: unsigned(block) + b"\4" + unsigned(n) + unsigned(2 * first) + tail
+    text = lambda *pages, codec=0: (b"id", 6, codec, list(pages), None)
+    x = (b"x", 5, 0, [page(numbers, plain)], None)
+    # What these hold, for comparison.
+    write("whole_delta_lengths", [text(page(lengths(4) + b"".join(ids), delta_lengths)), x])
+    write("whole_delta_text", [text(page(lengths(4, first=0) + lengths(4) + b"".join(ids), delta_text)), x])
+    keys = page(b"\2\3\xe4\0", by_dictionary)
+    write("whole_dictionary", [text(dictionary(with_lengths, 4), keys), x])
+    # Counts of a delta encoding.
+    write("claims_delta_lengths", [text(page(lengths(1 << 51, bytes(40)), delta_lengths)), x])
+    most = (1 << 31) - 1
+    write("claims_delta_block", [text(page(lengths(most, bytes(40), 1 << 40, 0), delta_lengths, most)), x], most)
+    write("claims_delta_prefixes", [text(page(lengths(1 << 51, bytes(40)), delta_text)), x])
+    write("claims_delta_suffixes", [text(page(lengths(4, first=0) + lengths(1 << 51, bytes(40)), delta_text)), x])
+    # A value of 5,000 bytes that stands in a thousand rows by the length of what they share with the one before.
+    n, long = 1000, 5000
+    packed = lambda values: sum(value << 16 * place for place, value in enumerate(values)).to_bytes(2 * len(values), "little")
+    blocks = (b"\0" + bytes(4)) * ((n - 2) // 128)
+    shared = lengths(n, b"\0" + bytes([16, 0, 0, 0]) + packed([long] + 31 * [0]) + blocks, first=0)
+    least = unsigned(2 * long - 1)
+    added = lengths(n, least + bytes(4 * [16]) + packed([0] + 127 * [long]) + blocks, first=long)
+    write("claims_long_text", [text(page(shared + added + b"x" * long, delta_text, n)), (b"x", 5, 0, [page(bytes(8 * n), plain, n)], None)], n)
+    # Dictionaries.
+    write("claims_dictionary", [text(dictionary(with_lengths, 1 << 30), keys), x])
+    of_ids = text(page(with_lengths, plain))
+    write("claims_dictionary_of_numbers", [of_ids, (b"x", 5, 0, [dictionary(numbers, 1 << 30), keys], None)])
+    # Pages that unpack to less than they say, or to more.
+    for codec, name in enumerate(["snappy", "gzip", None, "brotli", "lz4", "zstd", "lz4_raw"], 1):
+        if name:
+            write(f"claims_2_gib_{name}", [text(page(with_lengths, plain, unpacked=most), codec=codec), x])
+    write("holds_more_than_it_says", [text(page(gzip.compress(bytes(1 << 20), mtime=0), plain, unpacked=40), codec=2), x])
+    # Lengths, schemas, rows.
+    write("claims_fixed_length", [(b"id", 7, 0, [page(bytes(8), plain)], most), x])
+    write("claims_children", [of_ids, x], 4, [element(b"schema", children=most), element(b"id", 6), element(b"x", 5)])
+    write("claims_levels", [of_ids], 4, [element(b"g", children=1) for _ in range(200)] + [element(b"id", 6)])
+    write("claims_rows", [of_ids, x], 1 << 40)
+
+
 def with_rows(file, rows):
     """The file with another number of rows in its footer: field 3 of FileMetaData, 6 in `file`, a zigzag varint."""
     end = len(file) - 8
@@ -96,6 +189,7 @@ def id_lists():
         "names": "\"x\"\n\"1\" 12.0\n\"2\" 13.0\n",
         "unclosed": "eid,reason\n\nS1,\"left\nS2,left\"\n",
         "several": "ab0,ab1,ab2\n",
+        "empty_before_blank": "\"x\"\n\"\" 13\x7f\x7f\x7f",
     }
     for name, text in texts.items():
         (folder("id_list") / f"{name}.txt").write_bytes(text.encode())
@@ -225,6 +319,7 @@ def networks():
 
 
 tables()
+hostile_tables()
 id_lists()
 texts()
 arrays()

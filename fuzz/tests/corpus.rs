@@ -13,9 +13,9 @@ use ntkpipe_fuzz::{Damage, TARGETS, Target};
 /// The most that reading a file of a few kilobytes may ask for at once: buffers of a batch of rows, and a decompressed page.
 const MOST_BYTES: usize = 64 << 20;
 
-/// The most that the Parquet library may ask for at once: a page may claim values of 2 GiB before it is found too short
-/// (docs/fuzzing.md).
-const MOST_OF_LIBRARY: usize = 2 << 30;
+/// The most that the Parquet library may ask for at once: a batch of rows of the longest text that may stand in many rows. What pages say
+/// they hold is checked before the library sees them.
+const MOST_OF_LIBRARY: usize = 256 << 20;
 
 /// The system's allocator, which remembers the largest request of ours, and of the Parquet library.
 struct Watched;

@@ -274,6 +274,45 @@ fn a_pipe_is_read_once() {
         .collect();
     assert_eq!(left, Vec::<std::ffi::OsString>::new());
 
+    // Going on, what came from a pipe is asked for again; with the same content nothing is done anew.
+    fs::remove_file(&pipes[1]).unwrap();
+    let stages = || -> Value {
+        let mut stages = record(out)["stages"].clone();
+        // The report names the files.
+        stages.as_object_mut().unwrap().remove("report");
+        stages
+    };
+    let (to, before) = (out.display().to_string(), stages());
+    let (code, told) = said(&["run", "--out", &to]);
+    assert_eq!(code, Some(1), "{told}");
+    for words in [
+        format!(
+            "started with the phenotypes from a pipe, `{}`, which is gone",
+            pipes[1]
+        ),
+        "compared by its digest".to_owned(),
+        "`--phenotypes FILE`".to_owned(),
+    ] {
+        assert!(told.contains(&words), "{words} not in {told}");
+    }
+    succeed(&run(tables, &to, &["--quiet"]));
+    assert_eq!(stages(), before);
+    // The number of a descriptor means another file to another process.
+    let to = study.at("stdin");
+    let tables_but_one = run(["/dev/stdin", tables[1], tables[2]], &to, &["--quiet"]);
+    let command = format!("cat '{}' | \"$0\" \"$@\"", tables[0]);
+    let piped = Command::new("sh")
+        .args(["-c", &command, env!("CARGO_BIN_EXE_ntkpipe")])
+        .args(tables_but_one)
+        .status();
+    assert!(piped.unwrap().success());
+    let (code, told) = said(&["run", "--out", &to]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("the features from a pipe, `/dev/stdin`"),
+        "{told}"
+    );
+
     let (code, said) = said(&run(
         [tables[0], "/dev/zero", tables[2]],
         &study.at("zero"),
@@ -281,6 +320,20 @@ fn a_pipe_is_read_once() {
     ));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("is a device"), "{said}");
+}
+
+#[test]
+fn options_of_long_tables_are_said_to_have_no_effect_on_wide_ones() {
+    let study = Study::new();
+    let tables = files(&study.cohort);
+    let long = ["--instance", "2", "--npx-value", "NPX"];
+    let (code, told) = said(&run(tables, &study.at("out"), &long));
+    assert_eq!(code, Some(0), "{told}");
+    let expected =
+        "`--npx-value`, `--instance` have no effect: no table here has a row a sample and protein";
+    assert!(told.contains(expected), "{told}");
+    let told = said(&run(tables, &study.at("none"), &[])).1;
+    assert!(!told.contains("no effect"), "{told}");
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn long_olink_gives_what_wide_gives() {
         assert!(dropped.contains(why), "{dropped}");
     }
     let log = fs::read_to_string(out.join("run.log")).unwrap();
-    assert!(log.contains("1 rows dropped (1 control samples)"), "{log}");
+    assert!(log.contains("1 row dropped (1 control sample)"), "{log}");
 
     let header = "SampleID,Index,OlinkID,UniProt,Assay,MissingFreq,Panel,Panel_Version,PlateID,QC_Warning,LOD,NPX";
     let older = long(&features, header, |id, protein, value| {

@@ -133,25 +133,20 @@ pub fn log(samples: &Value) {
         let dropped = file["dropped"].as_array().map_or(&[][..], Vec::as_slice);
         let dropped: String = dropped
             .iter()
-            .map(|it| {
-                format!(
-                    ", {} rows dropped ({} {})",
-                    it["rows"],
-                    it["of"],
-                    text(&it["why"])
-                )
-            })
+            .map(|it| format!(", {} dropped ({})", counted_of(it, "rows"), of_whom(it)))
             .collect();
         let lines = file["lines"].as_u64();
-        let lines = lines.map_or(String::new(), |n| format!(" of {n} lines"));
+        let lines = lines.map_or(String::new(), |n| {
+            format!(" of {}", counted(n as usize, "lines"))
+        });
         tracing::info!(
-            "samples: {} `{}` ({}): {} rows{lines}{dropped}, {} samples x {} columns",
+            "samples: {} `{}` ({}): {}{lines}{dropped}, {} x {}",
             text(&file["table"]),
             text(&file["path"]),
             text(&file["form"]),
-            file["rows"],
-            file["samples"],
-            file["columns"]
+            counted_of(file, "rows"),
+            counted_of(file, "samples"),
+            counted_of(file, "columns")
         );
         for (key, value) in file["remarks"].as_object().into_iter().flatten() {
             tracing::info!(
@@ -163,11 +158,11 @@ pub fn log(samples: &Value) {
     }
     for it in of("lists") {
         tracing::info!(
-            "samples: list of `{}`, `{}` ({}): {} ids, {} found",
+            "samples: list of `{}`, `{}` ({}): {}, {} found",
             text(&it["flag"]),
             text(&it["path"]),
             text(&it["ids_from"]),
-            it["ids"],
+            counted_of(it, "ids"),
             it["found"]
         );
     }
@@ -214,6 +209,26 @@ pub fn sum(phenotype: &Value) -> String {
         phenotype["without_value"],
         phenotype["used"]
     )
+}
+
+/// Whose the rows are that were left out, and why: `1 control sample`, `3 samples without a value that is kept`.
+fn of_whom(dropped: &Value) -> String {
+    let why = text(&dropped["why"]);
+    match dropped["of"].as_u64() {
+        // The first of these words says whose.
+        Some(1) => format!(
+            "1 {}",
+            why.replacen("samples", "sample", 1)
+                .replacen("assays", "assay", 1)
+                .replacen("their", "its", 1)
+        ),
+        _ => format!("{} {why}", dropped["of"]),
+    }
+}
+
+/// The number that `record` has of `several`, with its word.
+pub fn counted_of(record: &Value, several: &str) -> String {
+    counted(record[several].as_u64().unwrap_or(0) as usize, several)
 }
 
 fn text(value: &Value) -> &str {

@@ -93,6 +93,12 @@ impl Copies {
     }
 }
 
+/// Whether a path is that of a file that this process has open, and so means another file to each process.
+pub fn is_descriptor(path: &Path) -> bool {
+    let is_of_process = || path.starts_with("/proc") && path.iter().any(|part| part == "fd");
+    path.starts_with("/dev/fd") || path == Path::new("/dev/stdin") || is_of_process()
+}
+
 #[cfg(unix)]
 fn is_pipe(kind: FileType) -> bool {
     use std::os::unix::fs::FileTypeExt as _;

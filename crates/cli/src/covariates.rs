@@ -7,6 +7,7 @@ use ntkpipe_store::table::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
+use crate::words::{agreeing, counted};
 
 /// Name of the intercept among the covariates.
 pub const INTERCEPT: &str = "intercept";
@@ -330,8 +331,10 @@ impl CovariateColumns {
                 .count();
             if unknown > 0 {
                 tracing::warn!(
-                    "predict: {unknown} samples have a level of `{}` that the model does not know; they get no prediction",
-                    category.column
+                    "predict: {} a level of `{}` that the model does not know, and {} no prediction",
+                    agreeing(unknown, "1 sample has", &format!("{unknown} samples have")),
+                    category.column,
+                    agreeing(unknown, "gets", "get")
                 );
             }
             found.extend(category.names().into_iter().zip(category.columns(&values)));
@@ -369,14 +372,17 @@ impl CovariateColumns {
     pub fn log(&self, n_kernel: usize) {
         for category in &self.categories {
             tracing::info!(
-                "covariates: `{}` has {} levels, the reference is `{}`",
+                "covariates: `{}` has {}, the reference is `{}`",
                 category.column,
-                category.levels.len(),
+                counted(category.levels.len(), "levels"),
                 category.levels.first().map_or("", String::as_str)
             );
         }
         for (name, missing) in &self.missing {
-            tracing::info!("covariates: `{name}` is missing for {missing} of {n_kernel} samples");
+            tracing::info!(
+                "covariates: `{name}` is missing for {missing} of {}",
+                counted(n_kernel, "samples")
+            );
         }
         if !self.collinear.is_empty() {
             tracing::warn!(
@@ -402,9 +408,11 @@ impl CovariateColumns {
                 (others, _) => format!("on these {} would not vary", others.join(", ")),
             };
             tracing::warn!(
-                "covariates: `{}` left out: {} of {n_kernel} samples have it, and {why}; to use it, keep the samples that have it with `--keep`",
+                "covariates: `{}` left out: {} of {} {} it, and {why}; to use it, keep the samples that have it with `--keep`",
                 it.covariate,
-                it.present
+                it.present,
+                counted(n_kernel, "samples"),
+                agreeing(it.present, "has", "have")
             );
         }
     }
@@ -445,7 +453,8 @@ fn check_present(table: &Table, given: &[Given], n_kernel: usize) -> anyhow::Res
     }
     Err(input(
         format!(
-            "none of the {n_kernel} samples that are in every table has a value of {}: `{}`",
+            "none of the {} in every table has a value of {}: `{}`",
+            counted(n_kernel, "samples"),
             absent.join(", "),
             table.path.display()
         ),

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 
 use crate::failure::input;
+use crate::words::counted;
 
 /// How samples are held out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -37,13 +38,17 @@ impl HoldOut {
     pub fn check(self, n: usize) -> anyhow::Result<()> {
         match self {
             Self::Folds(folds) if folds > n => Err(input(
-                format!("folds is {folds}, expected at most the {n} samples of the kernel"),
+                format!(
+                    "folds is {folds}, expected at most the {} of the kernel",
+                    counted(n, "samples")
+                ),
                 "pass for example `--folds 5`",
             )),
             Self::Share(share) if [0, n].contains(&self.n_out(n)) => Err(input(
                 format!(
-                    "holdout is {share}, which is {} of the {n} samples of the kernel",
-                    self.n_out(n)
+                    "holdout is {share}, which is {} of the {} of the kernel",
+                    self.n_out(n),
+                    counted(n, "samples")
                 ),
                 "pass for example `--holdout 0.2`",
             )),

@@ -6,6 +6,8 @@ use std::path::Path;
 use ntkpipe_store::id_list::IdList;
 use ntkpipe_store::table::Table;
 
+use crate::words::{agreeing, counted};
+
 /// Ids shown of each side.
 const SHOWN: usize = 5;
 
@@ -13,19 +15,23 @@ const SHOWN: usize = 5;
 type Difference = (&'static str, fn(&str) -> String);
 
 /// How many of the differences, the first, leave no doubt even in a single id.
-const SURE: usize = 5;
+const SURE: usize = 7;
 
 /// Ways in which ids of the same people come to be written differently.
-const DIFFERENCES: [Difference; 7] = [
+const DIFFERENCES: [Difference; 9] = [
     ("blanks or quotes around them", |id| {
         id.trim_matches(|c: char| c.is_whitespace() || c == '\'' || c == '"')
             .to_owned()
+    }),
+    ("characters NUL around them", |id| {
+        id.trim_matches('\0').to_owned()
     }),
     ("upper and lower case", |id| id.to_lowercase()),
     ("numbers written with a fraction", |id| {
         id.strip_suffix(".0").unwrap_or(id).to_owned()
     }),
     ("numbers written with an exponent", without_exponent),
+    ("separators of thousands", without_thousands),
     ("leading zeros", without_zeros),
     ("a prefix", |id| {
         id.trim_start_matches(|c: char| !c.is_ascii_digit())
@@ -47,6 +53,22 @@ fn without_zeros(id: &str) -> String {
     match stripped.starts_with(|c: char| c.is_ascii_digit()) || number.is_empty() {
         true => format!("{prefix}{stripped}"),
         false => format!("{prefix}0{stripped}"),
+    }
+}
+
+/// `1,018,682` as the whole number it stands for: `1018682`; a comma, a point, an apostrophe, a blank or a no-break space before every three
+/// digits.
+fn without_thousands(id: &str) -> String {
+    let is_separator = |c: char| matches!(c, ',' | '.' | '\'' | '\u{2019}') || c.is_whitespace();
+    let is_number = |group: &&str| group.bytes().all(|it| it.is_ascii_digit());
+    let groups: Vec<&str> = id.split(is_separator).collect();
+    let [first, rest @ ..] = groups.as_slice() else {
+        return id.to_owned();
+    };
+    let is_it = (1..=3).contains(&first.len()) && rest.iter().all(|group| group.len() == 3);
+    match is_it && !rest.is_empty() && groups.iter().all(is_number) {
+        true => groups.concat(),
+        false => id.to_owned(),
     }
 }
 
@@ -109,10 +131,9 @@ impl<'t> Ids<'t> {
             .map(|id| format!("`{id}`"))
             .collect();
         format!(
-            "`{}` has {} id{} in {}; only there: {}",
+            "`{}` has {} in {}; only there: {}",
             self.path.display(),
-            self.ids.len(),
-            if self.ids.len() == 1 { "" } else { "s" },
+            counted(self.ids.len(), "ids"),
             self.column,
             only.join(", ")
         )
@@ -145,15 +166,19 @@ impl<'t> IdMatch<'t> {
         2 * self.n_shared < self.left.ids.len().min(self.right.ids.len())
     }
 
+    fn shared(&self) -> String {
+        match self.n_shared {
+            0 => "no id is".to_owned(),
+            1 => "1 id is".to_owned(),
+            n => format!("{n} ids are"),
+        }
+    }
+
     /// How many ids each has and how many both, some that only one has, and a guess why.
     pub fn describe(&self) -> String {
         let mut text = format!(
             "{} in both\n  {}\n  {}",
-            match self.n_shared {
-                0 => "no id is".to_owned(),
-                1 => "1 id is".to_owned(),
-                n => format!("{n} ids are"),
-            },
+            self.shared(),
             self.left.describe(&self.right),
             self.right.describe(&self.left)
         );
@@ -216,9 +241,9 @@ impl<'t> IdMatch<'t> {
             }
             if let Some(b) = right.iter().find(|id| pairs.contains_key(*id)) {
                 guesses.push(format!(
-                    "{} more seem{} to differ by {what} alone, as `{}` and `{b}`",
+                    "{} more {} to differ by {what} alone, as `{}` and `{b}`",
                     pairs.len(),
-                    if pairs.len() == 1 { "s" } else { "" },
+                    agreeing(pairs.len(), "seems", "seem"),
                     pairs[b]
                 ));
             }
@@ -232,10 +257,11 @@ impl<'t> IdMatch<'t> {
                 .iter()
                 .filter(|id| is_rounded(id) && without_exponent(id) != ***id);
             if let Some(first) = rounded.next() {
+                let n = rounded.count() + 1;
                 guesses.push(format!(
-                    "{} of `{}` are written with an exponent, as `{first}`, and may have lost digits: write ids as text",
-                    rounded.count() + 1,
-                    of.path.display()
+                    "{n} of `{}` {} written with an exponent, as `{first}`, and may have lost digits: write ids as text",
+                    of.path.display(),
+                    agreeing(n, "is", "are")
                 ));
             }
         }
@@ -255,8 +281,8 @@ impl<'t> IdMatch<'t> {
         let guesses = self.guess_of_rest();
         (!guesses.is_empty()).then(|| {
             format!(
-                "some samples do not meet: {} ids are both in `{}` ({}) and in `{}` ({}), {}; write them alike",
-                self.n_shared,
+                "some samples do not meet: {} both in `{}` ({}) and in `{}` ({}), {}; write them alike",
+                self.shared(),
                 self.left.path.display(),
                 self.left.column,
                 self.right.path.display(),
@@ -301,6 +327,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn separators_stand_before_every_three_digits() {
+        for (id, expected) in [
+            ("1,018,682", "1018682"),
+            ("1.018.682", "1018682"),
+            ("1\u{a0}018", "1018"),
+            ("1'018'682", "1018682"),
+            ("1018,682", "1018,682"),
+            ("1,01", "1,01"),
+            ("S1,018", "S1,018"),
+            (",018", ",018"),
+            ("1018682", "1018682"),
+        ] {
+            assert_eq!(without_thousands(id), expected, "{id}");
+        }
+    }
+
     fn matched<'t>(left: &'t [String], right: &'t [String]) -> IdMatch<'t> {
         let ids = |name: &'static str, ids: &'t [String]| Ids {
             path: Path::new(name),
@@ -321,7 +364,16 @@ mod tests {
             "1 more seems to differ by leading zeros alone, as `006` and `6`",
             "1 more seems to differ by numbers written with an exponent alone, as `7000000` and `7e+06`",
             "1 more seems to differ by numbers written with a fraction alone, as `8.0` and `8`",
-            "1 of `left` are written with an exponent, as `1.02E+06`",
+            "1 of `left` is written with an exponent, as `1.02E+06`",
+        ] {
+            assert!(said.contains(words), "{words} not in {said}");
+        }
+        let (other_left, other_right) = (ids("1 2 3 1,018,682 \0x11"), ids("1 2 3 1018682 x11"));
+        let said = matched(&other_left, &other_right);
+        let said = said.warning().unwrap();
+        for words in [
+            "1 more seems to differ by separators of thousands alone, as `1,018,682` and `1018682`",
+            "1 more seems to differ by characters NUL around them alone, as `\0x11` and `x11`",
         ] {
             assert!(said.contains(words), "{words} not in {said}");
         }

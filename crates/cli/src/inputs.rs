@@ -12,7 +12,9 @@ use ntkpipe_model::unit::power_of_two;
 use ntkpipe_store::features::Samples;
 use ntkpipe_store::id_list::{IdList, read_id_list};
 use ntkpipe_store::results::SAMPLE_ID;
-use ntkpipe_store::table::{self, Columns, LongReading, Reading, Table, TableError};
+use ntkpipe_store::table::{
+    self, Columns, LongReading, OLINK, Reading, Table, TableError, UK_BIOBANK,
+};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,6 +25,7 @@ use crate::id_match::IdMatch;
 use crate::options::{DropQc, Missing, Options};
 use crate::run_directory::{InputRecord, digest};
 use crate::settings::Settings;
+use crate::words::{agreeing, counted};
 
 /// The tables and how their samples meet.
 #[derive(Debug)]
@@ -109,7 +112,9 @@ impl Inputs {
             list("--keep", &options.keep)?,
             list("--remove", &options.remove)?,
         ];
-        let joined = Self::join(features, phenotypes, covariates, lists)?;
+        let without_effect = without_effect(options, tables.iter().copied());
+        let mut joined = Self::join(features, phenotypes, covariates, lists)?;
+        joined.warnings.extend(without_effect);
         Self {
             one_two: settings.one_two,
             ..joined
@@ -199,8 +204,8 @@ impl Inputs {
         if rows.is_empty() {
             return Err(input(
                 format!(
-                    "`--keep` and `--remove` leave none of the {} samples of `{}` (column `{}`: {})",
-                    features.n_rows(),
+                    "`--keep` and `--remove` leave none of the {} of `{}` (column `{}`: {})",
+                    counted(features.n_rows(), "samples"),
                     features.path.display(),
                     features.id_column,
                     some_ids(&features, 0..features.n_rows())
@@ -228,8 +233,8 @@ impl Inputs {
         {
             return Err(input(
                 format!(
-                    "none of the {} samples that `--keep` and `--remove` leave of `{}` is in every table: {}",
-                    rows.len(),
+                    "none of the {} that `--keep` and `--remove` leave of `{}` is in every table: {}",
+                    counted(rows.len(), "samples"),
                     features.path.display(),
                     some_ids(&features, rows)
                 ),
@@ -318,6 +323,7 @@ impl Inputs {
             .map(|(name, path)| {
                 let record = InputRecord {
                     path: std::path::absolute(path)?,
+                    piped: options.copies.of(path) != path,
                     ..digest(options.copies.of(path))?
                 };
                 Ok((name.to_owned(), record))
@@ -530,6 +536,37 @@ pub fn reading(options: &Options, id_column: &Option<String>) -> Reading {
     }
 }
 
+/// That options of long tables are given, and none of `tables` is such a one.
+pub fn without_effect<'t>(
+    options: &Options,
+    tables: impl Iterator<Item = &'t Table>,
+) -> Option<String> {
+    let forms: Vec<&str> = tables.map(|it| it.origin.form.as_str()).collect();
+    let (is_olink, is_uk_biobank) = (forms.contains(&OLINK), forms.contains(&UK_BIOBANK));
+    let given = [
+        ("`--npx-value`", options.npx_value.is_some() && !is_olink),
+        ("`--drop-qc`", options.drop_qc.is_some() && !is_olink),
+        ("`--instance`", options.instance.is_some() && !is_uk_biobank),
+        (
+            "`--protein-names`",
+            options.protein_names.is_some() && !is_olink && !is_uk_biobank,
+        ),
+    ];
+    let given: Vec<&str> = given.iter().filter(|it| it.1).map(|it| it.0).collect();
+    (!given.is_empty()).then(|| {
+        format!(
+            "{} {} no effect: no table here has a row a sample and protein as {}",
+            given.join(", "),
+            agreeing(given.len(), "has", "have"),
+            match (is_olink, is_uk_biobank) {
+                (false, false) => "files of Olink's or the UK Biobank's have",
+                (true, _) => "the UK Biobank's has",
+                (_, true) => "Olink's have",
+            }
+        )
+    })
+}
+
 fn matching(patterns: &Option<Vec<String>>) -> Columns {
     Columns::Matching(patterns.clone().unwrap_or_default())
 }
@@ -625,8 +662,8 @@ pub fn base_mask(
         if !mask.contains(&true) {
             return Err(input(
                 format!(
-                    "no sample has a value of each of the {} phenotypes and of every covariate",
-                    columns.len()
+                    "no sample has a value of each of the {} and of every covariate",
+                    counted(columns.len(), "phenotypes")
                 ),
                 "use `--missing exact` (the default), or fewer phenotypes with `--phenotype-columns`",
             ));

@@ -15,6 +15,7 @@ use crate::args::{DrawScheme, NetworkInitArgs};
 use crate::failure::input;
 use crate::options::{Activation, NetworkActivation, OneOrMore, Options};
 use crate::ownership;
+use crate::words::{agreeing, counted};
 
 /// The network whose kernel is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,9 +120,12 @@ impl FiniteNetwork {
         };
         Err(input(
             format!(
-                "`{}`: tensor `{}.weight` takes {takes} inputs, and there are {kept} features{left_out}",
+                "`{}`: tensor `{}.weight` takes {}, and there {} {}{left_out}",
                 self.path.display(),
                 file.layers[0],
+                counted(takes, "inputs"),
+                agreeing(kept, "is", "are"),
+                counted(kept, "features")
             ),
             "give it the features it was made for, in their order: choose them with `--feature-columns`; with `--raw-features` none is left out",
         ))

@@ -59,6 +59,9 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Options> {
     for (key, value) in keys {
         let (line, key) = (line_of(key.span().start), key.into_inner());
         match known.iter().find(|option| option.key == key) {
+            None if value.is_table() => wrong.push(format!(
+                "line {line}: there are no tables such as `[{key}]`: options stand at the top level, before any line in brackets"
+            )),
             None => wrong.push(format!("line {line}: {}", unknown(&key, &known))),
             Some(option) => {
                 let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
@@ -242,7 +245,9 @@ mod tests {
             refused("weight_variance = 3\nqqq = 1"),
             "`o.toml`, line 1: there is no key `weight_variance`; did you mean `weight-variance`?\n  line 2: there is no key `qqq`"
         );
-        assert!(refused("[input]\nfeatures = \"a\"").contains("line 1: there is no key `input`"));
+        assert!(refused("[input]\nfeatures = \"a\"").contains(
+            "line 1: there are no tables such as `[input]`: options stand at the top level"
+        ));
     }
 
     #[test]

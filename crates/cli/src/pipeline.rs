@@ -19,7 +19,7 @@ use crate::args::{
     TrainArgs,
 };
 use crate::choice;
-use crate::copies::Copies;
+use crate::copies::{self, Copies};
 use crate::failure::{self, input};
 use crate::initial;
 use crate::inputs::Inputs;
@@ -186,14 +186,37 @@ fn read_options(
     Ok((options, architectures))
 }
 
-/// Refuses to go on with other files than those that a run was started with: earlier versions recorded paths relative to where it was.
+/// Refuses to go on with other files than those that a run was started with: earlier versions recorded paths relative to where it was, and
+/// what came from a pipe is there no more.
 fn check_recorded(given: &Options, record: &RunRecord) -> anyhow::Result<()> {
     let is_given = |name: &str| given.named_inputs().any(|(it, _)| it == name);
     for (name, path) in record.options.named_inputs() {
         let Some(known) = record.inputs.get(name) else {
             continue;
         };
-        if is_given(name) || path.is_absolute() {
+        if is_given(name) {
+            continue;
+        }
+        if (known.piped || copies::is_descriptor(path))
+            && (copies::is_descriptor(path) || !path.exists())
+        {
+            return Err(input(
+                format!(
+                    "the run was started with {} from a pipe, `{}`, which is gone",
+                    match name {
+                        "keep" | "remove" => format!("the list of `--{name}`"),
+                        _ => format!("the {}", name.replace('_', " ")),
+                    },
+                    path.display()
+                ),
+                format!(
+                    "give the first command again, with the same content from a pipe or a file (it is compared by its digest); a stage by \
+                     itself goes on with `--{} FILE`",
+                    name.replace('_', "-")
+                ),
+            ));
+        }
+        if path.is_absolute() {
             continue;
         }
         if digest(path).ok().is_none_or(|it| it.blake3 != known.blake3) {

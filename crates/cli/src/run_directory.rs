@@ -210,6 +210,9 @@ pub struct InputRecord {
     pub bytes: u64,
     /// BLAKE3 of the content.
     pub blake3: String,
+    /// Whether it was read from a pipe, and so can be read once only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub piped: bool,
 }
 
 /// How long what is half written must be untouched, where a lock may not keep other machines away, to be taken for a killed job's.
@@ -638,5 +641,6 @@ pub fn digest(path: &Path) -> anyhow::Result<InputRecord> {
             .with_context(|| format!("could not tell where `{}` is", path.display()))?,
         bytes,
         blake3: hasher.finalize().to_hex().to_string(),
+        piped: false,
     })
 }

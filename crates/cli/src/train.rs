@@ -401,7 +401,8 @@ impl Session<'_> {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         Err(resources(
             format!(
-                "training on {n} samples takes {:.1} GiB of memory, and {:.1} GiB are allowed",
+                "training on {} takes {:.1} GiB of memory, and {:.1} GiB are allowed",
+                counted(n, "samples"),
                 gib(needed),
                 gib(memory)
             ),

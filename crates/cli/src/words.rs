@@ -1,26 +1,3 @@
-//! Numbers of things in words.
+//! Numbers of things in words, as the library says them.
 
-/// `1 phenotype`, `2 phenotypes`: `several` is what more than one are called.
-pub fn counted(n: usize, several: &str) -> String {
-    let one = match several {
-        "people" => "person",
-        "passes" => "pass",
-        other => other.strip_suffix('s').unwrap_or(other),
-    };
-    match n {
-        1 => format!("1 {one}"),
-        _ => format!("{n} {several}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_not_several() {
-        assert_eq!(counted(1, "phenotypes"), "1 phenotype");
-        assert_eq!(counted(0, "passes"), "0 passes");
-        assert_eq!(counted(1, "people"), "1 person");
-    }
-}
+pub use ntkpipe_store::words::{agreeing, counted};

@@ -11,6 +11,7 @@ use crate::atomic::{AtomicError, AtomicFolder};
 use crate::results::{Column, ResultsError, write_table};
 use crate::scaling::{READ_BYTES, scaled};
 use crate::table::{Table, TableError};
+use crate::words::agreeing;
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError, data_type};
 
 pub use crate::samples::Samples;
@@ -51,8 +52,10 @@ pub enum FeaturesError {
     },
     /// No feature is left.
     #[error(
-        "none of the {n} features selected from `{path}` can be used: {constant} are constant and {all_missing} \
+        "{} selected from `{path}` can be used: {constant} {} constant and {all_missing} \
          all missing over the kept samples; look at `--feature-columns`, `--keep` and `--remove`",
+        agreeing(*n, "not even the 1 feature", &format!("none of the {n} features")),
+        agreeing(*constant, "is", "are"),
         path = path.display()
     )]
     NoFeatures {
@@ -952,7 +955,7 @@ mod tests {
         assert_eq!(
             message(&identity(2), 2),
             format!(
-                "none of the 2 features selected from `{name}` can be used: 1 are constant and 1 all missing over \
+                "none of the 2 features selected from `{name}` can be used: 1 is constant and 1 all missing over \
                  the kept samples; look at `--feature-columns`, `--keep` and `--remove`"
             )
         );

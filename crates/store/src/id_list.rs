@@ -9,6 +9,7 @@ use crate::first_few;
 use crate::table::{
     LARGEST_LIST, ListFile, ParquetList, Separator, TableError, is_eid, separator, unquoted,
 };
+use crate::words::{agreeing, counted};
 
 /// Columns that are looked at where the one that should hold the ids meets nobody.
 const LOOKED_AT: usize = 16;
@@ -44,8 +45,9 @@ pub enum IdListError {
     },
     /// Some lines have one field, others more.
     #[error(
-        "line {line} of the id list `{path}` has {found} fields, the lines before it {expected}; \
+        "line {line} of the id list `{path}` has {}, the lines before it {expected}; \
          write one sample id a line, or every line with the same fields",
+        counted(*found, "fields"),
         path = path.display()
     )]
     Uneven {
@@ -70,7 +72,7 @@ pub enum IdListError {
         line: u64,
     },
     /// A line is nothing but ids.
-    #[error("line {line} of the id list `{path}` holds {n} ids; write one a line", path = path.display())]
+    #[error("line {line} of the id list `{path}` holds {}; write one a line", counted(*n, "ids"), path = path.display())]
     Several {
         /// The file.
         path: PathBuf,
@@ -185,10 +187,12 @@ impl Found {
                 ids.push(taken);
             }
         }
-        if !with_fraction.is_empty() {
+        let n = with_fraction.len();
+        if n > 0 {
             warnings.push(format!(
-                "{} ids have a fraction and are taken without it: {}",
-                with_fraction.len(),
+                "{} a fraction and {} taken without it: {}",
+                agreeing(n, "1 id has", &format!("{n} ids have")),
+                agreeing(n, "is", "are"),
                 first_few(&with_fraction)
             ));
         }
@@ -445,7 +449,11 @@ impl<'p> Text<'p> {
         if self.separator != Separator::Blanks || self.header.is_some() {
             return None;
         }
-        let line = |fields: &StringRecord| fields.iter().collect::<Vec<_>>().join(" ");
+        // A quoted field may be empty, and is no blank before the id.
+        let line = |fields: &StringRecord| {
+            let fields: Vec<&str> = fields.iter().filter(|it| !it.is_empty()).collect();
+            fields.join(" ")
+        };
         let mut several = self.rows.iter().filter(|it| it.1.len() > 1);
         several.find(|it| is_known(&line(&it.1)))?;
         let ids = self.rows.iter().map(|it| line(&it.1)).collect();

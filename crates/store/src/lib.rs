@@ -14,6 +14,7 @@ pub mod file_system;
 pub mod guard;
 pub mod id_list;
 pub mod kernel_tiles;
+mod memory;
 pub mod network_file;
 pub mod printable;
 pub mod results;
@@ -23,6 +24,7 @@ pub mod simulate;
 pub mod spectrum;
 pub mod table;
 pub mod tiled_kernel;
+pub mod words;
 pub mod zarr;
 
 /// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.

@@ -18,12 +18,12 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use crate::atomic::{AtomicError, AtomicFile};
 use crate::printable;
 use crate::table::{Parquet, TableError, decode};
+use crate::words::counted;
 
 /// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
 const GROUP_BYTES: usize = 64 << 20;
@@ -46,7 +46,7 @@ pub enum ResultsError {
     #[error(transparent)]
     Read(#[from] TableError),
     /// A column holds another number of rows than the first.
-    #[error("column `{column}` of `{path}` has {found} rows, the first column {expected}", path = path.display())]
+    #[error("column `{column}` of `{path}` has {}, the first column {expected}", counted(*found, "rows"), path = path.display())]
     Rows {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum ResultsError {
         column: String,
     },
     /// A block of predictions has the wrong number of values.
-    #[error("`{path}` takes {expected} values for {n_samples} samples, got {found}", path = path.display())]
+    #[error("`{path}` takes {} for {}, got {found}", counted(*expected, "values"), counted(*n_samples, "samples"), path = path.display())]
     Block {
         /// The file.
         path: PathBuf,
@@ -300,6 +300,7 @@ pub fn read_table(path: &Path) -> Result<Vec<(String, Column)>, ResultsError> {
     let parquet = Parquet::open(path)?;
     let schema = parquet.schema().clone();
     let all: Vec<usize> = (0..schema.fields().len()).collect();
+    parquet.check_room(8 * all.len() as u64)?;
     let batches: Vec<RecordBatch> = parquet
         .batches(&all, 0..parquet.n_rows())?
         .collect::<Result<_, _>>()?;
@@ -470,12 +471,8 @@ const MARK: &str = "ntkpipe";
 
 /// Whether the file is a Parquet table of predictions that was written here.
 pub fn is_predictions(path: &Path) -> bool {
-    let marked = || -> Result<bool, ParquetError> {
-        let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
-        let entries = reader.metadata().file_metadata().key_value_metadata();
-        Ok(entries.is_some_and(|them| them.iter().any(|it| it.key == MARK)))
-    };
-    crate::guard::guarded(|| Ok(marked()?)).unwrap_or(false)
+    let marked = |it: Parquet| it.remarks().iter().any(|(key, _)| key == MARK);
+    path.is_file() && Parquet::open(path).is_ok_and(marked)
 }
 
 /// Writes the table of predictions at `table` as text at `path`: null is empty, floats read back exactly, ids and names as in [`write_tsv`].
@@ -894,10 +891,7 @@ mod tests {
             .write_block(&["S1".to_owned()], &[1.0, 2.0])
             .unwrap_err()
             .to_string();
-        assert_eq!(
-            error,
-            format!("`{name}` takes 1 values for 1 samples, got 2")
-        );
+        assert_eq!(error, format!("`{name}` takes 1 value for 1 sample, got 2"));
         drop(writer);
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
         write_table(&path, &uneven[..1]).unwrap();

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::results::{self, Column, ResultsError, write_table};
 use crate::table::{Columns, Reading, Table, TableError};
+use crate::words::{agreeing, counted};
 
 /// Bytes of float64 columns read from a table at once.
 pub(crate) const READ_BYTES: usize = 128 << 20;
@@ -25,8 +26,9 @@ pub enum ScalingError {
     Table(#[from] TableError),
     /// The new table lacks features the model was trained on.
     #[error(
-        "`{path}` lacks {n} of the {n_features} features the model was trained on: {names}; \
-         add them, null where unknown",
+        "`{path}` lacks {n} of the {} the model was trained on: {names}; add {}, null where unknown",
+        counted(*n_features, "features"),
+        agreeing(*n, "it", "them"),
         path = path.display()
     )]
     MissingFeatures {

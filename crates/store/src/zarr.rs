@@ -18,6 +18,7 @@ use zarrs_metadata::v3::{ArrayMetadataV3, FillValueMetadataV3, MetadataV3};
 use zarrs_metadata::{Configuration, DimensionName};
 
 use crate::atomic::{self, AtomicError};
+use crate::words::counted;
 
 /// JSON object of user attributes, as Zarr keeps it.
 pub type Attributes = serde_json::Map<String, serde_json::Value>;
@@ -141,7 +142,7 @@ pub enum ZarrError {
         n_rows: usize,
     },
     /// A slice of the wrong length was given to be written.
-    #[error("`{path}` takes {expected} values, got {found}", path = path.display())]
+    #[error("`{path}` takes {}, got {found}", counted(*expected, "values"), path = path.display())]
     Length {
         /// The chunk file or the folder of the array.
         path: PathBuf,

@@ -6,6 +6,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 use super::number;
 use super::plot::{ACCENT, Axis, BAND, Mark, POINT, Plot};
 use crate::phenotype_row::{PhenotypeRow, Status};
+use crate::words::{agreeing, counted};
 
 /// Ranks at which the band of the QQ plot is computed.
 const BAND_POINTS: usize = 120;
@@ -102,8 +103,8 @@ fn quantiles(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     let y = Axis::from_zero("observed −log10 p", all).at_most(2.0 * x.end() + 4.0);
     let above = points.iter().filter(|p| p.1 > y.end()).count();
     let mut caption = format!(
-        "Score tests of {} phenotypes against uniform p-values; shaded: 95 % of each point if no phenotype had signal (independent phenotypes).",
-        points.len()
+        "Score tests of {} against uniform p-values; shaded: 95 % of each point if no phenotype had signal (independent phenotypes).",
+        counted(points.len(), "phenotypes")
     );
     if above > 0 {
         caption += &format!(" Above the axis, and drawn at its end: {above}.");
@@ -239,9 +240,13 @@ fn eigenvalues(spectrum: &SpectrumRecord) -> anyhow::Result<Figure> {
     let (left, mean) = tail(spectrum);
     let k = points.len();
     let caption = match left {
-        0 => format!("All {k} eigenvalues λ of the projected kernel PKP/n."),
+        0 => format!(
+            "{} λ of the projected kernel PKP/n.",
+            agreeing(k, "The 1 eigenvalue", &format!("All {k} eigenvalues"))
+        ),
         _ => format!(
-            "The {k} leading eigenvalues λ of the projected kernel PKP/n. Line: the mean of the other {left}, {}.",
+            "The {} λ of the projected kernel PKP/n. Line: the mean of the other {left}, {}.",
+            counted(k, "leading eigenvalues"),
             number(mean)
         ),
     };

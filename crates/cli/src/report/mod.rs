@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::accounting;
+use crate::accounting::counted_of;
 use crate::choice::{self, Comparison};
 use crate::option_doc;
 use crate::options::Missing;
@@ -425,12 +426,12 @@ fn files(record: &RunRecord) -> Vec<String> {
                 .map(|d| format!(", {} dropped ({})", plain(&d["rows"]), plain(&d["why"])))
                 .collect();
             format!(
-                "{} ({}): {} rows{dropped}, {} samples x {} columns",
+                "{} ({}): {}{dropped}, {} x {}",
                 plain(&file["table"]),
                 plain(&file["form"]),
-                plain(&file["rows"]),
-                plain(&file["samples"]),
-                plain(&file["columns"])
+                counted_of(file, "rows"),
+                counted_of(file, "samples"),
+                counted_of(file, "columns")
             )
         })
         .collect()

@@ -127,8 +127,8 @@ impl<'c> Walk<'c> {
             let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;
             return Err(resources(
                 format!(
-                    "`--memory` allows {bound} bytes, and the fit of {} samples needs {needed}",
-                    context.inputs.n_kernel
+                    "`--memory` allows {bound} bytes, and the fit of {} needs {needed}",
+                    counted(context.inputs.n_kernel, "samples")
                 ),
                 format!("pass `--memory {}MiB` or more", needed.div_ceil(1 << 20)),
             ));

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Context;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
+use crate::words::counted;
 
 /// Samples without a feature, and features that are far from 0, that are named.
 const NAMED: usize = 10;
@@ -42,9 +43,9 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         .map(|(name, why)| (name, why.to_string()))
         .collect();
     tracing::info!(
-        "ingest: {} samples x {} features ({} dropped)",
-        n_rows,
-        ingested.n_features(),
+        "ingest: {} x {} ({} dropped)",
+        counted(n_rows, "samples"),
+        counted(ingested.n_features(), "features"),
         dropped.len()
     );
     for (name, why) in dropped.iter().take(20) {
@@ -52,8 +53,8 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     }
     if dropped.len() > 20 {
         tracing::warn!(
-            "ingest: {} more features dropped; all are listed in features.parquet",
-            dropped.len() - 20
+            "ingest: {} dropped besides; all are listed in features.parquet",
+            counted(dropped.len() - 20, "features")
         );
     }
     let is_raw = !context.settings.standardise_features && !context.settings.rint_features;

@@ -155,7 +155,8 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
         link_from_run_directory(context)?;
         let tile = array.spec().chunk[0];
         tracing::info!(
-            "kernel: {n} samples, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
+            "kernel: {}, tiles of {tile}, {present} found, {wanted} bytes written in {:.1} s",
+            counted(n, "samples"),
             started.elapsed().as_secs_f64()
         );
         if kernel.is_centred() {

@@ -29,7 +29,7 @@ use crate::covariates::{Category, CovariateColumns, EFFECTS_OF, INTERCEPT};
 use crate::failure::input;
 use crate::id_match::IdMatch;
 use crate::initial::Initial;
-use crate::inputs::{Prepared, prepare_block, reading};
+use crate::inputs::{Prepared, prepare_block, reading, without_effect};
 use crate::machine;
 use crate::network::Network;
 use crate::options::{DropQc, Options};
@@ -37,7 +37,7 @@ use crate::ownership;
 use crate::phenotype_row;
 use crate::progress::Progress;
 use crate::run_directory::Stage;
-use crate::words::counted;
+use crate::words::{agreeing, counted};
 
 /// The network of a model that has one.
 const NETWORK: &str = "network.safetensors";
@@ -627,6 +627,9 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<[usize; 2]> {
             other => other.into(),
         })
     })?;
+    if let Some(warning) = without_effect(&asked.options, std::iter::once(&table)) {
+        tracing::warn!("predict: {warning}");
+    }
     let covariates = new_covariates(asked, &record, &table, &options)?;
     let effects: Vec<Vec<f64>> = read_table(&asked.model.join("effects.parquet"))?
         .into_iter()
@@ -930,25 +933,34 @@ fn say_who_is_lost(
                 .iter()
                 .filter(|row| !values[**row].is_finite())
                 .count();
-            (lack > 0).then(|| format!("{lack} lack `{name}`"))
+            (lack > 0).then(|| format!("{lack} {} `{name}`", agreeing(lack, "lacks", "lack")))
         })
         .collect();
     let path = covariates.path.display();
     let mut why = Vec::new();
     if in_table.len() < n {
-        why.push(format!("{} are not in `{path}`", n - in_table.len()));
+        let absent = n - in_table.len();
+        why.push(format!(
+            "{absent} {} not in `{path}`",
+            agreeing(absent, "is", "are")
+        ));
     }
     why.extend(lacking);
     let why = why.join(", ");
     if n_there == 0 {
         return Err(input(
-            format!("none of the {n} new samples has all covariates of the model: {why}"),
+            format!(
+                "none of the {} has all covariates of the model: {why}",
+                counted(n, "new samples")
+            ),
             "see that the table has a value of each, and what means missing (`--missing-values`; that of the model's run counts as well)",
         ));
     }
     tracing::warn!(
-        "predict: {} of {n} samples get no prediction, for want of covariates: {why}",
-        n - n_there
+        "predict: {} of {} {} no prediction, for want of covariates: {why}",
+        n - n_there,
+        counted(n, "samples"),
+        agreeing(n - n_there, "gets", "get")
     );
     if in_table.len() < n
         && let Some(warning) = ids.warning()

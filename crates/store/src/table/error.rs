@@ -7,6 +7,7 @@ use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 
 use super::foreign::Foreign;
+use crate::words::{agreeing, counted};
 
 /// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,8 @@ pub enum TableError {
     },
     /// More rows than there is memory for their ids.
     #[error(
-        "`{path}` has {n_rows} rows, and their sample ids need about {needed} MiB of memory where {free} are free; a wide table has a row a sample",
+        "`{path}` has {}, which need about {needed} MiB of memory where {free} are free; a wide table has a row a sample",
+        counted(*n_rows, "rows"),
         path = path.display()
     )]
     ManyRows {
@@ -106,8 +108,11 @@ pub enum TableError {
     },
     /// Some ids are null or empty.
     #[error(
-        "{n} sample ids of `{path}` are missing in column `{column}`, the first in row {row}; \
-         remove these rows, or name another column with `--id-column`",
+        "{} of `{path}` {} missing in column `{column}`, {}row {row}; remove {}, or name another column with `--id-column`",
+        counted(*n, "sample ids"),
+        agreeing(*n, "is", "are"),
+        agreeing(*n, "in ", "the first in "),
+        agreeing(*n, "this row", "these rows"),
         path = path.display()
     )]
     MissingIds {
@@ -122,8 +127,9 @@ pub enum TableError {
     },
     /// Some ids stand in more than one row.
     #[error(
-        "{n} sample ids of `{path}` stand in more than one row in column `{column}`: {shown}; \
-         keep one row a sample, or {}",
+        "{} of `{path}` {} in more than one row in column `{column}`: {shown}; keep one row a sample, or {}",
+        counted(*n, "sample ids"),
+        agreeing(*n, "stands", "stand"),
         name_another(candidates),
         path = path.display()
     )]
@@ -150,7 +156,7 @@ pub enum TableError {
         names: String,
     },
     /// Columns asked for by name are not there.
-    #[error("`{path}` lacks {n} of {n_wanted} columns: {names}", path = path.display())]
+    #[error("`{path}` lacks {n} of {}: {names}", counted(*n_wanted, "columns"), path = path.display())]
     MissingColumns {
         /// The file.
         path: PathBuf,
@@ -177,8 +183,10 @@ pub enum TableError {
     },
     /// Selected columns are not numeric.
     #[error(
-        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; \
+        "{n} of {} selected from `{path}` {} not numeric: {shown}; \
          select the numeric ones by name or glob, or rewrite them as numbers",
+        counted(*n_selected, "columns"),
+        agreeing(*n, "is", "are"),
         path = path.display()
     )]
     NotNumeric {
@@ -193,7 +201,11 @@ pub enum TableError {
     },
     /// Columns hold infinite values.
     #[error(
-        "{n} values of `{path}` are infinite: {shown}; replace them by numbers, or by null where missing",
+        "{} of `{path}` {} infinite: {shown}; replace {} by {}, or by null where missing",
+        counted(*n, "values"),
+        agreeing(*n, "is", "are"),
+        agreeing(*n, "it", "them"),
+        agreeing(*n, "a number", "numbers"),
         path = path.display()
     )]
     Infinite {
@@ -205,7 +217,7 @@ pub enum TableError {
         shown: String,
     },
     /// The table has no row.
-    #[error("`{path}` has no rows: a header with {n_columns} columns, and no sample; see that the step that made it did not select none", path = path.display())]
+    #[error("`{path}` has no rows: a header with {}, and no sample; see that the step that made it did not select none", counted(*n_columns, "columns"), path = path.display())]
     NoRows {
         /// The file.
         path: PathBuf,
@@ -235,7 +247,8 @@ pub enum TableError {
     },
     /// Nothing names the columns.
     #[error(
-        "`{path}` has no header: its first line is `{line}`; put a line above it that names the columns, the ids' `IID`",
+        "`{path}` has no header: its first line is `{line}`; put a line above it that names the columns, the ids' `IID` (of a family's \
+         and a person's ids `FID` and `IID`)",
         path = path.display()
     )]
     NoHeader {
@@ -316,7 +329,9 @@ pub enum TableError {
     },
     /// Selected columns of a text file hold what is no number.
     #[error(
-        "{n} of {n_selected} columns selected from `{path}` are not numeric: {shown}; {remedy}",
+        "{n} of {} selected from `{path}` {} not numeric: {shown}; {remedy}",
+        counted(*n_selected, "columns"),
+        agreeing(*n, "is", "are"),
         path = path.display()
     )]
     NotNumbers {
@@ -343,8 +358,10 @@ pub enum TableError {
     },
     /// A long table has more than one value of a sample and protein.
     #[error(
-        "{n} rows of `{path}` give a sample another value of a protein it has: {shown}; keep one row a sample and protein \
+        "{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row a sample and protein \
          (rename reruns, or drop what failed quality control with `--drop-qc`)",
+        counted(*n, "rows"),
+        agreeing(*n, "gives", "give"),
         path = path.display()
     )]
     DuplicateValues {

@@ -195,13 +195,13 @@ fn row_numbers_are_not_taken_for_ids() {
     assert_eq!(Table::open(&path, Some("X"), &[]).unwrap().ids[0], "1");
 }
 
-/// Writes Parquet as pandas does, with its index in the column `index`.
-fn write_pandas(path: &Path, columns: Vec<(&str, ArrayRef)>, index: &str) {
+/// Writes Parquet as pandas does, with its index in the columns `index`.
+fn write_pandas(path: &Path, columns: Vec<(&str, ArrayRef)>, index: &[&str]) {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
         .collect();
-    let said = format!("{{\"index_columns\": [\"{index}\"]}}");
+    let said = format!("{{\"index_columns\": {index:?}}}");
     let schema = Schema::new_with_metadata(fields, [("pandas".to_owned(), said)]);
     let arrays = columns.into_iter().map(|it| it.1).collect();
     let batch = RecordBatch::try_new(Arc::new(schema), arrays).unwrap();
@@ -235,7 +235,7 @@ fn the_index_of_pandas_holds_the_ids_unless_it_counts_rows() {
         (("person", integers(IDS)), unnamed, "0 1 2 3 4 5", "person"),
     ] {
         let columns = vec![first, ("y", floats()), (index, integers(values))];
-        write_pandas(&path, columns, index);
+        write_pandas(&path, columns, &[index]);
         let table = Table::open(&path, None, &[]).unwrap();
         assert_eq!(table.id_column, expected);
         assert!(
@@ -245,6 +245,33 @@ fn the_index_of_pandas_holds_the_ids_unless_it_counts_rows() {
         );
         assert!(!table.origin.warnings.is_empty());
     }
+    // Of several levels one may be the ids; the others are taken, with a word.
+    let columns = vec![
+        ("y", floats()),
+        ("eid", integers(IDS)),
+        ("visit", integers("0 0 1 1 2 2")),
+    ];
+    write_pandas(&path, columns, &["eid", "visit"]);
+    let table = Table::open(&path, None, &[]).unwrap();
+    assert_eq!((table.id_column.as_str(), table.columns.len()), ("eid", 2));
+    let said = table.origin.warnings.join("\n");
+    let expected =
+        "1 column seems to be of pandas' index, and is taken as a value all the same: `visit`";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn row_numbers_that_fall_are_named() {
+    let folder = Folder::new();
+    let table = folder
+        .open(text(&[("eid", IDS), ("left", "6 5 4 3 2 1"), ("y", Y)]))
+        .unwrap();
+    let said = table.origin.warnings.join("\n");
+    assert!(
+        said.contains("1 column seems to be row numbers, and is taken as a value"),
+        "{said}"
+    );
+    assert!(said.contains("`left`"), "{said}");
 }
 
 #[test]
@@ -263,6 +290,7 @@ fn a_table_without_header_is_told() {
         ("%d %d NA", " "),
         ("0 %d 4.5", "\t"),
         ("0 %d 4.5", ","),
+        ("10%d %d 4.5", "\t"),
     ] {
         let rows = (11..14).map(|it| line.replace("%d", &it.to_string()).replace(' ', separator));
         let rows: Vec<String> = rows.collect();

@@ -111,7 +111,8 @@ fn shape(id: &str) -> String {
 }
 
 /// Whether rows begin with a family's id and a person's: the first field is the second again, the same in every row, or repeats, so
-/// that it is no sample's id, and the second may be one.
+/// that it is no sample's id, and the second may be one; or both are words, or both whole numbers, each once and none in both columns (ids and
+/// ranks, or ids written twice in another order, have them in common).
 fn is_family(rows: &[Vec<&str>]) -> bool {
     let column = |at: usize| -> Vec<String> {
         let fields = rows.iter().map(|row| row.get(at).copied().unwrap_or(""));
@@ -119,6 +120,7 @@ fn is_family(rows: &[Vec<&str>]) -> bool {
     };
     let (families, people) = (column(0), column(1));
     let is_id = |it: &String| !is_missing(it) && number(it).is_none_or(|it| it.fract() == 0.0);
+    let is_whole = |it: &String| number(it).is_some_and(|it| it.fract() == 0.0);
     let has_values = rows.iter().all(|row| row.len() >= 3);
     let both_text = families
         .iter()
@@ -127,7 +129,12 @@ fn is_family(rows: &[Vec<&str>]) -> bool {
     has_values
         && people.iter().all(is_id)
         && repeated(&people).is_empty()
-        && (families == people || !repeated(&families).is_empty() || both_text)
+        && (families == people
+            || !repeated(&families).is_empty()
+            || both_text
+            || families.iter().all(is_whole)
+                && people.iter().all(is_whole)
+                && !families.iter().any(|it| people.contains(it)))
 }
 
 /// Names for the columns of such rows: those of PLINK's fam file where they are its six.
@@ -198,7 +205,8 @@ mod tests {
             "S1 1 0\nS2 0 1",
             "ann 1 NA\nbob 2 3",
             "ann -1 2\nbob 1 2",
-            "10 20 4.5\n11 21 4.5",
+            "10 11 4.5\n11 10 4.5",
+            "10 20.5 4.5\n11 21.5 4.5",
         ] {
             assert_eq!(of(row), First::Row, "{row}");
         }
@@ -209,6 +217,7 @@ mod tests {
             "7 7 4.1\n8 8 NA",
             "F1 I1 4.1\nF2 I2 4.1",
             "7 1 4.1\n7 2 2\n8 3 2",
+            "10 20 4.5\n11 21 4.5",
         ] {
             assert_eq!(of(row), family(&["FID", "IID", "value"]), "{row}");
         }

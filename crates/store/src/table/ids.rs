@@ -1,7 +1,5 @@
 //! Sample ids: a column of text or whole numbers, none missing, none twice.
 
-use std::path::Path;
-
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
@@ -40,7 +38,7 @@ pub(super) fn read(
     if let Some(wrong) = parquet.types(place).find(|it| !is_id(it)) {
         return Err(refuse(wrong.to_string()));
     }
-    check_room(path, parquet.n_rows())?;
+    parquet.check_room(ID_BYTES)?;
     let mut ids: Vec<String> = Vec::new();
     let mut missing: Option<(usize, usize)> = None;
     for batch in parquet.batches(&[place], 0..parquet.n_rows())? {
@@ -75,49 +73,6 @@ pub(super) fn read(
 
 /// Bytes of an id in memory: its place in the list, its text in a block of its own, and its place among those that must not repeat.
 const ID_BYTES: u64 = 24 + 32 + 40;
-
-/// Refuses more rows than there is memory for their ids: a few bytes of a file may stand for any number of rows.
-fn check_room(path: &Path, n_rows: usize) -> Result<(), TableError> {
-    let needed = n_rows as u64 * ID_BYTES;
-    match free_memory() {
-        Some(free) if needed > free => Err(TableError::ManyRows {
-            path: path.to_path_buf(),
-            n_rows,
-            needed: needed >> 20,
-            free: free >> 20,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes of memory that are free, where the system tells: of the machine, of the control group, and of what this process may address.
-fn free_memory() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    // proc(5), proc_meminfo(5), proc_pid_limits(5), proc_pid_statm(5); Control Group v2.
-    let of_machine = || {
-        let text = read("/proc/meminfo")?;
-        let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        number(line.trim().strip_suffix("kB")?)?.checked_mul(1 << 10)
-    };
-    let of_group = || {
-        let most = number(&read("/sys/fs/cgroup/memory.max")?)?;
-        Some(most.saturating_sub(number(&read("/sys/fs/cgroup/memory.current")?)?))
-    };
-    let of_process = || {
-        let text = read("/proc/self/limits")?;
-        let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("Max address space"))?;
-        let most = number(line.split_whitespace().next()?)?;
-        let pages = number(read("/proc/self/statm")?.split(' ').next()?)?;
-        Some(most.saturating_sub(pages.saturating_mul(4 << 10)))
-    };
-    [of_machine(), of_group(), of_process()]
-        .into_iter()
-        .flatten()
-        .min()
-}
 
 /// A number that is not whole, or bytes that are no text: no id.
 pub(super) struct NotWhole {
@@ -227,20 +182,4 @@ pub(super) fn is_withdrawn(column: &str, id: &str) -> bool {
 /// Whether `value` is an integer that a float64 holds exactly, neighbours included.
 fn is_whole(value: f64) -> bool {
     value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_rows_than_memory_holds_ids_of_are_refused() {
-        let path = Path::new("t.parquet");
-        check_room(path, 1_000_000).unwrap();
-        if free_memory().is_some() {
-            let error = check_room(path, 1 << 50).unwrap_err().to_string();
-            assert!(error.contains("1125899906842624 rows"), "{error}");
-        }
-    }
 }

@@ -45,6 +45,12 @@ enum Part {
     Instance,
 }
 
+/// What [`Origin::form`](super::Origin::form) calls a file of Olink's.
+pub const OLINK: &str = "Olink NPX, long";
+
+/// What it calls one of the UK Biobank's.
+pub const UK_BIOBANK: &str = "UK Biobank Olink, long";
+
 /// Which column plays which part.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -83,7 +89,7 @@ impl Layout {
             add(Part::Protein, Some(protein));
             add(Part::Value, Some(result));
             add(Part::Instance, find(&["ins_index"]));
-            let form = "UK Biobank Olink, long";
+            let form = UK_BIOBANK;
             return Ok(Some(Self { form, parts }));
         }
         let (Some(sample), Some(protein)) = (find(&["SampleID"]), find(&["OlinkID", "OID"])) else {
@@ -116,7 +122,7 @@ impl Layout {
         add(Part::SampleQc, find(&["SampleQC", "QC_Warning"]));
         add(Part::AssayQc, find(&["AssayQC", "Assay_Warning"]));
         add(Part::Normalization, find(&["Normalization"]));
-        let form = "Olink NPX, long";
+        let form = OLINK;
         Ok(Some(Self { form, parts }))
     }
 

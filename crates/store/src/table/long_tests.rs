@@ -90,7 +90,7 @@ fn second_values_are_refused_unless_the_first_is_dropped() {
     let twice = [EXPLORE[0], EXPLORE[1], EXPLORE[2], EXPLORE[1]];
     let error = open(&twice, &Reading::default()).unwrap_err().to_string();
     assert!(
-        error.starts_with("1 rows of") && error.contains("`OID2` of `B`"),
+        error.starts_with("1 row of") && error.contains("`OID2` of `B`"),
         "{error}"
     );
     let rerun = "A;SAMPLE;OID2;IL6;assay;3;8;PASS;PASS;Intensity";

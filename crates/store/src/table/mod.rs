@@ -30,12 +30,14 @@ use self::names::{Columnar, Names, all_places};
 use self::parquet::{append_floats, is_id, is_numeric};
 use self::row_numbers::{Content, HEAD, Head};
 use self::text::{Kind, Text};
+use crate::words::{agreeing, counted};
 
 pub(crate) use self::list::{LARGEST_LIST, ListFile, ParquetList};
 pub(crate) use self::names::is_eid;
 pub(crate) use self::parquet::{Parquet, decode};
 pub(crate) use self::text::{Separator, separator, unquoted};
 pub use error::TableError;
+pub use long::{OLINK, UK_BIOBANK};
 pub use names::matches;
 pub use parts::files;
 pub use reading::{Columns, DropQc, LongReading, Reading};
@@ -114,7 +116,7 @@ impl Columnar for Parquet {
         ids::head(self, place, HEAD)
     }
 
-    fn pandas_index(&self) -> Option<String> {
+    fn pandas_index(&self) -> Vec<String> {
         Self::pandas_index(self)
     }
 }
@@ -127,10 +129,10 @@ impl Columnar for File {
         }
     }
 
-    fn pandas_index(&self) -> Option<String> {
+    fn pandas_index(&self) -> Vec<String> {
         match self {
             Self::Parquet(parquet) => parquet.pandas_index(),
-            Self::Text(_) => None,
+            Self::Text(_) => Vec::new(),
         }
     }
 }
@@ -143,7 +145,7 @@ impl File {
         }
     }
 
-    /// Says which of the columns at `places` are row numbers or the ids again.
+    /// Says which of the columns at `places` are row numbers, the ids again, or of pandas' index.
     ///
     /// Cost: of Parquet the first pages of the columns whose range does not speak against it.
     fn no_values(&self, names: &Names, places: &[usize]) -> Result<Vec<String>, TableError> {
@@ -177,19 +179,22 @@ impl File {
             let those = pairs.filter(|(_, it)| **it == Some(wanted));
             those.map(|(place, _)| &names.all[*place]).collect()
         };
+        let levels = self.pandas_index();
+        let pairs = places.iter().map(|it| &names.all[*it]).zip(&found);
+        let of_index = pairs.filter(|(name, content)| content.is_none() && levels.contains(*name));
         let told = [
             (of(Content::Ids), "the ids again"),
             (of(Content::RowNumbers), "row numbers"),
+            (of_index.map(|(name, _)| name).collect(), "of pandas' index"),
         ];
         let told = told.into_iter().filter(|(columns, _)| !columns.is_empty());
         Ok(told
             .map(|(columns, what)| {
                 format!(
-                    "{} {what}, and taken as a value all the same: {}; leave out what is none",
-                    match columns.len() {
-                        1 => "1 column seems to be".to_owned(),
-                        n => format!("{n} columns seem to be"),
-                    },
+                    "{} {} {what}, and {} taken as a value all the same: {}; leave out what is none",
+                    counted(columns.len(), "columns"),
+                    agreeing(columns.len(), "seems to be", "seem to be"),
+                    agreeing(columns.len(), "is", "are"),
                     crate::first_few(&columns)
                 )
             })
@@ -316,8 +321,12 @@ impl Table {
                 .collect();
             if !unnamed.is_empty() {
                 warnings.push(format!(
-                    "{} proteins have no name in `{}`: {}",
-                    unnamed.len(),
+                    "{} no name in `{}`: {}",
+                    agreeing(
+                        unnamed.len(),
+                        "1 protein has",
+                        &format!("{} proteins have", unnamed.len())
+                    ),
                     path.display(),
                     crate::first_few(&unnamed)
                 ));
@@ -697,6 +706,9 @@ fn and_more(shown: &[String], n: usize) -> String {
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod claims_tests;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -28,8 +28,8 @@ pub(super) trait Columnar {
     /// The first values of the column at a place.
     fn head(&self, place: usize) -> Result<Head, TableError>;
 
-    /// The column that pandas kept as the only index of its rows.
-    fn pandas_index(&self) -> Option<String>;
+    /// The columns that pandas kept as the index of its rows.
+    fn pandas_index(&self) -> Vec<String>;
 }
 
 impl Names {
@@ -234,8 +234,8 @@ fn default_id(
     if known.is_some() || names.is_empty() {
         return Ok(known);
     }
-    if let Some(index) = table.pandas_index()
-        && let Some(index) = names.iter().position(|name| *name == index)
+    if let [index] = table.pandas_index().as_slice()
+        && let Some(index) = names.iter().position(|name| name == index)
         && holds_index(names, index, table)?
     {
         warnings.push(format!("the ids are pandas' index, `{}`", names[index]));

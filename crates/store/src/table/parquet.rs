@@ -1,4 +1,12 @@
 //! A Parquet file, on disk or kept by this process, read column by column.
+//!
+//! What the file says of sizes and counts is held against what is there before the Parquet library makes room for it.
+
+mod delta;
+mod footer;
+mod page_header;
+mod pages;
+mod thrift;
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,13 +21,17 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
+use self::pages::{CheckedFile, Compressions};
 use super::TableError;
 use super::parts::files;
 use crate::guard::guarded;
+use crate::memory::free_memory;
 
 /// Names under which writers keep what only they read.
 const PRIVATE_KEYS: [&str; 2] = ["ARROW:schema", "pandas"];
@@ -41,7 +53,10 @@ struct Part {
     path: PathBuf,
     /// Its content, where that is not what stands at `path`.
     kept: Option<Bytes>,
+    /// What it says of itself, but as if nothing in it were compressed, as [`CheckedFile`] is read.
     metadata: ArrowReaderMetadata,
+    /// How it is compressed.
+    compressions: Arc<Compressions>,
 }
 
 impl Parquet {
@@ -74,13 +89,9 @@ impl Parquet {
 
     /// Takes Parquet that this process made of the file at `path`.
     pub(crate) fn kept(path: &Path, content: Bytes) -> Result<Self, TableError> {
-        let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new())
-            .map_err(|error| decode(path)(error.into()))?;
-        let part = Part {
-            path: path.to_path_buf(),
-            kept: Some(content),
-            metadata,
-        };
+        let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new());
+        let metadata = metadata.map_err(|error| decode(path)(error.into()))?;
+        let part = Part::new(path, Some(content), metadata).map_err(decode(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             parts: vec![part],
@@ -117,6 +128,20 @@ impl Parquet {
         self.parts.iter().map(Part::n_rows).sum()
     }
 
+    /// Refuses more rows than there is memory for `row` bytes of each: a few bytes of a file may stand for any number of rows.
+    pub(crate) fn check_room(&self, row: u64) -> Result<(), TableError> {
+        let needed = (self.n_rows() as u64).saturating_mul(row);
+        match free_memory() {
+            Some(free) if needed > free => Err(TableError::ManyRows {
+                path: self.path.clone(),
+                n_rows: self.n_rows(),
+                needed: needed >> 20,
+                free: free >> 20,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Rows of each row group.
     #[cfg(test)]
     pub(crate) fn group_rows(&self) -> Vec<i64> {
@@ -125,7 +150,7 @@ impl Parquet {
     }
 
     /// What the writer said of the file, by key; what only programs read is left out.
-    pub(super) fn remarks(&self) -> Vec<(String, String)> {
+    pub(crate) fn remarks(&self) -> Vec<(String, String)> {
         let file = self.parts[0].metadata.metadata().file_metadata();
         let pairs = file.key_value_metadata().into_iter().flatten();
         pairs
@@ -134,14 +159,15 @@ impl Parquet {
             .collect()
     }
 
-    /// The column that pandas kept as the only index of its rows.
-    pub(super) fn pandas_index(&self) -> Option<String> {
-        let said = self.schema().metadata().get("pandas")?;
-        let said: serde_json::Value = serde_json::from_str(said).ok()?;
-        match said["index_columns"].as_array()?.as_slice() {
-            [serde_json::Value::String(name)] => Some(name.clone()),
-            _ => None,
-        }
+    /// The columns that pandas kept as the index of its rows; none where the index is the rows' numbers.
+    pub(super) fn pandas_index(&self) -> Vec<String> {
+        let said = self.schema().metadata().get("pandas");
+        let said = said.and_then(|it| serde_json::from_str::<serde_json::Value>(it).ok());
+        let levels = said.and_then(|it| it["index_columns"].as_array().cloned());
+        let levels = levels.unwrap_or_default().into_iter();
+        levels
+            .filter_map(|it| Some(it.as_str()?.to_owned()))
+            .collect()
     }
 
     /// The smallest and the largest of a column's values, where its type is a plain number and every row group says them.
@@ -198,16 +224,28 @@ impl Part {
                 start: String::from_utf8_lossy(&start).escape_debug().to_string(),
             });
         }
-        let load = || {
+        let part = guarded(|| {
+            footer::check(&file)?;
             let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
             check_rows(&metadata)?;
-            Ok(metadata)
-        };
-        let metadata = guarded(load).map_err(decode(path))?;
+            Self::new(path, None, metadata)
+        });
+        part.map_err(decode(path))
+    }
+
+    fn new(
+        path: &Path,
+        kept: Option<Bytes>,
+        metadata: ArrowReaderMetadata,
+    ) -> Result<Self, ArrowError> {
+        let own = metadata.metadata().clone();
+        drop(metadata);
+        let (plain, compressions) = pages::uncompressed(Arc::unwrap_or_clone(own))?;
         Ok(Self {
             path: path.to_path_buf(),
-            kept: None,
-            metadata,
+            kept,
+            metadata: ArrowReaderMetadata::try_new(Arc::new(plain), ArrowReaderOptions::new())?,
+            compressions: Arc::new(compressions),
         })
     }
 
@@ -283,37 +321,45 @@ impl Part {
             }
             start = end;
         }
-        let batch_rows = ((32 << 20) / (8 * positions.len().max(1))).clamp(1024, 1 << 16);
-        let projection =
-            ProjectionMask::roots(self.metadata.parquet_schema(), positions.iter().copied());
-        let (offset, limit) = (rows.start - skipped, rows.len());
-        macro_rules! reader {
-            ($content:expr) => {
-                ParquetRecordBatchReaderBuilder::new_with_metadata($content, self.metadata.clone())
-                    .with_projection(projection)
-                    .with_row_groups(groups)
-                    .with_offset(offset)
-                    .with_limit(limit)
-                    .with_batch_size(batch_rows)
-            };
-        }
+        let wanted = rows.start - skipped..rows.end - skipped;
         // Each reader has its own file handle: handles cloned from one another share their position.
-        let path = self.path.clone();
         let build = match &self.kept {
-            Some(content) => {
-                let reader = reader!(content.clone());
-                guarded(|| Ok(reader.build()?))
-            }
-            None => {
-                let reader = reader!(open(&self.path)?);
-                guarded(|| Ok(reader.build()?))
-            }
+            Some(content) => self.reader(content.clone(), positions, groups, wanted),
+            None => self.reader(open(&self.path)?, positions, groups, wanted),
         };
+        let path = self.path.clone();
         let mut batches = build.map_err(decode(&path))?;
         Ok(std::iter::from_fn(move || {
             let next = guarded(|| batches.next().transpose()).transpose()?;
             Some(next.map_err(decode(&path)))
         }))
+    }
+
+    /// Reads `rows` of `groups`, counted from the first of these, of the columns at `positions`.
+    fn reader(
+        &self,
+        content: impl ChunkReader + 'static,
+        positions: &[usize],
+        groups: Vec<usize>,
+        rows: Range<usize>,
+    ) -> Result<ParquetRecordBatchReader, ArrowError> {
+        let batch_rows = ((32 << 20) / (8 * positions.len().max(1))).clamp(1024, 1 << 16);
+        let columns = self.metadata.parquet_schema();
+        let mask = ProjectionMask::roots(columns, positions.iter().copied());
+        let leaves = (0..columns.num_columns()).filter(|leaf| mask.leaf_included(*leaf));
+        let leaves: Vec<usize> = leaves.collect();
+        guarded(|| {
+            let metadata = self.metadata.metadata();
+            let file = CheckedFile::new(content, metadata, &self.compressions, &groups, &leaves)?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                    .with_projection(mask)
+                    .with_row_groups(groups)
+                    .with_offset(rows.start)
+                    .with_limit(rows.len())
+                    .with_batch_size(batch_rows);
+            Ok(reader.build()?)
+        })
     }
 }
 
@@ -341,7 +387,14 @@ pub(super) fn is_parquet(start: &[u8]) -> bool {
 pub(crate) fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
     move |source| TableError::Decode {
         path: path.to_path_buf(),
-        source,
+        source: match source {
+            // Each library puts its own name before.
+            ArrowError::ParquetError(text) => {
+                let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
+                ArrowError::ParquetError(text.to_owned())
+            }
+            other => other,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) type Head = Vec<Option<String>>;
 /// What the first rows of a column are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// 0, 1, 2, … or 1, 2, 3, …
+    /// 0, 1, 2, … or 1, 2, 3, …, or falling one by one.
     RowNumbers,
     /// The ids again.
     Ids,
@@ -23,7 +23,7 @@ pub(super) enum Content {
 impl Content {
     /// What a column holds that begins with `head` in a table whose ids begin with `ids`.
     pub(super) fn of(head: &Head, ids: &Head) -> Option<Self> {
-        if is_counted(head) {
+        if is_counted(head) || is_counted_down(head) {
             return Some(Self::RowNumbers);
         }
         let is_same = |(value, id): (&Option<String>, &Option<String>)| match (value, id) {
@@ -44,6 +44,14 @@ pub(super) fn is_counted(head: &Head) -> bool {
         rows.all(|(value, row)| value.as_deref().and_then(whole) == u64::try_from(row).ok())
     };
     head.len() >= FEWEST && (counts_from(0) || counts_from(1))
+}
+
+/// Whether the values count the rows from the last.
+fn is_counted_down(head: &Head) -> bool {
+    let Some(values) = wholes(head) else {
+        return false;
+    };
+    values.windows(2).all(|pair| pair[0] == pair[1] + 1)
 }
 
 /// Whether the values only rise and are whole, as the numbers of rows some of which were taken out.
@@ -117,6 +125,8 @@ mod tests {
             ("0 1 2 3 4", Some(Content::RowNumbers)),
             ("1.0 2.0 3.0 4.0 5.0", Some(Content::RowNumbers)),
             ("2 3 4 5 6", None),
+            ("9 8 7 6 5", Some(Content::RowNumbers)),
+            ("9 8 7 5 4", None),
             ("0 1 2 3 NA", None),
             ("S9 S7 S8 S1 S3", Some(Content::Ids)),
             ("S9 S7 S8 S1 NA", None),

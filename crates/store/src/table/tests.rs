@@ -485,7 +485,7 @@ fn infinite_values_are_named() {
     );
     let error = table.read_columns_of(&[0], 2..4).unwrap_err().to_string();
     assert!(
-        error.contains("1 values") && error.contains("column `x` of sample `S2`;"),
+        error.contains("1 value of") && error.contains("column `x` of sample `S2`;"),
         "{error}"
     );
     assert_eq!(table.read_columns(&[1]).unwrap(), [[0.0; 4]]);

@@ -136,7 +136,7 @@ impl Text {
             First::Header => {}
             First::Family(names) => {
                 self.warnings.push(format!(
-                    "has no header, and is read as {}",
+                    "has no header, and is read as {}: put a line above it that names the columns where that is wrong",
                     names.join(", ")
                 ));
                 self.names = names;

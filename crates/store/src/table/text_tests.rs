@@ -155,7 +155,7 @@ fn what_is_no_table_is_named_by_line() {
             .refused(b"\x1f\x8b\x08not gzip")
             .starts_with("could not read `")
     );
-    assert!(folder.refused("id,x\n,1\n").starts_with("1 sample ids of"));
+    assert!(folder.refused("id,x\n,1\n").starts_with("1 sample id of"));
     assert!(
         folder
             .refused("id,x,x\na,1,1\n")
@@ -246,5 +246,8 @@ fn names_of_uk_biobank_are_known() {
         assert_eq!((table.id_column.as_str(), table.ids[0].as_str()), (id, "5"));
     }
     let error = folder.refused("person,x\n-1,1\n-1,1\n");
-    assert!(error.contains("stand in more than one row"), "{error}");
+    assert!(
+        error.contains("1 sample id of") && error.contains("stands in more than one row"),
+        "{error}"
+    );
 }

@@ -1,0 +1,36 @@
+//! Numbers of things in words.
+
+/// `1 phenotype`, `2 phenotypes`: `several` is what more than one are called.
+pub fn counted(n: usize, several: &str) -> String {
+    let one = match several {
+        "people" => "person",
+        "passes" => "pass",
+        other => other.strip_suffix('s').unwrap_or(other),
+    };
+    match n {
+        1 => format!("1 {one}"),
+        _ => format!("{n} {several}"),
+    }
+}
+
+/// The word that goes with `n` things: `one` with a single one, else `several`.
+pub fn agreeing<'w>(n: usize, one: &'w str, several: &'w str) -> &'w str {
+    match n {
+        1 => one,
+        _ => several,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!(counted(1, "phenotypes"), "1 phenotype");
+        assert_eq!(counted(0, "passes"), "0 passes");
+        assert_eq!(counted(1, "people"), "1 person");
+        assert_eq!(agreeing(1, "is", "are"), "is");
+        assert_eq!(agreeing(0, "is", "are"), "are");
+    }
+}
