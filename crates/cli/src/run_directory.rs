@@ -60,7 +60,7 @@ impl Stage {
         match self {
             Self::Kernel => 3,
             Self::Spectrum => 6,
-            Self::Test | Self::Fit => 7,
+            Self::Test | Self::Fit => 8,
             Self::Report => 3,
             _ => 1,
         }
@@ -189,7 +189,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 pub const RECORD: &str = "run.json";
 
 /// Every name that a run may give a file or folder in its directory. What is not in the list is never touched.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     LOCK,
     RECORD,
     "run.log",
@@ -212,6 +212,7 @@ pub const NAMES: [&str; 25] = [
     fit::JOURNAL,
     fit::FOLDS_JOURNAL,
     held_out::WEIGHTS,
+    fit::LEFT_OUT,
     share::FOLDER,
     choice::FOLDER,
     choice::TABLE,
@@ -224,10 +225,10 @@ pub const TILES: &str = "kernel.zarr";
 const SCRATCH_NAMES: [&str; 2] = [LOCK, TILES];
 
 /// What a share makes beside other jobs, in a run directory that is there.
-const SHARE_NAMES: [&str; 4] = [LOCK, TILES, "model", share::FOLDER];
+const SHARE_NAMES: [&str; 5] = [LOCK, TILES, "model", fit::LEFT_OUT, share::FOLDER];
 
 /// What a run of one architecture leaves and one of several does not.
-const OF_ONE: [&str; 11] = [
+const OF_ONE: [&str; 12] = [
     "features.parquet",
     "samples.parquet",
     "features.zarr",
@@ -239,6 +240,7 @@ const OF_ONE: [&str; 11] = [
     fit::JOURNAL,
     fit::FOLDS_JOURNAL,
     held_out::WEIGHTS,
+    fit::LEFT_OUT,
 ];
 
 /// What a run of several architectures leaves, each run of which takes its own folder away, and one of one architecture does not.

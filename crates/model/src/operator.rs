@@ -223,7 +223,11 @@ mod tests {
                 for i in 0..n {
                     let want = dense[(i, i)] / operator.n_observed() as f64;
                     let scale = diagonal[i] / operator.n_observed() as f64;
-                    assert!((got[i] - want).abs() < 1e-6 * scale, "{i}: {} {want}", got[i]);
+                    assert!(
+                        (got[i] - want).abs() < 1e-6 * scale,
+                        "{i}: {} {want}",
+                        got[i]
+                    );
                     assert!(mask[i] || got[i] == 0.0);
                 }
             }
