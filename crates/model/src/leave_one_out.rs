@@ -22,6 +22,7 @@ use crate::low_rank::LowRank;
 use crate::measure::OperatorMeasure;
 use crate::operator::MaskedOperator;
 use crate::stopping_time::StoppingTime;
+use crate::unit::power_of_two;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
@@ -322,12 +323,12 @@ impl Clock {
     /// Width of a bin in the logarithm of the mean.
     const WIDTH: f64 = 0.02;
 
-    /// From the (mass, mean) of all samples.
-    fn new(rest: &[(f64, f64)]) -> Self {
+    /// From the (mass, mean) of all samples, and the unit that the bins are laid out in: a power of two, so that the unit of A moves no digit.
+    fn new(rest: &[(f64, f64)], unit: f64) -> Self {
         let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
         for (mass, mean) in rest.iter().filter(|it| it.0 > 0.0) {
             let key = match *mean > 0.0 {
-                true => (mean.ln() / Self::WIDTH).floor() as i64,
+                true => ((mean / unit).ln() / Self::WIDTH).floor() as i64,
                 false => i64::MIN,
             };
             let sum = sums.entry(key).or_default();
@@ -458,7 +459,7 @@ impl<'x> DecayDiagonal<'x> {
             }
         }
         Self {
-            clock: Clock::new(&rest),
+            clock: Clock::new(&rest, power_of_two(measure.trace() / operator.dof() as f64)),
             measure,
             largest: measure
                 .largest()
@@ -647,7 +648,7 @@ mod tests {
         let rest: Vec<(f64, f64)> = (0..500)
             .map(|i| (1.0 - 0.001 * f64::from(i), 0.2 + 0.01 * f64::from(i % 90)))
             .collect();
-        let clock = Clock::new(&rest);
+        let clock = Clock::new(&rest, 1.0);
         for t in [0.01_f64, 1.0, 30.0] {
             let of = |(mass, mean): &(f64, f64)| mass * (1.0 + t * scale).powf(-mean / scale);
             let want = (t * scale).ln_1p() / scale;
