@@ -15,8 +15,9 @@ fn fingerprints(out: &Path) -> Vec<(String, serde_json::Value)> {
 
 #[test]
 fn stopping_at_t_loo_takes_kernel_and_spectrum_as_they_are_and_leaves_t_hat() {
+    let mut n_apart = 0;
     for samples in [300, 900] {
-        let cohort = cohort(samples, 12, 5);
+        let cohort = cohort(samples, 12, 8);
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let (out, alone) = (text(&path("out")), text(&path("alone")));
@@ -35,7 +36,6 @@ fn stopping_at_t_loo_takes_kernel_and_spectrum_as_they_are_and_leaves_t_hat() {
         assert!(results(&path("out")) == results(&path("alone")));
         let (loo, _) = table(&path("out").join("phenotypes.parquet"));
         let (predicted, _) = table(&path("out").join("predictions.parquet"));
-        let mut n_later = 0;
         for (i, name) in words["phenotype"].iter().enumerate() {
             let near = |column: &str| {
                 let (a, b) = (reml[column][i], loo[column][i]);
@@ -55,16 +55,16 @@ fn stopping_at_t_loo_takes_kernel_and_spectrum_as_they_are_and_leaves_t_hat() {
             );
             assert!(loo["loo_r2_best"][i] >= loo["loo_r2"][i] - 1e-6, "{name}");
             assert!(loo["loo_r2_best"][i] > -1e-6, "{name}");
+            n_apart += usize::from((loo["t_stop"][i] / reml["t_stop"][i] - 1.0).abs() > 0.05);
             if loo["t_stop"][i] > 1.1 * reml["t_stop"][i] {
-                n_later += 1;
                 assert!(loo["in_sample_r2"][i] > reml["in_sample_r2"][i], "{name}");
                 assert!(loo["sigma2"][i] < reml["sigma2"][i], "{name}");
                 assert!(loo["edf_loo"][i] > loo["edf"][i], "{name}");
             }
             assert!(predicted[name].iter().any(|it| it.is_finite()), "{name}");
         }
-        assert!(n_later > 0);
     }
+    assert!(n_apart >= 3, "{n_apart}");
 }
 
 /// Folds and holdout stop where the fit does, and the leave-one-out R² is near what they find.
