@@ -15,6 +15,7 @@ mod ids_and_codes;
 mod inputs;
 mod interface;
 mod intervals;
+mod left_out;
 #[cfg(target_os = "linux")]
 mod memory;
 mod network;

@@ -121,6 +121,9 @@ pub struct NetworkInitArgs {
     /// Variance of the biases [default: 0; with --scheme ntk]
     #[arg(long, value_name = "V")]
     pub bias_variance: Option<f64>,
+    /// Start from a prediction of 0: twice as wide, the second half of each layer as the first, and its sign turned in the last
+    #[arg(long)]
+    pub antisymmetric: bool,
     /// What stands before the layers' places in the names of the tensors, such as net for net.0.weight
     #[arg(long, value_name = "NAME")]
     pub prefix: Option<String>,
@@ -247,10 +250,10 @@ pub struct TrainArgs {
     /// Train also where the test does not warrant it
     #[arg(long)]
     pub all: bool,
-    /// Epochs; with --learning-rate whatever t_hat [default: as many as end at t_hat, at least 100]
+    /// Epochs; with --learning-rate whatever t_stop [default: as many as end at t_stop, at least 100]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Learning rate, lowered so that a whole number of epochs ends at t_hat [default: that of the run,
+    /// Learning rate, lowered so that a whole number of epochs ends at t_stop [default: that of the run,
     /// else at most 1/lambda_max]
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<f64>,

@@ -3,6 +3,9 @@
 //! Under an architecture with operator A the phenotype is r ~ N(0, σ² exp(tA)) on the range of P, so that −2 log of the restricted
 //! likelihood, profiled over σ², is Q(t) up to a constant that is the same for every A on the same samples and covariates. Q(0) is
 //! the same for all as well: architectures compare by Q(0) − Q(t̂), each with one parameter, t.
+//!
+//! Or the one whose leave-one-out error is least at the time it is stopped at: on the same samples for all, so that a difference of two is one
+//! of squared errors sample by sample, with a standard error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +14,13 @@ use anyhow::Context as _;
 use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, PredictionColumns, write_table, write_tsv};
 use ntkpipe_store::table::{Columns, Reading, Table};
+use ntkpipe_store::zarr::ZarrArray;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
 use crate::phenotype_row::{self, PhenotypeRow, Status};
 use crate::run_directory::RECORD;
+use crate::stages::fit::LEFT_OUT;
 use crate::stages::predict::link_folder;
 
 /// Folder of the runs of each architecture.
@@ -60,12 +65,50 @@ pub struct Choice {
     pub phenotypes: Vec<(String, usize)>,
 }
 
+/// What chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The restricted likelihood.
+    Likelihood,
+    /// The leave-one-out error.
+    LeaveOneOut,
+}
+
 /// What the choice says of one phenotype: the row of its architecture, and how far each is from the best.
 struct Chosen {
     at: usize,
     row: PhenotypeRow,
     /// −2 log likelihood above that of the best; `None` where it was not fitted, or t̂ is unbounded.
     differences: Vec<Option<f64>>,
+    /// Leave-one-out error above that of the chosen one, as a share of that of the covariates alone, with its standard error, paired over
+    /// samples; `None` where it was not fitted, or the errors were not asked for.
+    errors: Vec<Option<(f64, f64)>>,
+}
+
+/// Leave-one-out residuals of one phenotype under an architecture, and their R².
+struct LeftOut {
+    residuals: Vec<f32>,
+    r2: f64,
+}
+
+impl LeftOut {
+    fn total(&self) -> f64 {
+        let squares = self.residuals.iter().map(|e| f64::from(*e).powi(2));
+        squares.sum()
+    }
+
+    /// Error above that of `other`, as a share of that of the covariates alone, and its standard error.
+    fn above(&self, other: &Self) -> (f64, f64) {
+        let pairs = || self.residuals.iter().zip(&other.residuals);
+        // A sample that is in no fit is 0 under both.
+        let used = || pairs().filter(|(a, b)| **a != 0.0 || **b != 0.0);
+        let difference = |(a, b): (&f32, &f32)| f64::from(*a).powi(2) - f64::from(*b).powi(2);
+        let n = used().count() as f64;
+        let sum: f64 = used().map(difference).sum();
+        let spread: f64 = used().map(|it| (difference(it) - sum / n).powi(2)).sum();
+        let alone = other.total() / (1.0 - other.r2);
+        (sum / alone, (n / (n - 1.0) * spread).sqrt() / alone)
+    }
 }
 
 /// The phenotypes under all architectures.
@@ -76,6 +119,8 @@ pub struct Comparison {
     pub chosen: Vec<usize>,
     /// By architecture and phenotype, −2 log likelihood above that of the best.
     differences: Vec<Vec<Option<f64>>>,
+    /// By architecture and phenotype, leave-one-out error above that of the chosen one; empty where they were not asked for.
+    errors: Vec<Vec<Option<f64>>>,
 }
 
 impl Comparison {
@@ -99,15 +144,22 @@ impl Comparison {
                 format!("−2 log restricted likelihood under {name}, above that of the best."),
             ));
         }
+        for (name, errors) in self.names.iter().zip(&self.errors) {
+            columns.push((
+                format!("loo_difference_{name}"),
+                Column::Float(errors.clone()),
+                format!("Leave-one-out error under {name}, above that of the chosen one, as a share of that of the covariates alone."),
+            ));
+        }
         columns
     }
 }
 
 /// Chooses among the rows of one phenotype.
 ///
-/// Among those that the test warrants, or with the gate off among all that were fitted, the one with the largest Q(0) − Q(t̂); among
-/// none, the one with the smallest p. p is corrected for having been the pick of so many (Bonferroni).
-fn choose(rows: Vec<PhenotypeRow>) -> Chosen {
+/// Among those that the test warrants, or with the gate off among all that were fitted, the one with the largest Q(0) − Q(t̂), or where
+/// there are `left_out` the one with the least leave-one-out error; among none, the one with the smallest p. p is corrected for having been the pick of so many (Bonferroni).
+fn choose(rows: Vec<PhenotypeRow>, left_out: &[Option<LeftOut>]) -> Chosen {
     let n = rows.len() as f64;
     let rise = |row: &PhenotypeRow| {
         row.reml_ratio
@@ -118,10 +170,10 @@ fn choose(rows: Vec<PhenotypeRow>) -> Chosen {
         .filter_map(rise)
         .fold(f64::NEG_INFINITY, f64::max);
     let differences = rows.iter().map(|row| Some(best - rise(row)?)).collect();
-    let largest = |value: &dyn Fn(&PhenotypeRow) -> Option<f64>| {
+    let largest = |value: &dyn Fn(usize) -> Option<f64>| {
         let mut at: Option<(usize, f64)> = None;
-        for (i, row) in rows.iter().enumerate() {
-            if let Some(value) = value(row)
+        for i in 0..rows.len() {
+            if let Some(value) = value(i)
                 && at.is_none_or(|(_, most)| value > most)
             {
                 at = Some((i, value));
@@ -129,11 +181,19 @@ fn choose(rows: Vec<PhenotypeRow>) -> Chosen {
         }
         at.map(|it| it.0)
     };
-    let warranted = |row: &PhenotypeRow| rise(row).filter(|_| row.training_warranted == Some(true));
+    let error = |i: usize| Some(-left_out.get(i)?.as_ref()?.total());
+    let merit = |i: usize| match left_out.is_empty() {
+        true => rise(&rows[i]),
+        false => error(i).filter(|_| rows[i].status != Status::NotConverged),
+    };
+    let warranted = |i: usize| merit(i).filter(|_| rows[i].training_warranted == Some(true));
     let at = largest(&warranted)
-        .or_else(|| largest(&rise))
-        .or_else(|| largest(&|row| row.neg_log10_p))
+        .or_else(|| largest(&merit))
+        .or_else(|| largest(&|i| rows[i].neg_log10_p))
         .unwrap_or(0);
+    let chosen = left_out.get(at).and_then(Option::as_ref);
+    let above = |it: &Option<LeftOut>| Some(it.as_ref()?.above(chosen?));
+    let errors = left_out.iter().map(above).collect();
     let mut row = rows[at].clone();
     row.neg_log10_p = row.neg_log10_p.map(|p| (p - n.log10()).max(0.0));
     row.p_value = row.p_value.map(|p| (p * n).min(1.0));
@@ -141,12 +201,40 @@ fn choose(rows: Vec<PhenotypeRow>) -> Chosen {
         at,
         row,
         differences,
+        errors,
     }
+}
+
+/// The leave-one-out residuals that the architectures' runs left of a phenotype.
+fn read_left_out(
+    arrays: &[ZarrArray<f32>],
+    rows: &[&PhenotypeRow],
+    column: usize,
+) -> anyhow::Result<Vec<Option<LeftOut>>> {
+    let of = |(array, row): (&ZarrArray<f32>, &&PhenotypeRow)| {
+        let at_best = row.t_stop != row.t_hat || row.loo_r2.is_none();
+        let r2 = if at_best { row.loo_r2_best } else { row.loo_r2 };
+        let Some(r2) = r2 else {
+            return Ok(None);
+        };
+        if !array.has_chunk(column, 0) {
+            return Err(input(
+                format!(
+                    "`{LEFT_OUT}` of an architecture lacks the residuals of `{}`",
+                    row.phenotype
+                ),
+                "run again with `--force`",
+            ));
+        }
+        let residuals = array.read_rows(column..column + 1)?;
+        Ok(Some(LeftOut { residuals, r2 }))
+    };
+    arrays.iter().zip(rows).map(of).collect()
 }
 
 /// Reads what the architectures' runs left and writes the choice: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
 /// `architectures.parquet`, the chosen columns of every table of predictions, and `model/`.
-pub fn write(out: &Path, names: &[String]) -> anyhow::Result<Comparison> {
+pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison> {
     let mut tables = Vec::new();
     for name in names {
         tables.push(phenotype_row::read(
@@ -154,9 +242,18 @@ pub fn write(out: &Path, names: &[String]) -> anyhow::Result<Comparison> {
         )?);
     }
     let n_phenotypes = tables[0].len();
-    let chosen: Vec<Chosen> = (0..n_phenotypes)
-        .map(|i| choose(tables.iter().map(|rows| rows[i].clone()).collect()))
-        .collect();
+    let mut arrays = Vec::new();
+    if by == By::LeaveOneOut {
+        for name in names {
+            arrays.push(ZarrArray::<f32>::open(folder(out, name).join(LEFT_OUT))?);
+        }
+    }
+    let mut chosen: Vec<Chosen> = Vec::with_capacity(n_phenotypes);
+    for i in 0..n_phenotypes {
+        let rows: Vec<&PhenotypeRow> = tables.iter().map(|rows| &rows[i]).collect();
+        let left_out = read_left_out(&arrays, &rows, i)?;
+        chosen.push(choose(rows.into_iter().cloned().collect(), &left_out));
+    }
     let mut rows: Vec<PhenotypeRow> = chosen.iter().map(|it| it.row.clone()).collect();
     phenotype_row::adjust(&mut rows);
     let mut columns = phenotype_row::to_columns(&rows);
@@ -174,10 +271,12 @@ pub fn write(out: &Path, names: &[String]) -> anyhow::Result<Comparison> {
         merge_columns(out, names, table, &chosen)?;
     }
     let of_architecture = |k: usize| chosen.iter().map(|it| it.differences[k]).collect();
+    let errors_of = |k: usize| chosen.iter().map(|it| Some(it.errors[k]?.0)).collect();
     Ok(Comparison {
         names: names.to_vec(),
         chosen: chosen.iter().map(|it| it.at).collect(),
         differences: (0..names.len()).map(of_architecture).collect(),
+        errors: (0..arrays.len()).map(errors_of).collect(),
     })
 }
 
@@ -190,12 +289,17 @@ fn write_comparison(
 ) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let (mut architecture, mut is_chosen, mut difference) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut error, mut error_sd) = (Vec::new(), Vec::new());
     for (i, it) in chosen.iter().enumerate() {
         for (k, name) in names.iter().enumerate() {
             rows.push(tables[k][i].clone());
             architecture.push(name.clone());
             is_chosen.push(Some(k == it.at));
             difference.push(it.differences[k]);
+            if let Some(of) = it.errors.get(k) {
+                error.push(of.map(|of| of.0));
+                error_sd.push(of.map(|of| of.1));
+            }
         }
     }
     let mut columns = phenotype_row::to_columns(&rows);
@@ -204,6 +308,10 @@ fn write_comparison(
     columns.insert(1, ("architecture".into(), Column::Text(architecture)));
     columns.insert(2, ("chosen".into(), Column::Bool(is_chosen)));
     columns.insert(3, ("reml_difference".into(), Column::Float(difference)));
+    if !error.is_empty() {
+        columns.insert(4, ("loo_difference".into(), Column::Float(error)));
+        columns.insert(5, ("loo_difference_se".into(), Column::Float(error_sd)));
+    }
     Ok(write_table(&out.join(TABLE), &columns)?)
 }
 
@@ -329,11 +437,8 @@ mod tests {
 
     #[test]
     fn the_likeliest_of_those_warranted_is_chosen() {
-        let chosen = choose(vec![
-            row(9.0, Some(20.0)),
-            row(4.0, Some(25.0)),
-            row(1.0, None),
-        ]);
+        let rows = vec![row(9.0, Some(20.0)), row(4.0, Some(25.0)), row(1.0, None)];
+        let chosen = choose(rows, &[]);
         assert_eq!(chosen.at, 1);
         assert_eq!(chosen.differences, [Some(5.0), Some(0.0), None]);
         let p = chosen.row.p_value.unwrap_or(0.0);
@@ -342,8 +447,39 @@ mod tests {
     }
 
     #[test]
+    fn the_least_leave_one_out_error_is_chosen_with_a_paired_difference() {
+        let left_out = |residuals: [f32; 4], r2: f64| {
+            let residuals = residuals.to_vec();
+            Some(LeftOut { residuals, r2 })
+        };
+        // The last sample is in no fit; the covariates alone leave 16.
+        let errors = [
+            left_out([2.0, 2.0, 0.0, 0.0], 0.5),
+            left_out([1.0, 1.0, 2.0, 0.0], 0.625),
+            None,
+        ];
+        let rows = || vec![row(9.0, Some(25.0)), row(4.0, Some(20.0)), row(1.0, None)];
+        let chosen = choose(rows(), &errors);
+        assert_eq!(chosen.at, 1);
+        assert_eq!(chosen.errors[1], Some((0.0, 0.0)));
+        assert_eq!(chosen.errors[2], None);
+        // Differences 3, 3, −4 of sum 2.
+        let (above, error) = chosen.errors[0].expect("fitted");
+        let spread: f64 = [3.0, 3.0, -4.0]
+            .iter()
+            .map(|d: &f64| (d - 2.0 / 3.0).powi(2))
+            .sum();
+        assert!((above - 2.0 / 16.0).abs() < 1e-12, "{above}");
+        assert!(
+            (error - (1.5 * spread).sqrt() / 16.0).abs() < 1e-12,
+            "{error}"
+        );
+        assert_eq!(choose(rows(), &[]).at, 0);
+    }
+
+    #[test]
     fn where_none_is_warranted_the_smallest_p_is_told() {
-        let chosen = choose(vec![row(0.3, None), row(0.4, None)]);
+        let chosen = choose(vec![row(0.3, None), row(0.4, None)], &[]);
         assert_eq!(chosen.at, 1);
         assert_eq!(chosen.row.training_warranted, Some(false));
         assert_eq!(chosen.differences, [None, None]);

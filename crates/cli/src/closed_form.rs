@@ -32,8 +32,8 @@ impl ClosedForm {
     ) -> anyhow::Result<Self> {
         let columns: Vec<usize> = wanted.iter().map(|it| it.0).collect();
         let is_fitted = |&&(column, t): &&(usize, f64)| {
-            let t_hat = rows[column].t_hat.filter(|_| rows[column].is_trained());
-            t_hat.is_some_and(|t_hat| (t / t_hat - 1.0).abs() < 1e-9)
+            let t_stop = rows[column].t_stop.filter(|_| rows[column].is_trained());
+            t_stop.is_some_and(|t_stop| (t / t_stop - 1.0).abs() < 1e-9)
         };
         let (fitted, others): (Vec<_>, Vec<_>) = wanted.iter().partition(is_fitted);
         let dual = ZarrArray::<f32>::open(context.directory.path(DUAL))?;

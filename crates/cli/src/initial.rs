@@ -57,6 +57,10 @@ impl Initial {
         known.extend(found);
         let mut values: Vec<f64> = known.into_values().flatten().collect();
         values.extend(outputs(kernel, &features, n..features.shape()[0])?);
+        if kernel.network().is_antisymmetric() {
+            // What is left of the two halves is rounding, and no direction.
+            values.fill(0.0);
+        }
         let ids = &context.inputs.samples.sample_id;
         let order = context.inputs.samples.table_order();
         let columns = [
@@ -72,8 +76,25 @@ impl Initial {
         Ok(write_table(&path(context), &columns)?)
     }
 
-    /// f₀ as the kernel stage left it; `None` where the network is infinitely wide, whose f₀ is 0.
+    /// f₀ as the kernel stage left it; `None` where it is 0, as that of a network that is infinitely wide or antisymmetric.
     pub fn read(context: &Context) -> anyhow::Result<Option<Self>> {
+        let Some(values) = Self::stored(context)? else {
+            return Ok(None);
+        };
+        if values.iter().all(|v| *v == 0.0) {
+            return Ok(None);
+        }
+        let n = context.inputs.n_kernel;
+        let mut columns = context.covariate_columns.first(n);
+        columns.push(values[..n].to_vec());
+        Ok(Some(Self {
+            null: Covariates::new(n, &columns),
+            values,
+        }))
+    }
+
+    /// f₀ of every row of the feature array as the kernel stage left it; `None` where the network is infinitely wide.
+    pub fn stored(context: &Context) -> anyhow::Result<Option<Vec<f64>>> {
         if context.settings.network.finite().is_none() {
             return Ok(None);
         }
@@ -94,13 +115,7 @@ impl Initial {
                 "delete it and run the `kernel` stage again",
             ));
         }
-        let n = context.inputs.n_kernel;
-        let mut columns = context.covariate_columns.first(n);
-        columns.push(values[..n].to_vec());
-        Ok(Some(Self {
-            null: Covariates::new(n, &columns),
-            values,
-        }))
+        Ok(Some(values))
     }
 
     /// f₀ of the kernel's samples.

@@ -172,6 +172,10 @@ pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
     };
     let activation = args.activation.nonlinearity();
     let network = Mlp::draw(inputs, &args.widths, activation, scheme, args.seed)?;
+    let network = match args.antisymmetric {
+        true => network.antisymmetric(),
+        false => network,
+    };
     let mut file = NetworkFile {
         is_double: args.double,
         ..NetworkFile::new(network)

@@ -41,6 +41,16 @@ pub enum ScoreTest {
     Gaussian,
 }
 
+/// Which stopping time predictions are made at, and what chooses among architectures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StopAt {
+    /// The restricted likelihood: t_hat
+    Reml,
+    /// The leave-one-out error: t_loo
+    Loo,
+}
+
 /// What to do about missing phenotype values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -369,6 +379,14 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_gate: Option<bool>,
+    /// The stopping time that fitted values, weights and predictions are of; t_hat is REML's always [default: reml]
+    #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopAt>,
+    /// What chooses among several architectures: the restricted likelihood, or the leave-one-out error at the time stopped at [default: reml]
+    #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choose: Option<StopAt>,
     /// Missing phenotype values [default: exact]
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -438,7 +456,7 @@ impl Options {
             phenotypes_id_column, covariates_id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, allow_empty_lists, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, test, alpha, no_gate, missing, folds, holdout, intervals, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, test, alpha, no_gate, stop, choose, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile, read_tiles)
     }
 

@@ -149,14 +149,30 @@ pub struct PhenotypeRow {
     pub t_hat_upper: Option<f64>,
     /// Largest relative change of the three over the last pass, times the shrinkage of the flow's error in it.
     pub t_hat_error: Option<f64>,
-    /// t_hat / learning rate; null without --learning-rate.
+    /// t_stop / learning rate; null without --learning-rate.
     pub epochs: Option<f64>,
     /// Effective degrees of freedom at t_hat: Σ (1 − exp(−t_hat λ)).
     pub edf: Option<f64>,
-    /// Noise variance at t_hat, in squared units of the phenotype; null where float64 does not hold it.
+    /// Noise variance at t_stop, in squared units of the phenotype; null where float64 does not hold it.
     pub sigma2: Option<f64>,
     /// Q(0) − Q(t_hat); null when unbounded.
     pub reml_ratio: Option<f64>,
+    /// The time that fitted values and predictions are of, t_hat or with --stop loo t_loo; null when not fitted or infinite.
+    pub t_stop: Option<f64>,
+    /// The time up to 50 dof / tr A (8, with more than 512 samples) at which samples are predicted best by the fit of the others; null when
+    /// not fitted, where the error still falls at the end of these times, and where the flow is not known well enough to tell.
+    pub t_loo: Option<f64>,
+    /// Effective degrees of freedom at t_loo, or at the end of these times.
+    pub edf_loo: Option<f64>,
+    /// Share by which the fit stopped at t_hat lowers the leave-one-out error of the covariates alone; null when unbounded.
+    pub loo_r2: Option<f64>,
+    /// The same at t_loo, or at the end of these times.
+    pub loo_r2_best: Option<f64>,
+    /// Whether loo_r2_best is above loo_r2 by more than the standard error of their difference: --stop loo would predict better.
+    pub loo_predicts_better: Option<bool>,
+    /// Whether what predictions are made with is worse than the covariates alone, by out_of_sample_r2 where samples were held out, else by
+    /// leave-one-out error.
+    pub worse_than_covariates: Option<bool>,
     /// R² on the samples used, at the time that predictions are made for.
     pub in_sample_r2: Option<f64>,
     /// R² on samples held out; null where none were.
@@ -166,13 +182,15 @@ pub struct PhenotypeRow {
 }
 
 impl PhenotypeRow {
-    /// From an analysis; `sd` brings sigma2 back to the phenotype's units.
+    /// From an analysis; `sd` brings sigma2 back to the phenotype's units. Where the network begins with a prediction, `at_start` are LOO(0)
+    /// of what that leaves and of the covariates alone, which is what predictions are held against.
     pub fn new(
         phenotype: &str,
         analysis: &Analysis,
         n_missing: usize,
         sd: f64,
         learning_rate: Option<f64>,
+        at_start: Option<[f64; 2]>,
     ) -> Self {
         let finite = |v: f64| v.is_finite().then_some(v);
         // The square of the phenotype's units may be beyond float64, at either end.
@@ -218,13 +236,29 @@ impl PhenotypeRow {
             row.t_hat_lower = reml.lower;
             row.t_hat_upper = reml.upper;
             row.t_hat_error = finite(fit.error);
+            row.t_stop = finite(fit.stop);
             row.epochs = row
-                .t_hat
+                .t_stop
                 .zip(learning_rate)
                 .and_then(|(t, rate)| finite(t / rate));
             row.edf = finite(fit.effective_dof);
             row.sigma2 = Some(fit.noise_variance * sd * sd).filter(is_held);
+            if let Some(loo) = &fit.leave_one_out {
+                row.t_loo = loo.time.and_then(|it| finite(it.time()));
+                row.edf_loo = fit.effective_dof_loo.and_then(finite);
+                row.loo_r2 = loo.r2.and_then(finite);
+                row.loo_r2_best = loo.r2_best.and_then(finite);
+                row.loo_predicts_better = loo.predicts_better();
+                let is_best = fit.stop == loo.finite_time() && row.loo_r2_best.is_some();
+                let at_stop = if is_best { row.loo_r2_best } else { row.loo_r2 };
+                row.worse_than_covariates = at_stop.map(|r2| match at_start {
+                    Some([start, alone]) => (1.0 - r2) * start > alone,
+                    None => r2 < 0.0,
+                });
+            }
             row.reml_ratio = finite(reml.ratio);
+        } else if let Some(([start, alone], _)) = at_start.zip(analysis.test) {
+            row.worse_than_covariates = Some(start > alone);
         }
         row
     }
@@ -285,9 +319,14 @@ impl PhenotypeRow {
 
     /// Whether the phenotype was fitted, and with a time above 0: it then has dual weights.
     pub fn is_trained(&self) -> bool {
-        let is_fitted =
-            [Status::Ok, Status::Unbounded, Status::NotConverged].contains(&self.status);
-        is_fitted && self.t_hat != Some(0.0)
+        let is_fitted = [
+            Status::Ok,
+            Status::AtZero,
+            Status::Unbounded,
+            Status::NotConverged,
+        ]
+        .contains(&self.status);
+        is_fitted && self.t_stop != Some(0.0)
     }
 }
 
@@ -355,7 +394,8 @@ macro_rules! columns {
 columns! {
     phenotype: Text, status: Status, n_samples: Count, n_missing: Count, n_covariates: Count, score: Float, p_value: Float,
     neg_log10_p: Float, neg_log10_p_gaussian: Float, neg_log10_p_robust: Float, q_value: Float, training_warranted: Bool, t_hat: Float, t_hat_lower: Float, t_hat_upper: Float,
-    t_hat_error: Float, epochs: Float, edf: Float, sigma2: Float, reml_ratio: Float, in_sample_r2: Float,
+    t_hat_error: Float, epochs: Float, edf: Float, sigma2: Float, reml_ratio: Float, t_stop: Float, t_loo: Float, edf_loo: Float,
+    loo_r2: Float, loo_r2_best: Float, loo_predicts_better: Bool, worse_than_covariates: Bool, in_sample_r2: Float,
     out_of_sample_r2: Float, krylov_steps: Count,
 }
 

@@ -26,7 +26,7 @@ use crate::inputs::Inputs;
 use crate::log;
 use crate::manual;
 use crate::network;
-use crate::options::{LogFormat, Missing, Options};
+use crate::options::{LogFormat, Missing, Options, StopAt};
 use crate::options_file;
 use crate::ownership::{self, Role};
 use crate::plan::{Plan, own_masks};
@@ -549,12 +549,24 @@ fn run_architectures(
     [Stage::Fit, Stage::Predict, Stage::Report]
         .into_iter()
         .try_for_each(|stage| directory.take(stage))?;
-    let comparison = choice::write(&out, &names)?;
+    let by = match options.choose {
+        Some(StopAt::Loo) => choice::By::LeaveOneOut,
+        None | Some(StopAt::Reml) => choice::By::Likelihood,
+    };
+    let comparison = choice::write(&out, &names, by)?;
     let seconds = started.elapsed().as_secs_f64();
     let mut counts = BTreeMap::new();
     for (k, name) in names.iter().enumerate() {
         let count = comparison.count(k);
-        tracing::info!("{} likeliest under {name}", counted(count, "phenotypes"));
+        match by {
+            choice::By::Likelihood => {
+                tracing::info!("{} likeliest under {name}", counted(count, "phenotypes"));
+            }
+            choice::By::LeaveOneOut => {
+                let n = counted(count, "phenotypes");
+                tracing::info!("{n} with the least leave-one-out error under {name}");
+            }
+        }
         counts.insert(name, count);
     }
     tracing::info!(

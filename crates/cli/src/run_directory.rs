@@ -61,7 +61,7 @@ impl Stage {
         match self {
             Self::Kernel => 3,
             Self::Spectrum => 6,
-            Self::Test | Self::Fit => 7,
+            Self::Test | Self::Fit => 8,
             Self::Report => 3,
             _ => 1,
         }
@@ -125,6 +125,7 @@ impl Stage {
                 held_out::WEIGHTS,
                 fit::JOURNAL,
                 fit::FOLDS_JOURNAL,
+                fit::LEFT_OUT,
                 "model",
                 share::FOLDER,
             ],
@@ -222,7 +223,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 pub const RECORD: &str = "run.json";
 
 /// Every name that a run may give a file or folder in its directory. What is not in the list is never touched.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     LOCK,
     RECORD,
     LOG,
@@ -245,6 +246,7 @@ pub const NAMES: [&str; 25] = [
     fit::JOURNAL,
     fit::FOLDS_JOURNAL,
     held_out::WEIGHTS,
+    fit::LEFT_OUT,
     share::FOLDER,
     choice::FOLDER,
     choice::TABLE,
@@ -260,7 +262,7 @@ const SCRATCH_NAMES: [&str; 2] = [LOCK, TILES];
 pub const TRAINED: &str = "trained";
 
 /// What a run of one architecture leaves and one of several does not.
-const OF_ONE: [&str; 11] = [
+const OF_ONE: [&str; 12] = [
     "features.parquet",
     "samples.parquet",
     "features.zarr",
@@ -272,6 +274,7 @@ const OF_ONE: [&str; 11] = [
     fit::JOURNAL,
     fit::FOLDS_JOURNAL,
     held_out::WEIGHTS,
+    fit::LEFT_OUT,
 ];
 
 /// What a run of several architectures leaves, each run of which takes its own folder away, and one of one architecture does not.

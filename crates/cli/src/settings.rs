@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ntkpipe_model::analysis::AnalysisOptions;
+use ntkpipe_model::analysis::{AnalysisOptions, Stop};
 
 use crate::failure::input;
 use crate::folds::HoldOut;
 use crate::network::Network;
-use crate::options::{Missing, Options, ReadTiles, Rint, ScoreTest};
+use crate::options::{Missing, Options, ReadTiles, Rint, ScoreTest, StopAt};
 
 /// Level of the score test where nobody says.
 pub const DEFAULT_ALPHA: f64 = 0.05;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub learning_rate: Option<f64>,
     /// Test and fit.
     pub analysis: AnalysisOptions,
+    /// Whether the leave-one-out residuals are kept, for the choice among architectures.
+    pub keeps_left_out: bool,
     /// Bound on anonymous memory in bytes.
     pub memory: u64,
     /// Side of a tile, if the user chose one.
@@ -151,9 +153,14 @@ impl Settings {
                 alpha,
                 robust: options.test != Some(ScoreTest::Gaussian),
                 gate: !options.no_gate.unwrap_or(false),
+                stop: match options.stop {
+                    None | Some(StopAt::Reml) => Stop::Reml,
+                    Some(StopAt::Loo) => Stop::LeaveOneOut,
+                },
                 seed: options.seed.unwrap_or(0),
                 ..defaults
             },
+            keeps_left_out: options.choose == Some(StopAt::Loo),
             memory: options.memory.map_or_else(free_memory, |b| b.0),
             tile: options.tile,
             read_tiles: options.read_tiles.unwrap_or(ReadTiles::Auto),

@@ -29,7 +29,7 @@ use crate::phenotype_row::{self, PhenotypeRow};
 use crate::progress::Progress;
 use crate::run_directory::{digest, fingerprint, remove_leftovers};
 use crate::stages::predict::fixed_effects;
-use crate::stages::{Context, Fingerprints, remove_file};
+use crate::stages::{Context, Fingerprints, held_out, remove_file};
 use crate::trained_row::{self, TrainedRow, TrainedStatus};
 use crate::words::counted;
 
@@ -53,14 +53,14 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// By default as many epochs as end at `t_hat` at a rate of at most 1/λ, and no fewer than a hundred. A rate that is asked for is
-    /// lowered until a whole number of epochs ends at `t_hat`, unless their number is asked for as well.
+    /// By default as many epochs as end at `t_stop` at a rate of at most 1/λ, and no fewer than a hundred. A rate that is asked for is
+    /// lowered until a whole number of epochs ends at `t_stop`, unless their number is asked for as well.
     ///
     /// None where there is no such time to end at.
     fn new(
         epochs: Option<usize>,
         rate: Option<f64>,
-        t_hat: Option<f64>,
+        t_stop: Option<f64>,
         lambda_max: f64,
     ) -> Option<Self> {
         if let Some((epochs, learning_rate)) = epochs.zip(rate) {
@@ -69,14 +69,14 @@ impl Schedule {
                 epochs,
             });
         }
-        let t_hat = t_hat.filter(|&t| t > 0.0)?;
+        let t_stop = t_stop.filter(|&t| t > 0.0)?;
         let epochs = epochs.unwrap_or_else(|| {
-            let steps = rate.map_or((t_hat * lambda_max).max(FEWEST_EPOCHS), |r| t_hat / r);
-            // A rate that divides t_hat gives just that many.
+            let steps = rate.map_or((t_stop * lambda_max).max(FEWEST_EPOCHS), |r| t_stop / r);
+            // A rate that divides t_stop gives just that many.
             (steps * (1.0 - 1e-12)).ceil().max(1.0) as usize
         });
         Some(Self {
-            learning_rate: t_hat / epochs as f64,
+            learning_rate: t_stop / epochs as f64,
             epochs,
         })
     }
@@ -112,7 +112,8 @@ struct Session<'c> {
     /// BLAKE3 of its file.
     blake3: String,
     features: FeatureArray,
-    initial: &'c Initial,
+    /// f₀ of every row of the feature array.
+    initial: Vec<f64>,
     rows: Vec<PhenotypeRow>,
 }
 
@@ -130,7 +131,7 @@ pub fn run(
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     ownership::take(&folder, Role::Trained, &names)?;
     let (Some(network), Some(initial)) =
-        (context.settings.network.finite(), Initial::read(context)?)
+        (context.settings.network.finite(), Initial::stored(context)?)
     else {
         return Err(infinitely_wide(context.directory.root()));
     };
@@ -142,7 +143,7 @@ pub fn run(
         file: &file,
         blake3: network.digest().to_owned(),
         features: FeatureArray::open(context.directory.root())?,
-        initial: &initial,
+        initial,
         rows: phenotype_row::read(&context.directory.path("phenotypes.parquet"))?,
     };
     let plans = session.plans(args)?;
@@ -238,9 +239,25 @@ pub fn infinitely_wide(out: &Path) -> anyhow::Error {
     )
 }
 
-/// Counts by outcome, and every phenotype that was not trained by name.
+/// Distance from the closed form above which it says little of the trained network.
+const FAR: f64 = 0.2;
+
+/// Counts by outcome, and every phenotype that was not trained, or ends far from the closed form, by name.
 fn summarise(rows: &[TrainedRow]) {
     use TrainedStatus::{Diverged, NoStoppingTime, NotWarranted, Trained};
+    let is_far = |row: &&TrainedRow| row.distance_train.is_some_and(|it| it > FAR);
+    let far: Vec<&str> = rows
+        .iter()
+        .filter(is_far)
+        .map(|row| row.phenotype.as_str())
+        .collect();
+    if !far.is_empty() {
+        tracing::warn!(
+            "train: {} ended farther than {FAR} from the closed form (`distance_train`), which says little of them: {}: pass more `--epochs`, or draw a wider network, or one of `--scheme ntk`",
+            counted(far.len(), "phenotypes"),
+            far.join(", ")
+        );
+    }
     for status in [Trained, NotWarranted, NoStoppingTime, Diverged] {
         let of = rows.iter().filter(|row| row.status == status);
         let names: Vec<&str> = of.map(|row| row.phenotype.as_str()).collect();
@@ -332,7 +349,7 @@ impl Session<'_> {
                 let n_samples = prepared.phenotype.mask.iter().filter(|&&m| m).count();
                 let lambda_max = largest * n_base as f64 / n_samples.max(1) as f64;
                 let row = &self.rows[column];
-                let schedule = Schedule::new(args.epochs, rate, row.t_hat, lambda_max);
+                let schedule = Schedule::new(args.epochs, rate, row.t_stop, lambda_max);
                 let todo = match (row.training_warranted, schedule) {
                     _ if !row.is_tested() => Err(TrainedStatus::NoStoppingTime),
                     (Some(true), Some(schedule)) => Ok(schedule),
@@ -430,6 +447,7 @@ impl Session<'_> {
             distance_held_out: None,
             r2_train: None,
             r2_train_closed_form: None,
+            r2_held_out: None,
             weights: None,
         }
     }
@@ -564,7 +582,7 @@ impl Session<'_> {
         let nonlinearity = self.file.network.nonlinearity();
         let kernel = FiniteKernel::new(NetworkFile::read(path, Some(nonlinearity))?.network);
         let output = initial::outputs(&kernel, &self.features, 0..self.features.shape()[0])?;
-        let f0 = &self.initial.values;
+        let f0 = &self.initial;
         let covariates = &context.covariate_columns;
         let fixed = |beta: &[f64], i: usize| covariates.fixed(i, beta);
         let beta = fixed_effects(context, prepared, &|i| output[i]);
@@ -592,6 +610,7 @@ impl Session<'_> {
             .collect();
         let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
         row.n_held_out = Some(held_out.count() as i64);
+        row.r2_held_out = held_out::r2_outside(context, column, mask, &predictions)?;
         let expected = closed_form.of(column);
         let beta_expected = fixed_effects(context, prepared, &|i| f0[i] + expected(i));
         let left_expected = left(&|i| f0[i] + expected(i) + fixed(&beta_expected, i));

@@ -65,6 +65,9 @@ pub struct TrainedRow {
     pub r2_train: Option<f64>,
     /// R² of the closed form there, at t.
     pub r2_train_closed_form: Option<f64>,
+    /// R² of the network with the covariates' effects on the samples not trained on whose phenotype is observed, as those that --missing
+    /// complete leaves out; null where there are none.
+    pub r2_held_out: Option<f64>,
     /// File of the network.
     pub weights: Option<String>,
 }
@@ -93,6 +96,7 @@ pub fn to_columns(rows: &[TrainedRow]) -> Vec<(String, Column)> {
         ("distance_held_out", float(&|r| r.distance_held_out)),
         ("r2_train", float(&|r| r.r2_train)),
         ("r2_train_closed_form", float(&|r| r.r2_train_closed_form)),
+        ("r2_held_out", float(&|r| r.r2_held_out)),
         ("weights", Column::OptionalText(weights)),
     ]
     .map(|(name, column)| (name.to_owned(), column))

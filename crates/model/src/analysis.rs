@@ -12,6 +12,7 @@ use crate::flow::{
     CORRECTION_COLUMNS, Correction, Flow, MOST_NEW_VECTORS, Quadrature, integrated_decay,
 };
 use crate::krylov::{KrylovSpace, orthonormalise};
+use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
@@ -22,6 +23,16 @@ use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
+/// Which stopping time fitted values are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// t̂, where the restricted likelihood is highest.
+    #[default]
+    Reml,
+    /// t_loo, where the leave-one-out error is least.
+    LeaveOneOut,
+}
+
 /// How the phenotypes are tested and fitted.
 #[derive(Clone, Debug)]
 pub struct AnalysisOptions {
@@ -31,6 +42,8 @@ pub struct AnalysisOptions {
     pub robust: bool,
     /// Whether only phenotypes that the test warrants are fitted.
     pub gate: bool,
+    /// The time that fitted values, dual weights and the noise variance are of.
+    pub stop: Stop,
     /// Whether to stop after the test.
     pub test_only: bool,
     /// Most passes over the kernel that one phenotype may take.
@@ -49,6 +62,7 @@ impl Default for AnalysisOptions {
             alpha: 0.05,
             robust: true,
             gate: true,
+            stop: Stop::Reml,
             test_only: false,
             max_passes: 40,
             tolerance: 2e-5,
@@ -65,6 +79,13 @@ const CORRECTION_TOLERANCE: f64 = 2e-3;
 /// Below this size, a correction that a pass did not halve is the rounding of single-precision products, which grows with t̂ λ₁:
 /// no further pass helps.
 const ROUNDING_SIZE: f64 = 1e-2;
+
+/// Size of the correction at t_loo, as a share of the residual there, at which the leave-one-out error counts as known.
+const LEFT_OUT_TOLERANCE: f64 = 2e-2;
+
+/// Most passes that a phenotype stays for its leave-one-out error alone: where t_loo is far beyond t̂, the space that holds the flow up to t̂
+/// does not hold it up to there.
+const MOST_FURTHER_PASSES: usize = 12;
 
 /// Largest error of a fitted value, in standard deviations of the phenotype, that single-precision products may leave.
 const ROUNDING_TOLERANCE: f64 = 1e-3;
@@ -318,7 +339,8 @@ pub struct Phenotype {
     pub mask: Vec<bool>,
     /// n values, standardised on S or as they are; whatever stands outside S is not read.
     pub values: Vec<f64>,
-    /// Time to stop at instead of t̂, finite: fitted values, dual weights and what goes with them are of that time.
+    /// Time to stop at instead of the options' choice, finite: fitted values, dual weights and what goes with them are of that time, and the
+    /// leave-one-out error is not looked at.
     pub time: Option<f64>,
 }
 
@@ -346,9 +368,15 @@ pub struct FitResult {
     pub error: f64,
     /// Whether that met the tolerance, and the fitted values theirs, within the allowed passes.
     pub converged: bool,
+    /// The time that fitted values are of: the phenotype's [`time`](Phenotype::time), t̂, or t_loo.
+    pub stop: f64,
+    /// The leave-one-out error; `None` for a phenotype whose time was given.
+    pub leave_one_out: Option<LeaveOneOut>,
     /// Σ (1 − exp(−t λ)) at t, the phenotype's [`time`](Phenotype::time) or t̂.
     pub effective_dof: f64,
-    /// Σ c² exp(−t λ) / dof, in the units of the values given.
+    /// The same at t_loo, or at the end of the times that were looked at.
+    pub effective_dof_loo: Option<f64>,
+    /// Σ c² exp(−t λ) / dof at [`stop`](Self::stop), in the units of the values given.
     pub noise_variance: f64,
     /// Dual weights α, n values, zero outside S: K α is the trained increment.
     pub dual: Vec<f32>,
@@ -396,6 +424,16 @@ struct Settling {
     size: f64,
 }
 
+/// t_loo as it was found after a pass.
+#[derive(Clone, Copy)]
+struct Chosen {
+    time: f64,
+    /// Size of the correction there, in standard deviations of the phenotype.
+    size: f64,
+    /// Passes that went by without its settling.
+    passes: usize,
+}
+
 /// A phenotype on its way.
 struct Member {
     /// What it was admitted under.
@@ -404,8 +442,10 @@ struct Member {
     variation: f64,
     /// A time up to which the flow may matter, by the low-rank approximation.
     horizon: f64,
-    /// Time to stop at instead of t̂.
+    /// Time to stop at, where it was given.
     time: Option<f64>,
+    /// t_loo as it was found before, once t̂ has settled.
+    chosen: Option<Chosen>,
     flow: Flow,
     test: Option<TestResult>,
     /// The fit after the last pass, its estimated error and the size of its correction.
@@ -433,6 +473,8 @@ struct Group<'a> {
     is_lost: bool,
     /// The sample of the mask with the largest K_xx, and K_xx / n_S there.
     farthest: (usize, f64),
+    /// diag A, known with the spectrum.
+    diagonal: Vec<f64>,
     members: Vec<Member>,
 }
 
@@ -544,8 +586,9 @@ impl<'s, 'a> Batch<'s, 'a> {
 
     /// Columns of n f32 values that a mask's low-rank approximation is worth.
     fn load_of_mask(&self) -> usize {
+        // The diagonal is of two columns' size.
         let bytes = self.full.probes.dimension().pow(2) * size_of::<f64>();
-        bytes.div_ceil(self.covariates.n_samples().max(1) * size_of::<f32>())
+        2 + bytes.div_ceil(self.covariates.n_samples().max(1) * size_of::<f32>())
     }
 
     /// Takes phenotypes in, each under a number; those that are done without a pass come back.
@@ -756,6 +799,10 @@ impl<'s, 'a> Batch<'s, 'a> {
                         values,
                         model,
                         farthest: farthest(operator, diagonal),
+                        diagonal: match is_full(operator) {
+                            true => operator.diagonal(diagonal, full.covariate_products.as_ref()),
+                            false => Vec::new(),
+                        },
                         operator: operator.clone(),
                         members: Vec::new(),
                     }
@@ -954,6 +1001,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                     spectrum: Some(spectrum),
                     is_lost,
                     farthest,
+                    diagonal,
                     members,
                     ..
                 } = group
@@ -965,6 +1013,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                     model: model.as_ref(),
                     spectrum,
                     farthest: *farthest,
+                    diagonal,
                 };
                 let is_lost = *is_lost;
                 members.par_iter_mut().map(move |member| match is_lost {
@@ -983,21 +1032,41 @@ impl<'s, 'a> Batch<'s, 'a> {
                 Judgement::Fits(goes_on) => fitting.push(*goes_on),
             }
         }
+        let mut outcomes = Vec::new();
         for panel in fitting.chunks_mut(AT_ONCE) {
-            let corrections: Vec<Combination<'_>> =
-                panel.par_iter().map(Fitting::correction).collect();
-            let formed = combination::form(&full.probes, covariates, &corrections);
-            drop(corrections);
-            let done: Vec<Option<(usize, Analysis)>> = panel
-                .par_iter_mut()
-                .enumerate()
-                .map(|(i, fitting)| {
-                    let columns = formed.subcols(i * CORRECTION_COLUMNS, CORRECTION_COLUMNS);
-                    fitting.conclude(Correction(columns), options)
-                })
-                .collect();
-            finished.extend(done.into_iter().flatten());
+            outcomes.extend(corrected(
+                (full, covariates),
+                panel,
+                |it| it.correction(it.stop),
+                |it, shown| it.settle(shown, options),
+            ));
         }
+        let outcomes = fitting.into_iter().zip(outcomes);
+        let mut settled: Vec<(Fitting<'_, 'a>, Settled)> = outcomes
+            .filter_map(|(fitting, outcome)| Some((fitting, outcome?)))
+            .collect();
+        for of_mask in settled.chunk_by_mut(|a, b| std::ptr::eq(a.0.operator, b.0.operator)) {
+            leave_out_each(full, covariates, of_mask);
+        }
+        // Those whose time was given have settled there.
+        let (mut chosen, mut settled): (Vec<_>, Vec<_>) = settled
+            .into_iter()
+            .partition(|it| it.0.member.time.is_none());
+        let mut is_done = Vec::new();
+        for panel in chosen.chunks_mut(AT_ONCE) {
+            is_done.extend(corrected(
+                (full, covariates),
+                panel,
+                |it| it.0.correction(it.1.time()),
+                |it, shown| it.0.settle_left_out(&mut it.1, shown, options),
+            ));
+        }
+        let chosen = chosen.into_iter().zip(is_done);
+        settled.extend(chosen.filter_map(|(it, is_done)| is_done.then_some(it)));
+        let analysed = settled
+            .into_par_iter()
+            .map(|(fitting, settled)| fitting.finish(settled));
+        finished.extend(analysed.collect::<Finished>());
         finished
     }
 
@@ -1073,7 +1142,7 @@ fn load_of(n_vectors: usize) -> usize {
 }
 
 /// Columns of n f32 values at work besides [`Batch::load`], for covariates of a rank: the largest of what a few phenotypes take at
-/// once as they are admitted, shown to the probes' space, and corrected.
+/// once as they are admitted, shown to the probes' space, corrected, and left out sample by sample.
 pub fn working_columns(rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
@@ -1081,10 +1150,10 @@ pub fn working_columns(rank: usize) -> usize {
     let shown = SHADOWS_AT_ONCE * DOUBLE * 2 * MOST_NEW_VECTORS / 4;
     // The corrections, and as many again as they become vectors.
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
-    admitted
-        .max(shown)
-        .max(corrected)
-        .max(robust_test::working_columns(rank))
+    let errors = leave_one_out::working_columns();
+    let tested = robust_test::working_columns(rank);
+    let most = admitted.max(shown).max(corrected);
+    most.max(errors).max(tested)
 }
 
 /// An analysis that says nothing yet.
@@ -1173,6 +1242,7 @@ impl Group<'_> {
         let is_known = known.is_some();
         let of_covariates = known.unwrap_or_else(|| of_covariates.to_owned());
         let moments = operator.moments(kernel, of_covariates.as_ref(), row_squares);
+        self.diagonal = operator.diagonal(kernel.diagonal(), of_covariates.as_ref());
         let unsure = match is_known {
             true => NEGLIGIBLE_TRACE * full.moments.trace,
             false => 0.0,
@@ -1224,6 +1294,7 @@ impl Member {
             variation: residual.variation,
             horizon: residual.time.unwrap_or(0.0),
             time: residual.time,
+            chosen: None,
             flow: Flow::new(&residual.values),
             test: None,
             previous: None,
@@ -1288,6 +1359,7 @@ struct OfMask<'x, 'a> {
     model: Option<&'x LowRank>,
     spectrum: &'x Spectrum,
     farthest: (usize, f64),
+    diagonal: &'x [f64],
 }
 
 /// A phenotype that the test warrants to be fitted, after a pass.
@@ -1296,11 +1368,35 @@ struct Fitting<'x, 'a> {
     model: &'x LowRank,
     spectrum: &'x Spectrum,
     farthest: (usize, f64),
+    diagonal: &'x [f64],
     member: &'x mut Member,
     test: Option<TestResult>,
     quadrature: Quadrature,
     measure: PhenotypeMeasure,
     reml: RemlFit,
+    /// The time to stop at, as far as it is known.
+    stop: f64,
+}
+
+/// A fit that has settled, or goes no further.
+struct Settled {
+    /// Estimated relative error of t̂ and its interval.
+    error: f64,
+    /// Whether it has settled; else the passes are used up.
+    is_settled: bool,
+    /// Whether the space holds all that the phenotype reaches.
+    is_complete: bool,
+    /// n α at the time to stop at.
+    dual: Vec<f64>,
+    leave_one_out: Option<LeaveOneOut>,
+}
+
+impl Settled {
+    /// t_loo, or the end of the times that were looked at.
+    fn time(&self) -> f64 {
+        let found = self.leave_one_out.as_ref();
+        found.map_or(0.0, LeaveOneOut::finite_time)
+    }
 }
 
 /// What a pass says of a phenotype.
@@ -1322,6 +1418,7 @@ fn judge<'x, 'a>(
         model,
         spectrum,
         farthest,
+        diagonal,
     } = mask;
     let quadrature = member.flow.quadrature();
     let dof = operator.dof();
@@ -1343,28 +1440,80 @@ fn judge<'x, 'a>(
         };
         return Judgement::Done(member.number, Box::new(analysis));
     };
+    let reml = stopping_time::fit(&measure);
+    let chosen = member.chosen.filter(|_| options.stop == Stop::LeaveOneOut);
+    let given = member.time.or(chosen.map(|it| it.time));
     Judgement::Fits(Box::new(Fitting {
         operator,
         model,
         spectrum,
         farthest,
+        diagonal,
         member,
         test,
         quadrature,
-        reml: stopping_time::fit(&measure),
+        stop: given.unwrap_or(reml.time.time()),
+        reml,
         measure,
     }))
 }
 
-impl Fitting<'_, '_> {
-    /// The time to stop at.
-    fn time(&self) -> f64 {
-        self.member.time.unwrap_or(self.reml.time.time())
-    }
+/// Forms the correction of each phenotype of a panel and shows it.
+fn corrected<T: Send + Sync, R: Send>(
+    (full, covariates): (&Survey<'_>, &Covariates),
+    panel: &mut [T],
+    correction: impl Fn(&T) -> Combination<'_> + Send + Sync,
+    show: impl Fn(&mut T, Correction<'_>) -> R + Sync,
+) -> Vec<R> {
+    let corrections: Vec<Combination<'_>> = panel.par_iter().map(&correction).collect();
+    let formed = combination::form(&full.probes, covariates, &corrections);
+    drop(corrections);
+    let shown = panel.par_iter_mut().enumerate().map(|(i, it)| {
+        let columns = formed.subcols(i * CORRECTION_COLUMNS, CORRECTION_COLUMNS);
+        show(it, Correction(columns))
+    });
+    shown.collect()
+}
 
-    /// The error of the flow as far as it is known, to be formed.
-    fn correction(&self) -> Combination<'_> {
-        let t = self.time();
+/// Finds the leave-one-out errors of settled phenotypes that share a mask; none of those whose time was given.
+fn leave_out_each(
+    full: &Survey<'_>,
+    covariates: &Covariates,
+    of_mask: &mut [(Fitting<'_, '_>, Settled)],
+) {
+    let is_wanted = |i: &usize| of_mask[*i].0.member.time.is_none();
+    let wanted: Vec<usize> = (0..of_mask.len()).filter(is_wanted).collect();
+    let Some(&first) = wanted.first() else {
+        return;
+    };
+    let found = {
+        let mask = &of_mask[first].0;
+        let decays = DecayDiagonal::new(
+            &full.probes,
+            covariates,
+            mask.operator,
+            mask.model,
+            &mask.spectrum.measure,
+            mask.diagonal,
+        );
+        let path = |&i: &usize| {
+            let fitting = &of_mask[i].0;
+            Path {
+                flow: &fitting.member.flow,
+                quadrature: &fitting.quadrature,
+                reml: fitting.reml.time.time(),
+            }
+        };
+        decays.leave_one_out(&wanted.iter().map(path).collect::<Vec<_>>())
+    };
+    for (i, found) in wanted.into_iter().zip(found) {
+        of_mask[i].1.leave_one_out = Some(found);
+    }
+}
+
+impl Fitting<'_, '_> {
+    /// The error of the flow as far as it is known, to be formed; its weights are of the time `t`.
+    fn correction(&self, t: f64) -> Combination<'_> {
         let horizon = self.member.horizon;
         // Early on t̂ may be infinite or far off: then the approximation knows better.
         let until = match self.reml.upper {
@@ -1372,21 +1521,24 @@ impl Fitting<'_, '_> {
             Some(_) => 8.0 * horizon,
             None => 2.0 * horizon,
         };
-        let until = until.max(self.member.time.unwrap_or(0.0));
+        let until = match t == self.reml.time.time() {
+            true => until,
+            false => until.max(t),
+        };
         let (quadrature, shown) = (&self.quadrature, t.min(until));
         let flow = &self.member.flow;
         flow.correction(self.operator, self.model, quadrature, until, shown, t)
     }
 
-    /// The analysis when t̂ and the fitted values have settled; else the phenotype's next vectors.
-    fn conclude(
-        &mut self,
-        correction: Correction<'_>,
-        options: &AnalysisOptions,
-    ) -> Option<(usize, Analysis)> {
-        let time = self.time();
+    /// Standard deviation of the phenotype.
+    fn sd(&self) -> f64 {
+        (self.member.variation / self.operator.n_observed() as f64).sqrt()
+    }
+
+    /// Whether t̂ and the fitted values have settled; `None` where the phenotype has its next vectors.
+    fn settle(&mut self, correction: Correction<'_>, options: &AnalysisOptions) -> Option<Settled> {
+        let sd = self.sd();
         let (operator, member, reml) = (self.operator, &mut *self.member, self.reml);
-        let sd = (member.variation / operator.n_observed() as f64).sqrt();
         let size = correction.largest() / sd;
         let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
         let nodes = self.measure.atoms().map(|(node, _)| node);
@@ -1416,32 +1568,89 @@ impl Fitting<'_, '_> {
                 error = 0.0;
             }
         }
-        if !(is_complete || settled(error) || last) {
-            return None;
+        (is_complete || settled(error) || last).then(|| Settled {
+            error,
+            is_settled: is_complete || settled(error),
+            is_complete,
+            dual: correction.dual(),
+            leave_one_out: None,
+        })
+    }
+
+    /// Whether the leave-one-out error of a settled phenotype is known at its least, and where that is the time to stop at, the fitted values
+    /// have settled there; else it has its next vectors.
+    fn settle_left_out(
+        &mut self,
+        settled: &mut Settled,
+        correction: Correction<'_>,
+        options: &AnalysisOptions,
+    ) -> bool {
+        let (time, size) = (settled.time(), correction.largest() / self.sd());
+        let left = self.measure.residual_squared(time).sqrt();
+        let (operator, member) = (self.operator, &mut *self.member);
+        let is_stop = options.stop == Stop::LeaveOneOut;
+        if is_stop {
+            self.stop = time;
+            settled.dual = correction.dual();
         }
+        let before = member.chosen;
+        let passes = before.map_or(0, |it| it.passes);
+        member.chosen = Some(Chosen {
+            time,
+            size,
+            passes: passes + 1,
+        });
+        let is_rounding =
+            size <= ROUNDING_SIZE && before.is_some_and(|before| size > 0.5 * before.size);
+        let is_known = correction.norm() <= LEFT_OUT_TOLERANCE * left || is_rounding;
+        let is_settled = is_known && (!is_stop || size <= CORRECTION_TOLERANCE || is_rounding);
+        if settled.is_complete || is_settled {
+            return true;
+        }
+        let most = if is_stop {
+            options.max_passes
+        } else {
+            MOST_FURTHER_PASSES
+        };
+        if member.passes >= options.max_passes || passes >= most {
+            settled.is_settled &= !is_stop;
+            if !is_stop {
+                settled.leave_one_out = settled.leave_one_out.take().map(LeaveOneOut::unknown);
+            }
+            return true;
+        }
+        member.flow.follow(operator, correction);
+        member.flow.next().is_none()
+    }
+
+    /// The analysis at the time to stop at.
+    fn finish(self, settled: Settled) -> (usize, Analysis) {
+        let (time, sd) = (self.stop, self.sd());
         let (far, own) = self.farthest;
+        let member = self.member;
         let rounding = match time.is_finite() {
             true => PRODUCT_ERROR * own * member.flow.gross_dual(far, &self.quadrature, time),
             false => 0.0,
         };
         let fit = Fit {
-            operator,
+            operator: self.operator,
             spectrum: self.spectrum,
             measure: &self.measure,
-            reml,
+            reml: self.reml,
             time,
-            error,
-            converged: (is_complete || settled(error)) && rounding <= ROUNDING_TOLERANCE * sd,
+            is_given: member.time.is_some(),
+            error: settled.error,
+            converged: settled.is_settled && rounding <= ROUNDING_TOLERANCE * sd,
         };
         let unexplained = self.measure.residual_squared(time) / member.variation;
         let analysis = Analysis {
             test: self.test,
-            fit: Some(fit.finish(correction.dual())),
+            fit: Some(fit.finish(&settled.dual, settled.leave_one_out)),
             in_sample_r2: Some(1.0 - unexplained),
             passes: member.passes,
-            ..untested(operator, None)
+            ..untested(self.operator, None)
         };
-        Some((member.number, analysis))
+        (member.number, analysis)
     }
 }
 
@@ -1497,23 +1706,33 @@ struct Fit<'x, 'a> {
     spectrum: &'x Spectrum,
     measure: &'x PhenotypeMeasure,
     reml: RemlFit,
-    /// The time to stop at.
+    /// The time to stop at, and whether it was given.
     time: f64,
+    is_given: bool,
     error: f64,
     converged: bool,
 }
 
 impl Fit<'_, '_> {
     /// The result; `dual` is n α.
-    fn finish(self, dual: Vec<f64>) -> FitResult {
+    fn finish(&self, dual: &[f64], leave_one_out: Option<LeaveOneOut>) -> FitResult {
         let n = self.operator.n_observed() as f64;
-        let t = self.time;
+        let edf = |t: f64| self.spectrum.measure.effective_dof(t);
         FitResult {
             reml: self.reml,
             error: self.error,
             converged: self.converged,
-            effective_dof: self.spectrum.measure.effective_dof(t),
-            noise_variance: self.measure.noise_variance(t),
+            stop: self.time,
+            effective_dof: edf(match self.is_given {
+                true => self.time,
+                false => self.reml.time.time(),
+            }),
+            effective_dof_loo: leave_one_out
+                .as_ref()
+                .filter(|it| it.time.is_some())
+                .map(|it| edf(it.finite_time())),
+            leave_one_out,
+            noise_variance: self.measure.noise_variance(self.time),
             dual: dual.iter().map(|a| (a / n) as f32).collect(),
             curve: curve(self.measure, &self.spectrum.measure, &self.reml),
         }
@@ -1528,8 +1747,8 @@ struct Direct<'a> {
     /// P H P, and the orthonormal Q, on the observed samples.
     projected: Mat<f64>,
     null_model: Mat<f64>,
-    /// Eigenvectors on the observed samples, a column each.
-    vectors: Mat<f64>,
+    /// exp(−tA)ᵢᵢ and the eigenvectors on the observed samples.
+    decays: Exact,
 }
 
 impl<'a> Direct<'a> {
@@ -1554,10 +1773,10 @@ impl<'a> Direct<'a> {
         let (dof, rounding) = (operator.dof(), rounding(h.squared_norm_l2()));
         let values = eigen.values[..dof].to_vec();
         Ok(Some(Self {
+            decays: Exact::new(&values, eigen.vectors.subcols(0, dof).to_owned()),
             spectrum: Spectrum::new(OperatorMeasure::of_spectrum(values, rounding)),
             projected: php,
             null_model: q,
-            vectors: eigen.vectors.subcols(0, dof).to_owned(),
             operator,
             observed,
         }))
@@ -1567,7 +1786,7 @@ impl<'a> Direct<'a> {
         let r = Mat::from_fn(self.observed.len(), 1, |i, _| {
             residual.values[self.observed[i]]
         });
-        let coefficients = self.vectors.transpose() * &r;
+        let coefficients = self.decays.vectors().transpose() * &r;
         let nodes = self.spectrum.measure.leading();
         let dof = self.operator.dof();
         let trace = self.spectrum.measure.trace();
@@ -1587,12 +1806,20 @@ impl<'a> Direct<'a> {
             return tested;
         }
         let reml = stopping_time::fit(&measure);
-        let t = residual.time.unwrap_or(reml.time.time());
+        let loo = residual.time.is_none().then(|| {
+            let coefficients = coefficients.col_as_slice(0);
+            self.spread(self.decays.leave_one_out(coefficients, reml.time.time()))
+        });
+        let t = match (residual.time, &loo, options.stop) {
+            (Some(given), ..) => given,
+            (None, Some(loo), Stop::LeaveOneOut) => loo.finite_time(),
+            _ => reml.time.time(),
+        };
         let largest = nodes.first().copied().unwrap_or(0.0);
         let weights = Mat::from_fn(nodes.len(), 1, |i, _| {
             integrated_decay(t, nodes[i], largest) * coefficients[(i, 0)]
         });
-        let on_observed = &self.vectors * weights;
+        let on_observed = self.decays.vectors() * weights;
         let mut dual = vec![0.0; residual.values.len()];
         for (i, &sample) in self.observed.iter().enumerate() {
             dual[sample] = on_observed[(i, 0)];
@@ -1603,14 +1830,30 @@ impl<'a> Direct<'a> {
             measure: &measure,
             reml,
             time: t,
+            is_given: residual.time.is_some(),
             error: 0.0,
             converged: true,
         };
         Analysis {
-            fit: Some(fit.finish(dual)),
+            fit: Some(fit.finish(&dual, loo)),
             in_sample_r2: r2(t),
             ..tested
         }
+    }
+}
+
+impl Direct<'_> {
+    /// With the residuals of the observed samples on their places among all.
+    fn spread(&self, found: LeaveOneOut) -> LeaveOneOut {
+        let n = self.operator.projection().mask().len();
+        let residuals = found.residuals.map(|of| {
+            let mut all = vec![0.0; n];
+            for (value, &sample) in of.iter().zip(&self.observed) {
+                all[sample] = *value;
+            }
+            all
+        });
+        LeaveOneOut { residuals, ..found }
     }
 }
 

@@ -44,7 +44,8 @@ pub fn convert<A: Copy, B: ComplexField>(a: MatRef<'_, A>, to: impl Fn(A) -> B) 
     converted
 }
 
-fn chunks(n: usize) -> impl IndexedParallelIterator<Item = (usize, usize)> {
+/// The chunks of n rows: first row and number of rows.
+pub(crate) fn chunks(n: usize) -> impl IndexedParallelIterator<Item = (usize, usize)> {
     (0..n.div_ceil(CHUNK_ROWS))
         .into_par_iter()
         .map(move |c| (c * CHUNK_ROWS, CHUNK_ROWS.min(n - c * CHUNK_ROWS)))

@@ -10,7 +10,7 @@ use crate::block;
 use crate::covariates::Covariates;
 use crate::krylov::KrylovSpace;
 use faer::prelude::ReborrowMut;
-use faer::{Mat, MatRef};
+use faer::{Mat, MatMut, MatRef};
 
 /// Combinations formed together: what they take is q columns of n f64 values each.
 pub const AT_ONCE: usize = 8;
@@ -35,67 +35,99 @@ impl Combination<'_> {
     }
 }
 
-/// Forms the combinations, n × Σ q, side by side. A column's bits do not depend on what stands beside it.
-///
-/// Cost: 2 n m flops a column in single precision, 2 n (r + own columns) in double, one read of G for all.
-pub fn form(
-    space: &KrylovSpace,
-    covariates: &Covariates,
-    combinations: &[Combination<'_>],
-) -> Mat<f64> {
-    let (n, m) = (covariates.n_samples(), space.dimension());
-    let starts: Vec<usize> = combinations
-        .iter()
-        .scan(0, |end, c| {
-            *end += c.n_columns();
-            Some(*end - c.n_columns())
-        })
-        .collect();
-    let n_columns = combinations.iter().map(Combination::n_columns).sum();
-    let mut in_space = Mat::<f32>::zeros(m, n_columns);
-    for (c, &start) in combinations.iter().zip(&starts) {
-        let narrow = block::narrow(c.in_space.as_ref());
-        in_space
-            .subcols_mut(start, c.n_columns())
-            .copy_from(&narrow);
+/// Combinations ready to be formed, side by side, a few rows at a time.
+#[derive(Debug)]
+pub struct Formed<'x> {
+    space: &'x KrylovSpace,
+    masks: Vec<&'x [bool]>,
+    /// Where the columns of each begin, and where the last ends.
+    starts: Vec<usize>,
+    /// The C side by side.
+    in_space: Mat<f32>,
+    /// Of each, B and the W side by side, and E above the F.
+    own: Vec<(Vec<block::Part<'x>>, Mat<f64>)>,
+}
+
+impl<'x> Formed<'x> {
+    /// Brings the factors into the order that they are read in.
+    pub fn new(
+        space: &'x KrylovSpace,
+        covariates: &'x Covariates,
+        combinations: &[Combination<'x>],
+    ) -> Self {
+        let mut starts = vec![0];
+        for c in combinations {
+            starts.push(starts[starts.len() - 1] + c.n_columns());
+        }
+        let mut in_space = Mat::<f32>::zeros(space.dimension(), starts[combinations.len()]);
+        for (c, &start) in combinations.iter().zip(&starts) {
+            let narrow = block::narrow(c.in_space.as_ref());
+            in_space
+                .subcols_mut(start, c.n_columns())
+                .copy_from(&narrow);
+        }
+        let own = combinations
+            .iter()
+            .map(|c| {
+                let basis = block::Part::Double(covariates.basis());
+                let vectors = c.own.iter().map(|(w, _)| block::Part::Single(w.as_ref()));
+                let parts = std::iter::once(basis).chain(vectors).collect();
+                let factors: Vec<MatRef<'_, f64>> = std::iter::once(c.on_covariates.as_ref())
+                    .chain(c.own.iter().map(|(_, f)| f.as_ref()))
+                    .collect();
+                (parts, above(&factors, c.n_columns()))
+            })
+            .collect();
+        Self {
+            space,
+            masks: combinations.iter().map(|c| c.mask).collect(),
+            starts,
+            in_space,
+            own,
+        }
     }
-    // B and the W side by side, and E above the F.
-    let own: Vec<(Vec<block::Part<'_>>, Mat<f64>)> = combinations
-        .iter()
-        .map(|c| {
-            let basis = block::Part::Double(covariates.basis());
-            let vectors = c.own.iter().map(|(w, _)| block::Part::Single(w.as_ref()));
-            let parts = std::iter::once(basis).chain(vectors).collect();
-            let factors: Vec<MatRef<'_, f64>> = std::iter::once(c.on_covariates.as_ref())
-                .chain(c.own.iter().map(|(_, f)| f.as_ref()))
-                .collect();
-            (parts, above(&factors, c.n_columns()))
-        })
-        .collect();
-    let mut sum = Mat::zeros(n, n_columns);
-    if n_columns == 0 {
-        return sum;
-    }
-    block::for_row_chunks(sum.as_mut(), |first_row, mut rows| {
+
+    /// Forms the rows from the `first` on, as many as `rows` holds (zero at first). A column's bits do not depend on what stands beside
+    /// it.
+    ///
+    /// Cost: 2 m flops a row and column in single precision, 2 (r + own columns) in double.
+    pub fn rows(&self, first: usize, mut rows: MatMut<'_, f64>) {
         let len = rows.nrows();
-        let shared = block::quick_product(space.basis(), first_row, len, in_space.as_ref());
-        for ((c, &start), (parts, factors)) in combinations.iter().zip(&starts).zip(&own) {
-            if c.n_columns() == 0 {
+        let shared = block::quick_product(self.space.basis(), first, len, self.in_space.as_ref());
+        for ((mask, (parts, factors)), columns) in
+            self.masks.iter().zip(&self.own).zip(self.starts.windows(2))
+        {
+            let (start, width) = (columns[0], columns[1] - columns[0]);
+            if width == 0 {
                 continue;
             }
-            let mut mine = rows.rb_mut().subcols_mut(start, c.n_columns());
-            block::multiply_rows(mine.rb_mut(), parts, first_row, factors.as_ref());
-            for j in 0..c.n_columns() {
+            let mut mine = rows.rb_mut().subcols_mut(start, width);
+            block::multiply_rows(mine.rb_mut(), parts, first, factors.as_ref());
+            for j in 0..width {
                 let held = shared.col_as_slice(start + j);
                 for i in 0..len {
-                    mine[(i, j)] = match c.mask[first_row + i] {
+                    mine[(i, j)] = match mask[first + i] {
                         true => mine[(i, j)] + f64::from(held[i]),
                         false => 0.0,
                     };
                 }
             }
         }
-    });
+    }
+}
+
+/// Forms the combinations, n × Σ q, side by side; all rows of [`Formed`].
+pub fn form(
+    space: &KrylovSpace,
+    covariates: &Covariates,
+    combinations: &[Combination<'_>],
+) -> Mat<f64> {
+    let n_columns = combinations.iter().map(Combination::n_columns).sum();
+    let mut sum = Mat::zeros(covariates.n_samples(), n_columns);
+    if n_columns > 0 {
+        let formed = Formed::new(space, covariates, combinations);
+        block::for_row_chunks(sum.as_mut(), |first, rows| formed.rows(first, rows));
+    }
     sum
 }
 

@@ -78,6 +78,11 @@ impl Correction<'_> {
         at_stop.fold(0.0, |most: f64, v| v.abs().max(most))
     }
 
+    /// |δ| at the stopping time.
+    pub fn norm(&self) -> f64 {
+        self.0.col(TIMES.len()).norm_l2()
+    }
+
     /// n α = ∫₀ᵗ y(s) ds, n values: the dual weights of the flow stopped at t, corrected where t is finite.
     pub fn dual(&self) -> Vec<f64> {
         self.0.col(TIMES.len() + 1).iter().copied().collect()
@@ -203,22 +208,62 @@ impl Flow {
     ) -> Combination<'x> {
         let times = TIMES.iter().map(|share| share * until).chain([shown]);
         let times: Vec<f64> = times.collect();
+        let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
         // The integral of exp(−(t−s)B) L c(s) over s, and of that over t, for eigenvalues b of B and l of T.
-        let weight = |q: usize, b: (f64, f64), l: (f64, f64)| match times.get(q) {
+        let on_leaks = |q: usize, b: (f64, f64), l: (f64, f64)| match times.get(q) {
             Some(&time) => convolved_decay(time, b, l),
             None if t.is_finite() => -convolved_mean_decay(t, b, l),
             None => 0.0,
         };
-        let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
+        let on_flow = |q: usize, l: f64| match q + 1 == CORRECTION_COLUMNS {
+            true => integrated_decay(t, l, largest),
+            false => 0.0,
+        };
         let decays = |values: &[f64]| Decays::new(values, &times, t);
+        let weights = (decays, on_leaks, on_flow);
+        self.combined(operator, model, quadrature, CORRECTION_COLUMNS, weights)
+    }
+
+    /// y(t) at finite times, a column each: the residual of the flow, y_W − δ.
+    ///
+    /// Cost: O(j k) flops a time for j vectors and the k of the low-rank approximation, before it is formed.
+    pub fn residuals<'x>(
+        &'x self,
+        operator: &'x MaskedOperator<'_>,
+        model: &LowRank,
+        quadrature: &Quadrature,
+        times: &[f64],
+    ) -> Combination<'x> {
+        let on_leaks = |q: usize, b: (f64, f64), l: (f64, f64)| -convolved_decay(times[q], b, l);
+        let on_flow = |q: usize, l: f64| (-times[q] * l.max(0.0)).exp();
+        let decays = |values: &[f64]| Decays::new(values, times, 0.0);
+        let weights = (decays, on_leaks, on_flow);
+        self.combined(operator, model, quadrature, times.len(), weights)
+    }
+
+    /// For each of the columns q, W S on_flow(q, θ) c + Σ on_leaks(q, B, θ) L S c: what the flow and its leaks add up to under weights of
+    /// their eigenvalues, which come with their decays.
+    fn combined<'x>(
+        &'x self,
+        operator: &'x MaskedOperator<'_>,
+        model: &LowRank,
+        quadrature: &Quadrature,
+        n_columns: usize,
+        (decays, on_leaks, on_flow): (
+            impl Fn(&[f64]) -> Decays,
+            impl Fn(usize, (f64, f64), (f64, f64)) -> f64 + Sync,
+            impl Fn(usize, f64) -> f64,
+        ),
+    ) -> Combination<'x> {
+        let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
         let level = decays(&[model.level()]);
         let [of_rank, of_nodes] = [model.values(), nodes].map(decays);
-        let on_level = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
-            weight(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
+        let on_level = Mat::from_fn(nodes.len(), n_columns, |j, q| {
+            on_leaks(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
         });
         let later = self.below_blocks();
         let shadow = self.leaks_shadow(quadrature, &later);
-        let on_rank: Vec<Vec<f64>> = (0..CORRECTION_COLUMNS)
+        let on_rank: Vec<Vec<f64>> = (0..n_columns)
             .into_par_iter()
             .map(|q| {
                 let mut sum = vec![0.0; shadow.nrows()];
@@ -228,22 +273,18 @@ impl Flow {
                     let leaks = ranks.zip(shadow.col_as_slice(j));
                     pulp::Arch::new().dispatch(|| {
                         for (sum, ((&b, &of_b), leak)) in sum.iter_mut().zip(leaks) {
-                            *sum += (weight(q, (b, of_b), l) * c - level) * leak;
+                            *sum += (on_leaks(q, (b, of_b), l) * c - level) * leak;
                         }
                     });
                 }
                 sum
             })
             .collect();
-        let on_rank = Mat::from_fn(shadow.nrows(), CORRECTION_COLUMNS, |i, q| on_rank[q][i]);
+        let on_rank = Mat::from_fn(shadow.nrows(), n_columns, |i, q| on_rank[q][i]);
         let mut combination = model.combination(operator, on_rank.as_ref());
-        // On L₀: S E; on W: −N S E, and the flow's own integral.
-        let largest = nodes.first().copied().unwrap_or(0.0);
-        let own = Mat::from_fn(nodes.len(), CORRECTION_COLUMNS, |j, q| {
-            match q + 1 == CORRECTION_COLUMNS {
-                true => integrated_decay(t, nodes[j], largest) * coefficients[j],
-                false => 0.0,
-            }
+        // On L₀: S E; on W: −N S E, and the flow's own.
+        let own = Mat::from_fn(nodes.len(), n_columns, |j, q| {
+            on_flow(q, nodes[j]) * coefficients[j]
         });
         let on_leaks = &quadrature.vectors * on_level;
         let on_vectors = &quadrature.vectors * own - later * &on_leaks;

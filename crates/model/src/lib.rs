@@ -8,7 +8,7 @@
 //! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space, with
 //! [`combination`]) →
 //! [`measure`] (the two discrete measures) →
-//! [`score_test`] with [`quadratic_form`], and [`stopping_time`], and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
+//! [`score_test`] with [`quadratic_form`], [`stopping_time`], [`leave_one_out`] (the time that predicts best), and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
 //! phenotypes through them, all sharing every pass over the kernel.
 //!
 //! No files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
@@ -26,6 +26,7 @@ pub mod eigen;
 pub mod flow;
 pub mod kernel;
 pub mod krylov;
+pub mod leave_one_out;
 pub mod low_rank;
 pub mod measure;
 pub mod network;

@@ -278,6 +278,26 @@ impl OperatorMeasure {
         (count, mean, atoms)
     }
 
+    /// The largest eigenvalue known.
+    pub(crate) fn largest(&self) -> f64 {
+        let tail = self.tail.iter().map(|(l, _)| *l);
+        self.leading.iter().copied().chain(tail).fold(0.0, f64::max)
+    }
+
+    /// Σ exp(−tλ) over all but the `k` largest eigenvalues, of the [`atoms`](Self::atoms): near 0 it keeps its digits, as the effective degrees
+    /// of freedom do not.
+    pub(crate) fn decayed_beyond(&self, k: usize, t: f64) -> f64 {
+        let mut atoms = self.atoms();
+        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut left = k as f64;
+        let rest = atoms.into_iter().map(|(value, multiplicity)| {
+            let taken = multiplicity.min(left);
+            left -= taken;
+            (multiplicity - taken) * (-t * value.max(0.0)).exp()
+        });
+        rest.sum()
+    }
+
     /// The effective degrees of freedom at t = ∞: the number of eigenvalues above the rounding of K, NaN where the probes do not tell how
     /// many of the smallest are.
     fn rank(&self) -> f64 {

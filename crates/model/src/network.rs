@@ -382,6 +382,76 @@ impl Mlp {
         })
     }
 
+    /// Two copies of this network side by side, the output (f − f) / √2: twice as wide, and 0 before training.
+    ///
+    /// Between hidden layers the weights from one copy to the other are 0 and are trained like the others. With half the rate a weight, as
+    /// twice the inputs have in the NTK parameterisation, the tangent kernel has the limit that this network's has.
+    pub fn antisymmetric(&self) -> Self {
+        let last = self.layers.len() - 1;
+        let doubled = |(l, layer): (usize, &Linear)| {
+            let (outputs, inputs) = (layer.weight.nrows(), layer.weight.ncols());
+            let is_last = l == last;
+            let copies = [if is_last { 1 } else { 2 }, if l == 0 { 1 } else { 2 }];
+            let sign = |of_input: usize| match (is_last, of_input, l) {
+                (false, ..) => 1.0,
+                (true, 0, _) => std::f64::consts::FRAC_1_SQRT_2,
+                (true, ..) => -std::f64::consts::FRAC_1_SQRT_2,
+            };
+            let weight = Mat::from_fn(copies[0] * outputs, copies[1] * inputs, |i, j| {
+                let (to, from) = (i / outputs, j / inputs);
+                match is_last || l == 0 || to == from {
+                    true => sign(from) * layer.weight[(i % outputs, j % inputs)],
+                    false => 0.0,
+                }
+            });
+            let bias = layer.bias.as_ref().map(|bias| match is_last {
+                true => vec![0.0; outputs],
+                false => [&bias[..], bias].concat(),
+            });
+            let variances = layer.variances.map(|[w, b]| [w / copies[1] as f64, b]);
+            Linear {
+                weight,
+                bias,
+                variances,
+            }
+        };
+        Self {
+            layers: Arc::new(self.layers.iter().enumerate().map(doubled).collect()),
+            nonlinearity: self.nonlinearity,
+        }
+    }
+
+    /// Whether the network is as [`Mlp::antisymmetric`] makes it, whose output is 0 but for rounding, and not linear alone.
+    pub fn is_antisymmetric(&self) -> bool {
+        let last = self.layers.len() - 1;
+        let is_mirrored = |(l, layer): (usize, &Linear)| {
+            let [rows, columns] = [layer.weight.nrows(), layer.weight.ncols()].map(|n| n / 2);
+            let w = &layer.weight;
+            let same = |at: usize, it: &Vec<f64>| it[..at] == it[at..];
+            match l {
+                _ if l == last => {
+                    let opposed = |j: usize| w[(0, j)] == -w[(0, j + columns)];
+                    let bias = layer.bias.iter().flatten().all(|b| *b == 0.0);
+                    w.ncols() == 2 * columns && (0..columns).all(opposed) && bias
+                }
+                _ => {
+                    let twin = |i: usize, j: usize| match l {
+                        0 => w[(i, j)] == w[(i + rows, j)],
+                        _ => {
+                            let [across, back] = [w[(i, j + columns)], w[(i + rows, j)]];
+                            w[(i, j)] == w[(i + rows, j + columns)] && across == back
+                        }
+                    };
+                    let width = if l == 0 { w.ncols() } else { columns };
+                    let even = w.nrows() == 2 * rows && (l == 0 || w.ncols() == 2 * columns);
+                    even && (0..rows).all(|i| (0..width).all(|j| twin(i, j)))
+                        && layer.bias.as_ref().is_none_or(|it| same(rows, it))
+                }
+            }
+        };
+        last > 0 && self.layers.iter().enumerate().all(is_mirrored)
+    }
+
     /// The layers, first to last.
     pub fn layers(&self) -> &[Linear] {
         &self.layers
@@ -482,6 +552,30 @@ mod tests {
                     assert!((got - want).abs() < 1e-8, "{nonlinearity:?} {got} {want}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_antisymmetric_network_starts_from_nought_and_learns_in_every_layer() {
+        let x = Mat::from_fn(4, 6, |i, j| ((3 * i + 5 * j) as f64).sin());
+        let ntk = Scheme::Ntk {
+            weight_variance: 2.0,
+            bias_variance: 0.5,
+        };
+        for scheme in [Scheme::Pytorch, Scheme::He, ntk] {
+            let one = Mlp::draw(4, &[7, 5], Nonlinearity::Relu, scheme, 3);
+            let one = one.expect("widths above 0");
+            let two = one.antisymmetric();
+            assert!(two.is_antisymmetric() && !one.is_antisymmetric());
+            assert_eq!(two.widths(), [14, 10]);
+            let sweep = two.sweep(x.as_ref());
+            assert!(sweep.output.iter().all(|f| f.abs() < 1e-14));
+            for signals in &sweep.signals {
+                assert!(signals.norm_l2() > 0.1);
+            }
+            let mut moved = two;
+            moved.layers_mut()[1].weight[(0, 0)] += 1e-9;
+            assert!(!moved.is_antisymmetric());
         }
     }
 

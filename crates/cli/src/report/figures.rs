@@ -51,6 +51,7 @@ pub fn all(
     figures.extend(tests(rows)?);
     figures.extend(stopping_times(rows)?);
     figures.extend(in_sample(rows)?);
+    figures.extend(left_out(rows)?);
     figures.extend(out_of_sample(rows)?);
     if let Some(spectrum) = spectrum.filter(|it| !it.eigenvalues.is_empty()) {
         figures.push(eigenvalues(spectrum)?);
@@ -188,7 +189,13 @@ fn stopping_times(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
 /// In-sample R² against the share of the samples that the fit spends.
 fn in_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     let (indices, points) = pairs(rows, |r| {
-        Some((r.edf? / r.n_samples as f64, r.in_sample_r2?))
+        // At the time that predictions are made for.
+        let edf = if r.t_stop == r.t_hat {
+            r.edf?
+        } else {
+            r.edf_loo?
+        };
+        Some((edf / r.n_samples as f64, r.in_sample_r2?))
     });
     if points.is_empty() {
         return Ok(None);
@@ -198,7 +205,7 @@ fn in_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         y: Axis::from_zero("in-sample R²", points.iter().map(|p| p.1)),
         marks: vec![Mark::Points(points, POINT)],
     };
-    let caption = "In-sample R² at t_hat against the effective degrees of freedom a sample. It is fit, not accuracy: it rises with edf whether or not new samples are predicted better.".to_owned();
+    let caption = "In-sample R² at t_stop against the effective degrees of freedom a sample. It is fit, not accuracy: it rises with edf whether or not new samples are predicted better.".to_owned();
     Figure::new("In-sample R²", caption, &plot, &indices).map(Some)
 }
 
@@ -210,11 +217,11 @@ fn out_of_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     }
     let below = points.iter().filter(|p| p.1 < 0.0).count();
     let x = Axis::from_zero("in-sample R²", points.iter().map(|p| p.0));
-    let y = Axis::from_zero("held-out R²", points.iter().map(|p| p.1));
+    let y = Axis::signed("held-out R²", points.iter().map(|p| p.1));
     let end = x.end().min(y.end());
     let mut caption = "R² of samples held out against R² of the samples fitted; the line is where they are equal.".to_owned();
     if below > 0 {
-        caption += &format!(" Below zero, and drawn at it: {below}.");
+        caption += &format!(" Below zero, worse than the mean: {below}.");
     }
     let plot = Plot {
         x,
@@ -225,6 +232,31 @@ fn out_of_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         ],
     };
     Figure::new("Held-out R²", caption, &plot, &indices).map(Some)
+}
+
+/// Leave-one-out R² at t_loo against that at t_hat.
+fn left_out(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
+    let (indices, points) = pairs(rows, |r| Some((r.loo_r2?, r.loo_r2_best?)));
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let x = Axis::signed("leave-one-out R² at t_hat", points.iter().map(|p| p.0));
+    let y = Axis::signed("leave-one-out R² at t_loo", points.iter().map(|p| p.1));
+    let (start, end) = (x.start().max(y.start()), x.end().min(y.end()));
+    let is_better = |i: &&usize| rows[**i].loo_predicts_better == Some(true);
+    let better = indices.iter().filter(is_better).count();
+    let caption = format!(
+        "What the fit of the others says of each sample, beside the covariates alone (0), at REML's stopping time and at the best; the line is where they are equal. Above it by more than the standard error of the difference: {better}, which `--stop loo` predicts better."
+    );
+    let plot = Plot {
+        x,
+        y,
+        marks: vec![
+            Mark::Line(vec![(start, start), (end, end)], ACCENT),
+            Mark::Points(points, POINT),
+        ],
+    };
+    Figure::new("Leave-one-out R²", caption, &plot, &indices).map(Some)
 }
 
 fn ranked(values: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {

@@ -6,7 +6,7 @@ use super::headings;
 use crate::phenotype_row::PhenotypeRow;
 
 /// Columns shown, of those that `phenotypes.parquet` has.
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "status",
     "n_samples",
     "neg_log10_p",
@@ -14,6 +14,7 @@ const COLUMNS: [&str; 9] = [
     "t_hat",
     "epochs",
     "edf",
+    "loo_r2",
     "in_sample_r2",
     "out_of_sample_r2",
 ];

@@ -51,6 +51,20 @@ impl Axis {
         }
     }
 
+    /// A linear axis that covers `values` and zero, below it as well.
+    pub fn signed(name: impl Into<String>, values: impl Iterator<Item = f64> + Clone) -> Self {
+        let finite = values.clone().filter(|v| v.is_finite());
+        let least = finite.fold(0.0, f64::min);
+        let mut axis = Self::from_zero(name, values);
+        axis.range.start = least * (1.0 + MARGIN);
+        axis
+    }
+
+    /// The start of the axis.
+    pub fn start(&self) -> f64 {
+        self.range.start
+    }
+
     /// A logarithmic axis that covers the positive ones of `values`.
     pub fn logarithmic(name: impl Into<String>, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use faer::MatMut;
 use ntkpipe_model::analysis::{
-    self, Analysis, AnalysisOptions, Batch, Phenotype, Survey, TestResult,
+    self, Analysis, AnalysisOptions, Batch, Phenotype, Stop, Survey, TestResult,
 };
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Fingerprints, held_out, remove_file};
 use crate::failure::{input, resources};
@@ -39,6 +39,10 @@ pub const READ_AHEAD: usize = 32;
 
 /// Dual weights, a row a phenotype; the chunks of those that are trained.
 pub const DUAL: &str = "model/dual.zarr";
+
+/// Leave-one-out residuals at the time stopped at, a row a phenotype, in units of the standardised phenotype; the chunks of those that are
+/// fitted. Where architectures are chosen among by them.
+pub const LEFT_OUT: &str = "left_out.zarr";
 
 /// Phenotypes that an interrupted fit had finished.
 pub const JOURNAL: &str = "fit.jsonl";
@@ -81,8 +85,19 @@ struct Known {
     n_samples: usize,
     n_missing: usize,
     sd: f64,
-    /// Where the network begins with a prediction: rank of the covariates, and R² of that prediction with their effects.
-    at_start: Option<(usize, f64)>,
+    /// Where the network begins with a prediction, what that is worth.
+    at_start: Option<AtStart>,
+}
+
+/// What a network's prediction before training is worth, with the covariates' effects.
+#[derive(Clone, Copy)]
+struct AtStart {
+    /// Rank of the covariates.
+    rank: usize,
+    /// R² on the samples used.
+    r2: f64,
+    /// LOO(0) of what it leaves, and that of the covariates alone.
+    errors: [f64; 2],
 }
 
 impl<'c> Walk<'c> {
@@ -174,8 +189,8 @@ impl<'c> Walk<'c> {
                 }
                 let at_start = known.at_start;
                 let analysis = analysis.map(|analysis| Analysis {
-                    n_covariates: at_start.map_or(analysis.n_covariates, |it| it.0),
-                    in_sample_r2: at_start.map(|it| it.1),
+                    n_covariates: at_start.map_or(analysis.n_covariates, |it| it.rank),
+                    in_sample_r2: at_start.map(|it| it.r2),
                     ..analysis
                 });
                 take(job, known, analysis)
@@ -293,21 +308,35 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Rank of the covariates on a phenotype's samples, and 1 − |P (y − f₀)|² / Σ (y − ȳ)².
-    fn at_start(&self, phenotype: &Phenotype, initial: &Initial) -> (usize, f64) {
+    /// R² is 1 − |P (y − f₀)|² / Σ (y − ȳ)², LOO(0) is Σ (P (y − f₀))ᵢ² / (1 − hᵢ)² with the leverages h of the covariates.
+    fn at_start(&self, phenotype: &Phenotype, initial: &Initial) -> AtStart {
         let Phenotype { mask, values, .. } = phenotype;
         let f0 = initial.on_kernel();
-        let mut rest: Vec<f64> = (0..mask.len())
-            .map(|i| if mask[i] { values[i] - f0[i] } else { 0.0 })
-            .collect();
         let projection = self.context.covariates.on(mask);
-        let n = rest.len();
-        projection.apply(MatMut::from_column_major_slice_mut(&mut rest, n, 1));
+        let n = mask.len();
+        let off = |offset: &dyn Fn(usize) -> f64| {
+            let rest = |i: usize| if mask[i] { values[i] - offset(i) } else { 0.0 };
+            let mut rest: Vec<f64> = (0..n).map(rest).collect();
+            projection.apply(MatMut::from_column_major_slice_mut(&mut rest, n, 1));
+            rest
+        };
+        let (rest, alone) = (off(&|i| f0[i]), off(&|_| 0.0));
         let observed = || (0..n).filter(|&i| mask[i]).map(|i| values[i]);
         let mean = observed().sum::<f64>() / observed().count() as f64;
         let variation: f64 = observed().map(|y| (y - mean).powi(2)).sum();
         let left: f64 = rest.iter().map(|r| r * r).sum();
-        (projection.rank(), 1.0 - left / variation)
+        let q = projection.orthonormal();
+        let free = |i: usize| 1.0 - q.row(i).iter().map(|q| q * q).sum::<f64>();
+        let is_used = |i: &usize| mask[*i] && free(*i) > 1e-10;
+        let error = |rest: &[f64]| -> f64 {
+            let used = (0..n).filter(is_used);
+            used.map(|i| (rest[i] / free(i)).powi(2)).sum()
+        };
+        AtStart {
+            rank: projection.rank(),
+            r2: 1.0 - left / variation,
+            errors: [error(&rest), error(&alone)],
+        }
     }
 
     fn prepare(&self, block: &[Job]) -> anyhow::Result<Vec<Prepared>> {
@@ -339,7 +368,10 @@ fn row_of(
     rate: Option<f64>,
 ) -> PhenotypeRow {
     match analysis {
-        Some(analysis) => PhenotypeRow::new(name, analysis, known.n_missing, known.sd, rate),
+        Some(analysis) => {
+            let at_start = known.at_start.map(|it| it.errors);
+            PhenotypeRow::new(name, analysis, known.n_missing, known.sd, rate, at_start)
+        }
         None => PhenotypeRow::too_few_cases(name, known.n_samples, known.n_missing),
     }
 }
@@ -435,6 +467,11 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     write_table(&context.directory.path("curves.parquet"), &curves.columns())?;
     compare_tests(&rows, context.settings.analysis.alpha);
     summarise(&rows);
+    let is_reml = context.settings.analysis.stop == Stop::Reml;
+    (
+        figures["loo_predicts_better"],
+        figures["worse_than_covariates"],
+    ) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
     forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
     fitted.remove()
@@ -654,9 +691,16 @@ fn fit_all(
         (&path, &spec),
         |it: &Finished| it.row.is_trained().then_some(it.column),
     )?;
+    let left_out = context.directory.path(LEFT_OUT);
     if journal.finished.is_empty() && share.is_none() {
         remove_folder(&context.directory.path("model"))?;
+        remove_folder(&left_out)?;
     }
+    let left_out = context
+        .settings
+        .keeps_left_out
+        .then(|| ZarrArray::<f32>::create(&left_out, spec.clone()))
+        .transpose()?;
     let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
     let columns: Vec<usize> = (0..names.len())
@@ -690,6 +734,10 @@ fn fit_all(
             };
             let mut curve = Vec::new();
             if let Some(fit) = &analysis.fit {
+                if let Some((array, loo)) = left_out.as_ref().zip(fit.leave_one_out.as_ref()) {
+                    context.directory.check_ours()?;
+                    array.write_chunk(column, 0, loo.residuals_at(fit.stop))?;
+                }
                 if row.is_trained() {
                     context.directory.check_ours()?;
                     dual.write_chunk(column, 0, &fit.dual)?;
@@ -831,6 +879,43 @@ fn compare_tests(rows: &[PhenotypeRow], alpha: f64) {
             lacking.join(", ")
         );
     }
+}
+
+/// Whether the network begins with a prediction of its own.
+fn initial_is_drawn(context: &Context) -> bool {
+    context.settings.network.finite().is_some()
+}
+
+/// Says which phenotypes the other stopping time predicts better, and which the covariates alone do; the counts of both.
+fn say_what_predicts(rows: &[PhenotypeRow], is_reml: bool, has_initial: bool) -> (Value, Value) {
+    let named = |holds: &dyn Fn(&PhenotypeRow) -> bool| -> Vec<&str> {
+        let found = rows.iter().filter(|row| holds(row));
+        found.map(|row| row.phenotype.as_str()).collect()
+    };
+    let better = named(&|row| row.loo_predicts_better == Some(true));
+    if is_reml && !better.is_empty() {
+        tracing::info!(
+            "fit: {} would predict better with --stop loo, by more than the standard error of the difference: {}",
+            counted(better.len(), "phenotypes"),
+            better.join(", ")
+        );
+    }
+    let worse = named(&|row| row.worse_than_covariates == Some(true));
+    if !worse.is_empty() {
+        let remedy = match (has_initial, is_reml) {
+            (true, _) => {
+                "what the network predicts before training may be to blame: draw one that starts from 0, `ntkpipe network init --antisymmetric`"
+            }
+            (false, true) => "try `--stop loo`, another depth, or predict them from the covariates",
+            (false, false) => "try another depth, or predict them from the covariates",
+        };
+        tracing::warn!(
+            "fit: {} predicted worse than by their covariates alone: {}: {remedy}",
+            counted(worse.len(), "phenotypes"),
+            worse.join(", ")
+        );
+    }
+    (json!(better.len()), json!(worse.len()))
 }
 
 /// Counts by status, and every phenotype that is not ok by name.

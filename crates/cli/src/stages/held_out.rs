@@ -14,7 +14,8 @@ use super::predict::{KernelProducts, fits_at_once, fixed_effects};
 use crate::fit_journal::FinishedInFold;
 use crate::folds::Folds;
 use crate::initial::Initial;
-use crate::inputs::{Prepared, prepare, prepare_block};
+use crate::inputs::{Prepared, base_mask, prepare, prepare_block};
+use crate::options::Missing;
 use crate::phenotype_row::PhenotypeRow;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -47,7 +48,8 @@ pub fn prepare_training(
     )
 }
 
-/// Predicts each held-out sample with the fit of the others, and fills in R² of these predictions.
+/// Predicts each held-out sample with the fit of the others, and fills in R² of these predictions, and whether the covariates alone predict
+/// better.
 ///
 /// `fits`, by fold and phenotype, are those that were made; `weights` holds a row for each ([`weights_row`]) that trains.
 /// R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over the observed samples held out.
@@ -83,11 +85,12 @@ pub fn predict(
             let products = KernelProducts::new(kernel, weights, trained)?;
             for part in block.chunks(READ_AHEAD) {
                 let all_values = inputs.phenotype_values(part)?;
-                let found: Vec<(Vec<f64>, Option<f64>)> = part
+                let found: Vec<(Vec<f64>, [Option<f64>; 2])> = part
                     .par_iter()
                     .zip(all_values)
                     .map(|(&column, values)| {
                         let mut predictions = vec![f64::NAN; n];
+                        let mut by_covariates = vec![f64::NAN; n];
                         for (fold, held_out) in held_out.iter().enumerate() {
                             let fit = fits.get(&(fold, column));
                             if !fit.is_some_and(|it| it.status.is_predicted()) {
@@ -103,18 +106,25 @@ pub fn predict(
                                 initial.map_or(0.0, |it| it.values[row]) + trained
                             };
                             let beta = fixed_effects(context, &prepared, &increment);
+                            let alone = fixed_effects(context, &prepared, &|_| 0.0);
                             for &row in held_out {
-                                let fixed = context.covariate_columns.fixed(row, &beta);
-                                predictions[row] =
-                                    (increment(row) + fixed) * prepared.sd + prepared.mean;
+                                let fixed = |beta| context.covariate_columns.fixed(row, beta);
+                                let unit = |value: f64| value * prepared.sd + prepared.mean;
+                                predictions[row] = unit(increment(row) + fixed(&beta));
+                                by_covariates[row] = unit(fixed(&alone));
                             }
                         }
-                        let r2 = r2_of(context, values, &predictions)?;
-                        Ok((predictions, r2))
+                        let r2 = r2_of(context, values.clone(), &predictions)?;
+                        let alone = r2_of(context, values, &by_covariates)?;
+                        Ok((predictions, [r2, alone]))
                     })
                     .collect::<anyhow::Result<_>>()?;
-                for (&column, (predictions, r2)) in part.iter().zip(found) {
+                for (&column, (predictions, [r2, alone])) in part.iter().zip(found) {
                     rows[column].out_of_sample_r2 = r2;
+                    if let Some((r2, alone)) = r2.zip(alone) {
+                        // A phenotype that no fold trains is predicted by them alone, up to rounding.
+                        rows[column].worse_than_covariates = Some(r2 < alone - 1e-9);
+                    }
                     table.push(&predictions)?;
                     bar.set(column + 1, n_phenotypes);
                 }
@@ -134,14 +144,35 @@ fn prepared(
     prepare(values, base, &context.covariates, columns, settings)
 }
 
+/// R² of predictions of a phenotype on the kernel's samples that are not in `mask` and observed, as those that `--missing complete` leaves
+/// out; `None` where there are none.
+pub fn r2_outside(
+    context: &Context,
+    column: usize,
+    mask: &[bool],
+    predictions: &[f64],
+) -> anyhow::Result<Option<f64>> {
+    let values = context.inputs.phenotype_values(&[column])?.remove(0);
+    let base = base_mask(&context.inputs, &context.covariates, Missing::Exact)?;
+    let outside = mask.iter().zip(predictions);
+    let outside: Vec<f64> = outside
+        .map(|(is_in, predicted)| if *is_in { f64::NAN } else { *predicted })
+        .collect();
+    r2_on(context, values, &base, &outside)
+}
+
 /// R² of predictions, NaN where a sample is not predicted, of the values that are observed.
 fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Result<Option<f64>> {
-    let prepared = prepared(
-        context,
-        values,
-        &context.base,
-        &context.settings.observed_only(),
-    )?;
+    r2_on(context, values, &context.base, predictions)
+}
+
+fn r2_on(
+    context: &Context,
+    values: Vec<f64>,
+    base: &[bool],
+    predictions: &[f64],
+) -> anyhow::Result<Option<f64>> {
+    let prepared = prepared(context, values, base, &context.settings.observed_only())?;
     let pairs: Vec<(f64, f64)> = prepared
         .observed()
         .zip(predictions)

@@ -226,7 +226,7 @@ fn groups(context: &Context, rows: &[PhenotypeRow], columns: &[usize]) -> anyhow
             &context.settings,
         )?;
         for (&column, prepared) in block.iter().zip(prepared) {
-            if let Some((time, noise_variance)) = rows[column].t_hat.zip(rows[column].sigma2) {
+            if let Some((time, noise_variance)) = rows[column].t_stop.zip(rows[column].sigma2) {
                 let fit = Fit {
                     column,
                     time,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ntkpipe_model::analysis::SurveyParts;
+use ntkpipe_model::analysis::{Stop, SurveyParts};
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use ntkpipe_store::{file_system, zarr};
@@ -325,6 +325,8 @@ impl Fingerprints {
             &test,
             json!([
                 a.gate,
+                a.stop == Stop::LeaveOneOut,
+                settings.keeps_left_out,
                 a.tolerance,
                 settings.learning_rate,
                 settings.hold_out

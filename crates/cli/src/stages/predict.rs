@@ -128,9 +128,9 @@ struct ModelPhenotype {
     trained: bool,
     /// Whether it can be predicted at all.
     predicted: bool,
-    /// Stopping time, where finite, and noise variance of one that is trained.
-    #[serde(default)]
-    t_hat: Option<f64>,
+    /// Stopping time of the predictions, where finite, and noise variance of one that is trained.
+    #[serde(default, alias = "t_hat")]
+    t_stop: Option<f64>,
     #[serde(default)]
     sigma2: Option<f64>,
 }
@@ -208,7 +208,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
                         sd: prepared.sd,
                         trained: column.is_some(),
                         predicted,
-                        t_hat: rows[i].t_hat,
+                        t_stop: rows[i].t_stop,
                         sigma2: rows[i].sigma2,
                     };
                     (values, record, beta)
@@ -736,7 +736,7 @@ fn predict_with_one(asked: &NewSamples) -> anyhow::Result<[usize; 2]> {
                 .iter()
                 .zip(deviations.chunks(ids.len().max(1)))
             {
-                let is_known = p.predicted && !(p.trained && p.t_hat.is_none());
+                let is_known = p.predicted && !(p.trained && p.t_stop.is_none());
                 let value = |(row, sd): (usize, &f64)| {
                     let is_there = covariates.iter().all(|c| c[row].is_finite());
                     if is_known && is_there { *sd } else { f64::NAN }
@@ -765,7 +765,7 @@ fn deviations_path(out: &Path) -> PathBuf {
 impl ModelRecord {
     /// Column, stopping time and noise variance of each phenotype with a finite time.
     fn fits(&self) -> Vec<(usize, f64, f64)> {
-        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_hat?, p.sigma2?));
+        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_stop?, p.sigma2?));
         let phenotypes = self.phenotypes.iter().enumerate();
         phenotypes
             .filter(|(_, p)| p.trained)

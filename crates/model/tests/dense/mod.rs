@@ -403,6 +403,62 @@ impl DenseOperator {
             .collect()
     }
 
+    /// eᵢ / sᵢ at times on the observed samples, n_S × times: e = exp(−tA) P y, s the diagonal of exp(−tA) on the range of P.
+    #[allow(dead_code, reason = "one of the tests that share this compares it")]
+    pub fn left_out(&self, values: &[f64], times: &[f64]) -> Mat<f64> {
+        let n = self.n_observed();
+        let y = Mat::from_fn(n, 1, |i, _| values[self.observed[i]]);
+        let c = self.u.transpose() * &y;
+        let decay = Mat::from_fn(self.dof(), times.len(), |k, q| {
+            (-times[q] * self.lambda[k]).exp()
+        });
+        let decayed = Mat::from_fn(self.dof(), times.len(), |k, q| decay[(k, q)] * c[(k, 0)]);
+        let squares = Mat::from_fn(n, self.dof(), |i, k| self.u[(i, k)].powi(2));
+        let free: Vec<bool> = (0..n)
+            .map(|i| squares.row(i).iter().sum::<f64>() > 1e-10)
+            .collect();
+        let (e, s) = (&self.u * decayed, squares * decay);
+        Mat::from_fn(n, times.len(), |i, q| {
+            if free[i] { e[(i, q)] / s[(i, q)] } else { 0.0 }
+        })
+    }
+
+    /// Σ (eᵢ / sᵢ)² at times.
+    #[allow(dead_code, reason = "one of the tests that share this compares it")]
+    pub fn leave_one_out(&self, values: &[f64], times: &[f64]) -> Vec<f64> {
+        let left_out = self.left_out(values, times);
+        (0..times.len())
+            .map(|q| left_out.col(q).squared_norm_l2())
+            .collect()
+    }
+
+    /// Its minimum over [0, 50 dof / tr A], (t, LOO): grids in log t, each about the best of the one before; t is infinite at the end.
+    #[allow(dead_code, reason = "one of the tests that share this compares it")]
+    pub fn loo_time(&self, values: &[f64]) -> (f64, f64) {
+        let top = 50.0 * self.dof() as f64 / self.lambda.iter().sum::<f64>();
+        let (mut low, mut high, mut n) = (1e-4 / self.lambda[0], top, 200);
+        let none = self.leave_one_out(values, &[0.0])[0];
+        loop {
+            let at = |k: usize| low * (high / low).powf(k as f64 / n as f64);
+            let times: Vec<f64> = (0..=n).map(at).collect();
+            let found = self.leave_one_out(values, &times);
+            let best = (0..=n)
+                .min_by(|&a, &b| found[a].total_cmp(&found[b]))
+                .unwrap_or(0);
+            if none <= found[best] {
+                return (0.0, none);
+            }
+            if times[best] >= top * (1.0 - 1e-12) {
+                return (f64::INFINITY, found[n]);
+            }
+            if n < 200 && high / low < 1.001 {
+                return (times[best], found[best]);
+            }
+            (low, high) = (times[best.saturating_sub(1)], times[(best + 1).min(n)]);
+            n = 16;
+        }
+    }
+
     fn least_squares(&self, rest: &Mat<f64>) -> Vec<f64> {
         let q = self.covariates.ncols();
         if q == 0 {

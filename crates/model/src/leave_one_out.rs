@@ -1,0 +1,660 @@
+//! The leave-one-out error of the flow along its whole path, and the stopping time where it is least.
+//!
+//! The fitted values are linear in the phenotype, so that what the fit of the others misses sample i by is known without a fit of the
+//! others (Allen 1974; along the path of gradient descent, Patil, Wu & Tibshirani 2024):
+//!
+//! ```text
+//!     e(t) = exp(−tA) r        sᵢ(t) = exp(−tA)ᵢᵢ on the range of P        LOO(t) = Σ (eᵢ(t) / sᵢ(t))²
+//!     t_loo = argmin LOO on [0, 50 dof / tr A]        loo_r2(t) = 1 − LOO(t) / LOO(0)
+//! ```
+//!
+//! sᵢ is an integral against a measure of the sample's own: Σ V²ᵢₖ exp(−t βₖ) over the leading pairs of the [`LowRank`] approximation, and a
+//! rest with the sample's own mass 1 − hᵢ − Σ V²ᵢₖ and its own mean, which diag A gives exactly; the rests of all samples sum to what the
+//! effective degrees of freedom leave. e comes from the phenotype's own [`Flow`]. Neither costs a pass over the kernel. LOO may have several minima: the times are scanned on a grid in log
+//! t, then each minimum that may be the least is looked at more closely.
+
+use crate::block;
+use crate::combination::{AT_ONCE, Combination, Formed};
+use crate::covariates::Covariates;
+use crate::flow::{Flow, Quadrature};
+use crate::krylov::KrylovSpace;
+use crate::low_rank::LowRank;
+use crate::measure::OperatorMeasure;
+use crate::operator::MaskedOperator;
+use crate::stopping_time::StoppingTime;
+use crate::unit::power_of_two;
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatMut, MatRef};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// Leading pairs of a mask that are taken one by one: beyond, samples differ little but in mass and mean, and more pairs told no more where we
+/// compared (16 to 320).
+const MOST_PAIRS: usize = 64;
+
+/// End of the times that are looked at, in units of dof / tr A: the mean eigenvalue has decayed to exp(−50).
+const LAST: f64 = 50.0;
+
+/// The same for masks of which s is not known exactly: later, what is left of it rests on eigenvalues near 0, which the probes do not tell.
+const LAST_KNOWN: f64 = 8.0;
+
+/// Least time of the grid beside 0, in units of 1 / λ₁: nothing has changed by more than that share.
+const FIRST: f64 = 1e-3;
+
+/// Distance of the grid's times, and that of the closer look, in log t.
+const STEP: f64 = 0.5;
+const FINE_STEP: f64 = 0.125;
+
+/// A minimum on the grid is looked at more closely where it is above the least by at most this share.
+const NEAR_LEAST: f64 = 0.02;
+
+/// Most minima that are looked at more closely.
+const MOST_MINIMA: usize = 3;
+
+/// A sample of which the covariates leave less than this is fitted exactly by them: no other says anything of it.
+const LEAST_FREE: f64 = 1e-10;
+
+/// Share of 1 − h below which the mass that the pairs leave is rounding.
+const LEAST_MASS: f64 = 1e-6;
+
+/// How well each sample is predicted by the fit of the others.
+#[derive(Clone, Debug)]
+pub struct LeaveOneOut {
+    /// t_loo; unbounded where the error still falls at the end of the times looked at, `None` where the flow is not known well enough at
+    /// the time that looks best.
+    pub time: Option<StoppingTime>,
+    /// The last time looked at: 50 dof / tr A, 8 dof / tr A of more samples than are decomposed as they stand.
+    pub end: f64,
+    /// 1 − LOO(t̂) / LOO(0); `None` where t̂ is infinite.
+    pub r2: Option<f64>,
+    /// 1 − LOO / LOO(0) at t_loo, or at the end of the times; `None` where t_loo is not known.
+    pub r2_best: Option<f64>,
+    /// Standard error of [`r2_best`](Self::r2_best) − [`r2`](Self::r2): of the sum of the differences of squared errors, paired over samples.
+    pub gain_error: Option<f64>,
+    /// eᵢ / sᵢ at t̂ and at t_loo, n values each, zero off the mask; those at t̂ are those of the end where it is infinite.
+    pub residuals: [Vec<f32>; 2],
+}
+
+impl LeaveOneOut {
+    /// The time of the least error as a finite number.
+    pub fn finite_time(&self) -> f64 {
+        let found = self.time.map_or(f64::INFINITY, StoppingTime::time);
+        found.min(self.end)
+    }
+
+    /// The residuals at the time stopped at: t_loo or the end, else t̂.
+    pub fn residuals_at(&self, stop: f64) -> &[f32] {
+        &self.residuals[usize::from(self.time.is_some() && stop == self.finite_time())]
+    }
+
+    /// This without t_loo and what is of it.
+    pub fn unknown(self) -> Self {
+        Self {
+            time: None,
+            r2_best: None,
+            gain_error: None,
+            ..self
+        }
+    }
+
+    /// Whether t_loo predicts better than t̂ by more than the standard error of the difference; `None` where t̂ is infinite.
+    pub fn predicts_better(&self) -> Option<bool> {
+        Some(self.r2_best? - self.r2? > self.gain_error?)
+    }
+
+    /// From the residuals at 0, at t̂ and at t_loo, n × 3.
+    fn new(time: StoppingTime, end: f64, reml: f64, residuals: MatRef<'_, f64>) -> Self {
+        let n_rows = residuals.nrows();
+        let total = |q: usize| (0..n_rows).map(|i| residuals[(i, q)].powi(2)).sum::<f64>();
+        let at_zero = total(0);
+        let r2 = |q: usize| 1.0 - total(q) / at_zero;
+        let is_used: Vec<usize> = (0..n_rows).filter(|&i| residuals[(i, 0)] != 0.0).collect();
+        let n = is_used.len() as f64;
+        let gain = |i: usize| residuals[(i, 1)].powi(2) - residuals[(i, 2)].powi(2);
+        let mean = is_used.iter().map(|&i| gain(i)).sum::<f64>() / n;
+        let squares: f64 = is_used.iter().map(|&i| (gain(i) - mean).powi(2)).sum();
+        let error = (n / (n - 1.0) * squares).sqrt() / at_zero;
+        let column = |q: usize| (0..n_rows).map(|i| residuals[(i, q)] as f32).collect();
+        Self {
+            time: Some(time),
+            end,
+            r2: reml.is_finite().then(|| r2(1)),
+            r2_best: Some(r2(2)),
+            gain_error: reml.is_finite().then_some(error),
+            residuals: [column(1), column(2)],
+        }
+    }
+}
+
+/// Times to scan: 0, and a grid in log t up to the end.
+fn grid(largest: f64, end: f64) -> Vec<f64> {
+    let first = (FIRST / largest.max(f64::MIN_POSITIVE)).min(0.5 * end);
+    let n = ((end / first).ln() / STEP).ceil().max(1.0);
+    let at = |k: usize| end * (first / end).powf(1.0 - k as f64 / n);
+    let times = (0..=n as usize).map(at);
+    std::iter::once(0.0).chain(times).collect()
+}
+
+/// Times between the neighbours of each minimum of `sums` over `times` that may be the least.
+fn closer(times: &[f64], sums: &[f64]) -> Vec<f64> {
+    let n = times.len();
+    let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
+    let is_minimum = |i: usize| {
+        (i == 0 || sums[i] <= sums[i - 1])
+            && (i + 1 == n || sums[i] <= sums[i + 1])
+            && sums[i] <= (1.0 + NEAR_LEAST) * least
+    };
+    let mut minima: Vec<usize> = (0..n).filter(|&i| is_minimum(i)).collect();
+    minima.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]));
+    minima.truncate(MOST_MINIMA);
+    let mut found = Vec::new();
+    for i in minima {
+        // Below the least time of the grid there is 0 alone.
+        let low = match i {
+            0 | 1 => times[1] * (-2.0 * STEP).exp(),
+            _ => times[i - 1],
+        };
+        let high = times[(i + 1).min(n - 1)];
+        let n_steps = ((high / low).ln() / FINE_STEP).round().max(1.0) as usize;
+        let at = |k: usize| low * (high / low).powf(k as f64 / n_steps as f64);
+        found.extend((1..n_steps).map(at));
+    }
+    found
+}
+
+/// Where the error is least, from its values at times in any order; by the parabola in log t through the three about the least.
+fn least(points: &mut Vec<(f64, f64)>) -> StoppingTime {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // A time of the grid may come again.
+    points.dedup_by(|a, b| a.0 <= (1.0 + 1e-6) * b.0);
+    let Some(at) = (0..points.len()).min_by(|&a, &b| points[a].1.total_cmp(&points[b].1)) else {
+        return StoppingTime::AtZero;
+    };
+    let (t, value) = points[at];
+    if t == 0.0 {
+        return StoppingTime::AtZero;
+    }
+    if at + 1 == points.len() {
+        return StoppingTime::Unbounded;
+    }
+    let [(below, left), (above, right)] = [points[at - 1], points[at + 1]];
+    if below == 0.0 {
+        return StoppingTime::Interior(t);
+    }
+    let (x, y) = ((below / t).ln(), (above / t).ln());
+    let (p, q) = ((left - value) / x, (right - value) / y);
+    // value + b u + c u², c = (q − p) / (y − x), b = p − c x.
+    let curvature = (q - p) / (y - x);
+    let shift = -(p - curvature * x) / (2.0 * curvature);
+    match shift.is_finite() {
+        true => StoppingTime::Interior(t * shift.clamp(x, y).exp()),
+        false => StoppingTime::Interior(t),
+    }
+}
+
+/// Finds t_loo of several phenotypes of a mask: `sums` are LOO of each at its own times.
+fn search(
+    n_phenotypes: usize,
+    largest: f64,
+    end: f64,
+    sums: impl Fn(&[Vec<f64>]) -> Vec<Vec<f64>>,
+) -> Vec<StoppingTime> {
+    let times = grid(largest, end);
+    let coarse = sums(&vec![times.clone(); n_phenotypes]);
+    let again: Vec<Vec<f64>> = coarse.iter().map(|of| closer(&times, of)).collect();
+    let fine = sums(&again);
+    let found = coarse.iter().zip(again.iter().zip(&fine));
+    found
+        .map(|(coarse, (again, fine))| {
+            let on_grid = times.iter().zip(coarse);
+            let points = on_grid.chain(again.iter().zip(fine));
+            let mut points: Vec<(f64, f64)> = points.map(|(t, sum)| (*t, *sum)).collect();
+            for (_, sum) in &mut points {
+                if !sum.is_finite() {
+                    *sum = f64::INFINITY;
+                }
+            }
+            least(&mut points)
+        })
+        .collect()
+}
+
+/// exp(−tA)ᵢᵢ of an operator whose eigenpairs are all known.
+#[derive(Clone, Debug)]
+pub struct Exact {
+    values: Vec<f64>,
+    vectors: Mat<f64>,
+    squares: Mat<f64>,
+    end: f64,
+    /// The grid of times, and exp(−tA)ᵢᵢ on it, n × times.
+    on_grid: (Vec<f64>, Mat<f64>),
+}
+
+impl Exact {
+    /// From the eigenvalues, descending, and the eigenvectors, n × dof. Cost: O(n dof) flops a time of the grid.
+    pub fn new(values: &[f64], vectors: Mat<f64>) -> Self {
+        let values: Vec<f64> = values.iter().map(|l| l.max(0.0)).collect();
+        let squares = block::convert(vectors.as_ref(), |u| u * u);
+        let end = LAST * values.len() as f64 / values.iter().sum::<f64>();
+        let largest = values.first().copied().unwrap_or(0.0);
+        let times = grid(largest, end);
+        let on_grid = &squares * decays(&values, &times);
+        Self {
+            on_grid: (times, on_grid),
+            values,
+            vectors,
+            squares,
+            end,
+        }
+    }
+
+    /// Eigenvectors, n × dof.
+    pub fn vectors(&self) -> MatRef<'_, f64> {
+        self.vectors.as_ref()
+    }
+
+    /// eᵢ / sᵢ at times, n × times, for the spectral coefficients c = U'r.
+    fn residuals(&self, coefficients: &[f64], times: &[f64]) -> Mat<f64> {
+        let decays = decays(&self.values, times);
+        let of_flow = Mat::from_fn(decays.nrows(), decays.ncols(), |k, q| {
+            decays[(k, q)] * coefficients[k]
+        });
+        let mut e = &self.vectors * of_flow;
+        let (grid, on_grid) = &self.on_grid;
+        let own;
+        let s = match grid == times {
+            true => on_grid,
+            false => {
+                own = &self.squares * decays;
+                &own
+            }
+        };
+        for q in 0..times.len() {
+            for i in 0..e.nrows() {
+                let free = on_grid[(i, 0)] > LEAST_FREE;
+                e[(i, q)] = if free { e[(i, q)] / s[(i, q)] } else { 0.0 };
+            }
+        }
+        e
+    }
+
+    /// Along the flow of a phenotype with spectral coefficients c = U'r that REML stops at `reml`.
+    ///
+    /// Cost: O(n dof) flops a time.
+    pub fn leave_one_out(&self, coefficients: &[f64], reml: f64) -> LeaveOneOut {
+        let largest = self.values.first().copied().unwrap_or(0.0);
+        let sums = |times: &[Vec<f64>]| {
+            let residuals = self.residuals(coefficients, &times[0]);
+            let columns = (0..residuals.ncols()).map(|q| residuals.col(q).squared_norm_l2());
+            vec![columns.collect()]
+        };
+        let time = search(1, largest, self.end, sums)[0];
+        let times = shown(reml, time, self.end);
+        let residuals = self.residuals(coefficients, &times);
+        LeaveOneOut::new(time, self.end, reml, residuals.as_ref())
+    }
+}
+
+/// 0, t̂ and t_loo; `end` in place of one that is infinite.
+fn shown(reml: f64, time: StoppingTime, end: f64) -> Vec<f64> {
+    let finite = |t: f64| if t.is_finite() { t } else { end };
+    vec![0.0, finite(reml), finite(time.time())]
+}
+
+/// exp(−tλ), λ down and t across.
+fn decays(values: &[f64], times: &[f64]) -> Mat<f64> {
+    Mat::from_fn(values.len(), times.len(), |k, q| {
+        (-times[q] * values[k]).exp()
+    })
+}
+
+/// How far the samples' measures beyond the leading pairs have decayed by a time.
+///
+/// With Aᵢⱼ of the size of √(μᵢ μⱼ), the variance of a sample's measure is of the size of its mean μᵢ, and so are all its cumulants where A
+/// beyond the pairs is a sum of many small parts: ∫ exp(−tλ) = exp(−μᵢ g(t)) with one clock g for all samples. It is the one by which they
+/// sum to the trace, Σ mᵢ exp(−μᵢ g) = tr exp(−tA) − Σ exp(−t βₖ); by Jensen's inequality g(t) ≤ t.
+#[derive(Clone, Debug)]
+struct Clock {
+    /// (mass, mean) of samples of much the same mean together.
+    bins: Vec<(f64, f64)>,
+}
+
+impl Clock {
+    /// Width of a bin in the logarithm of the mean.
+    const WIDTH: f64 = 0.02;
+
+    /// From the (mass, mean) of all samples, and the unit that the bins are laid out in: a power of two, so that the unit of A moves no digit.
+    fn new(rest: &[(f64, f64)], unit: f64) -> Self {
+        let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+        for (mass, mean) in rest.iter().filter(|it| it.0 > 0.0) {
+            let key = match *mean > 0.0 {
+                true => ((mean / unit).ln() / Self::WIDTH).floor() as i64,
+                false => i64::MIN,
+            };
+            let sum = sums.entry(key).or_default();
+            sum.0 += mass;
+            sum.1 += mass * mean;
+        }
+        let bins = sums
+            .into_values()
+            .map(|(mass, moment)| (mass, moment / mass));
+        Self {
+            bins: bins.collect(),
+        }
+    }
+
+    /// g(t) where the samples' measures sum to `left`.
+    fn at(&self, t: f64, left: f64) -> f64 {
+        let sum = |g: f64| {
+            self.bins
+                .iter()
+                .map(|(m, mean)| m * (-mean * g).exp())
+                .sum::<f64>()
+        };
+        if sum(t) >= left {
+            return t;
+        }
+        let (mut low, mut high) = (0.0, t);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            match sum(middle) > left {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        0.5 * (low + high)
+    }
+}
+
+/// exp(−tA)ᵢᵢ on the samples of one mask, from its low-rank approximation, its spectrum and diag A.
+#[derive(Debug)]
+pub struct DecayDiagonal<'x> {
+    space: &'x KrylovSpace,
+    covariates: &'x Covariates,
+    operator: &'x MaskedOperator<'x>,
+    model: &'x LowRank,
+    /// V²ᵢₖ, n × k.
+    squares: Mat<f32>,
+    values: Vec<f64>,
+    /// Mass 1 − hᵢ − Σ V²ᵢₖ and mean of the sample's measure beyond the pairs.
+    rest: Vec<(f64, f64)>,
+    /// Whether the mask holds the sample and the covariates leave something of it.
+    free: Vec<bool>,
+    clock: Clock,
+    measure: &'x OperatorMeasure,
+    largest: f64,
+    end: f64,
+}
+
+/// The pairs' exp(−tβ), k × times, and the [`Clock`] at these times.
+#[derive(Debug)]
+struct Decayed {
+    pairs: Mat<f32>,
+    clocks: Vec<f64>,
+}
+
+/// A phenotype whose flow is as far as it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'x> {
+    /// Its space.
+    pub flow: &'x Flow,
+    /// Its measure.
+    pub quadrature: &'x Quadrature,
+    /// t̂.
+    pub reml: f64,
+}
+
+impl<'x> DecayDiagonal<'x> {
+    /// `diagonal`: that of A, n values ([`MaskedOperator::diagonal`]). Cost: 2 n m k flops in single precision for the m of the probes'
+    /// space and the k pairs, one read of it; memory: k columns of n f32 values.
+    pub fn new(
+        space: &'x KrylovSpace,
+        covariates: &'x Covariates,
+        operator: &'x MaskedOperator<'x>,
+        model: &'x LowRank,
+        measure: &'x OperatorMeasure,
+        diagonal: &[f64],
+    ) -> Self {
+        let mask = operator.projection().mask();
+        let k = model.values().len().min(MOST_PAIRS);
+        let values: Vec<f64> = model.values()[..k].iter().map(|l| l.max(0.0)).collect();
+        let leading = Mat::<f64>::identity(k, k);
+        let pairs = model.combination(operator, leading.as_ref());
+        let formed = Formed::new(space, covariates, std::slice::from_ref(&pairs));
+        let q = operator.projection().orthonormal();
+        let parts: Vec<_> = block::chunks(mask.len())
+            .map(|(first, len)| {
+                let mut v = Mat::zeros(len, k);
+                formed.rows(first, v.as_mut());
+                let squares = block::convert(v.as_ref(), |v: f64| (v * v) as f32);
+                let of_sample = |i: usize| {
+                    let at = first + i;
+                    let leverage: f64 = (0..q.ncols()).map(|j| q[(at, j)].powi(2)).sum();
+                    let free = 1.0 - leverage;
+                    if !mask[at] || free <= LEAST_FREE {
+                        return (false, (0.0, 0.0));
+                    }
+                    let held: f64 = (0..k).map(|j| v[(i, j)].powi(2)).sum();
+                    let moment: f64 = (0..k).map(|j| v[(i, j)].powi(2) * values[j]).sum();
+                    let mass = free - held;
+                    match mass > LEAST_MASS * free {
+                        true => {
+                            let mean = ((diagonal[at] - moment) / mass).max(0.0);
+                            (true, (mass, mean))
+                        }
+                        false => (true, (0.0, 0.0)),
+                    }
+                };
+                let rest: Vec<_> = (0..len).map(of_sample).collect();
+                (first, squares, rest)
+            })
+            .collect();
+        let mut squares = Mat::<f32>::zeros(mask.len(), k);
+        let (mut rest, mut free) = (Vec::new(), Vec::new());
+        for (first, part, of_samples) in parts {
+            squares.subrows_mut(first, part.nrows()).copy_from(&part);
+            for (is_free, of_sample) in of_samples {
+                free.push(is_free);
+                rest.push(of_sample);
+            }
+        }
+        Self {
+            clock: Clock::new(&rest, power_of_two(measure.trace() / operator.dof() as f64)),
+            measure,
+            largest: measure
+                .largest()
+                .max(values.first().copied().unwrap_or(0.0)),
+            end: LAST_KNOWN * operator.dof() as f64 / measure.trace(),
+            space,
+            covariates,
+            operator,
+            model,
+            squares,
+            values,
+            rest,
+            free,
+        }
+    }
+
+    /// What exp(−tA) has come to at times.
+    fn decayed(&self, times: &[f64]) -> Decayed {
+        let pairs = decays(&self.values, times);
+        let left = |(q, t): (usize, &f64)| {
+            let whole = self.operator.dof() as f64 - self.measure.effective_dof(*t);
+            let held: f64 = pairs.col_as_slice(q).iter().sum();
+            // The former errs by a share of dof, which late is more than is left.
+            let atoms = self.measure.decayed_beyond(self.values.len(), *t);
+            let left = (whole - held).min(atoms);
+            self.clock.at(*t, left)
+        };
+        Decayed {
+            clocks: times.iter().enumerate().map(left).collect(),
+            pairs: block::narrow(pairs.as_ref()),
+        }
+    }
+
+    /// sᵢ on the rows from the `first` on, len × times.
+    fn rows(&self, first: usize, len: usize, decayed: &Decayed) -> Mat<f64> {
+        let squares = std::slice::from_ref(&self.squares);
+        let held = block::quick_product(squares, first, len, decayed.pairs.as_ref());
+        let mut s = block::convert(held.as_ref(), f64::from);
+        for (q, clock) in decayed.clocks.iter().enumerate() {
+            let rest = &self.rest[first..first + len];
+            for (s, (mass, mean)) in s.col_as_slice_mut(q).iter_mut().zip(rest) {
+                *s += mass * (-mean * clock).exp();
+            }
+        }
+        s
+    }
+
+    /// e / s on the rows from the `first` on, in place of e; samples that are not free get 0.
+    fn divide(&self, first: usize, mut e: MatMut<'_, f64>, s: &Mat<f64>) {
+        for q in 0..e.ncols() {
+            let s = s.col_as_slice(q);
+            let column = e.rb_mut().col_mut(q).iter_mut();
+            for ((e, s), is_free) in column.zip(s).zip(&self.free[first..]) {
+                *e = if *is_free { *e / s } else { 0.0 };
+            }
+        }
+    }
+
+    fn combinations(&self, paths: &[Path<'x>], times: &[Vec<f64>]) -> Vec<Combination<'x>> {
+        let of_path = |(path, times): (&Path<'x>, &Vec<f64>)| {
+            let Path {
+                flow, quadrature, ..
+            } = *path;
+            flow.residuals(self.operator, self.model, quadrature, times)
+        };
+        paths.iter().zip(times).map(of_path).collect()
+    }
+
+    /// LOO of each phenotype at its own times.
+    fn sums(&self, paths: &[Path<'x>], times: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let combinations = self.combinations(paths, times);
+        let formed = Formed::new(self.space, self.covariates, &combinations);
+        // On the grid the phenotypes share s. By where their columns begin.
+        let mut decayed = BTreeMap::new();
+        let mut n_columns = 0;
+        for alike in times.chunk_by(|a, b| a == b) {
+            decayed.insert(n_columns, self.decayed(&alike[0]));
+            n_columns += alike.iter().map(Vec::len).sum::<usize>();
+        }
+        let parts: Vec<Vec<f64>> = block::chunks(self.free.len())
+            .map(|(first, len)| {
+                let mut e = Mat::zeros(len, n_columns);
+                formed.rows(first, e.as_mut());
+                let mut at = 0;
+                for alike in times.chunk_by(|a, b| a == b) {
+                    let s = self.rows(first, len, &decayed[&at]);
+                    for times in alike {
+                        self.divide(first, e.as_mut().subcols_mut(at, times.len()), &s);
+                        at += times.len();
+                    }
+                }
+                (0..n_columns).map(|q| e.col(q).squared_norm_l2()).collect()
+            })
+            .collect();
+        let mut sums = vec![0.0; n_columns];
+        for part in &parts {
+            sums.iter_mut().zip(part).for_each(|(sum, of)| *sum += of);
+        }
+        let mut sums = sums.into_iter();
+        times
+            .iter()
+            .map(|of| sums.by_ref().take(of.len()).collect())
+            .collect()
+    }
+
+    /// Along the flow of each phenotype.
+    ///
+    /// Cost: 2 n m flops in single precision a time and phenotype and one read of the probes' space for a few of them, 2 n k a time for all
+    /// that share a mask; about 50 times.
+    pub fn leave_one_out(&self, paths: &[Path<'x>]) -> Vec<LeaveOneOut> {
+        let mut found = Vec::new();
+        for few in paths.chunks(AT_ONCE) {
+            let sums = |times: &[Vec<f64>]| self.sums(few, times);
+            let times = search(few.len(), self.largest, self.end, sums);
+            let last: Vec<Vec<f64>> = few
+                .iter()
+                .zip(&times)
+                .map(|(path, time)| shown(path.reml, *time, self.end))
+                .collect();
+            let combinations = self.combinations(few, &last);
+            let formed = Formed::new(self.space, self.covariates, &combinations);
+            let decayed: Vec<Decayed> = last.iter().map(|it| self.decayed(it)).collect();
+            let mut e = Mat::zeros(self.free.len(), 3 * few.len());
+            block::for_row_chunks(e.as_mut(), |first, mut rows| {
+                formed.rows(first, rows.rb_mut());
+                for (k, decayed) in decayed.iter().enumerate() {
+                    let s = self.rows(first, rows.nrows(), decayed);
+                    self.divide(first, rows.rb_mut().subcols_mut(3 * k, 3), &s);
+                }
+            });
+            found.extend(
+                (0..few.len()).map(|k| {
+                    LeaveOneOut::new(times[k], self.end, few[k].reml, e.subcols(3 * k, 3))
+                }),
+            );
+        }
+        found
+    }
+}
+
+/// Columns of n f32 values at work for the leave-one-out errors of a mask at once.
+pub fn working_columns() -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    // V² as it is gathered from its chunks, the samples' own, and the residuals of a few phenotypes.
+    2 * MOST_PAIRS + 2 * DOUBLE + 3 * AT_ONCE * DOUBLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several minima, one at 0 and one at the end.
+    #[test]
+    fn the_least_of_several_minima_is_found_wherever_it_is() {
+        let (largest, end) = (1.0, 1e4);
+        let at = |error: &dyn Fn(f64) -> f64| {
+            let sums = |times: &[Vec<f64>]| {
+                let of = |times: &Vec<f64>| times.iter().map(|t| error(*t)).collect();
+                times.iter().map(of).collect()
+            };
+            search(1, largest, end, sums)[0]
+        };
+        let dip = |t: f64, centre: f64, depth: f64| {
+            let x = if t > 0.0 { (t / centre).ln() } else { -50.0 };
+            depth * (-0.5 * x * x).exp()
+        };
+        let two = |near: f64, far: f64| at(&|t| 10.0 - dip(t, 0.3, near) - dip(t, 700.0, far));
+        for (near, far, want) in [(1.0, 0.9, 0.3), (0.9, 1.0, 700.0), (0.999, 1.0, 700.0)] {
+            let StoppingTime::Interior(t) = two(near, far) else {
+                panic!("a minimum inside");
+            };
+            assert!((t / want - 1.0).abs() < 2e-3, "{t} {want}");
+        }
+        assert_eq!(at(&|t| 1.0 + t), StoppingTime::AtZero);
+        assert_eq!(at(&|t| 1.0 / (1.0 + t)), StoppingTime::Unbounded);
+        assert_eq!(
+            at(&|t| 1.0 + 0.1 * t / (1.0 + t) - dip(t, 10.0, 0.05)),
+            StoppingTime::AtZero
+        );
+    }
+
+    /// Of samples that share one gamma measure but for its shape the clock is ln(1 + tθ) / θ.
+    #[test]
+    fn the_clock_is_that_of_gamma_measures() {
+        let scale = 0.3_f64;
+        let rest: Vec<(f64, f64)> = (0..500)
+            .map(|i| (1.0 - 0.001 * f64::from(i), 0.2 + 0.01 * f64::from(i % 90)))
+            .collect();
+        let clock = Clock::new(&rest, 1.0);
+        for t in [0.01_f64, 1.0, 30.0] {
+            let of = |(mass, mean): &(f64, f64)| mass * (1.0 + t * scale).powf(-mean / scale);
+            let want = (t * scale).ln_1p() / scale;
+            let got = clock.at(t, rest.iter().map(of).sum());
+            assert!((got / want - 1.0).abs() < 1e-3, "{t}: {got} {want}");
+        }
+        assert_eq!(clock.at(2.0, 0.0), 2.0);
+    }
+}
