@@ -75,51 +75,40 @@ struct Bin {
     tail: f64,
 }
 
-/// A heavy sample.
-#[derive(Clone, Debug)]
-struct Heavy {
-    square: f64,
-    subtracted: f64,
-    /// R_ii, and μ (Ṽ Ṽ' + Q Q')_ii.
-    diagonal: (f64, f64),
-    /// Its row of the columns.
-    row: Vec<f64>,
-}
-
 /// M in units in which the mean of A's diagonal and that of d² are 1.
 struct Form<'x> {
     bins: Vec<Bin>,
-    heavy: Vec<Heavy>,
-    /// Which columns are dense.
-    dense: Vec<usize>,
+    /// l, k values.
     values: Vec<f64>,
     level: f64,
     count: f64,
     atoms: &'x [(f64, f64)],
     /// Q'diag(own + q)Q, r × r.
     of_null: Mat<f64>,
-    /// μ Ṽ and μ Q at the heavy samples, h × (k + r).
-    at_heavy: Mat<f64>,
-    /// R and μ (Ṽ Ṽ' + Q Q') among the heavy samples, without their diagonals.
-    among: [Mat<f64>; 2],
+    /// D B D among the heavy samples, with B = A − P diag(own + q) P.
+    among: Mat<f64>,
+    /// d of the heavy samples.
+    sizes: Vec<f64>,
     /// tr M.
     trace: f64,
     /// Σ d² (A_ii + own + q), above every |μ|.
     size: f64,
 }
 
-/// What F is made of: its part on the samples, S and C, and S and W'ρω²W on light samples.
+/// What F is made of at one z and u.
 struct Parts {
+    /// Its part on the light samples' diagonal and on the rest.
     f: c64,
     /// What of g the light samples' own part lacks, and its derivative by u.
     missing: c64,
     slope_of_missing: c64,
     /// da/du.
     slope_of_a: c64,
-    s: Mat<c64>,
-    c: Mat<c64>,
+    /// W'ωW and W'ρω²W over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
     light: Mat<c64>,
     second: Mat<c64>,
+    /// C on the first k + 2r of them.
+    c: Mat<c64>,
 }
 
 /// F = log det(I − 2zM) at one z.
@@ -149,7 +138,7 @@ const ONE: c64 = c64::new(1.0, 0.0);
 impl RobustLaw<'_> {
     /// log Pr(Σ μᵢ χ²₁ > 0); `None` where the self-consistent equation has no solution that could be followed.
     ///
-    /// Cost: 2 s (k + r + h)² flops, and some 60 times 20 (k + 2 r + 2 h)³.
+    /// Cost: 2 s (k + 2 r + h)² flops, and some 60 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
     pub fn log_upper_tail(&self) -> Option<f64> {
         Form::new(self).log_upper_tail()
     }
@@ -185,21 +174,28 @@ impl<'x> Form<'x> {
         let rho: Vec<f64> = own.iter().zip(&span).map(|(o, s)| o + level * s).collect();
         let mut is_heavy = vec![false; s];
         law.heavy.iter().for_each(|&i| is_heavy[i] = true);
-        // Columns: Ṽ, Q, diag(own + q) Q, unit vectors of the heavy samples, their rows of R.
-        let width = k + 2 * r + 2 * h;
-        let dense: Vec<usize> = (0..k + 2 * r).chain(k + 2 * r + h..width).collect();
-        let of_r = |i: usize, j: usize| -> f64 {
-            let held: f64 = (0..k)
-                .map(|c| v[(i, c)] * values[c] * v[(law.heavy[j], c)])
-                .sum();
-            law.columns[(i, j)] / unit - held
-        };
+        // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
+        let of_null = Mat::from_fn(r, r, |i, j| {
+            (0..s).map(|a| q[(a, i)] * subtracted(a) * q[(a, j)]).sum()
+        });
         let entry = |i: usize, j: usize| match j {
             j if j < k => v[(i, j)],
             j if j < k + r => q[(i, j - k)],
-            j if j < k + 2 * r => q[(i, j - k - r)] * subtracted(i),
-            _ => 0.0,
+            j => q[(i, j - k - r)] * subtracted(i),
         };
+        let of_heavy = Mat::from_fn(2 * r, h, |j, i| {
+            let heavy = law.heavy[i];
+            match j < r {
+                true => {
+                    let within: f64 = (0..r).map(|a| of_null[(j, a)] * q[(heavy, a)]).sum();
+                    q[(heavy, j)] * subtracted(heavy) - within
+                }
+                false => q[(heavy, j - r)],
+            }
+        });
+        let beside = Mat::from_fn(s, 2 * r, |i, j| entry(i, k + j)) * of_heavy;
+        let columns = law.columns * faer::Scale(1.0 / unit) + beside;
+        let width = k + 2 * r + h;
         let p = |i: usize| square(i) * (subtracted(i) - rho[i]);
         let mut light: Vec<usize> = (0..s).filter(|&i| !is_heavy[i]).collect();
         light.sort_by(|&i, &j| p(i).total_cmp(&p(j)).then(i.cmp(&j)));
@@ -211,21 +207,18 @@ impl<'x> Form<'x> {
             true => (((p(i) - low) / (high - low) * BINS as f64) as usize).min(BINS - 1),
             false => 0,
         };
-        // R columns of the light samples: one product for all.
-        let held = Mat::from_fn(k, h, |c, j| values[c] * v[(law.heavy[j], c)]);
-        let columns = law.columns * faer::Scale(1.0 / unit) - v * held;
         let bins = light
             .chunk_by(|&i, &j| place(i) == place(j))
             .map(|group| {
-                let x = Mat::from_fn(group.len(), dense.len(), |a, b| {
-                    let (i, j) = (group[a], dense[b]);
+                let x = Mat::from_fn(group.len(), width, |a, j| {
+                    let i = group[a];
                     let value = match j < k + 2 * r {
                         true => entry(i, j),
-                        false => columns[(i, j - k - 2 * r - h)],
+                        false => columns[(i, j - k - 2 * r)],
                     };
                     square(i).sqrt() * value
                 });
-                let mut gram = Mat::<f64>::zeros(dense.len(), dense.len());
+                let mut gram = Mat::<f64>::zeros(width, width);
                 triangular::matmul(
                     gram.as_mut(),
                     BlockStructure::TriangularLower,
@@ -251,9 +244,9 @@ impl<'x> Form<'x> {
                 };
                 let about = |i: usize| (p(i) - mean.0, r_of(i) - mean.1);
                 Bin {
-                    gram: (0..dense.len() * dense.len())
+                    gram: (0..width * width)
                         .map(|at| {
-                            let (i, j) = (at % dense.len(), at / dense.len());
+                            let (i, j) = (at % width, at / width);
                             gram[(i.max(j), i.min(j))]
                         })
                         .collect(),
@@ -269,35 +262,14 @@ impl<'x> Form<'x> {
                 }
             })
             .collect();
-        let heavy = law
-            .heavy
-            .iter()
-            .enumerate()
-            .map(|(place, &i)| Heavy {
-                square: square(i),
-                subtracted: subtracted(i),
-                diagonal: (own[i], level * span[i]),
-                row: (0..width)
-                    .map(|j| match j == k + 2 * r + place {
-                        true => 1.0,
-                        false => entry(i, j),
-                    })
-                    .collect(),
-            })
-            .collect();
-        let at_heavy = Mat::from_fn(h, k + r, |i, j| level * entry(law.heavy[i], j));
-        let off = |i: usize, j: usize, value: f64| if i == j { 0.0 } else { value };
-        let among = [
-            Mat::from_fn(h, h, |i, j| off(i, j, of_r(law.heavy[i], j))),
-            Mat::from_fn(h, h, |i, j| {
-                let product: f64 = (0..k + r)
-                    .map(|c| at_heavy[(i, c)] * entry(law.heavy[j], c))
-                    .sum();
-                off(i, j, product)
-            }),
-        ];
-        let of_null = Mat::from_fn(r, r, |i, j| {
-            (0..s).map(|a| q[(a, i)] * subtracted(a) * q[(a, j)]).sum()
+        let sizes: Vec<f64> = law.heavy.iter().map(|&i| square(i).sqrt()).collect();
+        let among = Mat::from_fn(h, h, |i, j| {
+            let own = if i == j {
+                subtracted(law.heavy[i])
+            } else {
+                0.0
+            };
+            sizes[i] * (columns[(law.heavy[i], j)] - own) * sizes[j]
         });
         // tr M = Σ d² (A − P diag P)_ii.
         let (mut trace, mut size) = (0.0, 0.0);
@@ -316,15 +288,13 @@ impl<'x> Form<'x> {
         }
         Self {
             bins,
-            heavy,
-            dense,
             values,
             level,
             count,
             atoms: &law.rest.atoms,
             of_null,
-            at_heavy,
             among,
+            sizes,
             trace,
             size,
         }
@@ -368,8 +338,8 @@ impl<'x> Form<'x> {
         };
         let (light_g, slope) = self.light(z, a);
         let b = a - ONE;
-        let (k, r, h) = (self.values.len(), self.of_null.nrows(), self.heavy.len());
-        let (width, n_dense) = (k + 2 * r + 2 * h, self.dense.len());
+        let (k, r) = (self.values.len(), self.of_null.nrows());
+        let width = k + 2 * r + self.sizes.len();
         let is_beyond = |nu: c64| z.im == 0.0 && nu.re <= 0.0;
         let mut f = ZERO;
         if self.count > 0.0 {
@@ -382,8 +352,7 @@ impl<'x> Form<'x> {
         }
         // S = W'ωW on light samples, and with ρω² in place of ω.
         let mut sums = [const { Vec::new() }; 4];
-        sums.iter_mut()
-            .for_each(|s| s.resize(n_dense * n_dense, 0.0));
+        sums.iter_mut().for_each(|s| s.resize(width * width, 0.0));
         for bin in &self.bins {
             let nu = ONE + z * 2.0 * (c64::from(bin.mean.0) - b * bin.mean.1);
             let (pp, pr, rr) = bin.spread;
@@ -406,33 +375,11 @@ impl<'x> Form<'x> {
         }
         let [re, im, re2, im2] = sums;
         let pair = |re: &[f64], im: &[f64]| {
-            Mat::from_fn(n_dense, n_dense, |i, j| {
-                c64::new(re[i + j * n_dense], im[i + j * n_dense])
+            Mat::from_fn(width, width, |i, j| {
+                c64::new(re[i + j * width], im[i + j * width])
             })
         };
-        let (light, second) = (pair(&re, &im), pair(&re2, &im2));
-        let mut s = Mat::<c64>::zeros(width, width);
-        for (b, &j) in self.dense.iter().enumerate() {
-            for (a, &i) in self.dense.iter().enumerate() {
-                s[(i, j)] = light[(a, b)];
-            }
-        }
-        for heavy in &self.heavy {
-            let own = c64::from(heavy.subtracted - heavy.diagonal.0) + a * heavy.diagonal.1;
-            let nu = ONE + z * 2.0 * heavy.square * own;
-            if is_beyond(nu) {
-                return None;
-            }
-            f += nu.ln();
-            let omega = z * (2.0 * heavy.square) / nu;
-            for j in (0..width).filter(|&j| heavy.row[j] != 0.0) {
-                let scaled = omega * heavy.row[j];
-                for i in 0..width {
-                    s[(i, j)] += scaled * heavy.row[i];
-                }
-            }
-        }
-        let mut c = Mat::<c64>::zeros(width, width);
+        let mut c = Mat::<c64>::zeros(k + 2 * r, k + 2 * r);
         for j in 0..k {
             c[(j, j)] = c64::from(self.values[j]) - a * self.level;
         }
@@ -444,103 +391,138 @@ impl<'x> Form<'x> {
             c[(k + i, k + r + i)] = ONE;
             c[(k + r + i, k + i)] = ONE;
         }
-        let (e, rows) = (k + 2 * r, k + 2 * r + h);
-        for i in 0..h {
-            for j in 0..k + r {
-                c[(e + i, j)] = a * self.at_heavy[(i, j)];
-                c[(j, e + i)] = a * self.at_heavy[(i, j)];
-            }
-            for j in 0..h {
-                c[(e + i, e + j)] = c64::from(self.among[0][(i, j)]) - a * self.among[1][(i, j)];
-            }
-            c[(e + i, rows + i)] = ONE;
-            c[(rows + i, e + i)] = ONE;
-        }
         Some(Parts {
             f,
             missing: light_g - u * m0,
             slope_of_missing: slope * slope_of_a - squares,
             slope_of_a,
-            s,
+            light: pair(&re, &im),
+            second: pair(&re2, &im2),
             c,
-            light,
-            second,
         })
     }
 
-    /// tr over light samples of (diag(ρ) − μ (Ṽ Ṽ' + Q Q')) ω W Y W' ω, over N: what the low-rank part adds to g. Y is (I − C S)⁻¹ C.
-    fn more<T: faer::traits::ComplexField>(
-        &self,
-        y: MatRef<'_, T>,
-        light: MatRef<'_, T>,
-        second: MatRef<'_, T>,
-        trace: impl Fn(MatRef<'_, T>, MatRef<'_, T>) -> c64,
-    ) -> c64 {
-        if self.count == 0.0 {
-            return ZERO;
-        }
-        let n_dense = self.dense.len();
-        let y = Mat::from_fn(n_dense, n_dense, |i, j| {
-            y[(self.dense[i], self.dense[j])].clone()
-        });
-        let block = light.subcols(0, self.at_heavy.ncols());
-        let product = &y * block;
-        (trace(y.as_ref(), second) - trace(product.as_ref(), block) * self.level) / self.count
-    }
-
     /// F at z and u off the real axis; with it what the low-rank part adds to g.
-    fn complex(&self, parts: &Parts) -> (c64, c64) {
-        let width = parts.c.nrows();
-        let mut t = Mat::<c64>::identity(width, width);
-        matmul::matmul(&mut t, Accum::Add, &parts.c, &parts.s, -ONE, Par::Seq);
-        let lu = t.partial_piv_lu();
-        let upper = lu.U();
-        let mut log_det = (0..width).map(|i| upper[(i, i)].ln()).sum::<c64>();
-        if is_odd(lu.P().arrays().0) {
-            log_det += c64::new(0.0, std::f64::consts::PI);
-        }
-        let y = lu.solve(&parts.c);
-        let more = self.more(
+    fn complex(&self, z: c64, parts: &Parts) -> Option<(c64, c64)> {
+        let low = parts.c.nrows();
+        let mut t = Mat::<c64>::identity(low, low);
+        let s = parts.light.submatrix(0, 0, low, low);
+        matmul::matmul(&mut t, Accum::Add, &parts.c, s, -ONE, Par::Seq);
+        let (log_det, y) = divided(&t, &parts.c);
+        let scaled = |i: usize, j: usize| z * 2.0 * self.sizes[i] * self.sizes[j];
+        let (of_heavy, more) = self.beside_heavy(
             y.as_ref(),
             parts.light.as_ref(),
             parts.second.as_ref(),
-            |a, b| {
-                let places = (0..a.ncols()).flat_map(|j| (0..a.nrows()).map(move |i| (i, j)));
-                places.map(|at| a[at] * b[at]).sum()
+            |within| {
+                let h = within.nrows();
+                let k = Mat::from_fn(h, h, |i, j| {
+                    c64::from(f64::from(u8::from(i == j)))
+                        - z * 2.0 * self.among[(i, j)]
+                        - scaled(i, j) * within[(i, j)]
+                });
+                let (log_det, inverse) = divided(&k, &Mat::identity(h, h));
+                Some((
+                    log_det,
+                    Mat::from_fn(h, h, |i, j| scaled(i, j) * inverse[(i, j)]),
+                ))
             },
-        );
-        (parts.f + log_det, more)
+        )?;
+        Some((parts.f + log_det + of_heavy, more / self.count.max(1.0)))
     }
 
     /// The same on the real axis; `None` beyond the edge, where I − 2zM is not positive definite.
     ///
     /// With |S| = L L', det(I − C S) is that of the symmetric I ∓ L'C L.
-    fn real(&self, sign: f64, parts: &Parts) -> Option<(c64, c64)> {
-        let width = parts.c.nrows();
-        let re = |m: &Mat<c64>| Mat::from_fn(m.nrows(), m.ncols(), |i, j| m[(i, j)].re);
-        let (c, s, light, second) = (
-            re(&parts.c),
-            re(&parts.s),
-            re(&parts.light),
-            re(&parts.second),
+    fn real(&self, z: f64, parts: &Parts) -> Option<(c64, c64)> {
+        let re = |m: MatRef<'_, c64>| Mat::from_fn(m.nrows(), m.ncols(), |i, j| m[(i, j)].re);
+        let (sign, low) = (z.signum(), parts.c.nrows());
+        let (c, light, second) = (
+            re(parts.c.as_ref()),
+            re(parts.light.as_ref()),
+            re(parts.second.as_ref()),
         );
-        let size = (0..width).map(|i| s[(i, i)].abs()).fold(0.0, f64::max);
-        let s = Mat::from_fn(width, width, |i, j| {
-            sign * s[(i, j)] + if i == j { 1e-13 * size } else { 0.0 }
+        let size = (0..low).map(|i| light[(i, i)].abs()).fold(0.0, f64::max);
+        let s = Mat::from_fn(low, low, |i, j| {
+            sign * light[(i, j)] + if i == j { 1e-13 * size } else { 0.0 }
         });
         let l = s.llt(faer::Side::Lower).ok()?;
         let cl = &c * l.L();
         let product = l.L().transpose() * &cl;
-        let inner = Mat::<f64>::identity(width, width) - faer::Scale(sign) * product;
+        let inner = Mat::<f64>::identity(low, low) - faer::Scale(sign) * product;
         let factor = inner.llt(faer::Side::Lower).ok()?;
-        let log_det: f64 = (0..width).map(|i| 2.0 * factor.L()[(i, i)].ln()).sum();
+        let log_of = |l: MatRef<'_, f64>| (0..l.nrows()).map(|i| 2.0 * l[(i, i)].ln()).sum::<f64>();
+        let log_det = log_of(factor.L());
         // (I − C S)⁻¹ C = C ± C L (I ∓ L'C L)⁻¹ L'C.
         let y = &c + faer::Scale(sign) * (&cl * factor.solve(cl.transpose()));
-        let more = self.more(y.as_ref(), light.as_ref(), second.as_ref(), |a, b| {
-            let places = (0..a.ncols()).flat_map(|j| (0..a.nrows()).map(move |i| (i, j)));
-            c64::from(places.map(|at| a[at] * b[at]).sum::<f64>())
+        let scaled = |i: usize, j: usize| z * 2.0 * self.sizes[i] * self.sizes[j];
+        let (of_heavy, more) =
+            self.beside_heavy(y.as_ref(), light.as_ref(), second.as_ref(), |within| {
+                let h = within.nrows();
+                let k = Mat::from_fn(h, h, |i, j| {
+                    f64::from(u8::from(i == j))
+                        - 2.0 * z * self.among[(i, j)]
+                        - scaled(i, j) * within[(i, j)]
+                });
+                let factor = k.llt(faer::Side::Lower).ok()?;
+                let inverse = factor.solve(Mat::<f64>::identity(h, h));
+                Some((
+                    log_of(factor.L()),
+                    Mat::from_fn(h, h, |i, j| scaled(i, j) * inverse[(i, j)]),
+                ))
+            })?;
+        Some((
+            parts.f + log_det + of_heavy,
+            c64::from(more / self.count.max(1.0)),
+        ))
+    }
+
+    /// The heavy samples' part, and N times what the low-rank part and they add to g.
+    ///
+    /// `y`: Y = (I − C S)⁻¹ C. On light samples G₀ = ω + ωWYW'ω is 2z D(I − 2zM)⁻¹D without the heavy ones, whose Schur complement is
+    /// I − 2z D (B_EE + B_EL G₀ B_LE) D; `invert` takes B_EL G₀ B_LE to its log determinant and to 2z D times its inverse times D. With G₀ B_LE = ωWF,
+    /// what is added to g is the trace of diag(ρ) − μ (ṼṼ' + QQ') on ωWYW'ω and on ωWF (…) F'W'ω.
+    fn beside_heavy<T>(
+        &self,
+        y: MatRef<'_, T>,
+        light: MatRef<'_, T>,
+        second: MatRef<'_, T>,
+        invert: impl FnOnce(Mat<T>) -> Option<(T, Mat<T>)>,
+    ) -> Option<(T, T)>
+    where
+        T: faer::traits::ComplexField
+            + Copy
+            + std::iter::Sum
+            + std::ops::Mul<Output = T>
+            + std::ops::Add<Output = T>
+            + std::ops::Sub<Output = T>
+            + std::ops::Mul<f64, Output = T>,
+    {
+        let (low, h) = (y.nrows(), self.sizes.len());
+        let span = self.values.len() + self.of_null.nrows();
+        let dot = |a: MatRef<'_, T>, b: MatRef<'_, T>| -> T {
+            let columns = 0..a.ncols();
+            columns
+                .flat_map(|j| (0..a.nrows()).map(move |i| a[(i, j)] * b[(i, j)]))
+                .sum()
+        };
+        let of_columns = light.submatrix(0, low, low, h);
+        let ys = y * of_columns;
+        let within = light.submatrix(low, low, h, h) + of_columns.transpose() * &ys;
+        let (log_det, inverse) = invert(within)?;
+        let f = Mat::from_fn(low + h, h, |i, j| match i < low {
+            true => ys[(i, j)],
+            false if i - low == j => T::one_impl(),
+            false => T::zero_impl(),
         });
-        Some((parts.f + log_det, more))
+        let on_diagonal = f.transpose() * (second * &f);
+        let on_span = light.subrows(0, span) * &f;
+        let of_span = light.submatrix(0, 0, low, span);
+        let rho =
+            dot(y, second.submatrix(0, 0, low, low)) + dot(inverse.as_ref(), on_diagonal.as_ref());
+        let spanned = dot(of_span, (y * of_span).as_ref())
+            + dot(on_span.as_ref(), (&on_span * &inverse).as_ref());
+        Some((log_det, rho - spanned * self.level))
     }
 
     /// F at z, from `start` of u and of how what the low-rank part adds changes with it. dF/du = −N (da/du) (gap of g), so that half
@@ -553,8 +535,8 @@ impl<'x> Form<'x> {
         for _ in 0..24 {
             let parts = self.parts(z, u)?;
             let (f, more) = match is_real {
-                true => self.real(z.re.signum(), &parts)?,
-                false => self.complex(&parts),
+                true => self.real(z.re, &parts)?,
+                false => self.complex(z, &parts)?,
             };
             if !(f.re.is_finite() && f.im.is_finite() && more.re.is_finite() && more.im.is_finite())
             {
@@ -763,6 +745,17 @@ impl Node {
             slope: on_line(self.slope, other.slope),
         }
     }
+}
+
+/// log det T, up to multiples of 2πi, and T⁻¹ B.
+fn divided(t: &Mat<c64>, b: &Mat<c64>) -> (c64, Mat<c64>) {
+    let lu = t.partial_piv_lu();
+    let upper = lu.U();
+    let mut log_det = (0..t.nrows()).map(|i| upper[(i, i)].ln()).sum::<c64>();
+    if is_odd(lu.P().arrays().0) {
+        log_det += c64::new(0.0, std::f64::consts::PI);
+    }
+    (log_det, lu.solve(b))
 }
 
 /// Whether a permutation is odd.
