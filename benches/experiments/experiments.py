@@ -6,7 +6,7 @@
     python benches/experiments/experiments.py render
 
 a: type I error. b: power. c: prediction at t_hat and at other choices of t. d: gradient descent beside the closed form.
-e: where it breaks. Each writes OUT/<letter>.json; a and e go on from what it holds, so begin in an empty folder after a change.
+e: where it breaks. f: the level where variances are unequal. Each writes OUT/<letter>.json; a, e and f go on from what it holds, so begin in an empty folder after a change.
 `render` makes the figures and the tables of docs/experiments.md from docs/experiments/<letter>.json, with `--from OUT` after copying
 the results there. It needs requirements.txt.
 """
@@ -21,7 +21,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-EXPERIMENTS = {"a": "type_one_error", "b": "power", "c": "stopping", "d": "width", "e": "robustness"}
+EXPERIMENTS = {"a": "type_one_error", "b": "power", "c": "stopping", "d": "width", "e": "robustness",
+               "f": "unequal_variances"}
 
 
 def processors():
@@ -62,7 +63,7 @@ def main():
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/experiments", help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="few replicates: does it work, within two minutes in all")
-    parser.add_argument("--phenotypes", type=int, default=100_000, help="of experiment a, for each noise and kernel")
+    parser.add_argument("--phenotypes", type=int, default=100_000, help="of experiments a and f (at most 20,000), for each noise and kernel")
     parser.add_argument("--from", dest="source", type=pathlib.Path, help="results that `render` copies to docs/experiments first")
     options = parser.parse_args()
     options.ntkpipe, options.out = options.ntkpipe.resolve(), options.out.resolve()

@@ -42,7 +42,7 @@ def run(options):
                 cohort = Run(options.ntkpipe, options.scratch / "b", x)
                 if kernel:
                     cohort.network(500, "pytorch", FEATURES, seed=block)
-                p_values[title] = cohort.through("test", y).p_value.to_numpy(float)
+                p_values[title] = 10 ** -cohort.through("test", y).neg_log10_p_gaussian.to_numpy(float)
             for test, p in p_values.items():
                 for cell, of in zip(cells, p.reshape(len(cells), replicates)):
                     found.setdefault((test, *cell), []).append(of)

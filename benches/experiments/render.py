@@ -170,7 +170,16 @@ def robustness(results, folder):
             + table(["departure", *choices, "REML, on new outcomes", "t_hat 0, infinite"], ratios))
 
 
-SECTIONS = {"a": type_one_error, "b": power, "c": stopping, "d": width, "e": robustness}
+def unequal_variances(results, folder):
+    rows, levels = results["rows"], distinct(results["rows"], "level")
+    cell = lambda row: f"{row['share']:.3g} ({row['low']:.2g} to {row['high']:.2g})"
+    of = lambda key, level: pick(rows, samples=key[0], features=key[1], noise=key[2], test=key[3], level=level)
+    return table(["n, p", "noise", "test", "phenotypes", *(f"p < {level:g}" for level in levels)], [
+        [f"{key[0]:,}, {key[1]}", key[2], key[3], f"{of(key, levels[0])['phenotypes']:,}", *(cell(of(key, level)) for level in levels)]
+        for key in distinct(rows, "samples", "features", "noise", "test")])
+
+
+SECTIONS = {"a": type_one_error, "b": power, "c": stopping, "d": width, "e": robustness, "f": unequal_variances}
 
 
 def render(page, folder):

@@ -100,7 +100,7 @@ def run(options):
         x = generator(50, place).standard_normal((n, departure.features))
         cohort = Run(options.ntkpipe, options.scratch / "e", x, options=depth)
         y, _ = draw(departure, x, generator(51, place), nulls, np.zeros((n, 1)))
-        p = cohort.through("test", y).p_value.dropna().to_numpy(float)  # without the constant ones
+        p = 10 ** -cohort.through("test", y).neg_log10_p_gaussian.dropna().to_numpy(float)  # without the constant ones
         row["nulls"] = len(p)
         for level in LEVELS:
             row[f"type I {level:g}"] = binomial((p < level).sum(), len(p))

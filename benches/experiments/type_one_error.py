@@ -20,7 +20,7 @@ def p_values(options, cohort, z, name, title, total, batch):
         y = noise(name, generator(2, NOISES.index(name), part), (SAMPLES, min(batch, total - part)))
         table = cohort.through("test", y)
         null = null or null_law(cohort, z)
-        found["exact"].append(table.p_value.to_numpy(float))
+        found["exact"].append(10 ** -table.neg_log10_p_gaussian.to_numpy(float))
         found["Satterthwaite"].append(null.p_values(table.score.to_numpy(float)))
         options.say(f"{title}, {name}: {part + y.shape[1]} of {total}")
     return {test: np.concatenate(parts) for test, parts in found.items()}
@@ -33,7 +33,7 @@ def far_in_the_tail(cohort, x, z, title):
     table = cohort.through("test", np.sqrt(shares) * standardised(linear(x))[:, None] + np.sqrt(1 - shares) * e)
     approximate = null_law(cohort, z).neg_log10_p(table.score.to_numpy(float))
     return [{"kernel": title, "share": share, "exact": exact, "Satterthwaite": other}
-            for share, exact, other in zip(SHARES, table.neg_log10_p, approximate)]
+            for share, exact, other in zip(SHARES, table.neg_log10_p_gaussian, approximate)]
 
 
 def run(options):

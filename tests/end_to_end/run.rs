@@ -47,10 +47,13 @@ fn mice_agree_with_the_dense_reference() {
         assert_eq!(got["n_samples"][i], number("n_samples"), "{who}");
         let p = number("neg_log10_p");
         assert!(
-            (got["neg_log10_p"][i] - p).abs() <= 1e-3 * p.max(1.0),
+            (got["neg_log10_p_gaussian"][i] - p).abs() <= 1e-3 * p.max(1.0),
             "{who}: {}",
-            got["neg_log10_p"][i]
+            got["neg_log10_p_gaussian"][i]
         );
+        let robust = number("neg_log10_p_robust");
+        let off = (got["neg_log10_p_robust"][i] - robust).abs();
+        assert!(off <= 0.02 + 0.01 * robust, "{who}: {off} off {robust}");
         if !warranted {
             assert!(got["t_hat"][i].is_nan());
             continue;

@@ -125,6 +125,9 @@ struct Node {
 /// How much F may lack, estimated to second order, of its stationary value before that is added.
 const SETTLED: f64 = 2e-3;
 
+/// How near the edge 1 of u x may come on the real axis.
+const INSIDE: f64 = 1.0 - 1e-6;
+
 /// Share of the integral at which a value of the contour is left out, and how much two steps of the trapezoid rule may differ.
 const NEGLIGIBLE: f64 = 1e-6;
 const ROUGH: f64 = 3e-3;
@@ -530,7 +533,13 @@ impl<'x> Form<'x> {
     fn node(&self, z: c64, start: &Node) -> Option<Node> {
         let (mut u, mut slope) = (start.u, start.slope);
         let is_real = z.im == 0.0;
+        // On the real axis 1 − u x is positive for every atom x.
         let largest = self.atoms.iter().fold(0.0_f64, |most, (x, _)| most.max(*x));
+        let within = |u: c64| match is_real && u.re * largest >= INSIDE {
+            true => c64::from(INSIDE / largest),
+            false => u,
+        };
+        u = within(u);
         let mut last: Option<(c64, c64)> = None;
         for _ in 0..24 {
             let parts = self.parts(z, u)?;
@@ -557,7 +566,7 @@ impl<'x> Form<'x> {
                 return Some(Node {
                     z,
                     f: f + left,
-                    u: u + step,
+                    u: within(u + step),
                     slope,
                 });
             }
@@ -566,10 +575,7 @@ impl<'x> Form<'x> {
             if step.norm() > most {
                 step *= most / step.norm();
             }
-            while is_real && (u + step).re * largest >= 1.0 {
-                step *= 0.5;
-            }
-            u += step;
+            u = within(u + step);
         }
         None
     }

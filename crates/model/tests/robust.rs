@@ -137,13 +137,10 @@ fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -
 fn robust_p_values_agree_with_the_dense_ones() {
     let all = [Gaussian, Heavy, Cauchy, Spread, Cases, Outlier];
     let bad: Vec<String> = [
-        ((700, 12, 2, 3, false), &[0.0, 0.5][..], &all[..]),
-        (
-            (700, 900, 1, 3, false),
-            &[0.0, 0.2],
-            &[Gaussian, Cauchy, Cases],
-        ),
-        ((900, 200, 2, 20, true), &[0.0, 0.3], &all),
+        ((700, 12, 2, 3, false), &[0.0][..], &all[..]),
+        ((700, 12, 2, 3, false), &[0.5], &[Spread, Cases]),
+        ((700, 900, 1, 3, false), &[0.0, 0.2], &[Gaussian, Cases]),
+        ((800, 200, 2, 20, true), &[0.3], &[Heavy, Cauchy, Outlier]),
     ]
     .into_iter()
     .flat_map(|(shape, missing, kinds)| compare(shape, missing, kinds))
