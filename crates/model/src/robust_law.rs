@@ -104,9 +104,9 @@ struct Parts {
     slope_of_missing: c64,
     /// da/du.
     slope_of_a: c64,
-    /// W'ωW and W'ρω²W over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
+    /// W'ωW, and on the real axis W'ρω²W, over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
     light: Mat<c64>,
-    second: Mat<c64>,
+    second: Mat<f64>,
     /// C on the first k + 2r of them.
     c: Mat<c64>,
 }
@@ -332,6 +332,20 @@ impl<'x> Form<'x> {
         }
     }
 
+    /// At z and u: the light samples' own part of g and its derivative by a; da/du, g and dg/du.
+    fn balance(&self, z: c64, u: c64) -> (c64, c64, [c64; 3]) {
+        if self.count == 0.0 {
+            return (ZERO, ZERO, [ZERO; 3]);
+        }
+        let [m0, m1, d0, d1, squares] = self.means(u);
+        let (own, slope) = self.light(z, m1 / m0);
+        (
+            own,
+            slope,
+            [(d1 * m0 - m1 * d0) / (m0 * m0), u * m0, squares],
+        )
+    }
+
     /// What F at z and u is made of; `None` beyond the edge.
     fn parts(&self, z: c64, u: c64) -> Option<Parts> {
         let [m0, m1, d0, d1, squares] = self.means(u);
@@ -354,7 +368,7 @@ impl<'x> Form<'x> {
             f += (a * u * m0 - (u * m1 - m0.ln() - logs)) * self.count;
         }
         // S = W'ωW on light samples, and with ρω² in place of ω.
-        let mut sums = [const { Vec::new() }; 4];
+        let mut sums = [const { Vec::new() }; 3];
         sums.iter_mut().for_each(|s| s.resize(width * width, 0.0));
         for bin in &self.bins {
             let nu = ONE + z * 2.0 * (c64::from(bin.mean.0) - b * bin.mean.1);
@@ -367,7 +381,9 @@ impl<'x> Form<'x> {
             }
             let omega = z * 2.0 / nu;
             let second = omega * omega * bin.weighted.1;
-            let factors = [omega.re, omega.im, second.re, second.im];
+            // Off the real axis W'ρω²W is not wanted.
+            let second = if z.im == 0.0 { second.re } else { 0.0 };
+            let factors = [omega.re, omega.im, second];
             for (sum, factor) in sums.iter_mut().zip(factors) {
                 if factor != 0.0 {
                     sum.iter_mut()
@@ -376,12 +392,10 @@ impl<'x> Form<'x> {
                 }
             }
         }
-        let [re, im, re2, im2] = sums;
-        let pair = |re: &[f64], im: &[f64]| {
-            Mat::from_fn(width, width, |i, j| {
-                c64::new(re[i + j * width], im[i + j * width])
-            })
-        };
+        let [re, im, second] = sums;
+        let at = |i: usize, j: usize| i + j * width;
+        let light = Mat::from_fn(width, width, |i, j| c64::new(re[at(i, j)], im[at(i, j)]));
+        let second = Mat::from_fn(width, width, |i, j| second[at(i, j)]);
         let mut c = Mat::<c64>::zeros(k + 2 * r, k + 2 * r);
         for j in 0..k {
             c[(j, j)] = c64::from(self.values[j]) - a * self.level;
@@ -399,39 +413,51 @@ impl<'x> Form<'x> {
             missing: light_g - u * m0,
             slope_of_missing: slope * slope_of_a - squares,
             slope_of_a,
-            light: pair(&re, &im),
-            second: pair(&re2, &im2),
+            light,
+            second,
             c,
         })
     }
 
-    /// F at z and u off the real axis; with it what the low-rank part adds to g.
-    fn complex(&self, z: c64, parts: &Parts) -> Option<(c64, c64)> {
-        let low = parts.c.nrows();
+    /// F at z off the real axis, where the low-rank part adds `share` of what the light samples' own part is to g: as F is stationary, an error of
+    /// that share is one of second order.
+    fn complex(&self, z: c64, near: &Node, share: f64) -> Option<Node> {
+        let mut u = near.u;
+        for round in 0.. {
+            let (own, slope, [a_slope, g, g_slope]) = self.balance(z, u);
+            let gap = own * (1.0 + share) - g;
+            let step = -gap / (slope * a_slope * (1.0 + share) - g_slope);
+            if self.count == 0.0 || step.norm() <= 1e-9 * u.norm() {
+                break;
+            }
+            u += step;
+            if round > 60 || !(u.re.is_finite() && u.im.is_finite()) {
+                return None;
+            }
+        }
+        let parts = self.parts(z, u)?;
+        let (low, h) = (parts.c.nrows(), self.sizes.len());
         let mut t = Mat::<c64>::identity(low, low);
         let s = parts.light.submatrix(0, 0, low, low);
         matmul::matmul(&mut t, Accum::Add, &parts.c, s, -ONE, Par::Seq);
-        let (log_det, y) = divided(&t, &parts.c);
-        let scaled = |i: usize, j: usize| z * 2.0 * self.sizes[i] * self.sizes[j];
-        let (of_heavy, more) = self.beside_heavy(
-            y.as_ref(),
-            parts.light.as_ref(),
-            parts.second.as_ref(),
-            |within| {
-                let h = within.nrows();
-                let k = Mat::from_fn(h, h, |i, j| {
-                    c64::from(f64::from(u8::from(i == j)))
-                        - z * 2.0 * self.among[(i, j)]
-                        - scaled(i, j) * within[(i, j)]
-                });
-                let (log_det, inverse) = divided(&k, &Mat::identity(h, h));
-                Some((
-                    log_det,
-                    Mat::from_fn(h, h, |i, j| scaled(i, j) * inverse[(i, j)]),
-                ))
-            },
-        )?;
-        Some((parts.f + log_det + of_heavy, more / self.count.max(1.0)))
+        let of_columns = parts.light.submatrix(0, low, low, h);
+        let (log_det, ys) = divided(&t, &(&parts.c * of_columns));
+        let within = of_columns.transpose() * &ys;
+        let k = Mat::from_fn(h, h, |i, j| {
+            let within = parts.light[(low + i, low + j)] + within[(i, j)];
+            let sizes = self.sizes[i] * self.sizes[j];
+            c64::from(f64::from(u8::from(i == j))) - z * 2.0 * (within * sizes + self.among[(i, j)])
+        });
+        let (of_heavy, _) = divided(&k, &Mat::zeros(h, 0));
+        let mut f = parts.f + log_det + of_heavy;
+        let turns = ((near.f.im - f.im) / std::f64::consts::TAU).round();
+        f.im += turns * std::f64::consts::TAU;
+        (f.re.is_finite() && f.im.is_finite()).then_some(Node {
+            z,
+            f,
+            u,
+            slope: near.slope,
+        })
     }
 
     /// The same on the real axis; `None` beyond the edge, where I − 2zM is not positive definite.
@@ -443,7 +469,7 @@ impl<'x> Form<'x> {
         let (c, light, second) = (
             re(parts.c.as_ref()),
             re(parts.light.as_ref()),
-            re(parts.second.as_ref()),
+            &parts.second,
         );
         let size = (0..low).map(|i| light[(i, i)].abs()).fold(0.0, f64::max);
         let s = Mat::from_fn(low, low, |i, j| {
@@ -458,84 +484,53 @@ impl<'x> Form<'x> {
         let log_det = log_of(factor.L());
         // (I − C S)⁻¹ C = C ± C L (I ∓ L'C L)⁻¹ L'C.
         let y = &c + faer::Scale(sign) * (&cl * factor.solve(cl.transpose()));
+        // The heavy samples' Schur complement: I − 2z D (B_EE + B_EL G₀ B_LE) D with G₀ = ω + ωWYW'ω on light samples.
+        let h = self.sizes.len();
+        let of_columns = light.submatrix(0, low, low, h);
+        let ys = &y * of_columns;
+        let within = light.submatrix(low, low, h, h) + of_columns.transpose() * &ys;
         let scaled = |i: usize, j: usize| z * 2.0 * self.sizes[i] * self.sizes[j];
-        let (of_heavy, more) =
-            self.beside_heavy(y.as_ref(), light.as_ref(), second.as_ref(), |within| {
-                let h = within.nrows();
-                let k = Mat::from_fn(h, h, |i, j| {
-                    f64::from(u8::from(i == j))
-                        - 2.0 * z * self.among[(i, j)]
-                        - scaled(i, j) * within[(i, j)]
-                });
-                let factor = k.llt(faer::Side::Lower).ok()?;
-                let inverse = factor.solve(Mat::<f64>::identity(h, h));
-                Some((
-                    log_of(factor.L()),
-                    Mat::from_fn(h, h, |i, j| scaled(i, j) * inverse[(i, j)]),
-                ))
-            })?;
-        Some((
-            parts.f + log_det + of_heavy,
-            c64::from(more / self.count.max(1.0)),
-        ))
-    }
-
-    /// The heavy samples' part, and N times what the low-rank part and they add to g.
-    ///
-    /// `y`: Y = (I − C S)⁻¹ C. On light samples G₀ = ω + ωWYW'ω is 2z D(I − 2zM)⁻¹D without the heavy ones, whose Schur complement is
-    /// I − 2z D (B_EE + B_EL G₀ B_LE) D; `invert` takes B_EL G₀ B_LE to its log determinant and to 2z D times its inverse times D. With G₀ B_LE = ωWF,
-    /// what is added to g is the trace of diag(ρ) − μ (ṼṼ' + QQ') on ωWYW'ω and on ωWF (…) F'W'ω.
-    fn beside_heavy<T>(
-        &self,
-        y: MatRef<'_, T>,
-        light: MatRef<'_, T>,
-        second: MatRef<'_, T>,
-        invert: impl FnOnce(Mat<T>) -> Option<(T, Mat<T>)>,
-    ) -> Option<(T, T)>
-    where
-        T: faer::traits::ComplexField
-            + Copy
-            + std::iter::Sum
-            + std::ops::Mul<Output = T>
-            + std::ops::Add<Output = T>
-            + std::ops::Sub<Output = T>
-            + std::ops::Mul<f64, Output = T>,
-    {
-        let (low, h) = (y.nrows(), self.sizes.len());
-        let span = self.values.len() + self.of_null.nrows();
-        let dot = |a: MatRef<'_, T>, b: MatRef<'_, T>| -> T {
+        let k = Mat::from_fn(h, h, |i, j| {
+            f64::from(u8::from(i == j))
+                - 2.0 * z * self.among[(i, j)]
+                - scaled(i, j) * within[(i, j)]
+        });
+        let factor = k.llt(faer::Side::Lower).ok()?;
+        let inverse = factor.solve(Mat::<f64>::identity(h, h));
+        let inverse = Mat::from_fn(h, h, |i, j| scaled(i, j) * inverse[(i, j)]);
+        let f = parts.f + log_det + log_of(factor.L());
+        if self.count == 0.0 {
+            return Some((f, ZERO));
+        }
+        // The trace of diag(ρ) − μ (ṼṼ' + QQ') on ωWYW'ω and on the heavy samples' ωWV (…) V'W'ω, G₀ B_LE = ωWV.
+        let v = Mat::from_fn(low + h, h, |i, j| match i < low {
+            true => ys[(i, j)],
+            false => f64::from(u8::from(i - low == j)),
+        });
+        let dot = |a: MatRef<'_, f64>, b: MatRef<'_, f64>| -> f64 {
             let columns = 0..a.ncols();
             columns
                 .flat_map(|j| (0..a.nrows()).map(move |i| a[(i, j)] * b[(i, j)]))
                 .sum()
         };
-        let of_columns = light.submatrix(0, low, low, h);
-        let ys = y * of_columns;
-        let within = light.submatrix(low, low, h, h) + of_columns.transpose() * &ys;
-        let (log_det, inverse) = invert(within)?;
-        let f = Mat::from_fn(low + h, h, |i, j| match i < low {
-            true => ys[(i, j)],
-            false if i - low == j => T::one_impl(),
-            false => T::zero_impl(),
-        });
-        let on_diagonal = f.transpose() * (second * &f);
-        let on_span = light.subrows(0, span) * &f;
+        let span = self.values.len() + self.of_null.nrows();
+        let on_diagonal = v.transpose() * (second * &v);
+        let on_span = light.subrows(0, span) * &v;
         let of_span = light.submatrix(0, 0, low, span);
-        let rho =
-            dot(y, second.submatrix(0, 0, low, low)) + dot(inverse.as_ref(), on_diagonal.as_ref());
-        let spanned = dot(of_span, (y * of_span).as_ref())
+        let rho = dot(y.as_ref(), second.submatrix(0, 0, low, low))
+            + dot(inverse.as_ref(), on_diagonal.as_ref());
+        let spanned = dot(of_span, (&y * of_span).as_ref())
             + dot(on_span.as_ref(), (&on_span * &inverse).as_ref());
-        Some((log_det, rho - spanned * self.level))
+        Some((f, c64::from((rho - spanned * self.level) / self.count)))
     }
 
-    /// F at z, from `start` of u and of how what the low-rank part adds changes with it. dF/du = −N (da/du) (gap of g), so that half
+    /// F at a real z, from `start` of u and of how what the low-rank part adds changes with it. dF/du = −N (da/du) (gap of g), so that half
     /// of that along the last step of Newton's iteration is what is left of F to its stationary value.
     fn node(&self, z: c64, start: &Node) -> Option<Node> {
         let (mut u, mut slope) = (start.u, start.slope);
-        let is_real = z.im == 0.0;
         // On the real axis 1 − u x is positive for every atom x.
         let largest = self.atoms.iter().fold(0.0_f64, |most, (x, _)| most.max(*x));
-        let within = |u: c64| match is_real && u.re * largest >= INSIDE {
+        let within = |u: c64| match u.re * largest >= INSIDE {
             true => c64::from(INSIDE / largest),
             false => u,
         };
@@ -543,10 +538,7 @@ impl<'x> Form<'x> {
         let mut last: Option<(c64, c64)> = None;
         for _ in 0..24 {
             let parts = self.parts(z, u)?;
-            let (f, more) = match is_real {
-                true => self.real(z.re, &parts)?,
-                false => self.complex(z, &parts)?,
-            };
+            let (f, more) = self.real(z.re, &parts)?;
             if !(f.re.is_finite() && f.im.is_finite() && more.re.is_finite() && more.im.is_finite())
             {
                 return None;
@@ -682,6 +674,12 @@ impl<'x> Form<'x> {
 
     /// log of |(1/π) ∫ Re exp(κ)/z dy| along c + i s sinh(x), by the trapezoid rule with steps that halve until it settles.
     fn contour(&self, c: &Node, s: f64) -> Option<f64> {
+        let (own, _, [_, g, _]) = self.balance(c.z, c.u);
+        let share = if own.norm() > 0.0 {
+            (g / own).re - 1.0
+        } else {
+            0.0
+        };
         let k0 = -0.5 * c.f.re;
         let at = |x: f64| c64::new(c.z.re, s * x.sinh());
         let exponential = |node: &Node| (node.f * -0.5 - k0).exp() / node.z;
@@ -698,9 +696,7 @@ impl<'x> Form<'x> {
                 1 => here,
                 n => here.towards(&nodes[n - 2], at(x)),
             };
-            let node = self
-                .on_branch(at(x), &ahead)
-                .or_else(|| self.on_branch(at(x), &here))?;
+            let node = self.complex(at(x), &ahead, share)?;
             sum += value(x, &node);
             let is_small = exponential(&node).norm() * x.cosh() * s < NEGLIGIBLE * sum.abs();
             quiet = if is_small { quiet + 1 } else { 0 };
@@ -714,7 +710,7 @@ impl<'x> Form<'x> {
             let mut between = 0.0;
             for (j, pair) in nodes.windows(2).enumerate() {
                 let x = (j as f64 + 0.5) * step;
-                let node = self.on_branch(at(x), &pair[0].towards(&pair[1], at(x)))?;
+                let node = self.complex(at(x), &pair[0].towards(&pair[1], at(x)), share)?;
                 between += value(x, &node);
                 finer.extend([node, pair[1]]);
             }
@@ -728,14 +724,6 @@ impl<'x> Form<'x> {
             }
         }
         None
-    }
-
-    /// The node at z on the branch of the logarithm that `near` expects there.
-    fn on_branch(&self, z: c64, near: &Node) -> Option<Node> {
-        let mut node = self.node(z, near)?;
-        let turns = (near.f.im - node.f.im) / std::f64::consts::TAU;
-        node.f.im += turns.round() * std::f64::consts::TAU;
-        Some(node)
     }
 }
 

@@ -18,8 +18,8 @@ use crate::robust_law::{Rest, RobustLaw};
 use faer::{Mat, MatRef};
 
 /// Leading eigenpairs and samples that the law takes as they stand, up to [`FEW_SAMPLES`] and beyond: there more samples are alike.
-const EXACT: [(usize, usize); 2] = [(48, 32), (32, 16)];
-const FEW_SAMPLES: usize = 4096;
+const EXACT: [(usize, usize); 2] = [(48, 32), (32, 24)];
+const FEW_SAMPLES: usize = 1500;
 
 /// Phenotypes whose columns of the kernel are read together.
 pub(crate) const TOGETHER: usize = 8;
