@@ -162,7 +162,7 @@ fn infinite_features_are_refused_before_the_kernel() {
     fail(
         &run_arguments(&cohort, &out, &[]),
         1,
-        &["x.parquet", "infinite", "replace them"],
+        &["x.parquet", "infinite", "replace it"],
     );
     assert!(!Path::new(&out).join("kernel.zarr").exists());
 }

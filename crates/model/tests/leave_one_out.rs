@@ -110,6 +110,7 @@ fn analysed(cohort: &Cohort, options: &AnalysisOptions) -> Vec<Analysis> {
 }
 
 const UNGATED: AnalysisOptions = AnalysisOptions {
+    robust: false,
     alpha: 0.05,
     gate: false,
     stop: Stop::Reml,

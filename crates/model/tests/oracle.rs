@@ -1,5 +1,6 @@
 //! The fast path beside the dense textbook version of the same definitions.
 
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod dense;
 mod memory_kernel;
 

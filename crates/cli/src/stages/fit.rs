@@ -845,12 +845,12 @@ impl Curves {
 /// How many powers of ten the two p-values of a phenotype may lie apart before it is named.
 const FAR_APART: f64 = 2.0;
 
-/// Names the phenotypes whose two p-values tell different stories, and those without a robust one.
+/// Names the phenotypes whose two p-values are far apart and of which one alone is below alpha, and those without a robust one.
 fn compare_tests(rows: &[PhenotypeRow], alpha: f64) {
     let least = -alpha.log10();
     let tells = |row: &&PhenotypeRow| {
         let pair = row.neg_log10_p_gaussian.zip(row.neg_log10_p_robust);
-        pair.is_some_and(|(a, b)| (a - b).abs() >= FAR_APART && a.max(b) > least)
+        pair.is_some_and(|(a, b)| (a - b).abs() >= FAR_APART && (a > least) != (b > least))
     };
     let apart: Vec<String> = rows
         .iter()
@@ -863,7 +863,7 @@ fn compare_tests(rows: &[PhenotypeRow], alpha: f64) {
         .collect();
     if !apart.is_empty() {
         tracing::warn!(
-            "test: the Gaussian and the robust p-value of {} lie more than a factor of 100 apart: {} (as −log10 p): the noise variance follows the features, or a few samples hold most of the variance; look for outliers, skew and rare cases, and trust the robust one",
+            "test: the Gaussian and the robust p-value of {} lie more than a factor of 100 apart, and one alone is below alpha: {} (as −log10 p): the noise variance follows the features, or a few samples hold most of the variance; look for outliers, skew and rare cases, and trust the robust one",
             counted(apart.len(), "phenotypes"),
             apart.join(", ")
         );
