@@ -978,8 +978,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                         ratio,
                         kernel.diagonal(),
                         shared.of_null_model.as_ref(),
-                        &heavy[i],
-                        columns.subcols(starts[i], heavy[i].len()),
+                        (&heavy[i], columns.subcols(starts[i], heavy[i].len())),
                     );
                     let dof = shared.operator.dof();
                     member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));

@@ -575,7 +575,7 @@ mod tests {
             ]
         };
         let sex = |i: usize| if man(i) { 2.0 } else { 1.0 };
-        let few = |i: usize| !man(i) && i % 10 != 0 || i < 9;
+        let few = |i: usize| !man(i) && !i.is_multiple_of(10) || i < 9;
         let group = |n, left| LostGroup {
             covariate: 2,
             level: 1,

@@ -210,8 +210,7 @@ impl Leading {
         ratio: f64,
         kernel_diagonal: &[f64],
         kq: MatRef<'_, f32>,
-        heavy: &[usize],
-        columns: MatRef<'_, f32>,
+        (heavy, columns): (&[usize], MatRef<'_, f32>),
     ) -> Option<f64> {
         let mask = operator.projection().mask();
         let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();

@@ -54,6 +54,7 @@ fn noise(kind: Noise, x: &[f32], p: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
 /// Samples, features, depth, covariates, and whether features share factors.
 type Shape = (usize, usize, usize, usize, bool);
 
+#[allow(clippy::print_stdout, reason = "the figures of a decision record")]
 /// Compares a phenotype of each kind of noise and strength of signal on each mask; returns the worst excess over what is allowed.
 fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -> Vec<String> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
