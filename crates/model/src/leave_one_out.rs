@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!     e(t) = exp(−tA) r        sᵢ(t) = exp(−tA)ᵢᵢ on the range of P        LOO(t) = Σ (eᵢ(t) / sᵢ(t))²
-//!     t_loo = argmin LOO on [0, 50 dof / tr A]        loo_r2(t) = 1 − LOO(t) / LOO(0)
+//!     t_loo = argmin LOO on [0, LAST dof / tr A]       loo_r2(t) = 1 − LOO(t) / LOO(0)
 //! ```
 //!
 //! sᵢ is an integral against a measure of the sample's own: Σ V²ᵢₖ exp(−t βₖ) over the leading pairs of the [`LowRank`] approximation, and a

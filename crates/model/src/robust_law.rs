@@ -63,7 +63,7 @@ const BINS: usize = 32;
 /// Samples of a group of light ones.
 #[derive(Clone, Debug)]
 struct Bin {
-    /// Σ d² w w' over the dense columns, their number squared.
+    /// Σ d² w w' over the columns W, their number squared.
     gram: Vec<f64>,
     n: f64,
     /// Means of p = d² (own + q − ρ) and r = d² ρ; over the samples, and weighted by d².
