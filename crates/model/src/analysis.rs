@@ -16,7 +16,7 @@ use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
-use crate::robust_test::{self, Leading, TOGETHER, direct_log_p};
+use crate::robust_test::{self, Leading, OnMask, TOGETHER, direct_log_p};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -936,6 +936,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 operator,
                 spectrum: Some(spectrum),
                 of_null_model: Some(of_null_model),
+                diagonal,
                 is_lost: false,
                 members,
                 ..
@@ -947,6 +948,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 operator,
                 spectrum,
                 of_null_model,
+                diagonal,
             };
             let untested = members.iter_mut().filter(|member| member.test.is_none());
             waiting.extend(untested.map(|member| (shared, member)));
@@ -959,9 +961,23 @@ impl<'s, 'a> Batch<'s, 'a> {
             .leading
             .get_or_insert_with(|| Leading::new(full, kernel.diagonal()));
         for few in waiting.chunks_mut(TOGETHER) {
+            let mut on_masks: Vec<OfTest<'_, 'a>> = Vec::new();
+            let mut places = Vec::new();
+            for (shared, _) in few.iter() {
+                let is_same = |last: &OfTest<'_, 'a>| std::ptr::eq(last.operator, shared.operator);
+                if !on_masks.last().is_some_and(is_same) {
+                    on_masks.push(*shared);
+                }
+                places.push(on_masks.len() - 1);
+            }
+            let on_masks: Vec<OnMask> = on_masks
+                .par_iter()
+                .map(|it| leading.on_mask(it.operator, it.diagonal, it.of_null_model.as_ref()))
+                .collect();
             let heavy: Vec<Vec<usize>> = few
                 .par_iter()
-                .map(|(shared, member)| leading.heavy(shared.operator, &member.flow.direction()))
+                .zip(&places)
+                .map(|((_, member), &at)| on_masks[at].heavy(&member.flow.direction()))
                 .collect();
             let columns = kernel.columns(&heavy.concat())?;
             let mut starts = vec![0];
@@ -972,14 +988,9 @@ impl<'s, 'a> Batch<'s, 'a> {
                 .enumerate()
                 .for_each(|(i, (shared, member))| {
                     let ratio = member.flow.score_ratio();
-                    let robust = leading.log_p(
-                        shared.operator,
-                        &member.flow.direction(),
-                        ratio,
-                        kernel.diagonal(),
-                        shared.of_null_model.as_ref(),
-                        (&heavy[i], columns.subcols(starts[i], heavy[i].len())),
-                    );
+                    let columns = columns.subcols(starts[i], heavy[i].len());
+                    let direction = member.flow.direction();
+                    let robust = on_masks[places[i]].log_p(&direction, ratio, &heavy[i], columns);
                     let dof = shared.operator.dof();
                     member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
                 });
@@ -1349,6 +1360,7 @@ struct OfTest<'x, 'a> {
     operator: &'x MaskedOperator<'a>,
     spectrum: &'x Spectrum,
     of_null_model: &'x Mat<f32>,
+    diagonal: &'x [f64],
 }
 
 /// What the phenotypes of a mask share after its first pass.

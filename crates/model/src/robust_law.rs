@@ -99,11 +99,6 @@ struct Form<'x> {
 struct Parts {
     /// Its part on the light samples' diagonal and on the rest.
     f: c64,
-    /// What of g the light samples' own part lacks, and its derivative by u.
-    missing: c64,
-    slope_of_missing: c64,
-    /// da/du.
-    slope_of_a: c64,
     /// W'ωW, and on the real axis W'ρω²W, over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
     light: Mat<c64>,
     second: Mat<f64>,
@@ -326,10 +321,7 @@ impl<'x> Form<'x> {
             sum += term;
             slope += term * z * (2.0 * bin.weighted.1) / nu;
         }
-        match self.count > 0.0 {
-            true => (sum / self.count, slope / self.count),
-            false => (ZERO, ZERO),
-        }
+        (sum / self.count, slope / self.count)
     }
 
     /// At z and u: the light samples' own part of g and its derivative by a; da/du, g and dg/du.
@@ -348,12 +340,8 @@ impl<'x> Form<'x> {
 
     /// What F at z and u is made of; `None` beyond the edge.
     fn parts(&self, z: c64, u: c64) -> Option<Parts> {
-        let [m0, m1, d0, d1, squares] = self.means(u);
-        let (a, slope_of_a) = match self.count > 0.0 {
-            true => (m1 / m0, (d1 * m0 - m1 * d0) / (m0 * m0)),
-            false => (ONE, ZERO),
-        };
-        let (light_g, slope) = self.light(z, a);
+        let [m0, m1, ..] = self.means(u);
+        let a = if self.count > 0.0 { m1 / m0 } else { ONE };
         let b = a - ONE;
         let (k, r) = (self.values.len(), self.of_null.nrows());
         let width = k + 2 * r + self.sizes.len();
@@ -410,9 +398,6 @@ impl<'x> Form<'x> {
         }
         Some(Parts {
             f,
-            missing: light_g - u * m0,
-            slope_of_missing: slope * slope_of_a - squares,
-            slope_of_a,
             light,
             second,
             c,
@@ -551,9 +536,10 @@ impl<'x> Form<'x> {
             {
                 slope = (more - its) / (u - before);
             }
-            let gap = parts.missing + more;
-            let mut step = -gap / (parts.slope_of_missing + slope);
-            let left = -parts.slope_of_a * gap * step * (0.5 * self.count);
+            let (own, own_slope, [a_slope, g, g_slope]) = self.balance(z, u);
+            let gap = own + more - g;
+            let mut step = -gap / (own_slope * a_slope - g_slope + slope);
+            let left = -a_slope * gap * step * (0.5 * self.count);
             if left.norm() < SETTLED {
                 return Some(Node {
                     z,

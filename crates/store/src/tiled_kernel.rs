@@ -442,6 +442,16 @@ fn add_tile(k: MatRef<'_, f32>, scale: f32, low: Share<'_, Columns>, high: Share
     }
 }
 
+/// Samples by row of tiles, each with its place and its row within the tile.
+fn by_row(samples: &[usize], tile: usize) -> BTreeMap<usize, Vec<(usize, usize)>> {
+    let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+    for (place, &sample) in samples.iter().enumerate() {
+        let row = by_row.entry(sample / tile).or_default();
+        row.push((place, sample % tile));
+    }
+    by_row
+}
+
 impl Kernel for TiledKernel {
     type Error = ZarrError;
 
@@ -455,14 +465,7 @@ impl Kernel for TiledKernel {
 
     fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, ZarrError> {
         let tile = self.tile_side();
-        // Samples by row of tiles, with their places.
-        let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
-        for (place, &sample) in samples.iter().enumerate() {
-            by_row
-                .entry(sample / tile)
-                .or_default()
-                .push((place, sample % tile));
-        }
+        let by_row = by_row(samples, tile);
         let mut sub = Mat::zeros(samples.len(), samples.len());
         for (&i, rows) in &by_row {
             for (&j, columns) in by_row.range(..=i) {
@@ -481,13 +484,7 @@ impl Kernel for TiledKernel {
 
     fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, ZarrError> {
         let (tile, n) = (self.tile_side(), self.n_samples());
-        let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
-        for (place, &sample) in samples.iter().enumerate() {
-            by_row
-                .entry(sample / tile)
-                .or_default()
-                .push((place, sample % tile));
-        }
+        let by_row = by_row(samples, tile);
         let rows = (0..n.div_ceil(tile)).into_par_iter();
         let parts: Result<Vec<Mat<f32>>, ZarrError> = rows
             .map(|i| {
@@ -605,6 +602,8 @@ mod tests {
         let chosen = [3, 17, 15, 74, 40];
         let sub = tiled.submatrix(&chosen).unwrap();
         assert_eq!(sub, Mat::from_fn(5, 5, |i, j| k[(chosen[i], chosen[j])]));
+        let columns = tiled.columns(&chosen).unwrap();
+        assert_eq!(columns, Mat::from_fn(75, 5, |i, j| k[(i, chosen[j])]));
     }
 
     #[test]
