@@ -223,7 +223,8 @@ proptest! {
             None => prop_assert!(read.is_ok()),
             Some(row) => {
                 let said = read.unwrap_err().to_string();
-                prop_assert!(said.starts_with(&format!("{n} values of")), "{said}");
+                let counted = if n == 1 { "1 value of".to_owned() } else { format!("{n} values of") };
+                prop_assert!(said.starts_with(&counted), "{said}");
                 prop_assert!(said.contains(&format!("infinite: column `c0` of sample `S{row}`")), "{said}");
             }
         }
