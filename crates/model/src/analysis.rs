@@ -979,21 +979,28 @@ impl<'s, 'a> Batch<'s, 'a> {
                 .zip(&places)
                 .map(|((_, member), &at)| on_masks[at].heavy(&member.flow.direction()))
                 .collect();
-            let columns = kernel.columns(&heavy.concat())?;
-            let mut starts = vec![0];
-            for samples in &heavy {
-                starts.push(starts[starts.len() - 1] + samples.len());
+            // Of few samples the kernel is taken as it stands, phenotype by phenotype.
+            let mut swept = Vec::new();
+            let mut starts = Vec::new();
+            for (samples, &at) in heavy.iter().zip(&places) {
+                starts.push(swept.len());
+                if !on_masks[at].is_few() {
+                    swept.extend_from_slice(samples);
+                }
             }
+            let columns = kernel.columns(&swept)?;
             few.par_iter_mut()
                 .enumerate()
-                .for_each(|(i, (shared, member))| {
+                .try_for_each(|(i, (shared, member))| {
                     let ratio = member.flow.score_ratio();
-                    let columns = columns.subcols(starts[i], heavy[i].len());
+                    let columns = columns.subcols(starts[i], columns.ncols() - starts[i]);
                     let direction = member.flow.direction();
-                    let robust = on_masks[places[i]].log_p(&direction, ratio, &heavy[i], columns);
+                    let on_mask = &on_masks[places[i]];
+                    let robust = on_mask.log_p(kernel, &direction, ratio, &heavy[i], columns)?;
                     let dof = shared.operator.dof();
                     member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
-                });
+                    Ok(())
+                })?;
         }
         Ok(())
     }
@@ -1151,9 +1158,9 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
-/// Columns of n f32 values at work besides [`Batch::load`], for covariates of a rank: the largest of what a few phenotypes take at
+/// Columns of n f32 values at work besides [`Batch::load`], for n samples and covariates of a rank: the largest of what a few phenotypes take at
 /// once as they are admitted, shown to the probes' space, corrected, and left out sample by sample.
-pub fn working_columns(rank: usize) -> usize {
+pub fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
     let admitted = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
@@ -1161,7 +1168,7 @@ pub fn working_columns(rank: usize) -> usize {
     // The corrections, and as many again as they become vectors.
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
     let errors = leave_one_out::working_columns();
-    let tested = robust_test::working_columns(rank);
+    let tested = robust_test::working_columns(n, rank);
     let most = admitted.max(shown).max(corrected);
     most.max(errors).max(tested)
 }

@@ -36,6 +36,7 @@ pub mod quadratic_form;
 pub mod rank_normal;
 pub mod robust_law;
 pub mod robust_test;
+mod saddlepoint;
 pub mod score_test;
 pub mod stopping_time;
 pub mod train;

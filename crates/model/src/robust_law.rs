@@ -57,6 +57,18 @@ pub struct RobustLaw<'x> {
     pub rest: &'x Rest,
 }
 
+/// An upper tail probability, (1/π) ∫ Re exp(κ)/z dy with κ = −log det(I − 2zM) / 2 along a contour that crosses the real axis at z.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail {
+    /// Where the contour crosses the real axis; negative where the integral is that of the lower tail.
+    pub z: f64,
+    /// log det(I − 2zM) there.
+    pub log_det: f64,
+    /// log of the integral over exp(κ) there; `None` where the equation could not be followed along the contour. What is left is
+    /// Chernoff's bound exp(κ), which is not below the probability.
+    log_integral: Option<f64>,
+}
+
 /// Groups of light samples with nearly the same d² (own + q − ρ).
 const BINS: usize = 32;
 
@@ -130,15 +142,47 @@ const ROUGH: f64 = 3e-3;
 /// Values of the contour before steps are halved, at most.
 const MOST_NODES: usize = 400;
 
+/// How near the edge of the real z the saddle is sought, relative to z.
+const NEAR_EDGE: f64 = 2e-2;
+
 const ZERO: c64 = c64::new(0.0, 0.0);
 const ONE: c64 = c64::new(1.0, 0.0);
 
 impl RobustLaw<'_> {
-    /// log Pr(Σ μᵢ χ²₁ > 0); `None` where the self-consistent equation has no solution that could be followed.
+    /// Pr(Σ μᵢ χ²₁ > 0); `None` where the self-consistent equation has no solution near 0.
     ///
-    /// Cost: 2 s (k + 2 r + h)² flops, and some 60 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
-    pub fn log_upper_tail(&self) -> Option<f64> {
-        Form::new(self).log_upper_tail()
+    /// Cost: 2 s (k + 2 r + h)² flops, and some 40 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
+    pub fn upper_tail(&self) -> Option<Tail> {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let unit = mean(self.diagonal) * mean(self.squares);
+        let tail = Form::new(self).upper_tail()?;
+        Some(Tail {
+            z: tail.z / unit,
+            ..tail
+        })
+    }
+}
+
+impl Tail {
+    /// Whether the integral is known, not a bound of it alone.
+    pub fn is_whole(&self) -> bool {
+        self.log_integral.is_some()
+    }
+
+    /// log Pr(Σ μᵢ χ²₁ > 0).
+    pub fn log_p(&self) -> f64 {
+        self.with_log_det(self.log_det)
+    }
+
+    /// The same where log det(I − 2zM) is known at the point where the contour crosses the real axis: its shape is the law's, its height exact.
+    pub fn with_log_det(&self, log_det: f64) -> f64 {
+        let height = -0.5 * log_det;
+        match self.log_integral {
+            Some(log_integral) if self.z > 0.0 => (log_integral + height).min(0.0),
+            Some(log_integral) => (-(log_integral + height).exp()).ln_1p(),
+            None if self.z > 0.0 => height.min(0.0),
+            None => 0.0,
+        }
     }
 }
 
@@ -558,7 +602,7 @@ impl<'x> Form<'x> {
         None
     }
 
-    fn log_upper_tail(&self) -> Option<f64> {
+    fn upper_tail(&self) -> Option<Tail> {
         let origin = Node {
             z: ZERO,
             f: ZERO,
@@ -592,7 +636,7 @@ impl<'x> Form<'x> {
                 }
                 None => {
                     step *= 0.5;
-                    if step < 1e-6 * (here.z.re.abs() + deviation) {
+                    if step < NEAR_EDGE * here.z.re.abs().max(1e-3 * deviation) {
                         break;
                     }
                 }
@@ -617,45 +661,46 @@ impl<'x> Form<'x> {
                 }
             }
         }
-        // κ'' there, by differences.
-        let spread_at = |c: &Node| {
-            let gap = 1e-2 * deviation.min(c.z.re.abs().max(0.1 * deviation));
-            let mut gap = gap;
-            for _ in 0..40 {
-                if let (Some(a), Some(b)) = (
-                    self.node(c64::from(c.z.re + gap), c),
-                    self.node(c64::from(c.z.re - gap), c),
-                ) {
-                    let second = -0.5 * (a.f.re + b.f.re - 2.0 * c.f.re) / (gap * gap);
-                    if second > 0.0 {
-                        return Some(1.0 / second.sqrt());
-                    }
-                }
-                gap *= 0.5;
-            }
-            None
-        };
-        let mut s = spread_at(&c)?;
-        if c.z.re.abs() < s {
-            // Off the pole at 0.
-            let mut z = sign * s;
-            let moved = loop {
-                if let Some(node) = self.node(c64::from(z), &c) {
-                    break node;
-                }
-                z *= 0.7;
-                if z.abs() < 1e-3 * s {
-                    return None;
-                }
-            };
-            c = moved;
-            s = spread_at(&c)?;
-        }
-        let log_tail = self.contour(&c, s)?;
-        Some(match c.z.re > 0.0 {
-            true => log_tail.min(0.0),
-            false => (-log_tail.exp()).ln_1p(),
+        let log_integral = self.log_integral(&mut c, sign, deviation);
+        Some(Tail {
+            z: c.z.re,
+            log_det: c.f.re,
+            log_integral,
         })
+    }
+
+    /// 1 / √κ'' at a real z, by differences.
+    fn spread(&self, c: &Node, deviation: f64) -> Option<f64> {
+        let mut gap = 1e-2 * deviation.min(c.z.re.abs().max(0.1 * deviation));
+        for _ in 0..8 {
+            let beside = [gap, -gap].map(|gap| self.node(c64::from(c.z.re + gap), c));
+            if let [Some(a), Some(b)] = beside {
+                let second = -0.5 * (a.f.re + b.f.re - 2.0 * c.f.re) / (gap * gap);
+                if second > 0.0 {
+                    return Some(1.0 / second.sqrt());
+                }
+            }
+            gap *= 0.5;
+        }
+        None
+    }
+
+    /// log of the integral through c over exp(κ) there; c is moved where it is too near the pole at 0.
+    fn log_integral(&self, c: &mut Node, sign: f64, deviation: f64) -> Option<f64> {
+        let mut s = self.spread(c, deviation)?;
+        let mut z = sign * s;
+        while c.z.re.abs() < s {
+            if let Some(node) = self.node(c64::from(z), c) {
+                *c = node;
+                s = self.spread(c, deviation)?;
+                break;
+            }
+            z *= 0.7;
+            if z.abs() < 1e-3 * s {
+                return None;
+            }
+        }
+        Some(self.contour(c, s)? + 0.5 * c.f.re)
     }
 
     /// log of |(1/π) ∫ Re exp(κ)/z dy| along c + i s sinh(x), by the trapezoid rule with steps that halve until it settles.
@@ -671,7 +716,7 @@ impl<'x> Form<'x> {
         let exponential = |node: &Node| (node.f * -0.5 - k0).exp() / node.z;
         // Re exp(κ)/z dy/dx.
         let value = |x: f64, node: &Node| exponential(node).re * x.cosh() * s;
-        let mut step = 0.25;
+        let mut step = 0.5;
         let mut nodes = vec![*c];
         let mut sum = 0.5 * value(0.0, c);
         let mut quiet = 0;
