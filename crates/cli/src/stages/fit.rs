@@ -136,7 +136,8 @@ impl<'c> Walk<'c> {
         // Freed memory does not all go back to the system: what is held now is more, and not the same every time.
         let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
-        let working = analysis::working_columns(rank) + READ_AHEAD * WAITING_COLUMNS;
+        let working =
+            analysis::working_columns(rank, context.inputs.n_kernel) + READ_AHEAD * WAITING_COLUMNS;
         let one = Batch::new(self.survey, covariates, &self.options).load_of_new(1);
         if share(bound.saturating_sub(kept)) < working + one {
             let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;
