@@ -121,23 +121,26 @@ fn a_trained_network_is_judged_on_the_samples_it_never_saw() {
         train(&out, &["--all"]);
         let (of, words) = table(&out.join("trained/trained.parquet"));
         let (predicted, ids) = table(&out.join("trained/predictions.parquet"));
-        let (values, of_values) = table(Path::new(&cohort.phenotypes));
-        let (covariates, of_covariates) = table(Path::new(&cohort.covariates));
+        let (values, _) = table(Path::new(&cohort.phenotypes));
+        let (covariates, _) = table(Path::new(&cohort.covariates));
+        let row = |of: &std::collections::HashMap<String, Vec<f64>>, id: &str| {
+            of["eid"].iter().position(|it| it.to_string() == id)
+        };
         let mut n_judged = 0;
         for (i, name) in words["phenotype"].iter().enumerate() {
             if words["status"][i] != "trained" {
                 continue;
             }
             let value = |id: &str| {
-                let at = of_values["sample_id"].iter().position(|it| it == id)?;
+                let at = row(&values, id)?;
                 Some(values[name][at]).filter(|v| v.is_finite())
             };
             let is_complete = |id: &str| {
                 let has = |numbers: &std::collections::HashMap<String, Vec<f64>>, at: usize| {
                     numbers.values().all(|column| column[at].is_finite())
                 };
-                let in_values = of_values["sample_id"].iter().position(|it| it == id);
-                let in_covariates = of_covariates["sample_id"].iter().position(|it| it == id);
+                let in_values = row(&values, id);
+                let in_covariates = row(&covariates, id);
                 in_values.is_some_and(|at| has(&values, at))
                     && in_covariates.is_some_and(|at| has(&covariates, at))
             };
