@@ -540,6 +540,29 @@ fn what_was_trained_with_another_network_goes() {
     run(&other);
     assert!(!trained.exists());
     succeed(&train);
+    // The same file by another activation, another level, one phenotype less: a run that is made anew has no networks.
+    for more in [
+        &["--network-activation", "tanh"][..],
+        &["--alpha", "0.2"],
+        &["--phenotype-columns", "trait_0001"],
+        &["--covariate-columns", "age"],
+    ] {
+        let options = [&["--no-gate", "--network", &other], more].concat();
+        let arguments = run_arguments(&cohort, &name, &options);
+        succeed(&arguments);
+        assert!(!trained.exists(), "{more:?}");
+        let fresh = text(&place("fresh"));
+        let arguments = run_arguments(&cohort, &fresh, &options);
+        succeed(&arguments);
+        assert!(results(&out) == results(Path::new(&fresh)), "{more:?}");
+        fs::remove_dir_all(&fresh).unwrap();
+        succeed(&train);
+        // Nothing of it is made anew: they stay.
+        let before = snapshot(&trained);
+        succeed(&run_arguments(&cohort, &name, &options));
+        succeed(&["report", "--quiet", "--out", &name]);
+        assert!(snapshot(&trained) == before, "{more:?}");
+    }
     // A note beside the weights stays.
     put(&trained, "notes", false);
     succeed(&run_arguments(&cohort, &name, &[]));

@@ -81,6 +81,90 @@ fn a_trained_network_goes_to_the_closed_form_as_it_gets_wider() {
     }
 }
 
+/// Networks that end far from the closed form are named, and no others.
+#[test]
+fn a_network_far_from_the_closed_form_is_named() {
+    let cohort = cohort(400, 10, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut counts = Vec::new();
+    for widths in ["4", "2048"] {
+        let out = run(&cohort, folder.path(), widths, &["--no-gate"]);
+        let arguments = ["train", "--out", &text(&out), "--all"];
+        let said = String::from_utf8(succeed(&arguments).stderr).unwrap();
+        let (of, words) = table(&out.join("trained/trained.parquet"));
+        let distances = words["phenotype"].iter().zip(&of["distance_train"]);
+        let far: Vec<&str> = distances
+            .filter(|(_, distance)| **distance > 0.2)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let warning = said
+            .lines()
+            .find(|line| line.contains("farther than 0.2 from the closed form"));
+        assert_eq!(warning.is_some(), !far.is_empty(), "{said}");
+        for name in &words["phenotype"] {
+            let is_named = warning.is_some_and(|line| line.contains(name.as_str()));
+            assert_eq!(is_named, far.contains(&name.as_str()), "{name}: {said}");
+        }
+        counts.push(far.len());
+    }
+    assert!(counts[0] > 0 && counts[1] == 0, "{counts:?}");
+}
+
+/// R² on the samples that have the phenotype and are not trained on: those that `--missing complete` leaves out.
+#[test]
+fn a_trained_network_is_judged_on_the_samples_it_never_saw() {
+    let cohort = cohort(500, 10, 4);
+    let folder = tempfile::tempdir().unwrap();
+    for (widths, more) in [("60", &["--missing", "complete"][..]), ("61", &[])] {
+        let more = [&["--no-gate"], more].concat();
+        let out = run(&cohort, folder.path(), widths, &more);
+        train(&out, &["--all"]);
+        let (of, words) = table(&out.join("trained/trained.parquet"));
+        let (predicted, ids) = table(&out.join("trained/predictions.parquet"));
+        let (values, _) = table(Path::new(&cohort.phenotypes));
+        let (covariates, _) = table(Path::new(&cohort.covariates));
+        let row = |of: &std::collections::HashMap<String, Vec<f64>>, id: &str| {
+            of["eid"].iter().position(|it| it.to_string() == id)
+        };
+        let mut n_judged = 0;
+        for (i, name) in words["phenotype"].iter().enumerate() {
+            if words["status"][i] != "trained" {
+                continue;
+            }
+            let value = |id: &str| {
+                let at = row(&values, id)?;
+                Some(values[name][at]).filter(|v| v.is_finite())
+            };
+            let is_complete = |id: &str| {
+                let has = |numbers: &std::collections::HashMap<String, Vec<f64>>, at: usize| {
+                    numbers.values().all(|column| column[at].is_finite())
+                };
+                let in_values = row(&values, id);
+                let in_covariates = row(&covariates, id);
+                in_values.is_some_and(|at| has(&values, at))
+                    && in_covariates.is_some_and(|at| has(&covariates, at))
+            };
+            let outside = ids["sample_id"].iter().zip(&predicted[name]);
+            let pairs: Vec<(f64, f64)> = outside
+                .filter(|(id, predicted)| !is_complete(id) && predicted.is_finite())
+                .filter_map(|(id, predicted)| Some((value(id)?, *predicted)))
+                .collect();
+            let r2 = of["r2_held_out"][i];
+            if more.len() == 1 {
+                assert!(r2.is_nan(), "{name}: {r2}");
+                continue;
+            }
+            let mean = pairs.iter().map(|it| it.0).sum::<f64>() / pairs.len() as f64;
+            let left: f64 = pairs.iter().map(|it| (it.0 - it.1).powi(2)).sum();
+            let all: f64 = pairs.iter().map(|it| (it.0 - mean).powi(2)).sum();
+            assert!(pairs.len() > 20, "{name}: {}", pairs.len());
+            assert!((r2 - (1.0 - left / all)).abs() < 1e-6, "{name}: {r2}");
+            n_judged += 1;
+        }
+        assert!(more.len() == 1 || n_judged > 1, "{n_judged}");
+    }
+}
+
 #[test]
 fn what_is_trained_already_is_kept_and_threads_do_not_show() {
     let cohort = cohort(400, 10, 4);

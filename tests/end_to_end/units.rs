@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ntkpipe_store::results::{Column, write_table};
 
-use crate::support::{fail, results, succeed, table, text};
+use crate::support::{fail, ntkpipe, results, succeed, table, text};
 
 /// Results that no unit of the features changes, and how far they may move: features and kernel are rounded to single precision anew.
 const WITHOUT_UNITS: [(&str, f64); 6] = [
@@ -393,6 +393,61 @@ fn a_perfect_fit_has_the_same_finite_p_by_every_route() {
         };
         assert!(same(&whole) == same(&shared));
     }
+}
+
+/// A run that is killed after the fit and before its folds takes what is finished from the journal, where infinity has no place.
+#[test]
+fn a_perfect_fit_comes_back_to_an_interrupted_run() {
+    let (n, n_noise) = (700, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&folder.path().join(name));
+    let feature: Vec<f64> = (0..n).map(|i| noise(i, 1)).collect();
+    let names: Vec<String> = (0..n_noise).map(|k| format!("noise{k}")).collect();
+    let multiple: Vec<f64> = feature.iter().map(|x| 5.0 - 3.0 * x).collect();
+    let mut phenotypes = vec![("multiple", multiple)];
+    for (k, name) in names.iter().enumerate() {
+        let of = |i: usize| match (i * (k + 3)) % 11 {
+            0 => f64::NAN,
+            _ => feature[i] + noise(i, 2 + k),
+        };
+        phenotypes.push((name.as_str(), (0..n).map(of).collect()));
+    }
+    write(&folder.path().join("p.parquet"), &phenotypes);
+    write(&folder.path().join("f.parquet"), &[("f", feature)]);
+    let (features, phenotypes) = (path("f.parquet"), path("p.parquet"));
+    let arguments = |out: &str| -> Vec<String> {
+        let files = ["run", "--features", &features, "--phenotypes", &phenotypes];
+        let options = ["--depth", "0", "--no-gate", "--folds", "5", "--out", out];
+        let all = files.iter().chain(&options);
+        all.map(|it| (*it).to_owned()).collect()
+    };
+    let run = |out: &str| {
+        let arguments = arguments(out);
+        succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    let (whole, killed) = (path("whole"), path("killed"));
+    run(&whole);
+    let mut child = ntkpipe().args(arguments(&killed)).spawn().unwrap();
+    let journal = Path::new(&killed).join("fit.jsonl");
+    let finished = || {
+        let lines = fs::read_to_string(&journal).unwrap_or_default();
+        lines.lines().count() > n_noise + 1
+    };
+    while !finished() {
+        assert!(child.try_wait().unwrap().is_none(), "ended before a kill");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!Path::new(&killed).join("phenotypes.parquet").exists());
+    run(&killed);
+    let log = fs::read_to_string(Path::new(&killed).join("run.log")).unwrap();
+    assert!(log.contains("before an interruption"), "{log}");
+    let (numbers, _) = table(&Path::new(&killed).join("phenotypes.parquet"));
+    for name in ["neg_log10_p", "neg_log10_p_gaussian"] {
+        assert!(numbers[name][0].is_finite(), "{name}");
+    }
+    assert!(results(Path::new(&killed)) == results(Path::new(&whole)));
 }
 
 /// y along the leading eigenvector of the linear kernel beside an intercept, by power iteration: its residual is where λ exceeds the mean.

@@ -17,9 +17,6 @@ use crate::stages::Context;
 /// Name of the table, in the order of the feature table.
 pub const FILE: &str = "initial_prediction.parquet";
 
-/// What the record of a run calls the file of its network.
-pub const NETWORK: &str = "network";
-
 /// f₀, and the null model that holds it.
 #[derive(Debug)]
 pub struct Initial {

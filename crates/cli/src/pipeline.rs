@@ -21,7 +21,6 @@ use crate::args::{
 use crate::choice;
 use crate::copies::{self, Copies};
 use crate::failure::{self, input};
-use crate::initial;
 use crate::inputs::Inputs;
 use crate::log;
 use crate::manual;
@@ -412,8 +411,7 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
     }
     directory.record.version = env!("CARGO_PKG_VERSION").to_owned();
     let found = inputs.digests(options)?;
-    let network = found.get(initial::NETWORK);
-    directory.leave_only(&[], network.map(|it| it.blake3.as_str()))?;
+    directory.leave_only(&[])?;
     directory.set_inputs(found);
     directory.record.samples = inputs.accounting.clone();
     let own_masks = inputs.phenotypes.columns.len() / 2;
@@ -446,9 +444,16 @@ fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Finger
             context.base.len()
         );
     }
+    let prints = Fingerprints::new(options, &context);
+    let done = &context.directory.record.stages;
+    let is_done = |stage: &Stage| {
+        let record = done.get(stage);
+        record.is_some_and(|it| it.fingerprint == prints.of(*stage))
+    };
+    let mut to_fit = STAGES.iter().filter(|it| **it <= Stage::Fit);
+    context.directory.is_trained_otherwise = !to_fit.all(is_done);
     context.directory.record.warnings = log::take_warnings();
     context.directory.save()?;
-    let prints = Fingerprints::new(options, &context);
     Ok((context, prints))
 }
 
@@ -489,7 +494,7 @@ fn run_architectures(
     }
     log::start(Some(&out), quiet, format)?;
     let mut directory = RunDirectory::open(&out, None)?;
-    directory.leave_only(&names, None)?;
+    directory.leave_only(&names)?;
     let started = Instant::now();
     tracing::info!("architectures: {}", names.join(", "));
     let mut runs = Vec::new();

@@ -60,8 +60,8 @@ impl Stage {
     pub fn version(self) -> u32 {
         match self {
             Self::Kernel => 3,
-            Self::Spectrum => 6,
-            Self::Test | Self::Fit => 8,
+            Self::Spectrum => 7,
+            Self::Test | Self::Fit => 9,
             Self::Report => 3,
             _ => 1,
         }
@@ -332,6 +332,8 @@ pub struct RunDirectory {
     pub record: RunRecord,
     locks: Vec<Lock>,
     is_alone: bool,
+    /// Whether what was trained here rests on another fit than the one that is asked for.
+    pub is_trained_otherwise: bool,
 }
 
 impl RunDirectory {
@@ -357,6 +359,7 @@ impl RunDirectory {
             record: read_record(root)?.unwrap_or_default(),
             locks,
             is_alone: true,
+            is_trained_otherwise: false,
         })
     }
 
@@ -374,6 +377,7 @@ impl RunDirectory {
             record: read_record(root)?.unwrap_or_default(),
             locks,
             is_alone: false,
+            is_trained_otherwise: false,
         })
     }
 
@@ -402,13 +406,9 @@ impl RunDirectory {
         }
     }
 
-    /// Takes away what a run of several architectures left, or one of one architecture where `architectures` names several, and what
-    /// was trained with another network than the one with this digest, so that nothing there is taken for a part of this run.
-    pub fn leave_only(
-        &mut self,
-        architectures: &[String],
-        network: Option<&str>,
-    ) -> anyhow::Result<()> {
+    /// Takes away what a run of several architectures left, or one of one architecture where `architectures` names several, so that nothing
+    /// there is taken for a part of this run.
+    pub fn leave_only(&mut self, architectures: &[String]) -> anyhow::Result<()> {
         self.check_ours()?;
         let is_stale = |name: &&&str| self.path(name).symlink_metadata().is_ok();
         let mut stale: Vec<&str> = match architectures {
@@ -419,8 +419,7 @@ impl RunDirectory {
         if architectures.is_empty() && self.path("model").join(choice::CHOICE).exists() {
             stale.push("model");
         }
-        let former = self.record.inputs.get(initial::NETWORK);
-        if former.is_some_and(|it| Some(it.blake3.as_str()) != network) {
+        if !architectures.is_empty() {
             self.remove_run(&self.path(TRAINED), Role::Trained)?;
         }
         for (name, folder) in choice::folders(&self.root)? {
@@ -519,9 +518,12 @@ impl RunDirectory {
             .collect()
     }
 
-    /// Forgets a stage and those after it before its output is replaced.
+    /// Forgets a stage and those after it before its output is replaced, and what was trained on another fit.
     pub fn begin(&mut self, stage: Stage) -> anyhow::Result<()> {
         self.check_ours()?;
+        if stage <= Stage::Fit && self.is_trained_otherwise {
+            self.remove_run(&self.path(TRAINED), Role::Trained)?;
+        }
         tracing::info!(
             event = "begin",
             stage = stage.name(),

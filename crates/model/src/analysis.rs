@@ -8,6 +8,7 @@ use crate::block;
 use crate::combination::{self, AT_ONCE, Combination};
 use crate::covariates::Covariates;
 use crate::eigen::symmetric_eigen;
+use crate::few_samples;
 use crate::flow::{
     CORRECTION_COLUMNS, Correction, Flow, MOST_NEW_VECTORS, Quadrature, integrated_decay,
 };
@@ -109,6 +110,13 @@ const SHADOWS_AT_ONCE: usize = 16;
 
 /// Masks whose low-rank approximations are made together.
 const MASKS_AT_ONCE: usize = 4;
+
+/// Up to so many samples a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 3e-3 at
+/// p = 1e-50.
+const MOST_SAMPLES_OF_MOMENTS: usize = 4096;
+
+/// Share of the trace that covariates leave below which the samples of a mask are alike.
+const ALIKE: f64 = 0.15;
 
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
@@ -280,9 +288,10 @@ impl<'a> Survey<'a> {
 }
 
 /// Surveys the operator of one mask: `passes` passes over the kernel with `n_probes` seeded probes, the exact moments riding
-/// on the first.
+/// on the first. Where few samples have a flat spectrum, its moments to the sixth follow.
 ///
-/// `progress` is told of each pass done. Cost: `passes` reads of the kernel, 2 n² (n_probes) flops each.
+/// `progress` is told of each pass done. Cost: `passes` reads of the kernel, 2 n² (n_probes) flops each, and
+/// [`MaskedOperator::higher_moments`].
 ///
 /// # Errors
 /// When the kernel cannot be read.
@@ -323,8 +332,13 @@ pub fn survey<'a, K: Kernel>(
         progress(pass + 1);
     }
     let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
+    let is_flat = OperatorMeasure::new(operator.dof(), moments, &probes).is_flat();
+    let higher = match is_flat && operator.n_observed() <= MOST_SAMPLES_OF_MOMENTS {
+        true => operator.higher_moments(kernel, &moments)?,
+        false => None,
+    };
     let parts = SurveyParts {
-        moments,
+        moments: Moments { higher, ..moments },
         scale: operator.scale(kernel.diagonal()),
         covariate_products,
         probes,
@@ -906,6 +920,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         let (products, squares) = kernel.multiply(x.as_ref(), squared.as_ref())?;
         drop(x);
         let full = self.full;
+        let is_new: Vec<bool> = self.groups.iter().map(|g| g.spectrum.is_none()).collect();
         self.groups.par_iter_mut().zip(own).zip(shares).for_each(
             |((group, own), (at, at_square))| {
                 if group.spectrum.is_none() {
@@ -916,6 +931,11 @@ impl<'s, 'a> Batch<'s, 'a> {
                 group.extend(products.as_ref(), at + own.ncols());
             },
         );
+        // One after another: a submatrix of the kernel each.
+        let is_flat = full.measure().is_flat();
+        for (group, _) in self.groups.iter_mut().zip(is_new).filter(|it| it.1) {
+            group.survey_few(kernel, is_flat, self.options.seed)?;
+        }
         drop(products);
         self.test(kernel)?;
         self.cast_shadows();
@@ -1169,8 +1189,9 @@ pub fn working_columns(n: usize, rank: usize) -> usize {
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
     let errors = leave_one_out::working_columns();
     let tested = robust_test::working_columns(n, rank);
+    let few = few_samples::working_columns(n);
     let most = admitted.max(shown).max(corrected);
-    most.max(errors).max(tested)
+    most.max(errors).max(tested).max(few)
 }
 
 /// An analysis that says nothing yet.
@@ -1283,6 +1304,30 @@ impl Group<'_> {
         ));
         self.leading = Mat::zeros(self.leading.nrows(), 0);
         self.of_null_model = Some(of_covariates);
+    }
+
+    /// Surveys a mask of few samples by itself where that of all samples tells too little: for the null law where the spectrum is flat, for all
+    /// else where the samples are so much alike that their differences are not those of all.
+    fn survey_few<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        is_flat: bool,
+        seed: u64,
+    ) -> Result<(), K::Error> {
+        let operator = &self.operator;
+        let Some(spectrum) = self.spectrum.as_mut().filter(|_| !self.is_lost) else {
+            return Ok(());
+        };
+        let left = spectrum.measure.trace() / operator.scale(kernel.diagonal());
+        let are_alike = left < ALIKE;
+        if operator.n_observed() <= few_samples::MOST_SAMPLES && (is_flat || are_alike) {
+            let own = few_samples::measure_of(kernel, operator, seed)?;
+            spectrum.law = NullLaw::new(&own);
+            if are_alike {
+                spectrum.measure = own;
+            }
+        }
+        Ok(())
     }
 
     /// Hands each phenotype its products, the columns from `at` on.

@@ -23,6 +23,7 @@ pub mod compression;
 pub mod covariate_selection;
 pub mod covariates;
 pub mod eigen;
+mod few_samples;
 pub mod flow;
 pub mod kernel;
 pub mod krylov;

@@ -12,7 +12,7 @@ use crate::operator::Moments;
 /// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
 const CONVERGED_RESIDUAL: f64 = 0.02;
 
-/// Leading eigenvalues with which a mask's own tell more of its null law than those of all samples, compressed.
+/// Leading eigenvalues beside which the rest hardly matters to the null law, so that a mask's own tell more of it than those of all samples, compressed.
 const ENOUGH_LEADING: usize = 50;
 
 /// Leading eigenvalues of a mask that its low-rank approximation knows well enough to be taken one by one.
@@ -113,6 +113,7 @@ impl OperatorMeasure {
             trace: eigenvalues.iter().sum(),
             frobenius_squared: eigenvalues.iter().map(|l| l * l).sum(),
             rounding,
+            higher: None,
         };
         Self {
             dof: eigenvalues.len(),
@@ -152,10 +153,10 @@ impl OperatorMeasure {
     /// As [`OperatorMeasure::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
     /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
     ///
-    /// `None` where so many leading eigenvalues are known that the mask's own tell more (of relatives, say, who are missing together), and where
-    /// all samples' spectrum is known whole.
+    /// `None` where the spectrum is not [flat](Self::is_flat): the mask's own leading eigenvalues tell more then (of relatives, say, who are missing
+    /// together).
     pub fn law_on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
-        if self.tail.is_empty() || self.leading.len() >= ENOUGH_LEADING {
+        if !self.is_flat() {
             return None;
         }
         let mut atoms = self.atoms();
@@ -170,6 +171,11 @@ impl OperatorMeasure {
             tail,
             rest: self.rest,
         })
+    }
+
+    /// Whether the null law rests on eigenvalues that are not known one by one.
+    pub fn is_flat(&self) -> bool {
+        !self.tail.is_empty() && self.leading.len() < ENOUGH_LEADING
     }
 
     /// Dimension the operator acts on.
@@ -244,10 +250,52 @@ impl OperatorMeasure {
         fitted.into_iter().map(|(l, m)| (l.max(0.0), m)).collect()
     }
 
-    /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the tail with the exact moments.
+    /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the tail with the exact moments, the higher ones
+    /// too where they are known.
     pub fn atoms(&self) -> Vec<(f64, f64)> {
         let leading = self.leading.iter().map(|&l| (l, 1.0));
-        leading.chain(self.fitted_tail()).collect()
+        let mut tail = self.fitted_tail();
+        if let Some(higher) = self.moments.higher {
+            self.refine(&mut tail, higher);
+        }
+        leading.chain(tail).collect()
+    }
+
+    /// Brings the multiplicities of the fitted tail to its higher moments: those of all eigenvalues less the leading ones'.
+    fn refine(&self, tail: &mut [(f64, f64)], higher: [f64; 4]) {
+        let (mean, deviation) = self.moments.mean_and_deviation(self.dof);
+        let count: f64 = tail.iter().map(|(_, w)| w).sum();
+        let centre = tail.iter().map(|(l, w)| w * l).sum::<f64>() / count;
+        let variance = |(l, w): &(f64, f64)| w * (l - centre).powi(2);
+        let unit = (tail.iter().map(variance).sum::<f64>() / count).sqrt();
+        if !(unit > 0.0 && unit.is_finite() && deviation > 0.0) {
+            return;
+        }
+        // About the tail's mean in units of its deviation: x = stretch z + shift.
+        let (stretch, shift) = (deviation / unit, (mean - centre) / unit);
+        let dof = self.dof as f64;
+        let sums = [dof, 0.0, dof, higher[0], higher[1], higher[2], higher[3]];
+        let mut moments = Vec::with_capacity(sums.len());
+        for k in 0..sums.len() {
+            let (mut binomial, mut sum) = (1.0, 0.0);
+            for (j, of_all) in sums[..=k].iter().enumerate() {
+                sum += binomial * stretch.powi(j as i32) * of_all * shift.powi((k - j) as i32);
+                binomial *= (k - j) as f64 / (j + 1) as f64;
+            }
+            let power = |l: &f64| ((l - centre) / unit).powi(k as i32);
+            let leading: f64 = self.leading.iter().map(power).sum();
+            // Beside much larger leading ones the rest is their rounding.
+            if leading.abs() > MOST_BESIDE * count {
+                break;
+            }
+            moments.push(sum - leading);
+        }
+        let nodes: Vec<f64> = tail.iter().map(|(l, _)| (l - centre) / unit).collect();
+        let weights: Vec<f64> = tail.iter().map(|(_, w)| *w).collect();
+        let factors = density(&nodes, &weights, &moments);
+        for ((_, w), factor) in tail.iter_mut().zip(factors) {
+            *w *= factor;
+        }
     }
 
     /// What is left of the spectrum beside `values`, the leading ones or Ritz values in their place: number and mean μ of the other eigenvalues, and their
@@ -356,6 +404,62 @@ impl OperatorMeasure {
         };
         leading + rest.max(least).min(most)
     }
+}
+
+/// How many times as much as the rest the leading eigenvalues may hold of a moment for the rest's to be told from it.
+const MOST_BESIDE: f64 = 1e3;
+
+/// What a density may be between.
+const DENSITY: std::ops::Range<f64> = 0.4..2.5;
+
+/// The polynomial that, times the `weights` of the `nodes`, gives them the `moments` Σ xᵏ, at each node: Σₖ E[pₖ] pₖ with the polynomials pₖ that are
+/// orthonormal on the weighted nodes, to the largest degree to which it stays within [`DENSITY`].
+fn density(nodes: &[f64], weights: &[f64], moments: &[f64]) -> Vec<f64> {
+    let inner = |a: &[f64], b: &[f64]| -> f64 {
+        let terms = a.iter().zip(b).zip(weights);
+        terms.map(|((a, b), w)| w * a * b).sum()
+    };
+    let mut found = vec![1.0; nodes.len()];
+    let first = vec![1.0; nodes.len()];
+    let size = inner(&first, &first).sqrt();
+    // pₖ at the nodes, and its coefficients.
+    let mut now: (Vec<f64>, Vec<f64>) = (vec![1.0 / size; nodes.len()], vec![1.0 / size]);
+    let mut last = (vec![0.0; nodes.len()], Vec::new());
+    let mut coupling = 0.0;
+    for degree in 1..moments.len() {
+        let along: Vec<f64> = nodes.iter().zip(&now.0).map(|(x, p)| x * p).collect();
+        let centre = inner(&along, &now.0);
+        let values = along.iter().zip(&now.0).zip(&last.0);
+        let mut values: Vec<f64> = values
+            .map(|((xp, p), before)| xp - centre * p - coupling * before)
+            .collect();
+        let size = inner(&values, &values).sqrt();
+        if size.partial_cmp(&1e-6) != Some(std::cmp::Ordering::Greater) {
+            break;
+        }
+        let mut coefficients = vec![0.0; degree + 1];
+        for (j, c) in now.1.iter().enumerate() {
+            coefficients[j + 1] += c / size;
+            coefficients[j] -= centre * c / size;
+        }
+        for (j, c) in last.1.iter().enumerate() {
+            coefficients[j] -= coupling * c / size;
+        }
+        values.iter_mut().for_each(|v| *v /= size);
+        last = std::mem::replace(&mut now, (values, coefficients));
+        coupling = size;
+        let expected: f64 = now.1.iter().zip(moments).map(|(c, m)| c * m).sum();
+        let next: Vec<f64> = found
+            .iter()
+            .zip(&now.0)
+            .map(|(f, p)| f + expected * p)
+            .collect();
+        if !next.iter().all(|f| DENSITY.contains(f)) {
+            break;
+        }
+        found = next;
+    }
+    found
 }
 
 /// Nodes with their multiplicities scaled and their values shifted and stretched to a count, mean and standard deviation.
@@ -527,6 +631,7 @@ mod tests {
                     trace: trace * (1.0 + off),
                     frobenius_squared: squares * (1.0 - off),
                     rounding: 0.0,
+                    higher: None,
                 },
                 leading: leading.to_vec(),
                 tail: rest.chunks(40).map(|c| (c[20], 40.0)).collect(),
@@ -556,6 +661,7 @@ mod tests {
                 trace: 3.0 + sum,
                 frobenius_squared: 5.0 + squares,
                 rounding: 0.0,
+                higher: None,
             },
             leading: vec![2.0, 1.0],
             tail,

@@ -440,6 +440,7 @@ impl<'x> OnMask<'x> {
                     + mu * mu * rest
                     + frobenius,
                 rounding: on_mask.stretch * posterior.survey.moments().rounding,
+                higher: None,
             };
             on_mask.measure = posterior.measure.on_mask(operator.dof(), moments, values);
         }

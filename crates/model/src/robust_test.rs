@@ -21,12 +21,12 @@ use faer::linalg::cholesky::llt::{self, factor::LltRegularization};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Spec};
 
-/// Leading eigenpairs and samples that the law takes as they stand, on at most [`FEW_SAMPLES`] and beyond.
+/// Leading eigenpairs and samples that the law takes as they stand, on at most [`DENSE_SAMPLES`] and beyond.
 const EXACT: [(usize, usize); 2] = [(32, 24), (48, 32)];
 
 /// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, the law's is within what is
 /// promised.
-const FEW_SAMPLES: usize = 3000;
+const DENSE_SAMPLES: usize = 3000;
 
 /// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.
 const LACKING: (f64, f64) = (0.2, 2e-3);
@@ -37,7 +37,7 @@ pub(crate) const TOGETHER: usize = 8;
 /// Columns of n f32 values that the tests of [`TOGETHER`] phenotypes take, the leading vectors included.
 pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
-    let few = n.min(FEW_SAMPLES);
+    let few = n.min(DENSE_SAMPLES);
     let of = |(k, h): (usize, usize)| {
         // Each its vectors, columns and covariates, and as many again as they are weighted; columns of the kernel twice.
         DOUBLE * k + TOGETHER * (DOUBLE * (2 * k + 4 * h + 6 * rank) + 2 * h)
@@ -45,7 +45,7 @@ pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     // M and its factor on few samples.
     let as_they_stand =
         (2 * TOGETHER.min(rayon::current_num_threads()) * few * few).div_ceil(n.max(1));
-    of(EXACT[usize::from(n > FEW_SAMPLES)]) + as_they_stand
+    of(EXACT[usize::from(n > DENSE_SAMPLES)]) + as_they_stand
 }
 
 /// 1 − h below which a sample is the null model's alone.
@@ -141,7 +141,7 @@ impl Leading {
         let operator = full.operator();
         let n = operator.n_observed();
         let level = full.level();
-        let at_most = EXACT[usize::from(n > FEW_SAMPLES)].0;
+        let at_most = EXACT[usize::from(n > DENSE_SAMPLES)].0;
         let values: Vec<f64> = full
             .probes()
             .eigen()
@@ -255,7 +255,7 @@ impl OnMask {
 
     /// Whether the kernel on these samples is taken as it stands.
     pub(crate) fn is_few(&self) -> bool {
-        self.samples.len() <= FEW_SAMPLES
+        self.samples.len() <= DENSE_SAMPLES
     }
 
     /// The samples whose columns of the kernel a phenotype's law wants, in order. `residual`: w, n values.

@@ -76,6 +76,9 @@ pub struct SpectrumRecord {
     /// Up to which size an eigenvalue is the rounding of the tiles to single precision.
     #[serde(default)]
     pub rounding: f64,
+    /// Σ ((λ − λ̄) / s)ᵏ for k = 3 to 6, with mean λ̄ and standard deviation s of the eigenvalues; null where the null law does not need them.
+    #[serde(default)]
+    pub higher_moments: Option<[f64; 4]>,
     /// Columns of each block of the probes' space, the block after the last pass included.
     pub block_widths: Vec<usize>,
     /// Rows of the coupling out of the space; 0 when the space is invariant.
@@ -199,6 +202,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         scale: survey.scale(),
         frobenius_squared: survey.moments().frobenius_squared,
         rounding: survey.moments().rounding,
+        higher_moments: survey.moments().higher,
         block_widths: widths,
         coupling_rows: probes.coupling().nrows(),
         residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
@@ -278,6 +282,7 @@ pub fn read<'a>(
         trace: record.trace,
         frobenius_squared: record.frobenius_squared,
         rounding: record.rounding,
+        higher: record.higher_moments,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
     // Where they were not kept, they are found here, before threads that wait for one another ask for them.

@@ -358,8 +358,9 @@ pub enum TableError {
     },
     /// A long table has more than one value of a sample and protein.
     #[error(
-        "{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row a sample and protein \
+        "{}{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row a sample and protein \
          (rename reruns, or drop what failed quality control with `--drop-qc`)",
+        if *is_least { "at least " } else { "" },
         counted(*n, "rows"),
         agreeing(*n, "gives", "give"),
         path = path.display()
@@ -369,6 +370,8 @@ pub enum TableError {
         path: PathBuf,
         /// How many rows.
         n: usize,
+        /// Whether the rows after these were not looked at.
+        is_least: bool,
         /// The first few: protein and sample.
         shown: String,
     },

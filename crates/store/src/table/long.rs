@@ -151,6 +151,9 @@ impl Layout {
     }
 }
 
+/// Second values after which no more are looked for: a file of a few bytes may hold 2³¹.
+const MOST_TWICE: usize = 1_000_000;
+
 /// A long table, seen through once: who and what is in it.
 #[derive(Debug, Clone)]
 pub(super) struct Long {
@@ -211,6 +214,9 @@ impl Long {
         let mut parts: Vec<Part> = long.layout.parts.keys().copied().collect();
         parts.retain(|part| *part != Part::Value);
         for batch in long.batches(&parts)? {
+            if n_twice >= MOST_TWICE {
+                break;
+            }
             let batch = batch?;
             let sample = batch.each(Part::Sample, |id| samples.code(id))?;
             let protein = batch.each(Part::Protein, |id| proteins.code(id))?;
@@ -257,6 +263,7 @@ impl Long {
             return Err(TableError::DuplicateValues {
                 path: parquet.path().to_path_buf(),
                 n: n_twice,
+                is_least: n_twice >= MOST_TWICE,
                 shown: and_more(&twice, n_twice),
             });
         }

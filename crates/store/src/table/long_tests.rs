@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 
 use super::tests::{case, write};
 use super::text_tests::same;
@@ -102,6 +102,34 @@ fn second_values_are_refused_unless_the_first_is_dropped() {
         matches!(&error, TableError::MissingIds { column, row: 2, .. } if column == "OlinkID"),
         "{error}"
     );
+}
+
+/// A few kilobytes that hold one sample and protein a million times and more: counting ends.
+#[test]
+fn second_values_are_counted_up_to_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("npx.parquet");
+    let n = 1_300_000;
+    let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![value; n])) };
+    let columns = vec![
+        ("SampleID", text("A")),
+        ("OlinkID", text("OID1")),
+        ("Assay", text("TNF")),
+        (
+            "NPX",
+            Arc::new(Float64Array::from(vec![1.5; n])) as ArrayRef,
+        ),
+    ];
+    write(&path, columns, Compression::SNAPPY, n);
+    let error = Table::open_as(&path, &Reading::default()).unwrap_err();
+    let TableError::DuplicateValues {
+        n: found, is_least, ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert!(*is_least && (1_000_000..n - 1).contains(found), "{found}");
+    assert!(error.to_string().starts_with("at least 1"), "{error}");
 }
 
 #[test]
