@@ -17,7 +17,7 @@ use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
-use crate::robust_test::{self, Leading, OnMask, TOGETHER, direct_log_p};
+use crate::robust_test::{self, Leading, TOGETHER, direct_log_p, swept};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use faer::{Mat, MatMut, MatRef};
@@ -981,42 +981,24 @@ impl<'s, 'a> Batch<'s, 'a> {
             .leading
             .get_or_insert_with(|| Leading::new(full, kernel.diagonal()));
         for few in waiting.chunks_mut(TOGETHER) {
-            let mut on_masks: Vec<OfTest<'_, 'a>> = Vec::new();
-            let mut places = Vec::new();
-            for (shared, _) in few.iter() {
-                let is_same = |last: &OfTest<'_, 'a>| std::ptr::eq(last.operator, shared.operator);
-                if !on_masks.last().is_some_and(is_same) {
-                    on_masks.push(*shared);
-                }
-                places.push(on_masks.len() - 1);
-            }
-            let on_masks: Vec<OnMask> = on_masks
+            let swept: Vec<Vec<usize>> = few
                 .par_iter()
-                .map(|it| leading.on_mask(it.operator, it.diagonal, it.of_null_model.as_ref()))
+                .map(|(shared, member)| swept(shared.operator, &member.flow.direction()))
                 .collect();
-            let heavy: Vec<Vec<usize>> = few
-                .par_iter()
-                .zip(&places)
-                .map(|((_, member), &at)| on_masks[at].heavy(&member.flow.direction()))
-                .collect();
-            // Of few samples the kernel is taken as it stands, phenotype by phenotype.
-            let mut swept = Vec::new();
-            let mut starts = Vec::new();
-            for (samples, &at) in heavy.iter().zip(&places) {
-                starts.push(swept.len());
-                if !on_masks[at].is_few() {
-                    swept.extend_from_slice(samples);
-                }
-            }
-            let columns = kernel.columns(&swept)?;
+            let columns = kernel.columns(&swept.concat())?;
+            let ends = swept.iter().scan(0, |end, samples| {
+                *end += samples.len();
+                Some(*end)
+            });
             few.par_iter_mut()
-                .enumerate()
-                .try_for_each(|(i, (shared, member))| {
-                    let ratio = member.flow.score_ratio();
-                    let columns = columns.subcols(starts[i], columns.ncols() - starts[i]);
-                    let direction = member.flow.direction();
-                    let on_mask = &on_masks[places[i]];
-                    let robust = on_mask.log_p(kernel, &direction, ratio, &heavy[i], columns)?;
+                .zip(ends.collect::<Vec<_>>())
+                .zip(&swept)
+                .try_for_each(|(((shared, member), end), swept)| {
+                    let columns = columns.subcols(end - swept.len(), swept.len());
+                    let of_null = shared.of_null_model.as_ref();
+                    let on_mask = leading.on_mask(shared.operator, shared.diagonal, of_null);
+                    let (direction, ratio) = (member.flow.direction(), member.flow.score_ratio());
+                    let robust = on_mask.log_p(kernel, &direction, ratio, columns)?;
                     let dof = shared.operator.dof();
                     member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
                     Ok(())

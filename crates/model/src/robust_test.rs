@@ -32,20 +32,18 @@ const DENSE_SAMPLES: usize = 3000;
 const LACKING: (f64, f64) = (0.2, 2e-3);
 
 /// Phenotypes whose columns of the kernel are read together.
-pub(crate) const TOGETHER: usize = 8;
+pub(crate) const TOGETHER: usize = 24;
 
 /// Columns of n f32 values that the tests of [`TOGETHER`] phenotypes take, the leading vectors included.
 pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
-    let few = n.min(DENSE_SAMPLES);
-    let of = |(k, h): (usize, usize)| {
-        // Each its vectors, columns and covariates, and as many again as they are weighted; columns of the kernel twice.
-        DOUBLE * k + TOGETHER * (DOUBLE * (2 * k + 4 * h + 6 * rank) + 2 * h)
-    };
-    // M and its factor on few samples.
-    let as_they_stand =
-        (2 * TOGETHER.min(rayon::current_num_threads()) * few * few).div_ceil(n.max(1));
-    of(EXACT[usize::from(n > DENSE_SAMPLES)]) + as_they_stand
+    let threads = TOGETHER.min(rayon::current_num_threads());
+    let (k, h) = EXACT[usize::from(n > DENSE_SAMPLES)];
+    // M, the factor of I − 2zM and its inverse, of a thread on few samples.
+    let dense = (3 * n.min(DENSE_SAMPLES).pow(2)).div_ceil(n.max(1));
+    // The leading vectors; columns of the kernel, twice as they are put together; of a thread the mask's vectors, columns and covariates, and as
+    // many again as they are weighted.
+    DOUBLE * k + TOGETHER * 2 * h + threads * (DOUBLE * (2 * k + 4 * h + 6 * rank) + dense)
 }
 
 /// 1 − h below which a sample is the null model's alone.
@@ -72,21 +70,17 @@ struct Score {
 impl Score {
     /// `residual`: w; `diagonal`: that of A; `leverages`: h; `ratio`: w'Hw / w'w.
     fn new(residual: &[f64], diagonal: &[f64], leverages: &[f64], ratio: f64) -> Self {
-        let free = |i: usize| Some(1.0 - leverages[i]).filter(|left| *left > FREE);
-        let samples = 0..residual.len();
-        let own: Vec<f64> = samples
-            .clone()
-            .map(|i| free(i).map_or(0.0, |left| diagonal[i] / left))
+        let own: Vec<f64> = diagonal
+            .iter()
+            .zip(leverages)
+            .map(|(a, h)| free(*h).map_or(0.0, |left| a / left))
             .collect();
         let total: f64 = residual.iter().map(|w| w * w).sum();
         let taken_off: f64 = own.iter().zip(residual).map(|(own, w)| own * w * w).sum();
-        let squares = samples
-            .map(|i| free(i).map_or(0.0, |left| residual[i] * residual[i] / left))
-            .collect();
         Self {
             own,
             ratio: ratio - taken_off / total,
-            squares,
+            squares: squares(residual, leverages),
         }
     }
 
@@ -193,7 +187,7 @@ impl Leading {
         }
     }
 
-    /// What the laws on a mask share. `diagonal`: that of A, n values; `kq`: K Q on S.
+    /// What a law on a mask needs. `diagonal`: that of A, n values; `kq`: K Q on S.
     ///
     /// Cost: 4 s k r flops.
     pub(crate) fn on_mask(
@@ -225,13 +219,54 @@ impl Leading {
     }
 }
 
+/// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values.
+///
+/// None where the mask has few samples: there the kernel is taken as it stands.
+pub(crate) fn swept(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
+    match operator.n_observed() <= DENSE_SAMPLES {
+        true => Vec::new(),
+        false => {
+            let q = operator.projection().orthonormal();
+            let mask = operator.projection().mask();
+            let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
+            let of_mask = Mat::from_fn(samples.len(), q.ncols(), |i, j| q[(samples[i], j)]);
+            let residual: Vec<f64> = samples.iter().map(|&i| residual[i]).collect();
+            let places = heavy(&squares(&residual, &leverages(of_mask.as_ref())));
+            places.into_iter().map(|place| samples[place]).collect()
+        }
+    }
+}
+
+/// The places of the largest of s squares d², in order.
+fn heavy(squares: &[f64]) -> Vec<usize> {
+    let s = squares.len();
+    let most = EXACT[usize::from(s > DENSE_SAMPLES)].1.min(s / 16);
+    let mut places: Vec<usize> = (0..s).collect();
+    places.sort_unstable_by(|a, b| squares[*b].total_cmp(&squares[*a]).then(a.cmp(b)));
+    places.truncate(most);
+    places.sort_unstable();
+    places
+}
+
+/// d² = w² / (1 − h); zero where the null model is all there is.
+fn squares(residual: &[f64], leverages: &[f64]) -> Vec<f64> {
+    let pairs = residual.iter().zip(leverages);
+    let square = |(w, h): (&f64, &f64)| free(*h).map_or(0.0, |left| w * w / left);
+    pairs.map(square).collect()
+}
+
+/// 1 − h, where it is more than rounding.
+fn free(leverage: f64) -> Option<f64> {
+    Some(1.0 - leverage).filter(|left| *left > FREE)
+}
+
 /// X − Q Q'X.
 fn off(q: MatRef<'_, f64>, x: Mat<f64>) -> Mat<f64> {
     let along = q.transpose() * &x;
     x - q * along
 }
 
-/// What the laws of the phenotypes on one mask share, on its s samples.
+/// What a law on one mask needs, on its s samples.
 pub(crate) struct OnMask {
     samples: Vec<usize>,
     /// Q, s × r.
@@ -248,6 +283,7 @@ pub(crate) struct OnMask {
 }
 
 impl OnMask {
+    /// Of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w.
     fn score(&self, residual: &[f64], ratio: f64) -> Score {
         let residual: Vec<f64> = self.samples.iter().map(|&i| residual[i]).collect();
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
@@ -258,23 +294,7 @@ impl OnMask {
         self.samples.len() <= DENSE_SAMPLES
     }
 
-    /// The samples whose columns of the kernel a phenotype's law wants, in order. `residual`: w, n values.
-    pub(crate) fn heavy(&self, residual: &[f64]) -> Vec<usize> {
-        let s = self.samples.len();
-        let most = EXACT[usize::from(!self.is_few())].1.min(s / 16);
-        let squares = self.score(residual, 0.0).squares;
-        let mut places: Vec<usize> = (0..s).collect();
-        places.sort_unstable_by(|a, b| squares[*b].total_cmp(&squares[*a]).then(a.cmp(b)));
-        places.truncate(most);
-        places.sort_unstable();
-        places
-            .into_iter()
-            .map(|place| self.samples[place])
-            .collect()
-    }
-
-    /// log p of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `heavy` with their columns of K, n × h, which are not looked at
-    /// where [`is_few`](Self::is_few) holds. `None` where no sign of the errors reaches the score.
+    /// log p of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`swept`] names, n × h. `None` where no sign of the errors reaches the score.
     ///
     /// Cost: see [`RobustLaw::upper_tail`]; on few samples s³ / 3 flops more, ten times as many where the law's log determinant is too far off.
     ///
@@ -285,7 +305,6 @@ impl OnMask {
         kernel: &K,
         residual: &[f64],
         ratio: f64,
-        heavy: &[usize],
         columns: MatRef<'_, f32>,
     ) -> Result<Option<f64>, K::Error> {
         let s = self.samples.len();
@@ -295,8 +314,7 @@ impl OnMask {
             true => Some(kernel.submatrix(&self.samples)?),
             false => None,
         };
-        let place = |sample: &usize| self.samples.binary_search(sample).unwrap_or(0);
-        let heavy: Vec<usize> = heavy.iter().map(place).collect();
+        let heavy = heavy(&score.squares);
         // A eᵢ = P (H eᵢ − H Q qᵢ).
         let q = self.null_model.as_ref();
         let of_null = Mat::from_fn(q.ncols(), heavy.len(), |j, i| q[(heavy[i], j)]);
