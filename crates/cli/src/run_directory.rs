@@ -60,8 +60,8 @@ impl Stage {
     pub fn version(self) -> u32 {
         match self {
             Self::Kernel => 3,
-            Self::Spectrum => 6,
-            Self::Test | Self::Fit => 8,
+            Self::Spectrum => 7,
+            Self::Test | Self::Fit => 9,
             Self::Report => 3,
             _ => 1,
         }
@@ -85,6 +85,7 @@ impl Stage {
                 "spectrum/ritz_vectors.zarr/zarr.json",
                 "spectrum/coupling.zarr/zarr.json",
                 "spectrum/covariate_products.zarr/zarr.json",
+                "spectrum/square_diagonal.zarr/zarr.json",
             ],
             Self::Test => &["test.parquet"],
             Self::Fit => &[
