@@ -85,6 +85,7 @@ impl Stage {
                 "spectrum/ritz_vectors.zarr/zarr.json",
                 "spectrum/coupling.zarr/zarr.json",
                 "spectrum/covariate_products.zarr/zarr.json",
+                "spectrum/square_diagonal.zarr/zarr.json",
             ],
             Self::Test => &["test.parquet"],
             Self::Fit => &[

@@ -13,7 +13,7 @@ use crate::flow::{
     CORRECTION_COLUMNS, Correction, Flow, MOST_NEW_VECTORS, Quadrature, integrated_decay,
 };
 use crate::krylov::{KrylovSpace, orthonormalise};
-use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path};
+use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path, Shape};
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
@@ -143,6 +143,7 @@ pub struct Survey<'a> {
     covariate_products: Mat<f32>,
     /// Q and K Q, and Q'K Q.
     covariates: [Mat<f64>; 3],
+    square_diagonal: Vec<f64>,
     probes: KrylovSpace,
 }
 
@@ -155,6 +156,8 @@ pub struct SurveyParts {
     pub scale: f64,
     /// K Q, n × rank.
     pub covariate_products: Mat<f32>,
+    /// diag(A²), n values.
+    pub square_diagonal: Vec<f64>,
     /// The probes' space.
     pub probes: KrylovSpace,
 }
@@ -166,6 +169,7 @@ impl<'a> Survey<'a> {
             moments: self.moments,
             scale: self.scale,
             covariate_products: self.covariate_products,
+            square_diagonal: self.square_diagonal,
             probes: self.probes,
         }
     }
@@ -176,6 +180,7 @@ impl<'a> Survey<'a> {
             moments,
             scale,
             covariate_products,
+            square_diagonal,
             probes,
         } = parts;
         let q = operator.projection().orthonormal();
@@ -187,6 +192,7 @@ impl<'a> Survey<'a> {
             scale,
             covariate_products,
             covariates: [q, kq, qkq],
+            square_diagonal,
             probes,
         }
     }
@@ -194,6 +200,11 @@ impl<'a> Survey<'a> {
     /// K Q, n × rank, Q the orthonormal covariates.
     pub fn covariate_products(&self) -> &Mat<f32> {
         &self.covariate_products
+    }
+
+    /// diag(A²), n values.
+    pub fn square_diagonal(&self) -> &[f64] {
+        &self.square_diagonal
     }
 
     /// The level μ of what the probes' space does not hold, and the Frobenius norm of that.
@@ -288,7 +299,8 @@ impl<'a> Survey<'a> {
 }
 
 /// Surveys the operator of one mask: `passes` passes over the kernel with `n_probes` seeded probes, the exact moments riding
-/// on the first. Where few samples have a flat spectrum, its moments to the sixth follow.
+/// on the first, and on the second what diag(A²) wants of the covariates beside it (there is a second for that alone where the probes take
+/// none). Where few samples have a flat spectrum, its moments to the sixth follow.
 ///
 /// `progress` is told of each pass done. Cost: `passes` reads of the kernel, 2 n² (n_probes) flops each, and
 /// [`MaskedOperator::higher_moments`].
@@ -320,27 +332,54 @@ pub fn survey<'a, K: Kernel>(
         products.subcols(first.ncols(), q.ncols()),
         squares.col_as_slice(0),
     );
+    let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
+    let leak = operator.image(covariate_products.as_ref());
     if first.ncols() > 0 {
         probes.extend(&operator, products.subcols(0, first.ncols()));
     }
     progress(1);
-    for pass in 1..passes {
-        let Some(block) = probes.next() else { break };
-        let none = Mat::zeros(mask.len(), 0);
-        let (products, _) = kernel.multiply(block.as_ref(), none.as_ref())?;
-        probes.extend(&operator, products.as_ref());
-        progress(pass + 1);
+    let none = Mat::zeros(mask.len(), 0);
+    // The second pass has A R too.
+    let mut of_leak = Mat::zeros(mask.len(), leak.ncols());
+    for pass in 1..passes.max(2) {
+        let next = probes.next().filter(|_| pass < passes);
+        let own = match pass {
+            1 => block::narrow(leak.as_ref()),
+            _ => none.clone(),
+        };
+        if next.is_none() && own.ncols() == 0 {
+            break;
+        }
+        let columns = block::hstack(&[next.unwrap_or(&none), &own]);
+        let n_next = columns.ncols() - own.ncols();
+        let (products, _) = kernel.multiply(columns.as_ref(), none.as_ref())?;
+        let (of_next, of_own) = products.split_at_col(n_next);
+        if own.ncols() > 0 {
+            of_leak = operator.image(of_own);
+        }
+        if n_next > 0 {
+            probes.extend(&operator, of_next);
+            progress(pass + 1);
+        }
     }
-    let covariate_products = products.subcols(first.ncols(), q.ncols()).to_owned();
     let is_flat = OperatorMeasure::new(operator.dof(), moments, &probes).is_flat();
     let higher = match is_flat && operator.n_observed() <= MOST_SAMPLES_OF_MOMENTS {
         true => operator.higher_moments(kernel, &moments)?,
         false => None,
     };
+    let kq = covariate_products.as_ref();
+    let square_diagonal = operator.square_diagonal(
+        kernel,
+        kq,
+        squares.col_as_slice(0),
+        [leak.as_ref(), of_leak.as_ref()],
+        &operator.diagonal(kernel.diagonal(), kq),
+    );
     let parts = SurveyParts {
         moments: Moments { higher, ..moments },
         scale: operator.scale(kernel.diagonal()),
         covariate_products,
+        square_diagonal,
         probes,
     };
     Ok(Survey::from_parts(operator, parts))
@@ -542,6 +581,8 @@ pub struct Batch<'s, 'a> {
     groups: Vec<Group<'a>>,
     /// What the robust tests share, made for the first.
     leading: Option<Leading>,
+    /// What the leave-one-out errors share, made for the first.
+    shape: Option<Shape>,
 }
 
 /// Analyses that are done, with the numbers their phenotypes were admitted under.
@@ -563,6 +604,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             options,
             groups: Vec::new(),
             leading: None,
+            shape: None,
         }
     }
 
@@ -939,7 +981,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         drop(products);
         self.test(kernel)?;
         self.cast_shadows();
-        let finished = self.assess();
+        let finished = self.assess(kernel.diagonal());
         let done: HashSet<usize> = finished.iter().map(|(number, _)| *number).collect();
         for group in &mut self.groups {
             group.members.retain(|m| !done.contains(&m.number));
@@ -1008,7 +1050,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// Assesses each phenotype after a pass; those that are done come back.
-    fn assess(&mut self) -> Finished {
+    fn assess(&mut self, diagonal_of_kernel: &[f64]) -> Finished {
         let (full, covariates, options) = (self.full, self.covariates, self.options);
         let judged: Vec<Judgement<'_, 'a>> = self
             .groups
@@ -1065,7 +1107,12 @@ impl<'s, 'a> Batch<'s, 'a> {
             .filter_map(|(fitting, outcome)| Some((fitting, outcome?)))
             .collect();
         for of_mask in settled.chunk_by_mut(|a, b| std::ptr::eq(a.0.operator, b.0.operator)) {
-            leave_out_each(full, covariates, of_mask);
+            let make = || Shape::new(full, diagonal_of_kernel);
+            leave_out_each(
+                (full, covariates),
+                self.shape.get_or_insert_with(make),
+                of_mask,
+            );
         }
         // Those whose time was given have settled there.
         let (mut chosen, mut settled): (Vec<_>, Vec<_>) = settled
@@ -1522,8 +1569,8 @@ fn corrected<T: Send + Sync, R: Send>(
 
 /// Finds the leave-one-out errors of settled phenotypes that share a mask; none of those whose time was given.
 fn leave_out_each(
-    full: &Survey<'_>,
-    covariates: &Covariates,
+    (full, covariates): (&Survey<'_>, &Covariates),
+    shape: &Shape,
     of_mask: &mut [(Fitting<'_, '_>, Settled)],
 ) {
     let is_wanted = |i: &usize| of_mask[*i].0.member.time.is_none();
@@ -1534,8 +1581,8 @@ fn leave_out_each(
     let found = {
         let mask = &of_mask[first].0;
         let decays = DecayDiagonal::new(
-            &full.probes,
-            covariates,
+            (full, covariates),
+            shape,
             mask.operator,
             mask.model,
             &mask.spectrum.measure,

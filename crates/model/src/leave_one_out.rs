@@ -9,10 +9,12 @@
 //! ```
 //!
 //! sᵢ is an integral against a measure of the sample's own: Σ V²ᵢₖ exp(−t βₖ) over the leading pairs of the [`LowRank`] approximation, and a
-//! rest with the sample's own mass 1 − hᵢ − Σ V²ᵢₖ and its own mean, which diag A gives exactly; the rests of all samples sum to what the
-//! effective degrees of freedom leave. e comes from the phenotype's own [`Flow`]. Neither costs a pass over the kernel. LOO may have several minima: the times are scanned on a grid in log
-//! t, then each minimum that may be the least is looked at more closely.
+//! rest, the [gamma measure](Rest) of the sample's own mass 1 − hᵢ − Σ V²ᵢₖ, mean (from diag A) and variance (from diag A²), at the time of a
+//! [`Clock`] that all samples share. On all samples the rests sum to what the effective degrees of freedom leave; a mask of its own takes the
+//! variances and the clock from there ([`Shape`]). e comes from the phenotype's own [`Flow`]. Neither costs a pass over the kernel. LOO may have
+//! several minima: the times are scanned on a grid in log t, then each minimum that may be the least is looked at more closely.
 
+use crate::analysis::Survey;
 use crate::block;
 use crate::combination::{AT_ONCE, Combination, Formed};
 use crate::covariates::Covariates;
@@ -28,9 +30,9 @@ use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Leading pairs of a mask that are taken one by one: beyond, samples differ little but in mass and mean, and more pairs told no more where we
-/// compared (16 to 320).
-const MOST_PAIRS: usize = 64;
+/// Leading pairs of all samples that are taken one by one, and those of a mask of its own, of which the later ones are not its eigenvectors.
+const MOST_PAIRS: usize = 128;
+const MOST_PAIRS_OF_MASK: usize = 64;
 
 /// End of the times that are looked at, in units of dof / tr A: the mean eigenvalue has decayed to exp(−50).
 const LAST: f64 = 50.0;
@@ -56,6 +58,9 @@ const LEAST_FREE: f64 = 1e-10;
 
 /// Share of 1 − h below which the mass that the pairs leave is rounding.
 const LEAST_MASS: f64 = 1e-6;
+
+/// Variance of a sample's measure, beside the square of its mean, below which it is a point.
+const LEAST_SPREAD: f64 = 1e-9;
 
 /// How well each sample is predicted by the fit of the others.
 #[derive(Clone, Debug)]
@@ -308,79 +313,270 @@ fn decays(values: &[f64], times: &[f64]) -> Mat<f64> {
     })
 }
 
-/// How far the samples' measures beyond the leading pairs have decayed by a time.
+/// A sample's measure beyond the leading pairs, a gamma measure: its integral of exp(−gλ) is m (1 + g μ v)^(−1/v).
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// m.
+    mass: f64,
+    /// μ.
+    mean: f64,
+    /// v: the variance in units of μ².
+    spread: f64,
+}
+
+impl Rest {
+    /// Its integral of exp(−gλ).
+    fn decayed(&self, g: f64) -> f64 {
+        let x = self.mean * g;
+        let exponent = match self.spread > LEAST_SPREAD {
+            true => (self.spread * x).ln_1p() / self.spread,
+            false => x,
+        };
+        self.mass * (-exponent).exp()
+    }
+}
+
+/// The time g at which gamma measures have decayed as far as all samples' measures together have at t.
 ///
-/// With Aᵢⱼ of the size of √(μᵢ μⱼ), the variance of a sample's measure is of the size of its mean μᵢ, and so are all its cumulants where A
-/// beyond the pairs is a sum of many small parts: ∫ exp(−tλ) = exp(−μᵢ g(t)) with one clock g for all samples. It is the one by which they
-/// sum to the trace, Σ mᵢ exp(−μᵢ g) = tr exp(−tA) − Σ exp(−t βₖ); by Jensen's inequality g(t) ≤ t.
+/// What the third moment and higher ones do to a sample's measure is taken to be the same for all: a change of the time.
 #[derive(Clone, Debug)]
 struct Clock {
-    /// (mass, mean) of samples of much the same mean together.
-    bins: Vec<(f64, f64)>,
+    /// Samples of much the same mean and spread together.
+    bins: Vec<Rest>,
 }
 
 impl Clock {
-    /// Width of a bin in the logarithm of the mean.
-    const WIDTH: f64 = 0.02;
+    /// Width of a bin in the logarithms of the mean and of the spread.
+    const WIDTHS: [f64; 2] = [0.03, 0.3];
 
-    /// From the (mass, mean) of all samples, and the unit that the bins are laid out in: a power of two, so that the unit of A moves no digit.
-    fn new(rest: &[(f64, f64)], unit: f64) -> Self {
-        let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
-        for (mass, mean) in rest.iter().filter(|it| it.0 > 0.0) {
-            let key = match *mean > 0.0 {
-                true => ((mean / unit).ln() / Self::WIDTH).floor() as i64,
-                false => i64::MIN,
-            };
-            let sum = sums.entry(key).or_default();
-            sum.0 += mass;
-            sum.1 += mass * mean;
+    /// g is at most so many times t.
+    const FASTEST: f64 = 4.0;
+
+    /// From all samples' rests, and the unit that the bins are laid out in: a power of two, so that the unit of A moves no digit.
+    fn new(rest: &[Rest], unit: f64) -> Self {
+        let key = |value: f64, width: f64| match value > 0.0 {
+            true => (value.ln() / width).floor() as i64,
+            false => i64::MIN,
+        };
+        let mut sums: BTreeMap<[i64; 2], Rest> = BTreeMap::new();
+        for of in rest.iter().filter(|it| it.mass > 0.0) {
+            let keys = [
+                key(of.mean / unit, Self::WIDTHS[0]),
+                key(of.spread, Self::WIDTHS[1]),
+            ];
+            let sum = sums.entry(keys).or_default();
+            sum.mass += of.mass;
+            sum.mean += of.mass * of.mean;
+            sum.spread += of.mass * of.spread;
         }
-        let bins = sums
-            .into_values()
-            .map(|(mass, moment)| (mass, moment / mass));
+        let bins = sums.into_values().map(|sum| Rest {
+            mass: sum.mass,
+            mean: sum.mean / sum.mass,
+            spread: sum.spread / sum.mass,
+        });
         Self {
             bins: bins.collect(),
         }
     }
 
-    /// g(t) where the samples' measures sum to `left`.
+    /// g(t) where the samples' measures sum to `left`, by Newton's steps on the logarithm of the sum, which is convex in g.
     fn at(&self, t: f64, left: f64) -> f64 {
-        let sum = |g: f64| {
-            self.bins
-                .iter()
-                .map(|(m, mean)| m * (-mean * g).exp())
-                .sum::<f64>()
-        };
-        if sum(t) >= left {
-            return t;
-        }
-        let (mut low, mut high) = (0.0, t);
-        for _ in 0..60 {
-            let middle = 0.5 * (low + high);
-            match sum(middle) > left {
-                true => low = middle,
-                false => high = middle,
+        let most = Self::FASTEST * t;
+        let target = left.max(f64::MIN_POSITIVE).ln();
+        let mut g = t;
+        for _ in 0..30 {
+            let (mut sum, mut slope) = (0.0, 0.0);
+            for bin in &self.bins {
+                let decayed = bin.decayed(g);
+                sum += decayed;
+                slope += decayed * bin.mean / (1.0 + g * bin.mean * bin.spread);
+            }
+            if !(sum > 0.0 && slope > 0.0) {
+                break;
+            }
+            let next = (g + (sum.ln() - target) * sum / slope).clamp(0.0, most);
+            let step = (next - g).abs();
+            g = next;
+            if step <= 1e-10 * t {
+                break;
             }
         }
-        0.5 * (low + high)
+        g
     }
 }
 
-/// exp(−tA)ᵢᵢ on the samples of one mask, from its low-rank approximation, its spectrum and diag A.
+/// Σ exp(−tλ) over the eigenvalues that are not among the leading `pairs`.
+fn left(measure: &OperatorMeasure, pairs: &[f64], t: f64) -> f64 {
+    let held: f64 = pairs.iter().map(|l| (-t * l).exp()).sum();
+    let whole = measure.dof() as f64 - measure.effective_dof(t);
+    // The former errs by a share of dof, which late is more than is left.
+    (whole - held).min(measure.decayed_beyond(pairs.len(), t))
+}
+
+/// The leading pairs of an operator and what they leave of each sample's measure.
+#[derive(Debug)]
+struct Measures {
+    /// V²ᵢₖ, n × k.
+    squares: Mat<f32>,
+    values: Vec<f64>,
+    rest: Vec<Rest>,
+    /// Whether the mask holds the sample and the covariates leave something of it.
+    free: Vec<bool>,
+}
+
+impl Measures {
+    /// From `k` leading pairs and diag A; `spread` has that of a sample's rest, from its number, mass, mean and the pairs' Σ V² β².
+    ///
+    /// Cost: 2 n m k flops in single precision for the m of the probes' space, one read of it; memory: 2 k columns of n f32 values.
+    fn new(
+        (space, covariates): (&KrylovSpace, &Covariates),
+        operator: &MaskedOperator<'_>,
+        (model, k): (&LowRank, usize),
+        diagonal: &[f64],
+        spread: impl Fn(usize, f64, f64, f64) -> f64 + Sync,
+    ) -> Self {
+        let mask = operator.projection().mask();
+        let k = model.values().len().min(k);
+        let values: Vec<f64> = model.values()[..k].iter().map(|l| l.max(0.0)).collect();
+        let leading = Mat::<f64>::identity(k, k);
+        let pairs = model.combination(operator, leading.as_ref());
+        let formed = Formed::new(space, covariates, std::slice::from_ref(&pairs));
+        let q = operator.projection().orthonormal();
+        let parts: Vec<_> = block::chunks(mask.len())
+            .map(|(first, len)| {
+                let mut v = Mat::zeros(len, k);
+                formed.rows(first, v.as_mut());
+                let squares = block::convert(v.as_ref(), |v: f64| (v * v) as f32);
+                let of_sample = |i: usize| {
+                    let at = first + i;
+                    let leverage: f64 = (0..q.ncols()).map(|j| q[(at, j)].powi(2)).sum();
+                    let free = 1.0 - leverage;
+                    if !mask[at] || free <= LEAST_FREE {
+                        return (false, Rest::default());
+                    }
+                    let moment = |power: i32| -> f64 {
+                        let terms = (0..k).map(|j| v[(i, j)].powi(2) * values[j].powi(power));
+                        terms.sum()
+                    };
+                    let mass = free - moment(0);
+                    if mass <= LEAST_MASS * free {
+                        return (true, Rest::default());
+                    }
+                    let mean = ((diagonal[at] - moment(1)) / mass).max(0.0);
+                    let spread = spread(at, mass, mean, moment(2));
+                    (true, Rest { mass, mean, spread })
+                };
+                let rest: Vec<_> = (0..len).map(of_sample).collect();
+                (first, squares, rest)
+            })
+            .collect();
+        let mut squares = Mat::<f32>::zeros(mask.len(), k);
+        let (mut rest, mut free) = (Vec::new(), Vec::new());
+        for (first, part, of_samples) in parts {
+            squares.subrows_mut(first, part.nrows()).copy_from(&part);
+            for (is_free, of_sample) in of_samples {
+                free.push(is_free);
+                rest.push(of_sample);
+            }
+        }
+        Self {
+            squares,
+            values,
+            rest,
+            free,
+        }
+    }
+
+    /// Of all samples, whose variances diag A² gives.
+    fn of_all(
+        full: &Survey<'_>,
+        covariates: &Covariates,
+        operator: &MaskedOperator<'_>,
+        (model, k): (&LowRank, usize),
+        diagonal: &[f64],
+    ) -> Self {
+        let squares = full.square_diagonal();
+        let spread = |i: usize, mass: f64, mean: f64, held: f64| match mean > 0.0 {
+            true => ((squares[i] - held) / (mass * mean * mean) - 1.0).max(0.0),
+            false => 0.0,
+        };
+        let places = (full.probes(), covariates);
+        Self::new(places, operator, (model, k), diagonal, spread)
+    }
+}
+
+/// What the measures of all samples' operator A tell of those of a mask's, A_S = P_S A P_S / ρ with the share ρ of the dimensions.
+///
+/// For a mask that knows nothing of A's eigenvectors, A_S has A's free cumulants over ρ (Nica & Speicher 1996). In units of the mean, the
+/// variance of a sample's rest is then ρ times as large, and what the third cumulant makes of the clock, g / t − 1, ρ² times.
+#[derive(Debug)]
+pub struct Shape {
+    /// Of each sample.
+    spreads: Vec<f32>,
+    clock: Clock,
+    values: Vec<f64>,
+    measure: OperatorMeasure,
+}
+
+impl Shape {
+    /// From the survey of all samples and the diagonal of K, n values.
+    ///
+    /// Cost: 2 n m k flops in single precision for the m of the probes' space and k = 64 pairs, one read of it; memory, while it is made: 2 k columns of
+    /// n f32 values.
+    pub fn new(full: &Survey<'_>, diagonal: &[f64]) -> Self {
+        let (operator, probes) = (full.operator(), full.probes());
+        let shared = Mat::zeros(probes.dimension(), operator.rank());
+        let model = LowRank::new(probes, full.level(), operator, operator, shared);
+        let diagonal = operator.diagonal(diagonal, full.covariate_products().as_ref());
+        let covariates = operator.projection().covariates();
+        let pairs = (&model, MOST_PAIRS_OF_MASK);
+        let measures = Measures::of_all(full, covariates, operator, pairs, &diagonal);
+        let measure = full.measure();
+        Self {
+            spreads: measures.rest.iter().map(|of| of.spread as f32).collect(),
+            clock: Clock::new(&measures.rest, unit_of(&measure)),
+            values: measures.values,
+            measure,
+        }
+    }
+
+    /// g / t on a mask that leaves a `share` of the dimensions, where its mean eigenvalue has decayed to exp(−x).
+    fn pace(&self, x: f64, share: f64) -> f64 {
+        let t = x / mean_of(&self.measure);
+        if t == 0.0 {
+            return 1.0;
+        }
+        let of_all = self.clock.at(t, left(&self.measure, &self.values, t)) / t;
+        1.0 + (of_all - 1.0) * share * share
+    }
+}
+
+fn mean_of(measure: &OperatorMeasure) -> f64 {
+    measure.trace() / measure.dof() as f64
+}
+
+fn unit_of(measure: &OperatorMeasure) -> f64 {
+    power_of_two(mean_of(measure))
+}
+
+/// Where g comes from.
+#[derive(Debug)]
+enum Course<'x> {
+    /// The operator's own effective degrees of freedom.
+    Own(Clock),
+    /// All samples', for a share of the dimensions.
+    Shared(&'x Shape, f64),
+}
+
+/// exp(−tA)ᵢᵢ on the samples of one mask, from its low-rank approximation and the measures of its samples.
 #[derive(Debug)]
 pub struct DecayDiagonal<'x> {
     space: &'x KrylovSpace,
     covariates: &'x Covariates,
     operator: &'x MaskedOperator<'x>,
     model: &'x LowRank,
-    /// V²ᵢₖ, n × k.
-    squares: Mat<f32>,
-    values: Vec<f64>,
-    /// Mass 1 − hᵢ − Σ V²ᵢₖ and mean of the sample's measure beyond the pairs.
-    rest: Vec<(f64, f64)>,
-    /// Whether the mask holds the sample and the covariates leave something of it.
-    free: Vec<bool>,
-    clock: Clock,
+    measures: Measures,
+    course: Course<'x>,
     measure: &'x OperatorMeasure,
     largest: f64,
     end: f64,
@@ -406,102 +602,68 @@ pub struct Path<'x> {
 
 impl<'x> DecayDiagonal<'x> {
     /// `diagonal`: that of A, n values ([`MaskedOperator::diagonal`]). Cost: 2 n m k flops in single precision for the m of the probes'
-    /// space and the k pairs, one read of it; memory: k columns of n f32 values.
+    /// space and the k pairs, one read of it; memory: 2 k columns of n f32 values.
     pub fn new(
-        space: &'x KrylovSpace,
-        covariates: &'x Covariates,
+        (full, covariates): (&'x Survey<'_>, &'x Covariates),
+        shape: &'x Shape,
         operator: &'x MaskedOperator<'x>,
         model: &'x LowRank,
         measure: &'x OperatorMeasure,
         diagonal: &[f64],
     ) -> Self {
-        let mask = operator.projection().mask();
-        let k = model.values().len().min(MOST_PAIRS);
-        let values: Vec<f64> = model.values()[..k].iter().map(|l| l.max(0.0)).collect();
-        let leading = Mat::<f64>::identity(k, k);
-        let pairs = model.combination(operator, leading.as_ref());
-        let formed = Formed::new(space, covariates, std::slice::from_ref(&pairs));
-        let q = operator.projection().orthonormal();
-        let parts: Vec<_> = block::chunks(mask.len())
-            .map(|(first, len)| {
-                let mut v = Mat::zeros(len, k);
-                formed.rows(first, v.as_mut());
-                let squares = block::convert(v.as_ref(), |v: f64| (v * v) as f32);
-                let of_sample = |i: usize| {
-                    let at = first + i;
-                    let leverage: f64 = (0..q.ncols()).map(|j| q[(at, j)].powi(2)).sum();
-                    let free = 1.0 - leverage;
-                    if !mask[at] || free <= LEAST_FREE {
-                        return (false, (0.0, 0.0));
-                    }
-                    let held: f64 = (0..k).map(|j| v[(i, j)].powi(2)).sum();
-                    let moment: f64 = (0..k).map(|j| v[(i, j)].powi(2) * values[j]).sum();
-                    let mass = free - held;
-                    match mass > LEAST_MASS * free {
-                        true => {
-                            let mean = ((diagonal[at] - moment) / mass).max(0.0);
-                            (true, (mass, mean))
-                        }
-                        false => (true, (0.0, 0.0)),
-                    }
-                };
-                let rest: Vec<_> = (0..len).map(of_sample).collect();
-                (first, squares, rest)
-            })
-            .collect();
-        let mut squares = Mat::<f32>::zeros(mask.len(), k);
-        let (mut rest, mut free) = (Vec::new(), Vec::new());
-        for (first, part, of_samples) in parts {
-            squares.subrows_mut(first, part.nrows()).copy_from(&part);
-            for (is_free, of_sample) in of_samples {
-                free.push(is_free);
-                rest.push(of_sample);
+        let space = full.probes();
+        let (measures, course) = match full.operator().is_same(operator) {
+            true => {
+                let pairs = (model, MOST_PAIRS);
+                let measures = Measures::of_all(full, covariates, operator, pairs, diagonal);
+                let clock = Clock::new(&measures.rest, unit_of(measure));
+                (measures, Course::Own(clock))
             }
-        }
+            false => {
+                let share = operator.dof() as f64 / full.operator().dof() as f64;
+                let spread = |i: usize, _, _, _| share * f64::from(shape.spreads[i]);
+                let pairs = (model, MOST_PAIRS_OF_MASK);
+                let places = (space, covariates);
+                let measures = Measures::new(places, operator, pairs, diagonal, spread);
+                (measures, Course::Shared(shape, share))
+            }
+        };
+        let largest = measures.values.first().copied().unwrap_or(0.0);
         Self {
-            clock: Clock::new(&rest, power_of_two(measure.trace() / operator.dof() as f64)),
-            measure,
-            largest: measure
-                .largest()
-                .max(values.first().copied().unwrap_or(0.0)),
-            end: LAST_KNOWN * operator.dof() as f64 / measure.trace(),
+            largest: measure.largest().max(largest),
+            end: LAST_KNOWN / mean_of(measure),
             space,
             covariates,
             operator,
             model,
-            squares,
-            values,
-            rest,
-            free,
+            measures,
+            course,
+            measure,
         }
     }
 
     /// What exp(−tA) has come to at times.
     fn decayed(&self, times: &[f64]) -> Decayed {
-        let pairs = decays(&self.values, times);
-        let left = |(q, t): (usize, &f64)| {
-            let whole = self.operator.dof() as f64 - self.measure.effective_dof(*t);
-            let held: f64 = pairs.col_as_slice(q).iter().sum();
-            // The former errs by a share of dof, which late is more than is left.
-            let atoms = self.measure.decayed_beyond(self.values.len(), *t);
-            let left = (whole - held).min(atoms);
-            self.clock.at(*t, left)
+        let values = &self.measures.values;
+        let clock = |t: &f64| match &self.course {
+            Course::Own(clock) => clock.at(*t, left(self.measure, values, *t)),
+            Course::Shared(shape, share) => t * shape.pace(t * mean_of(self.measure), *share),
         };
         Decayed {
-            clocks: times.iter().enumerate().map(left).collect(),
-            pairs: block::narrow(pairs.as_ref()),
+            clocks: times.par_iter().map(clock).collect(),
+            pairs: block::narrow(decays(values, times).as_ref()),
         }
     }
 
     /// sᵢ on the rows from the `first` on, len × times.
     fn rows(&self, first: usize, len: usize, decayed: &Decayed) -> Mat<f64> {
-        let squares = std::slice::from_ref(&self.squares);
+        let squares = std::slice::from_ref(&self.measures.squares);
         let held = block::quick_product(squares, first, len, decayed.pairs.as_ref());
         let mut s = block::convert(held.as_ref(), f64::from);
         for (q, clock) in decayed.clocks.iter().enumerate() {
-            let rest = &self.rest[first..first + len];
-            for (s, (mass, mean)) in s.col_as_slice_mut(q).iter_mut().zip(rest) {
-                *s += mass * (-mean * clock).exp();
+            let rest = &self.measures.rest[first..first + len];
+            for (s, rest) in s.col_as_slice_mut(q).iter_mut().zip(rest) {
+                *s += rest.decayed(*clock);
             }
         }
         s
@@ -512,7 +674,7 @@ impl<'x> DecayDiagonal<'x> {
         for q in 0..e.ncols() {
             let s = s.col_as_slice(q);
             let column = e.rb_mut().col_mut(q).iter_mut();
-            for ((e, s), is_free) in column.zip(s).zip(&self.free[first..]) {
+            for ((e, s), is_free) in column.zip(s).zip(&self.measures.free[first..]) {
                 *e = if *is_free { *e / s } else { 0.0 };
             }
         }
@@ -539,7 +701,7 @@ impl<'x> DecayDiagonal<'x> {
             decayed.insert(n_columns, self.decayed(&alike[0]));
             n_columns += alike.iter().map(Vec::len).sum::<usize>();
         }
-        let parts: Vec<Vec<f64>> = block::chunks(self.free.len())
+        let parts: Vec<Vec<f64>> = block::chunks(self.measures.free.len())
             .map(|(first, len)| {
                 let mut e = Mat::zeros(len, n_columns);
                 formed.rows(first, e.as_mut());
@@ -582,7 +744,7 @@ impl<'x> DecayDiagonal<'x> {
             let combinations = self.combinations(few, &last);
             let formed = Formed::new(self.space, self.covariates, &combinations);
             let decayed: Vec<Decayed> = last.iter().map(|it| self.decayed(it)).collect();
-            let mut e = Mat::zeros(self.free.len(), 3 * few.len());
+            let mut e = Mat::zeros(self.measures.free.len(), 3 * few.len());
             block::for_row_chunks(e.as_mut(), |first, mut rows| {
                 formed.rows(first, rows.rb_mut());
                 for (k, decayed) in decayed.iter().enumerate() {
@@ -603,8 +765,9 @@ impl<'x> DecayDiagonal<'x> {
 /// Columns of n f32 values at work for the leave-one-out errors of a mask at once.
 pub fn working_columns() -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
-    // V² as it is gathered from its chunks, the samples' own, and the residuals of a few phenotypes.
-    2 * MOST_PAIRS + 2 * DOUBLE + 3 * AT_ONCE * DOUBLE
+    // V² and the rests as they are gathered from their chunks, the residuals of a few phenotypes, and what all masks share.
+    let rests = size_of::<Rest>() / size_of::<f32>() + 1;
+    2 * (MOST_PAIRS + rests) + 3 * AT_ONCE * DOUBLE + 2
 }
 
 #[cfg(test)]
@@ -641,20 +804,25 @@ mod tests {
         );
     }
 
-    /// Of samples that share one gamma measure but for its shape the clock is ln(1 + tθ) / θ.
+    /// Of samples whose measures are gamma measures the clock is t itself, whatever the time; of what has decayed further it is ahead.
     #[test]
-    fn the_clock_is_that_of_gamma_measures() {
-        let scale = 0.3_f64;
-        let rest: Vec<(f64, f64)> = (0..500)
-            .map(|i| (1.0 - 0.001 * f64::from(i), 0.2 + 0.01 * f64::from(i % 90)))
+    fn the_clock_is_the_time_of_gamma_measures() {
+        let rest: Vec<Rest> = (0..2000)
+            .map(|i| Rest {
+                mass: 1.0 - 0.0003 * f64::from(i),
+                mean: 0.2 + 0.01 * f64::from(i % 90),
+                spread: 0.5 * f64::from(i % 17) / 16.0,
+            })
             .collect();
         let clock = Clock::new(&rest, 1.0);
-        for t in [0.01_f64, 1.0, 30.0] {
-            let of = |(mass, mean): &(f64, f64)| mass * (1.0 + t * scale).powf(-mean / scale);
-            let want = (t * scale).ln_1p() / scale;
-            let got = clock.at(t, rest.iter().map(of).sum());
-            assert!((got / want - 1.0).abs() < 1e-3, "{t}: {got} {want}");
+        for t in [0.01_f64, 1.0, 8.0] {
+            let sum = |t: f64| rest.iter().map(|it| it.decayed(t)).sum::<f64>();
+            for faster in [0.5, 1.0, 1.5] {
+                let got = clock.at(t, sum(faster * t)) / t;
+                assert!((got / faster - 1.0).abs() < 2e-3, "{t}: {got} {faster}");
+            }
         }
-        assert_eq!(clock.at(2.0, 0.0), 2.0);
+        assert_eq!(clock.at(2.0, 0.0), 8.0);
+        assert_eq!(clock.at(2.0, 1e6), 0.0);
     }
 }

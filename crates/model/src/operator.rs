@@ -180,6 +180,42 @@ impl<'a> MaskedOperator<'a> {
         values.map(|i| if mask[i] { own(i) } else { 0.0 }).collect()
     }
 
+    /// diag(A²), n values, zero off S: with M = Q'HQ, R = P H Q and a lower-case letter for the i-th row,
+    ///
+    /// ```text
+    ///     (A²)ᵢᵢ = (H²)ᵢᵢ − rᵢ'rᵢ − qᵢ'(M² + R'R) qᵢ − 2 rᵢ'M qᵢ − 2 (AR)ᵢ'qᵢ
+    /// ```
+    ///
+    /// `kq` and `row_squares` as for [`moments`](Self::moments), `r` and `ar` are R and A R, the [images](Self::image) of K Q and K R. At least Aᵢᵢ², of which
+    /// `diagonal` are the [values](Self::diagonal). Cost: O(n r²).
+    pub fn square_diagonal<K: Kernel>(
+        &self,
+        kernel: &K,
+        kq: MatRef<'_, f32>,
+        row_squares: &[f32],
+        [r, ar]: [MatRef<'_, f64>; 2],
+        diagonal: &[f64],
+    ) -> Vec<f64> {
+        let n = self.n_observed as f64;
+        let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
+        let unit = (kernel.unit() / n).powi(2);
+        let m = block::inner(q.as_ref(), kq) / n;
+        let within = &m * &m + block::inner(r, r);
+        let own = |i: usize| {
+            let along = |j: usize| {
+                let terms = (0..q.ncols()).map(|k| {
+                    let of_q = within[(j, k)] * q[(i, k)];
+                    q[(i, j)] * of_q + 2.0 * r[(i, j)] * m[(j, k)] * q[(i, k)]
+                });
+                r[(i, j)].powi(2) + 2.0 * ar[(i, j)] * q[(i, j)] + terms.sum::<f64>()
+            };
+            let off: f64 = (0..q.ncols()).map(along).sum();
+            (f64::from(row_squares[i]) * unit - off).max(diagonal[i].powi(2))
+        };
+        let values = 0..mask.len();
+        values.map(|i| if mask[i] { own(i) } else { 0.0 }).collect()
+    }
+
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
     /// `row_squares` = (K∘K) 1_S (n values) in the square of the kernel's unit.
     pub fn moments<K: Kernel>(
@@ -272,8 +308,52 @@ const PANEL: usize = 64;
 mod tests {
     use super::*;
 
+    /// A kernel in memory.
+    struct Held<'x>(&'x Mat<f32>, &'x [f64]);
+
+    impl Held<'_> {
+        fn multiply_all(&self, x: &Mat<f32>, squared: &Mat<f32>) -> (Mat<f32>, Mat<f32>) {
+            let Ok(products) = self.multiply(x.as_ref(), squared.as_ref());
+            products
+        }
+    }
+
+    impl Kernel for Held<'_> {
+        type Error = std::convert::Infallible;
+
+        fn n_samples(&self) -> usize {
+            self.0.nrows()
+        }
+
+        fn diagonal(&self) -> &[f64] {
+            self.1
+        }
+
+        fn multiply(
+            &self,
+            x: MatRef<'_, f32>,
+            squared: MatRef<'_, f32>,
+        ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
+            let unit = self.unit() as f32;
+            let squares = block::convert(self.0.as_ref(), |k| (k / unit).powi(2));
+            Ok((self.0 * x, squares * squared))
+        }
+
+        fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let n = samples.len();
+            Ok(Mat::from_fn(n, n, |i, j| self.0[(samples[i], samples[j])]))
+        }
+
+        fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
+            let shape = (self.n_samples(), samples.len());
+            Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
+                self.0[(i, samples[j])]
+            }))
+        }
+    }
+
     #[test]
-    fn the_diagonal_is_that_of_the_dense_operator() {
+    fn the_diagonals_are_those_of_the_dense_operator() {
         let n = 90;
         let wave = |i: usize, j: usize| ((i * (3 * j + 7) + j * j) as f64 * 0.613).sin();
         let g = Mat::from_fn(n, 40, wave);
@@ -301,6 +381,23 @@ mod tests {
                         got[i]
                     );
                     assert!(mask[i] || got[i] == 0.0);
+                }
+                let kernel = Held(&k, &diagonal);
+                let (kq, squares) = kernel.multiply_all(&q, &operator.indicator());
+                let r = operator.image(kq.as_ref());
+                let (kr, _) = kernel.multiply_all(&block::narrow(r.as_ref()), &q);
+                let ar = operator.image(kr.as_ref());
+                let of_r = [r.as_ref(), ar.as_ref()];
+                let squares = squares.col_as_slice(0);
+                let got = operator.square_diagonal(&kernel, kq.as_ref(), squares, of_r, &got);
+                let square = &dense * &dense / (operator.n_observed() as f64).powi(2);
+                for i in 0..n {
+                    let want = square[(i, i)];
+                    assert!(
+                        (got[i] - want).abs() <= 1e-5 * want,
+                        "{i}: {} {want}",
+                        got[i]
+                    );
                 }
             }
         }

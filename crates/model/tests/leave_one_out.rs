@@ -133,7 +133,7 @@ struct Tolerance {
 const STRICT: Tolerance = Tolerance {
     r2: 3e-3,
     late: 0.01,
-    excess: 1e-3,
+    excess: 1e-4,
 };
 
 /// All disagreements of a cohort with the dense version, in words.
@@ -245,10 +245,11 @@ fn of_clusters_and_unequal_spread() {
             *x = spread * (0.3 * *x + centres[(i % 12) * p + j]);
         }
     }
+    // On the mask two of eight are farther off than elsewhere: LOO 3e-4 and 1.6e-3 above its least, R² 5e-3 and 8e-3 too small.
     let tolerance = Tolerance {
         r2: 1e-2,
-        late: 0.02,
-        excess: 5e-3,
+        late: 0.01,
+        excess: 2e-3,
     };
     agrees(&cohort(&mut rng, &x, p, 1, &[0.0, 0.3]), tolerance);
 }

@@ -14,13 +14,14 @@ use crate::atomic::{self, AtomicError, AtomicFolder};
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
 
 /// The arrays of the folder; `coupling.zarr` is not there when the probes' space is invariant.
-pub const ARRAYS: [&str; 7] = [
+pub const ARRAYS: [&str; 8] = [
     "probes.zarr",
     "projected.zarr",
     "ritz_values.zarr",
     "ritz_vectors.zarr",
     "coupling.zarr",
     "covariate_products.zarr",
+    "square_diagonal.zarr",
     "eigenvectors.zarr",
 ];
 /// Name of the record in the folder.
@@ -141,7 +142,7 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
 }
 
 /// Writes a survey: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`, `coupling.zarr`,
-/// `covariate_products.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
+/// `covariate_products.zarr`, `square_diagonal.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
 ///
 /// The folder is replaced whole. Cost: n × (probe columns + leading) floats written; T is decomposed where it was not yet.
 ///
@@ -160,6 +161,9 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         let products = [survey.covariate_products().as_ref()];
         let names = ["sample", "covariate"];
         write_matrix(&path("covariate_products.zarr"), &products, names)?;
+        let squares = survey.square_diagonal();
+        let squares = [MatRef::from_column_major_slice(squares, squares.len(), 1)];
+        write_matrix(&path("square_diagonal.zarr"), &squares, ["sample", "value"])?;
         let projected = probes.projected();
         let names = ["probe", "probe"];
         write_matrix(&path("projected.zarr"), &[projected.as_ref()], names)?;
@@ -247,6 +251,7 @@ pub fn read<'a>(
         _ => read_matrix(&folder.join("coupling.zarr"))?,
     };
     let covariate_products: Mat<f32> = read_matrix(&folder.join("covariate_products.zarr"))?;
+    let square_diagonal: Mat<f64> = read_matrix(&folder.join("square_diagonal.zarr"))?;
     let eigen = read_eigen(folder, projected.nrows())?;
     let widths = &record.block_widths;
     let sum = widths
@@ -267,6 +272,8 @@ pub fn read<'a>(
         && all.nrows() == operator.projection().mask().len()
         && covariate_products.nrows() == all.nrows()
         && covariate_products.ncols() == operator.rank()
+        && square_diagonal.nrows() == all.nrows()
+        && square_diagonal.ncols() == 1
         && record.dof == operator.dof();
     if !fits {
         let path = folder.join(RECORD);
@@ -291,6 +298,7 @@ pub fn read<'a>(
         moments,
         scale: record.scale,
         covariate_products,
+        square_diagonal: square_diagonal.col_as_slice(0).to_vec(),
         probes,
     };
     Ok((Survey::from_parts(operator, parts), record))
@@ -384,6 +392,7 @@ mod tests {
             let (back, _) = read(&path, made.operator().clone()).unwrap();
             assert_eq!(pairs(&made), pairs(&back));
             assert_eq!(made.covariate_products(), back.covariate_products());
+            assert_eq!(made.square_diagonal(), back.square_diagonal());
         }
     }
 }

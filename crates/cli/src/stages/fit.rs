@@ -131,8 +131,8 @@ impl<'c> Walk<'c> {
         let column = 4 * context.inputs.n_kernel;
         let probes = self.survey.probes().blocks().iter();
         let spaces: usize = probes.map(|b| b.ncols()).sum();
-        // The probes, the covariates with their products in float64, and the tiles in use.
-        let kept = (spaces + 6 * rank) * column + self.kernel.copied_bytes();
+        // The probes, the covariates with their products in float64, a diagonal in float64, and the tiles in use.
+        let kept = (spaces + 6 * rank + 2) * column + self.kernel.copied_bytes();
         // Freed memory does not all go back to the system: what is held now is more, and not the same every time.
         let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
