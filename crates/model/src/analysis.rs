@@ -111,9 +111,9 @@ const SHADOWS_AT_ONCE: usize = 16;
 /// Masks whose low-rank approximations are made together.
 const MASKS_AT_ONCE: usize = 4;
 
-/// Up to so many samples a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 3e-3 at
+/// Up to so many samples a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 5e-3 at
 /// p = 1e-50.
-const MOST_SAMPLES_OF_MOMENTS: usize = 4096;
+const MOST_SAMPLES_OF_MOMENTS: usize = 2048;
 
 /// Share of the trace that covariates leave below which the samples of a mask are alike.
 const ALIKE: f64 = 0.15;

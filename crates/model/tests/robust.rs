@@ -141,6 +141,8 @@ fn robust_p_values_agree_with_the_dense_ones() {
         ((700, 12, 2, 3, false), &[0.0][..], &all[..]),
         ((700, 12, 2, 3, false), &[0.5], &[Spread, Cases]),
         ((700, 900, 1, 3, false), &[0.0, 0.2], &[Gaussian, Cases]),
+        // A flat block of 150 eigenvalues, which no leading pairs hold.
+        ((800, 150, 2, 15, false), &[0.0], &[Gaussian, Cauchy, Cases]),
         ((800, 200, 2, 20, true), &[0.3], &[Heavy, Cauchy, Outlier]),
     ]
     .into_iter()
@@ -159,6 +161,7 @@ fn robust_p_values_agree_with_the_dense_ones_on_more() {
         (1200, 1200, 2, 20, false),
         (1000, 3000, 1, 5, true),
         (1500, 300, 1, 2, false),
+        (1600, 300, 2, 15, false),
         (3000, 1000, 2, 8, true),
     ]
     .into_iter()
