@@ -21,8 +21,8 @@ use faer::linalg::cholesky::llt::{self, factor::LltRegularization};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Spec};
 
-/// Leading eigenpairs and samples that the law takes as they stand, on at most [`DENSE_SAMPLES`] and beyond.
-const EXACT: [(usize, usize); 2] = [(32, 24), (48, 32)];
+/// Leading eigenpairs and heavy samples that the law takes as they stand.
+const EXACT: (usize, usize) = (32, 24);
 
 /// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, the law's is within what is
 /// promised.
@@ -38,7 +38,7 @@ pub(crate) const TOGETHER: usize = 24;
 pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     let threads = TOGETHER.min(rayon::current_num_threads());
-    let (k, h) = EXACT[usize::from(n > DENSE_SAMPLES)];
+    let (k, h) = EXACT;
     // M, the factor of I − 2zM and its inverse, of a thread on few samples.
     let dense = (3 * n.min(DENSE_SAMPLES).pow(2)).div_ceil(n.max(1));
     // The leading vectors; columns of the kernel, twice as they are put together; of a thread the mask's vectors, columns and covariates, and as
@@ -135,7 +135,7 @@ impl Leading {
         let operator = full.operator();
         let n = operator.n_observed();
         let level = full.level();
-        let at_most = EXACT[usize::from(n > DENSE_SAMPLES)].0;
+        let at_most = EXACT.0;
         let values: Vec<f64> = full
             .probes()
             .eigen()
@@ -240,7 +240,7 @@ pub(crate) fn swept(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usiz
 /// The places of the largest of s squares d², in order.
 fn heavy(squares: &[f64]) -> Vec<usize> {
     let s = squares.len();
-    let most = EXACT[usize::from(s > DENSE_SAMPLES)].1.min(s / 16);
+    let most = EXACT.1.min(s / 16);
     let mut places: Vec<usize> = (0..s).collect();
     places.sort_unstable_by(|a, b| squares[*b].total_cmp(&squares[*a]).then(a.cmp(b)));
     places.truncate(most);
