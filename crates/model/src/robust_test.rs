@@ -39,8 +39,12 @@ pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     let threads = TOGETHER.min(rayon::current_num_threads());
     let (k, h) = EXACT;
-    // M, the factor of I − 2zM and its inverse, of a thread on few samples.
-    let dense = (3 * n.min(DENSE_SAMPLES).pow(2)).div_ceil(n.max(1));
+    // M, the factor of I − 2zM and its inverse, of a thread, where all samples are few; a few masks of few among many samples take no more than
+    // three matrices of 3,000 rows a thread beside this.
+    let dense = match n <= DENSE_SAMPLES {
+        true => 3 * n,
+        false => 0,
+    };
     // The leading vectors; columns of the kernel, twice as they are put together; of a thread the mask's vectors, columns and covariates, and as
     // many again as they are weighted.
     DOUBLE * k + TOGETHER * 2 * h + threads * (DOUBLE * (2 * k + 4 * h + 6 * rank) + dense)
