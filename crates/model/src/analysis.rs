@@ -8,7 +8,6 @@ use crate::block;
 use crate::combination::{self, AT_ONCE, Combination};
 use crate::covariates::Covariates;
 use crate::eigen::symmetric_eigen;
-use crate::few_samples;
 use crate::flow::{
     CORRECTION_COLUMNS, Correction, Flow, MOST_NEW_VECTORS, Quadrature, integrated_decay,
 };
@@ -20,6 +19,7 @@ use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
 use crate::robust_test::{self, Leading, TOGETHER, direct_log_p, swept};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
+use crate::submatrix::Submatrix;
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -111,9 +111,15 @@ const SHADOWS_AT_ONCE: usize = 16;
 /// Masks whose low-rank approximations are made together.
 const MASKS_AT_ONCE: usize = 4;
 
-/// Up to so many samples a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 5e-3 at
+/// Up to so many samples, whose kernel is then held in memory, a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 5e-3 at
 /// p = 1e-50.
 const MOST_SAMPLES_OF_MOMENTS: usize = 2048;
+
+/// Masks of at most so many samples are surveyed by themselves, with as many probes and passes; beyond, the spectrum of all samples, compressed, is
+/// within 1.5e-3 at p = 1e-50 (docs/decisions/0003).
+const MOST_SAMPLES_SURVEYED: usize = 1536;
+const PROBES_OF_MASK: usize = 64;
+const PASSES_OF_MASK: usize = 5;
 
 /// Share of the trace that covariates leave below which the samples of a mask are alike.
 const ALIKE: f64 = 0.15;
@@ -339,12 +345,13 @@ pub fn survey<'a, K: Kernel>(
     }
     progress(1);
     let none = Mat::zeros(mask.len(), 0);
-    // The second pass has A R too.
+    // The second pass has A R too, R in the kernel's unit: single precision does not hold products of K with itself in any other.
+    let unit = kernel.unit();
     let mut of_leak = Mat::zeros(mask.len(), leak.ncols());
     for pass in 1..passes.max(2) {
         let next = probes.next().filter(|_| pass < passes);
         let own = match pass {
-            1 => block::narrow(leak.as_ref()),
+            1 => block::convert(leak.as_ref(), |v| (v / unit) as f32),
             _ => none.clone(),
         };
         if next.is_none() && own.ncols() == 0 {
@@ -355,7 +362,7 @@ pub fn survey<'a, K: Kernel>(
         let (products, _) = kernel.multiply(columns.as_ref(), none.as_ref())?;
         let (of_next, of_own) = products.split_at_col(n_next);
         if own.ncols() > 0 {
-            of_leak = operator.image(of_own);
+            of_leak = operator.image(of_own) * faer::Scale(unit);
         }
         if n_next > 0 {
             probes.extend(&operator, of_next);
@@ -363,8 +370,12 @@ pub fn survey<'a, K: Kernel>(
         }
     }
     let is_flat = OperatorMeasure::new(operator.dof(), moments, &probes).is_flat();
-    let higher = match is_flat && operator.n_observed() <= MOST_SAMPLES_OF_MOMENTS {
-        true => operator.higher_moments(kernel, &moments)?,
+    let higher = match is_flat && mask.len() <= MOST_SAMPLES_OF_MOMENTS {
+        true => {
+            let all: Vec<usize> = (0..mask.len()).collect();
+            let Ok(higher) = operator.higher_moments(&Submatrix::new(kernel, &all)?, &moments);
+            higher
+        }
         false => None,
     };
     let kq = covariate_products.as_ref();
@@ -1207,6 +1218,30 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
+/// The spectrum of A = P K[S,S] P / n_S from a survey of S alone: that of all samples tells it up to what the choice of samples does to its moments.
+///
+/// Cost: n_S² entries of the kernel, and 6 n_S³ flops where the spectrum is flat.
+///
+/// # Errors
+/// When the kernel cannot be read.
+fn measure_by_itself<K: Kernel>(
+    kernel: &K,
+    operator: &MaskedOperator<'_>,
+    seed: u64,
+) -> Result<OperatorMeasure, K::Error> {
+    let mask = operator.projection().mask();
+    let observed: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
+    let own = Submatrix::new(kernel, &observed)?;
+    let q = operator.projection().orthonormal();
+    let on_observed = |j: usize| observed.iter().map(|&i| q[(i, j)]).collect();
+    let columns: Vec<Vec<f64>> = (0..q.ncols()).map(on_observed).collect();
+    let covariates = Covariates::new(observed.len(), &columns);
+    let mask = vec![true; observed.len()];
+    let (probes, passes) = (PROBES_OF_MASK, PASSES_OF_MASK);
+    let Ok(survey) = survey(&own, &covariates, &mask, probes, passes, seed, |_| {});
+    Ok(survey.measure())
+}
+
 /// Columns of n f32 values at work besides [`Batch::load`], for n samples and covariates of a rank: the largest of what a few phenotypes take at
 /// once as they are admitted, shown to the probes' space, corrected, and left out sample by sample.
 pub fn working_columns(n: usize, rank: usize) -> usize {
@@ -1218,9 +1253,11 @@ pub fn working_columns(n: usize, rank: usize) -> usize {
     let corrected = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
     let errors = leave_one_out::working_columns();
     let tested = robust_test::working_columns(n, rank);
-    let few = few_samples::working_columns(n);
+    // K[S,S] twice, the survey, and a panel of its moments.
+    let surveyed = n.min(MOST_SAMPLES_SURVEYED);
+    let few = surveyed * (2 * surveyed + PROBES_OF_MASK * (PASSES_OF_MASK + 12));
     let most = admitted.max(shown).max(corrected);
-    most.max(errors).max(tested).max(few)
+    most.max(errors).max(tested).max(few.div_ceil(n.max(1)))
 }
 
 /// An analysis that says nothing yet.
@@ -1349,8 +1386,8 @@ impl Group<'_> {
         };
         let left = spectrum.measure.trace() / operator.scale(kernel.diagonal());
         let are_alike = left < ALIKE;
-        if operator.n_observed() <= few_samples::MOST_SAMPLES && (is_flat || are_alike) {
-            let own = few_samples::measure_of(kernel, operator, seed)?;
+        if operator.n_observed() <= MOST_SAMPLES_SURVEYED && (is_flat || are_alike) {
+            let own = measure_by_itself(kernel, operator, seed)?;
             spectrum.law = NullLaw::new(&own);
             if are_alike {
                 spectrum.measure = own;

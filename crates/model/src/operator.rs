@@ -307,50 +307,7 @@ const PANEL: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A kernel in memory.
-    struct Held<'x>(&'x Mat<f32>, &'x [f64]);
-
-    impl Held<'_> {
-        fn multiply_all(&self, x: &Mat<f32>, squared: &Mat<f32>) -> (Mat<f32>, Mat<f32>) {
-            let Ok(products) = self.multiply(x.as_ref(), squared.as_ref());
-            products
-        }
-    }
-
-    impl Kernel for Held<'_> {
-        type Error = std::convert::Infallible;
-
-        fn n_samples(&self) -> usize {
-            self.0.nrows()
-        }
-
-        fn diagonal(&self) -> &[f64] {
-            self.1
-        }
-
-        fn multiply(
-            &self,
-            x: MatRef<'_, f32>,
-            squared: MatRef<'_, f32>,
-        ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
-            let unit = self.unit() as f32;
-            let squares = block::convert(self.0.as_ref(), |k| (k / unit).powi(2));
-            Ok((self.0 * x, squares * squared))
-        }
-
-        fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
-            let n = samples.len();
-            Ok(Mat::from_fn(n, n, |i, j| self.0[(samples[i], samples[j])]))
-        }
-
-        fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
-            let shape = (self.n_samples(), samples.len());
-            Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
-                self.0[(i, samples[j])]
-            }))
-        }
-    }
+    use crate::submatrix::Submatrix;
 
     #[test]
     fn the_diagonals_are_those_of_the_dense_operator() {
@@ -359,6 +316,10 @@ mod tests {
         let g = Mat::from_fn(n, 40, wave);
         let k = block::narrow((&g * g.transpose()).as_ref());
         let diagonal: Vec<f64> = (0..n).map(|i| f64::from(k[(i, i)])).collect();
+        let kernel = Submatrix {
+            k: k.clone(),
+            diagonal: diagonal.clone(),
+        };
         let column = |j: usize| (0..n).map(|i| wave(i, 50 + j)).collect();
         let columns = [vec![1.0; n], column(0), column(1)];
         let few = Covariates::new(n, &columns);
@@ -382,10 +343,10 @@ mod tests {
                     );
                     assert!(mask[i] || got[i] == 0.0);
                 }
-                let kernel = Held(&k, &diagonal);
-                let (kq, squares) = kernel.multiply_all(&q, &operator.indicator());
+                let Ok((kq, squares)) = kernel.multiply(q.as_ref(), operator.indicator().as_ref());
                 let r = operator.image(kq.as_ref());
-                let (kr, _) = kernel.multiply_all(&block::narrow(r.as_ref()), &q);
+                let narrow = block::narrow(r.as_ref());
+                let Ok((kr, _)) = kernel.multiply(narrow.as_ref(), q.as_ref());
                 let ar = operator.image(kr.as_ref());
                 let of_r = [r.as_ref(), ar.as_ref()];
                 let squares = squares.col_as_slice(0);

@@ -688,17 +688,10 @@ impl<'x> Form<'x> {
     /// log of the integral through c over exp(κ) there; c is moved where it is too near the pole at 0.
     fn log_integral(&self, c: &mut Node, sign: f64, deviation: f64) -> Option<f64> {
         let mut s = self.spread(c, deviation)?;
-        let mut z = sign * s;
-        while c.z.re.abs() < s {
-            if let Some(node) = self.node(c64::from(z), c) {
-                *c = node;
-                s = self.spread(c, deviation)?;
-                break;
-            }
-            z *= 0.7;
-            if z.abs() < 1e-3 * s {
-                return None;
-            }
+        if c.z.re.abs() < s {
+            let mut nearer = (0..20).map(|k| sign * s * 0.7_f64.powi(k));
+            *c = nearer.find_map(|z| self.node(c64::from(z), c))?;
+            s = self.spread(c, deviation)?;
         }
         Some(self.contour(c, s)? + 0.5 * c.f.re)
     }

@@ -24,8 +24,8 @@ use faer::{Accum, Mat, MatRef, Par, Spec};
 /// Leading eigenpairs and heavy samples that the law takes as they stand.
 const EXACT: (usize, usize) = (32, 24);
 
-/// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, the law's is within what is
-/// promised.
+/// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, that would cost too much, and
+/// the law is less exact (docs/decisions/0014).
 const DENSE_SAMPLES: usize = 3000;
 
 /// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.

@@ -79,7 +79,7 @@ fn times_are_those_of_the_decomposition() {
     }
 }
 
-/// Samples of which the covariates leave 2 % to 14 % of the trace: what single precision carries of them agrees with the decomposition.
+/// Samples of which the covariates leave 3 % to 14 % of the trace: what single precision carries of them agrees with the decomposition.
 #[test]
 fn what_is_left_of_a_group_is_as_in_the_decomposition() {
     let relu = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
