@@ -258,6 +258,21 @@ fn a_run_that_had_only_its_test_recorded_resumes_to_the_same_bytes() {
     assert!(results(&out) == expected);
 }
 
+/// As a kill leaves it that comes after the fit is recorded and before its journals go.
+#[test]
+fn journals_of_a_recorded_fit_go_with_the_next_run() {
+    let cohort = cohort(120, 10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    let expected = results(&out);
+    for name in ["fit.jsonl", "folds.jsonl"] {
+        fs::write(out.join(name), "0".repeat(64) + "\n").unwrap();
+    }
+    succeed(&run_arguments(&cohort, &text(&out), &[]));
+    assert!(results(&out) == expected);
+}
+
 /// `model/features.zarr` is made of hard links: predicting again must not copy a file onto itself.
 #[test]
 fn predicting_again_leaves_the_features_as_they_are() {

@@ -109,12 +109,6 @@ impl<E: Entry> FitJournal<E> {
         self.finished.insert(entry.key(), entry);
         Ok(())
     }
-
-    /// Removes the file: its content stands in the tables.
-    pub fn remove(self) -> anyhow::Result<()> {
-        std::fs::remove_file(&self.path)
-            .with_context(|| format!("could not remove `{}`", self.path.display()))
-    }
 }
 
 fn line(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
@@ -181,8 +175,6 @@ mod tests {
         drop(journal);
         let journal = FitJournal::<Finished>::open(&path, "b", |_| true).unwrap();
         assert!(journal.finished.is_empty());
-        journal.remove().unwrap();
-        assert!(!path.exists());
         assert_eq!(count(&path), 0);
     }
 }

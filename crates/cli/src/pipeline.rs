@@ -630,7 +630,13 @@ fn bring_up_to_date(
     stage: Stage,
 ) -> anyhow::Result<()> {
     match context.standing(stage, prints)? {
-        Standing::Current => tracing::info!("{}: current", stage.name()),
+        Standing::Current => {
+            tracing::info!("{}: current", stage.name());
+            if stage == Stage::Fit {
+                // A kill between the record and the journal's removal leaves the journal.
+                fit::forget(context)?;
+            }
+        }
         Standing::NotDone => perform(context, prints, stage)?,
         Standing::Lost(path) => {
             tracing::warn!(

@@ -16,6 +16,7 @@ use crate::leave_one_out::{self, DecayDiagonal, Exact, LeaveOneOut, Path, Shape}
 use crate::low_rank::LowRank;
 use crate::measure::{OperatorMeasure, PhenotypeMeasure};
 use crate::operator::{Kernel, MaskedOperator, Moments, is_lost, rounding};
+use crate::robust_law::Tail;
 use crate::robust_test::{self, Leading, TOGETHER, direct_log_p, swept};
 use crate::score_test::NullLaw;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
@@ -1033,6 +1034,15 @@ impl<'s, 'a> Batch<'s, 'a> {
         let leading = self
             .leading
             .get_or_insert_with(|| Leading::new(full, kernel.diagonal()));
+        let on_mask = |shared: &OfTest<'_, 'a>| {
+            let of_null = shared.of_null_model.as_ref();
+            leading.on_mask(shared.operator, shared.diagonal, of_null)
+        };
+        let take = |(shared, member): &mut (OfTest<'_, 'a>, &mut Member), log_p: Option<f64>| {
+            let (dof, ratio) = (shared.operator.dof(), member.flow.score_ratio());
+            let robust = log_p.filter(|log_p| log_p.is_finite());
+            member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
+        };
         for few in waiting.chunks_mut(TOGETHER) {
             let swept: Vec<Vec<usize>> = few
                 .par_iter()
@@ -1043,19 +1053,45 @@ impl<'s, 'a> Batch<'s, 'a> {
                 *end += samples.len();
                 Some(*end)
             });
-            few.par_iter_mut()
+            let mut unsettled: Vec<_> = few
+                .par_iter_mut()
                 .zip(ends.collect::<Vec<_>>())
                 .zip(&swept)
-                .try_for_each(|(((shared, member), end), swept)| {
+                .filter_map(|((it, end), swept)| {
                     let columns = columns.subcols(end - swept.len(), swept.len());
-                    let of_null = shared.of_null_model.as_ref();
-                    let on_mask = leading.on_mask(shared.operator, shared.diagonal, of_null);
-                    let (direction, ratio) = (member.flow.direction(), member.flow.score_ratio());
-                    let robust = on_mask.log_p(kernel, &direction, ratio, columns)?;
-                    let dof = shared.operator.dof();
-                    member.test = Some(test_of(shared.spectrum, dof, ratio, robust, options));
-                    Ok(())
-                })?;
+                    let (direction, ratio) = (it.1.flow.direction(), it.1.flow.score_ratio());
+                    let on_mask = on_mask(&it.0);
+                    match on_mask.tail(&direction, ratio, columns) {
+                        Some(tail) if !on_mask.is_settled(&tail) => Some((it, tail)),
+                        tail => {
+                            take(it, tail.map(|tail| tail.log_p()));
+                            None
+                        }
+                    }
+                })
+                .collect();
+            drop(columns);
+            let refine = |(it, tail): &mut (&mut (OfTest<'_, 'a>, &mut Member), Tail)| {
+                let (direction, ratio) = (it.1.flow.direction(), it.1.flow.score_ratio());
+                let log_p = on_mask(&it.0).refined_log_p(kernel, &direction, ratio, *tail)?;
+                take(it, log_p);
+                Ok(())
+            };
+            let at_once = |it: &(&mut (OfTest<'_, 'a>, &mut Member), Tail)| {
+                robust_test::at_once(it.0.0.operator.n_observed())
+            };
+            unsettled.sort_by_key(|it| it.0.0.operator.n_observed());
+            for alike in unsettled.chunk_by_mut(|a, b| at_once(a) == at_once(b)) {
+                match at_once(&alike[0]) {
+                    // On the thread at hand: each that takes turns would keep what it has freed.
+                    1 => alike.iter_mut().try_for_each(refine)?,
+                    at_once => {
+                        for some in alike.chunks_mut(at_once) {
+                            some.par_iter_mut().try_for_each(refine)?;
+                        }
+                    }
+                }
+            }
         }
         Ok(())
     }

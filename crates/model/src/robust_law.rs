@@ -142,6 +142,10 @@ const ROUGH: f64 = 3e-3;
 /// Values of the contour before steps are halved, at most.
 const MOST_NODES: usize = 400;
 
+/// Where the contour's bend is measured, in units of 1 / √κ'', and how much it is at most.
+const BENT: f64 = 0.4;
+const MOST_BEND: f64 = 1.5;
+
 /// How near the edge of the real z the saddle is sought, relative to z.
 const NEAR_EDGE: f64 = 2e-2;
 
@@ -151,7 +155,7 @@ const ONE: c64 = c64::new(1.0, 0.0);
 impl RobustLaw<'_> {
     /// Pr(Σ μᵢ χ²₁ > 0); `None` where the self-consistent equation has no solution near 0.
     ///
-    /// Cost: 2 s (k + 2 r + h)² flops, and some 40 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
+    /// Cost: s (k + 2 r + h)² flops, and some 40 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
     pub fn upper_tail(&self) -> Option<Tail> {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         let unit = mean(self.diagonal) * mean(self.squares);
@@ -189,109 +193,71 @@ impl Tail {
 impl<'x> Form<'x> {
     fn new(law: &RobustLaw<'x>) -> Self {
         let s = law.squares.len();
-        let (k, r, h) = (law.values.len(), law.null_model.ncols(), law.heavy.len());
+        let (r, h) = (law.null_model.ncols(), law.heavy.len());
         let mean = |v: &[f64]| v.iter().sum::<f64>() / s as f64;
         let (unit, unit_of_squares) = (mean(law.diagonal), mean(law.squares));
-        let square = |i: usize| law.squares[i] / unit_of_squares;
-        let subtracted = |i: usize| law.subtracted[i] / unit;
         let values: Vec<f64> = law.values.iter().map(|l| l / unit).collect();
         let is_there = law.rest.count > 0.0 && law.rest.level > 1e-9 * unit;
         let level = if is_there { law.rest.level / unit } else { 0.0 };
         let count = if is_there { law.rest.count } else { 0.0 };
         let (v, q) = (law.vectors, law.null_model);
+        let subtracted: Vec<f64> = law.subtracted.iter().map(|own| own / unit).collect();
+        let squares: Vec<f64> = law.squares.iter().map(|d| d / unit_of_squares).collect();
         // R_ii and (Ṽ Ṽ' + Q Q')_ii.
-        let mut own = vec![0.0; s];
+        let mut held = vec![0.0; s];
         let mut span = vec![0.0; s];
-        for i in 0..s {
-            let (mut held, mut size) = (0.0, 0.0);
-            for j in 0..k {
+        for (j, value) in values.iter().enumerate() {
+            for i in 0..s {
                 let square = v[(i, j)] * v[(i, j)];
-                held += square * values[j];
-                size += square;
+                held[i] += square * value;
+                span[i] += square;
             }
-            size += (0..r).map(|j| q[(i, j)] * q[(i, j)]).sum::<f64>();
-            own[i] = law.diagonal[i] / unit - held;
-            span[i] = size;
         }
+        let leverages = row_products(q, q);
+        for (span, leverage) in span.iter_mut().zip(&leverages) {
+            *span += leverage;
+        }
+        let own: Vec<f64> = law
+            .diagonal
+            .iter()
+            .zip(&held)
+            .map(|(a, held)| a / unit - held)
+            .collect();
         let rho: Vec<f64> = own.iter().zip(&span).map(|(o, s)| o + level * s).collect();
+        // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
+        let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
+        let of_null = q.transpose() * &weighted;
+        let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
+        let beside = Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - &of_null * &of_heavy;
+        let mut columns = law.columns * faer::Scale(1.0 / unit);
+        for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
+            matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
+        }
+        // W = [Ṽ, Q, diag(own + q) Q, B_LE].
+        let parts = [v, q, weighted.as_ref(), columns.as_ref()];
+        let p: Vec<f64> = (0..s)
+            .map(|i| squares[i] * (subtracted[i] - rho[i]))
+            .collect();
         let mut is_heavy = vec![false; s];
         law.heavy.iter().for_each(|&i| is_heavy[i] = true);
-        // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
-        let of_null = Mat::from_fn(r, r, |i, j| {
-            (0..s).map(|a| q[(a, i)] * subtracted(a) * q[(a, j)]).sum()
-        });
-        let entry = |i: usize, j: usize| match j {
-            j if j < k => v[(i, j)],
-            j if j < k + r => q[(i, j - k)],
-            j => q[(i, j - k - r)] * subtracted(i),
-        };
-        let of_heavy = Mat::from_fn(2 * r, h, |j, i| {
-            let heavy = law.heavy[i];
-            match j < r {
-                true => {
-                    let within: f64 = (0..r).map(|a| of_null[(j, a)] * q[(heavy, a)]).sum();
-                    q[(heavy, j)] * subtracted(heavy) - within
-                }
-                false => q[(heavy, j - r)],
-            }
-        });
-        let beside = Mat::from_fn(s, 2 * r, |i, j| entry(i, k + j)) * of_heavy;
-        let columns = law.columns * faer::Scale(1.0 / unit) + beside;
-        let width = k + 2 * r + h;
-        let p = |i: usize| square(i) * (subtracted(i) - rho[i]);
-        let mut light: Vec<usize> = (0..s).filter(|&i| !is_heavy[i]).collect();
-        light.sort_by(|&i, &j| p(i).total_cmp(&p(j)).then(i.cmp(&j)));
-        let (low, high) = match (light.first(), light.last()) {
-            (Some(&a), Some(&b)) => (p(a), p(b)),
-            _ => (0.0, 0.0),
-        };
-        let place = |i: usize| match high > low {
-            true => (((p(i) - low) / (high - low) * BINS as f64) as usize).min(BINS - 1),
-            false => 0,
-        };
-        let bins = light
-            .chunk_by(|&i, &j| place(i) == place(j))
+        let bins = groups(&p, &is_heavy)
+            .iter()
             .map(|group| {
-                let x = Mat::from_fn(group.len(), width, |a, j| {
-                    let i = group[a];
-                    let value = match j < k + 2 * r {
-                        true => entry(i, j),
-                        false => columns[(i, j - k - 2 * r)],
-                    };
-                    square(i).sqrt() * value
-                });
-                let mut gram = Mat::<f64>::zeros(width, width);
-                triangular::matmul(
-                    gram.as_mut(),
-                    BlockStructure::TriangularLower,
-                    Accum::Replace,
-                    x.transpose(),
-                    BlockStructure::Rectangular,
-                    &x,
-                    BlockStructure::Rectangular,
-                    1.0,
-                    Par::Seq,
-                );
                 let n = group.len() as f64;
-                let r_of = |i: usize| square(i) * rho[i];
                 let sum = |f: &dyn Fn(usize) -> f64| group.iter().map(|&i| f(i)).sum::<f64>();
-                let mean = (sum(&p) / n, sum(&r_of) / n);
-                let weight = sum(&square);
+                let r_of = |i: usize| squares[i] * rho[i];
+                let mean = (sum(&|i| p[i]) / n, sum(&r_of) / n);
+                let weight = sum(&|i| squares[i]);
                 let weighted = match weight > 0.0 {
                     true => (
-                        sum(&|i| square(i) * p(i)) / weight,
-                        sum(&|i| square(i) * r_of(i)) / weight,
+                        sum(&|i| squares[i] * p[i]) / weight,
+                        sum(&|i| squares[i] * r_of(i)) / weight,
                     ),
                     false => mean,
                 };
-                let about = |i: usize| (p(i) - mean.0, r_of(i) - mean.1);
+                let about = |i: usize| (p[i] - mean.0, r_of(i) - mean.1);
                 Bin {
-                    gram: (0..width * width)
-                        .map(|at| {
-                            let (i, j) = (at % width, at / width);
-                            gram[(i.max(j), i.min(j))]
-                        })
-                        .collect(),
+                    gram: gram(&parts, &squares, group),
                     n,
                     mean,
                     weighted,
@@ -300,33 +266,26 @@ impl<'x> Form<'x> {
                         sum(&|i| about(i).0 * about(i).1),
                         sum(&|i| about(i).1 * about(i).1),
                     ),
-                    tail: sum(&|i| square(i) * own[i]),
+                    tail: sum(&|i| squares[i] * own[i]),
                 }
             })
             .collect();
-        let sizes: Vec<f64> = law.heavy.iter().map(|&i| square(i).sqrt()).collect();
+        let sizes: Vec<f64> = law.heavy.iter().map(|&i| squares[i].sqrt()).collect();
         let among = Mat::from_fn(h, h, |i, j| {
             let own = if i == j {
-                subtracted(law.heavy[i])
+                subtracted[law.heavy[i]]
             } else {
                 0.0
             };
             sizes[i] * (columns[(law.heavy[i], j)] - own) * sizes[j]
         });
         // tr M = Σ d² (A − P diag P)_ii.
+        let within = row_products((q * &of_null).as_ref(), q);
         let (mut trace, mut size) = (0.0, 0.0);
         for i in 0..s {
-            let leverage: f64 = (0..r).map(|j| q[(i, j)] * q[(i, j)]).sum();
-            let within: f64 = (0..r)
-                .map(|a| {
-                    (0..r)
-                        .map(|b| q[(i, a)] * of_null[(a, b)] * q[(i, b)])
-                        .sum::<f64>()
-                })
-                .sum();
-            let off = subtracted(i) * (1.0 - 2.0 * leverage) + within;
-            trace += square(i) * (law.diagonal[i] / unit - off);
-            size += square(i) * (law.diagonal[i] / unit + subtracted(i).abs());
+            let off = subtracted[i] * (1.0 - 2.0 * leverages[i]) + within[i];
+            trace += squares[i] * (law.diagonal[i] / unit - off);
+            size += squares[i] * (law.diagonal[i] / unit + subtracted[i].abs());
         }
         Self {
             bins,
@@ -696,7 +655,10 @@ impl<'x> Form<'x> {
         Some(self.contour(c, s)? + 0.5 * c.f.re)
     }
 
-    /// log of |(1/π) ∫ Re exp(κ)/z dy| along c + i s sinh(x), by the trapezoid rule with steps that halve until it settles.
+    /// log of |(1/2πi) ∫ exp(κ)/z dz| along z = c + s (i sinh x + τ (cosh x − 1)), by the trapezoid rule with steps that halve until it settles.
+    ///
+    /// The path of steepest descent is c + iy + y² κ''' / 6κ'' near c, so that τ = s³ κ''' / 3: where a few eigenvalues stand apart, it goes around their
+    /// branch cut, along which exp(κ) oscillates and hardly falls on the straight line. All singularities are on the real axis.
     fn contour(&self, c: &Node, s: f64) -> Option<f64> {
         let (own, _, [_, g, _]) = self.balance(c.z, c.u);
         let share = if own.norm() > 0.0 {
@@ -705,10 +667,15 @@ impl<'x> Form<'x> {
             0.0
         };
         let k0 = -0.5 * c.f.re;
-        let at = |x: f64| c64::new(c.z.re, s * x.sinh());
-        let exponential = |node: &Node| (node.f * -0.5 - k0).exp() / node.z;
-        // Re exp(κ)/z dy/dx.
-        let value = |x: f64, node: &Node| exponential(node).re * x.cosh() * s;
+        // Im κ(c + iy) = κ' y − κ''' y³ / 6.
+        let nearer = self.complex(c.z + c64::new(0.0, BENT * s), c, share)?;
+        let farther = self.complex(c.z + c64::new(0.0, 2.0 * BENT * s), &nearer, share)?;
+        let third = 0.5 * (farther.f.im - 2.0 * nearer.f.im) / BENT.powi(3);
+        let bend = (third / 3.0).clamp(-MOST_BEND, MOST_BEND);
+        let at = |x: f64| c.z + c64::new(s * bend * (x.cosh() - 1.0), s * x.sinh());
+        let along = |x: f64| c64::new(s * bend * x.sinh(), s * x.cosh());
+        let exponential = |x: f64, node: &Node| (node.f * -0.5 - k0).exp() / node.z * along(x);
+        let value = |x: f64, node: &Node| exponential(x, node).im;
         let mut step = 0.5;
         let mut nodes = vec![*c];
         let mut sum = 0.5 * value(0.0, c);
@@ -722,7 +689,7 @@ impl<'x> Form<'x> {
             };
             let node = self.complex(at(x), &ahead, share)?;
             sum += value(x, &node);
-            let is_small = exponential(&node).norm() * x.cosh() * s < NEGLIGIBLE * sum.abs();
+            let is_small = exponential(x, &node).norm() < NEGLIGIBLE * sum.abs();
             quiet = if is_small { quiet + 1 } else { 0 };
             nodes.push(node);
             if nodes.len() > MOST_NODES {
@@ -763,6 +730,67 @@ impl Node {
             slope: on_line(self.slope, other.slope),
         }
     }
+}
+
+/// The light samples in [`BINS`] groups of nearly the same p, each in order; none is empty.
+fn groups(p: &[f64], is_heavy: &[bool]) -> Vec<Vec<usize>> {
+    let light = || (0..p.len()).filter(|&i| !is_heavy[i]);
+    let low = light().map(|i| p[i]).fold(f64::INFINITY, f64::min);
+    let high = light().map(|i| p[i]).fold(f64::NEG_INFINITY, f64::max);
+    let mut groups = vec![Vec::new(); BINS];
+    for i in light() {
+        let place = match high > low {
+            true => (((p[i] - low) / (high - low) * BINS as f64) as usize).min(BINS - 1),
+            false => 0,
+        };
+        groups[place].push(i);
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// Σ d² w w' over a group of samples, w their rows of the matrices side by side; column by column, all of it.
+///
+/// Cost: s (columns)² multiplications.
+fn gram(parts: &[MatRef<'_, f64>], squares: &[f64], group: &[usize]) -> Vec<f64> {
+    let roots: Vec<f64> = group.iter().map(|&i| squares[i].sqrt()).collect();
+    let width = parts.iter().map(|part| part.ncols()).sum();
+    let mut x = Mat::<f64>::zeros(group.len(), width);
+    let columns = parts.iter().flat_map(|part| part.col_iter());
+    for (into, column) in x.col_iter_mut().zip(columns) {
+        for ((into, &i), root) in into.iter_mut().zip(group).zip(&roots) {
+            *into = root * column[i];
+        }
+    }
+    let mut gram = Mat::<f64>::zeros(width, width);
+    triangular::matmul(
+        gram.as_mut(),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        x.transpose(),
+        BlockStructure::Rectangular,
+        &x,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    (0..width * width)
+        .map(|at| {
+            let (i, j) = (at % width, at / width);
+            gram[(i.max(j), i.min(j))]
+        })
+        .collect()
+}
+
+/// Row by row, Σ aᵢⱼ bᵢⱼ.
+fn row_products(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
+    let mut sums = vec![0.0; a.nrows()];
+    for (a, b) in a.col_iter().zip(b.col_iter()) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += a[i] * b[i];
+        }
+    }
+    sums
 }
 
 /// log det T, up to multiples of 2πi, and T⁻¹ B.

@@ -16,10 +16,12 @@ use crate::operator::{Kernel, MaskedOperator};
 use crate::quadratic_form::log_upper_tail;
 use crate::robust_law::{Rest, RobustLaw, Tail};
 use crate::saddlepoint::{self, Barrier};
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::{self, factor::LltRegularization};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par, Spec};
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
+use faer::prelude::{Reborrow, ReborrowMut};
+use faer::{Accum, Mat, MatRef, Par, Side};
 
 /// Leading eigenpairs and heavy samples that the law takes as they stand.
 const EXACT: (usize, usize) = (32, 24);
@@ -31,6 +33,9 @@ const DENSE_SAMPLES: usize = 3000;
 /// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.
 const LACKING: (f64, f64) = (0.2, 2e-3);
 
+/// p from which on the law is as good as exact on few samples too.
+const SURE: f64 = 0.1;
+
 /// Phenotypes whose columns of the kernel are read together.
 pub(crate) const TOGETHER: usize = 24;
 
@@ -39,15 +44,17 @@ pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     let threads = TOGETHER.min(rayon::current_num_threads());
     let (k, h) = EXACT;
-    // M, the factor of I − 2zM and its inverse, of a thread, where all samples are few; a few masks of few among many samples take no more than
-    // three matrices of 3,000 rows a thread beside this.
-    let dense = match n <= DENSE_SAMPLES {
-        true => 3 * n,
-        false => 0,
-    };
+    let few = n.min(DENSE_SAMPLES);
+    // M with the factor of I − 2zM.
+    let dense = threads.min(at_once(few)) * (few * few).div_ceil(n.max(1));
     // The leading vectors; columns of the kernel, twice as they are put together; of a thread the mask's vectors, columns and covariates, and as
     // many again as they are weighted.
-    DOUBLE * k + TOGETHER * 2 * h + threads * (DOUBLE * (2 * k + 4 * h + 6 * rank) + dense)
+    DOUBLE * k + TOGETHER * 2 * h + threads * DOUBLE * (2 * k + 4 * h + 6 * rank) + dense
+}
+
+/// For how many phenotypes on at most [`DENSE_SAMPLES`] samples M is formed at once: those of few samples take together what one of most takes.
+pub(crate) fn at_once(n_samples: usize) -> usize {
+    TOGETHER.min(DENSE_SAMPLES.pow(2) / n_samples.pow(2).max(1))
 }
 
 /// 1 − h below which a sample is the null model's alone.
@@ -224,21 +231,14 @@ impl Leading {
 }
 
 /// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values.
-///
-/// None where the mask has few samples: there the kernel is taken as it stands.
 pub(crate) fn swept(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
-    match operator.n_observed() <= DENSE_SAMPLES {
-        true => Vec::new(),
-        false => {
-            let q = operator.projection().orthonormal();
-            let mask = operator.projection().mask();
-            let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
-            let of_mask = Mat::from_fn(samples.len(), q.ncols(), |i, j| q[(samples[i], j)]);
-            let residual: Vec<f64> = samples.iter().map(|&i| residual[i]).collect();
-            let places = heavy(&squares(&residual, &leverages(of_mask.as_ref())));
-            places.into_iter().map(|place| samples[place]).collect()
-        }
-    }
+    let q = operator.projection().orthonormal();
+    let mask = operator.projection().mask();
+    let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
+    let of_mask = Mat::from_fn(samples.len(), q.ncols(), |i, j| q[(samples[i], j)]);
+    let residual: Vec<f64> = samples.iter().map(|&i| residual[i]).collect();
+    let places = heavy(&squares(&residual, &leverages(of_mask.as_ref())));
+    places.into_iter().map(|place| samples[place]).collect()
 }
 
 /// The places of the largest of s squares d², in order.
@@ -293,44 +293,27 @@ impl OnMask {
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
     }
 
-    /// Whether the kernel on these samples is taken as it stands.
-    pub(crate) fn is_few(&self) -> bool {
-        self.samples.len() <= DENSE_SAMPLES
-    }
-
-    /// log p of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`swept`] names, n × h. `None` where no sign of the errors reaches the score.
+    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`swept`] names, n × h.
     ///
-    /// Cost: see [`RobustLaw::upper_tail`]; on few samples s³ / 3 flops more, ten times as many where the law's log determinant is too far off.
-    ///
-    /// # Errors
-    /// When a part of the kernel cannot be read.
-    pub(crate) fn log_p<K: Kernel>(
+    /// Cost: see [`RobustLaw::upper_tail`].
+    pub(crate) fn tail(
         &self,
-        kernel: &K,
         residual: &[f64],
         ratio: f64,
         columns: MatRef<'_, f32>,
-    ) -> Result<Option<f64>, K::Error> {
+    ) -> Option<Tail> {
         let s = self.samples.len();
         let score = self.score(residual, ratio);
         let subtracted = score.subtracted();
-        let within = match self.is_few() {
-            true => Some(kernel.submatrix(&self.samples)?),
-            false => None,
-        };
         let heavy = heavy(&score.squares);
         // A eᵢ = P (H eᵢ − H Q qᵢ).
         let q = self.null_model.as_ref();
         let of_null = Mat::from_fn(q.ncols(), heavy.len(), |j, i| q[(heavy[i], j)]);
         let columns = Mat::from_fn(s, heavy.len(), |i, j| {
-            let entry = match &within {
-                Some(within) => within[(i, heavy[j])],
-                None => columns[(self.samples[i], j)],
-            };
-            f64::from(entry) / s as f64
+            f64::from(columns[(self.samples[i], j)]) / s as f64
         });
         let columns = off(q, columns - &self.hq * of_null);
-        let law = RobustLaw {
+        RobustLaw {
             squares: &score.squares,
             subtracted: &subtracted,
             diagonal: &self.diagonal,
@@ -340,13 +323,31 @@ impl OnMask {
             heavy: &heavy,
             columns: columns.as_ref(),
             rest: &self.rest,
-        };
-        let tail = law.upper_tail();
-        let log_p = match within {
-            Some(within) => self.form(within, &score).log_p(tail),
-            None => tail.map(|tail| tail.log_p()),
-        };
-        Ok(log_p.filter(|log_p| log_p.is_finite()))
+        }
+        .upper_tail()
+    }
+
+    /// Whether the law is all that p is taken from: on many samples, and where M itself would add nothing.
+    pub(crate) fn is_settled(&self, tail: &Tail) -> bool {
+        self.samples.len() > DENSE_SAMPLES || (tail.is_whole() && tail.log_p() >= SURE.ln())
+    }
+
+    /// log p of one phenotype on few samples from its law's tail and M itself. `None` where no saddle is found.
+    ///
+    /// Cost: s³ / 3 flops, ten times as many where the law's log determinant is too far off.
+    ///
+    /// # Errors
+    /// When a part of the kernel cannot be read.
+    pub(crate) fn refined_log_p<K: Kernel>(
+        &self,
+        kernel: &K,
+        residual: &[f64],
+        ratio: f64,
+        tail: Tail,
+    ) -> Result<Option<f64>, K::Error> {
+        let within = kernel.submatrix(&self.samples)?;
+        let score = self.score(residual, ratio);
+        Ok(self.form(within, &score).log_p(tail))
     }
 
     /// M on few samples, in the place of `within`, K on them.
@@ -371,8 +372,8 @@ impl OnMask {
         let (q, y) = (scaled(q, 1.0), scaled(y.as_ref(), 1.0 / unit));
         let of_kernel: Vec<f64> = sizes.iter().map(|d| d / (unit * s as f64).sqrt()).collect();
         for j in 0..s {
-            let column = within.col_as_slice_mut(j);
-            for (value, of_row) in column.iter_mut().zip(&of_kernel).skip(j) {
+            let column = &mut within.col_as_slice_mut(j)[..=j];
+            for (value, of_row) in column.iter_mut().zip(&of_kernel) {
                 *value = (of_row * f64::from(*value) * of_kernel[j]) as f32;
             }
             column[j] -= (score.squares[j] * subtracted[j] / unit) as f32;
@@ -380,7 +381,7 @@ impl OnMask {
         for (a, b) in [(&q, &y), (&y, &q)] {
             triangular::matmul(
                 within.as_mut(),
-                BlockStructure::TriangularLower,
+                BlockStructure::TriangularUpper,
                 Accum::Add,
                 a,
                 BlockStructure::Rectangular,
@@ -390,66 +391,108 @@ impl OnMask {
                 Par::Seq,
             );
         }
-        QuadraticForm { m: within, unit }
+        QuadraticForm::new(within, unit)
     }
 }
 
-/// M of one phenotype on few samples, in units of Σ d² A_ii.
+/// Rows and columns at a time.
+const PANEL: usize = 128;
+
+/// As the bits depend on the degree of parallelism, it is fixed.
+fn two() -> Par {
+    Par::rayon(2)
+}
+
+/// M of one phenotype on few samples, in units of Σ d² A_ii, with room for a Cholesky factor.
 struct QuadraticForm {
-    /// Lower triangle, s × s.
+    /// M above the diagonal; from the diagonal down, what [`QuadraticForm::factor`] made last. s × s.
     m: Mat<f32>,
+    /// M's diagonal.
+    diagonal: Vec<f32>,
     unit: f64,
 }
 
 impl QuadraticForm {
-    /// The Cholesky factor of T = I − 2zM, z in units of 1 / M; `None` where T is not positive definite. Cost: s³ / 3 multiplications.
-    fn factor(&self, z: f64) -> Option<Mat<f32>> {
-        let s = self.m.nrows();
-        let by = (-2.0 * z * self.unit) as f32;
-        let mut factor = Mat::from_fn(s, s, |i, j| match i >= j {
-            true => by * self.m[(i, j)] + f32::from(u8::from(i == j)),
-            false => 0.0,
-        });
-        let scratch = llt::factor::cholesky_in_place_scratch::<f32>(s, Par::Seq, Spec::default());
-        let made = llt::factor::cholesky_in_place(
-            factor.as_mut(),
-            LltRegularization::default(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Spec::default(),
-        );
-        made.is_ok().then_some(factor)
+    /// `m`: M in units of `unit`, of which what is below the diagonal is not read.
+    fn new(m: Mat<f32>, unit: f64) -> Self {
+        let diagonal = (0..m.nrows()).map(|i| m[(i, i)]).collect();
+        Self { m, diagonal, unit }
     }
 
-    /// log det(I − 2zM).
-    fn log_det(factor: &Mat<f32>) -> f64 {
+    /// The Cholesky factor of T = I − 2zM, z in units of 1 / M; `None` where T is not positive definite. What it returns is the factor from the
+    /// diagonal down. Cost: s³ / 3 multiplications.
+    fn factor(&mut self, z: f64) -> Option<MatRef<'_, f32>> {
+        let s = self.m.nrows();
+        let by = (-2.0 * z * self.unit) as f32;
+        for across in (0..s).step_by(PANEL) {
+            for down in (across..s).step_by(PANEL) {
+                for j in across..s.min(across + PANEL) {
+                    for i in down.max(j + 1)..s.min(down + PANEL) {
+                        self.m[(i, j)] = by * self.m[(j, i)];
+                    }
+                }
+            }
+        }
+        for (i, own) in self.diagonal.iter().enumerate() {
+            self.m[(i, i)] = by * own + 1.0;
+        }
+        for first in (0..s).step_by(PANEL) {
+            let mut left = self
+                .m
+                .as_mut()
+                .submatrix_mut(first, first, s - first, s - first);
+            let width = PANEL.min(s - first);
+            let block = Mat::from_fn(width, width, |i, j| left[(i.max(j), i.min(j))]);
+            let block = block.llt(Side::Lower).ok()?;
+            for j in 0..width {
+                for i in j..width {
+                    left[(i, j)] = block.L()[(i, j)];
+                }
+            }
+            let (_, _, mut below, rest) = left.split_at_mut(width, width);
+            solve_lower_triangular_in_place(block.L(), below.rb_mut().transpose_mut(), two());
+            triangular::matmul(
+                rest,
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                below.rb(),
+                BlockStructure::Rectangular,
+                below.rb().transpose(),
+                BlockStructure::Rectangular,
+                -1.0,
+                two(),
+            );
+        }
+        Some(self.m.as_ref())
+    }
+
+    /// log det(I − 2zM) from its factor.
+    fn log_det(factor: MatRef<'_, f32>) -> f64 {
         let pivots = (0..factor.nrows()).map(|i| f64::from(factor[(i, i)]));
         pivots.map(|pivot| 2.0 * pivot.ln()).sum()
     }
 
     /// f = −log det T with f' = tr(T⁻¹ − I) / z and f'' = |T⁻¹ − I|² / z². Cost: s³ multiplications.
-    fn barrier(&self, z: f64) -> Option<Barrier> {
+    fn barrier(&mut self, z: f64) -> Option<Barrier> {
         let factor = self.factor(z)?;
         let s = factor.nrows();
-        let mut inverse = Mat::<f32>::zeros(s, s);
-        let scratch = llt::inverse::inverse_scratch::<f32>(s, Par::Seq);
-        let stack = &mut MemBuffer::new(scratch);
-        llt::inverse::inverse(
-            inverse.as_mut(),
-            factor.as_ref(),
-            Par::Seq,
-            MemStack::new(stack),
-        );
         let (mut trace, mut squares) = (0.0, 0.0);
-        for j in 0..s {
-            let column = &inverse.col_as_slice(j)[j..];
-            let own = f64::from(column[0]) - 1.0;
-            let below: f64 = column[1..].iter().map(|x| f64::from(*x).powi(2)).sum();
-            trace += own;
-            squares += own * own + 2.0 * below;
+        // T⁻¹ from the diagonal down, a panel of columns at a time: what is below row j is a matter of the factor below row j.
+        for first in (0..s).step_by(PANEL) {
+            let below = factor.submatrix(first, first, s - first, s - first);
+            let mut inverse = Mat::<f32>::identity(s - first, PANEL.min(s - first));
+            solve_lower_triangular_in_place(below, inverse.as_mut(), two());
+            solve_upper_triangular_in_place(below.transpose(), inverse.as_mut(), two());
+            for j in 0..inverse.ncols() {
+                let column = &inverse.col_as_slice(j)[j..];
+                let own = f64::from(column[0]) - 1.0;
+                let below: f64 = column[1..].iter().map(|x| f64::from(*x).powi(2)).sum();
+                trace += own;
+                squares += own * own + 2.0 * below;
+            }
         }
         Some(Barrier {
-            value: -Self::log_det(&factor),
+            value: -Self::log_det(factor),
             first: trace / z,
             second: squares / (z * z),
         })
@@ -457,12 +500,11 @@ impl QuadraticForm {
 
     /// log p from the law's tail with the log determinant that it has at the saddle put right; where the law is too far off, from the saddle of M
     /// itself.
-    fn log_p(&self, tail: Option<Tail>) -> Option<f64> {
-        let tail = tail?;
+    fn log_p(mut self, tail: Tail) -> Option<f64> {
         let (most, share) = LACKING;
         let is_near =
             |log_det: &f64| (log_det - tail.log_det).abs() <= most + share * log_det.abs();
-        let exact = self.factor(tail.z).map(|factor| Self::log_det(&factor));
+        let exact = self.factor(tail.z).map(Self::log_det);
         match exact.filter(is_near).filter(|_| tail.is_whole()) {
             Some(log_det) => Some(tail.with_log_det(log_det)),
             None => saddlepoint::log_upper_tail(|z| self.barrier(z), tail.z),

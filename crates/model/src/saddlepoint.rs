@@ -30,7 +30,10 @@ pub(crate) struct Barrier {
 ///
 /// f is self-concordant: Newton's steps over 1 + its decrement λ = |f'| / √f'' stay where f is defined (Nesterov & Nemirovskii 1994).
 /// `None` where no saddle is found. Cost: about 5 calls of `barrier`.
-pub(crate) fn log_upper_tail(barrier: impl Fn(f64) -> Option<Barrier>, start: f64) -> Option<f64> {
+pub(crate) fn log_upper_tail(
+    mut barrier: impl FnMut(f64) -> Option<Barrier>,
+    start: f64,
+) -> Option<f64> {
     let mut z = start;
     let mut here = loop {
         match barrier(z) {

@@ -473,9 +473,8 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         figures["loo_predicts_better"],
         figures["worse_than_covariates"],
     ) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
-    forget_folds(context)?;
     context.finish(Stage::Fit, &prints.fit, started, figures)?;
-    fitted.remove()
+    forget(context)
 }
 
 /// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
@@ -649,7 +648,7 @@ fn open_journal<E: Entry>(
     Ok(journal)
 }
 
-/// Makes the next fit begin from the beginning.
+/// Removes what a fit leaves for the one that resumes it: the next begins from the beginning.
 pub fn forget(context: &Context) -> anyhow::Result<()> {
     forget_folds(context)?;
     remove_file(&context.directory.path(JOURNAL))
