@@ -1053,6 +1053,11 @@ impl<'s, 'a> Batch<'s, 'a> {
                 *end += samples.len();
                 Some(*end)
             });
+            // Of a mask that many share, once.
+            let of_many = few
+                .windows(2)
+                .find(|two| std::ptr::eq(two[0].0.operator, two[1].0.operator))
+                .map(|two| (two[0].0.operator, on_mask(&two[0].0)));
             let mut unsettled: Vec<_> = few
                 .par_iter_mut()
                 .zip(ends.collect::<Vec<_>>())
@@ -1060,7 +1065,14 @@ impl<'s, 'a> Batch<'s, 'a> {
                 .filter_map(|((it, end), swept)| {
                     let columns = columns.subcols(end - swept.len(), swept.len());
                     let (direction, ratio) = (it.1.flow.direction(), it.1.flow.score_ratio());
-                    let on_mask = on_mask(&it.0);
+                    let own;
+                    let on_mask = match &of_many {
+                        Some((of, on_mask)) if std::ptr::eq(*of, it.0.operator) => on_mask,
+                        _ => {
+                            own = on_mask(&it.0);
+                            &own
+                        }
+                    };
                     match on_mask.tail(&direction, ratio, columns) {
                         Some(tail) if !on_mask.is_settled(&tail) => Some((it, tail)),
                         tail => {
@@ -1070,7 +1082,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                     }
                 })
                 .collect();
-            drop(columns);
+            drop((columns, of_many));
             let refine = |(it, tail): &mut (&mut (OfTest<'_, 'a>, &mut Member), Tail)| {
                 let (direction, ratio) = (it.1.flow.direction(), it.1.flow.score_ratio());
                 let log_p = on_mask(&it.0).refined_log_p(kernel, &direction, ratio, *tail)?;

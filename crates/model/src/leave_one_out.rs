@@ -382,6 +382,11 @@ impl Clock {
         }
     }
 
+    /// What the samples' measures sum to at g.
+    fn sum(&self, g: f64) -> f64 {
+        self.bins.iter().map(|bin| bin.decayed(g)).sum()
+    }
+
     /// g(t) where the samples' measures sum to `left`, by Newton's steps on the logarithm of the sum, which is convex in g.
     fn at(&self, t: f64, left: f64) -> f64 {
         let most = Self::FASTEST * t;
@@ -647,31 +652,25 @@ impl<'x> DecayDiagonal<'x> {
         decays
     }
 
-    /// The last time of the grid up to which Σ sᵢ is the trace of exp(−tA) on the range of P to [`TRACE_ERROR`].
-    ///
-    /// Cost: 2 n k flops in single precision a time.
+    /// The last time of the grid up to which Σ sᵢ is the trace of exp(−tA) on the range of P to [`TRACE_ERROR`]; the pairs' part is the same in both.
     fn known_until(&self) -> f64 {
-        let times = grid(self.largest, self.end);
-        let decayed = self.decayed(&times);
-        let parts: Vec<Vec<f64>> = block::chunks(self.measures.free.len())
-            .map(|(first, len)| {
-                let s = self.rows(first, len, &decayed);
-                let is_free = &self.measures.free[first..first + len];
-                let sum = |q: usize| -> f64 {
-                    let of_free = s.col_as_slice(q).iter().zip(is_free).filter(|it| *it.1);
-                    of_free.map(|(s, _)| s).sum()
-                };
-                (0..times.len()).map(sum).collect()
-            })
-            .collect();
-        let values = &self.measures.values;
-        let is_known = |q: usize| {
-            let held: f64 = values.iter().map(|l| (-times[q] * l).exp()).sum();
-            let trace = held + left(self.measure, values, times[q]);
-            let sum: f64 = parts.iter().map(|part| part[q]).sum();
-            (sum - trace).abs() <= TRACE_ERROR * trace
+        let (measures, values) = (&self.measures, &self.measures.values);
+        let own;
+        let rests = match &self.course {
+            Course::Own(clock) => clock,
+            Course::Shared(..) => {
+                own = Clock::new(&measures.rest, unit_of(self.measure));
+                &own
+            }
         };
-        let n_known = (0..times.len()).take_while(|q| is_known(*q)).count();
+        let times = grid(self.largest, self.end);
+        let clocks = self.decayed(&times).clocks;
+        let is_known = |(t, g): &(&f64, f64)| {
+            let held: f64 = values.iter().map(|l| (-*t * l).exp()).sum();
+            let left = left(self.measure, values, **t);
+            (rests.sum(*g) - left).abs() <= TRACE_ERROR * (held + left)
+        };
+        let n_known = times.iter().zip(clocks).take_while(is_known).count();
         match n_known {
             n if n == times.len() => self.end,
             n => times[n.saturating_sub(1).max(1)],

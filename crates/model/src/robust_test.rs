@@ -47,9 +47,12 @@ pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     let few = n.min(DENSE_SAMPLES);
     // M with the factor of I − 2zM.
     let dense = threads.min(at_once(few)) * (few * few).div_ceil(n.max(1));
-    // The leading vectors; columns of the kernel, twice as they are put together; of a thread the mask's vectors, columns and covariates, and as
-    // many again as they are weighted.
-    DOUBLE * k + TOGETHER * 2 * h + threads * DOUBLE * (2 * k + 4 * h + 6 * rank) + dense
+    // The leading vectors, and those of a mask that many share; columns of the kernel, twice as they are put together; of a thread the mask's
+    // vectors, columns and covariates, and as many again as they are weighted.
+    DOUBLE * (2 * k + 2 * rank)
+        + TOGETHER * 2 * h
+        + threads * DOUBLE * (2 * k + 4 * h + 6 * rank)
+        + dense
 }
 
 /// For how many phenotypes on at most [`DENSE_SAMPLES`] samples M is formed at once: those of few samples take together what one of most takes.

@@ -74,6 +74,7 @@ fn tail(z: f64, least: f64, second: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::quadratic_form;

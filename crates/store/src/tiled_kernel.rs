@@ -493,12 +493,20 @@ impl Kernel for TiledKernel {
                 for (&j, wanted) in &by_row {
                     let chunk = self.tile(i.max(j), i.min(j))?;
                     self.count_bytes(1);
-                    for &(place, at) in wanted {
-                        for (r, value) in part.col_as_slice_mut(place).iter_mut().enumerate() {
-                            *value = match j <= i {
-                                true => chunk[r * tile + at],
-                                false => chunk[at * tile + r],
-                            };
+                    // Along the tile's rows, as they are stored.
+                    match j <= i {
+                        true => {
+                            for (r, row) in chunk.chunks_exact(tile).take(len).enumerate() {
+                                for &(place, at) in wanted {
+                                    part[(r, place)] = row[at];
+                                }
+                            }
+                        }
+                        false => {
+                            for &(place, at) in wanted {
+                                let row = &chunk[at * tile..][..len];
+                                part.col_as_slice_mut(place).copy_from_slice(row);
+                            }
                         }
                     }
                 }
