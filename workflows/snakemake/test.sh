@@ -96,7 +96,7 @@ echo "$1 $code" >> codes
 exit $code
 END
 chmod +x bin/counted
-check "too little memory is tried again with more" workflow '{tile: 128}' --config program=counted 'options={tile: 128}' memory_mb=5 --retries 2
+check "too little memory is tried again with more" workflow '{tile: 128}' --config program=counted 'options={tile: 128}' memory_mb=6 --retries 2
 check "it was exit code 3" grep -q "^fit 3$" work/codes
 check "and then went well" grep -q "^fit 0$" work/codes
 check "phenotypes.parquet as by one job" cmp single/phenotypes.parquet work/results/phenotypes.parquet
