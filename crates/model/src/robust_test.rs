@@ -439,6 +439,7 @@ impl QuadraticForm {
         for (i, own) in self.diagonal.iter().enumerate() {
             self.m[(i, i)] = by * own + 1.0;
         }
+        // faer's factorisation of the whole in place leaves other values above the diagonal, where M is.
         for first in (0..s).step_by(PANEL) {
             let mut left = self
                 .m

@@ -171,6 +171,11 @@ fn disagreements(cohort: &Cohort, options: &AnalysisOptions, tolerance: Toleranc
         let excess = at[2] / want_least - 1.0;
         let is_near = (t / want_time - 1.0).abs() < 0.05 || t == want_time;
         let mean = dense.lambda.iter().sum::<f64>() / dense.dof() as f64;
+        if end * mean < 0.5 {
+            wrong.push(format!(
+                "{i}: times end at {end}, before the mean eigenvalue has decayed to exp(−0.5)"
+            ));
+        }
         let late = (want_time.min(end).max(loo.finite_time()) * mean).powi(2);
         let allowed = match late <= 1.0 {
             true => tolerance.r2,
