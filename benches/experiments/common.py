@@ -51,13 +51,21 @@ class Run:
         return path
 
     def through(self, last, y):
-        """Runs up to stage `last` ("test" or "fit") for phenotypes Y (n x m, NaN where missing); returns a row a phenotype."""
+        """Runs up to stage `last` ("test" or "fit") for phenotypes Y (n x m, NaN where missing); returns what it wrote."""
+        self.advance(last, y)
+        return self.table(last, y)
+
+    def advance(self, last, y):
+        """Runs up to stage `last`, and what the first needs."""
         if not self.prepared:
             # Kernel and spectrum do not depend on the phenotypes: one will do.
             self._stages(("ingest", "kernel", "spectrum"), np.arange(len(y))[:, None])
             self.prepared = True
         self._stages([last], y)
-        table = pd.read_parquet(self.out / ("test.parquet" if last == "test" else "phenotypes.parquet"))
+
+    def table(self, last, y, architecture="."):
+        """What stage `last` wrote, a row a phenotype; of several architectures, that of one's folder."""
+        table = pd.read_parquet(self.out / architecture / ("test.parquet" if last == "test" else "phenotypes.parquet"))
         assert list(table.phenotype) == [f"p{j}" for j in range(y.shape[1])]
         return table
 
@@ -67,9 +75,9 @@ class Run:
             subprocess.run([self.program, stage, "--quiet", *self.tables, "--phenotypes", phenotypes, *self.options,
                             "--out", self.out], check=True)
 
-    def kernel(self):
-        """K (n x n), float64, from the tiles of its lower triangle."""
-        k = np.tril(zarr.open_array(self.out / "kernel.zarr", mode="r")[:].astype(float))
+    def kernel(self, architecture="."):
+        """K (n x n), float64, from the tiles of its lower triangle; of several architectures, that of one's folder."""
+        k = np.tril(zarr.open_array(self.out / architecture / "kernel.zarr", mode="r")[:].astype(float))
         return k + np.tril(k, -1).T
 
     def initial(self):
@@ -84,6 +92,16 @@ def stopping_times(table):
     return np.where(table.status == "unbounded", np.inf, np.where(table.status == "at_zero", 0.0, time))
 
 
+def leave_one_out_times(table):
+    """The time that `--stop loo` trained each row to: t_loo, or the end of the times where the error still falls there."""
+    return table.t_stop.to_numpy(float, na_value=np.nan)
+
+
+def tests(table):
+    """p of the two tests, each an array with a value a row."""
+    return {name: 10 ** -table[f"neg_log10_p_{name}"].to_numpy(float) for name in ("gaussian", "robust")}
+
+
 def basis(columns):
     """An orthonormal basis of the span of the columns."""
     if not columns.shape[1]:
@@ -96,6 +114,18 @@ def project(a, q):
     """(I - QQ') A (I - QQ')."""
     a = a - q @ (q.T @ a)
     return a - (a @ q) @ q.T
+
+
+def relu_kernel(x, depth):
+    """Infinite-width NTK of `depth` ReLU layers, weight variance 2, no biases (Jacot et al. 2018; Cho and Saul 2009)."""
+    k = 2 * x @ x.T / x.shape[1]
+    size = np.sqrt(np.outer(np.diag(k), np.diag(k)))  # no layer changes the diagonal at weight variance 2
+    theta = k
+    for _ in range(depth):
+        angle = np.arccos(np.clip(k / size, -1, 1))
+        k, theta = size * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / np.pi, theta * (np.pi - angle) / np.pi
+        theta = theta + k
+    return theta
 
 
 class Flow:
@@ -167,8 +197,8 @@ class Predictor:
         return errors
 
 
-def compare_choices(k, z, train, test, y, truth, t_hat, rng):
-    """Errors of the five ways to choose t, and of the best t, on one kernel.
+def compare_choices(k, z, train, test, y, truth, t_hat, t_loo, rng):
+    """Errors of the six ways to choose t, and of the best t, on one kernel.
 
     `y`, `truth`: n x m, outcomes (fitted on `train` only) and what they are expectations of. Returns the flow on `train` and, for
     each choice, its time, its error against the truth (`error`) and against the outcomes (`outcome`) on `test`, and against
@@ -182,18 +212,21 @@ def compare_choices(k, z, train, test, y, truth, t_hat, rng):
     losses = [len(fold) * Predictor(part, fold).errors(y, [y], times)[0] for part, fold in zip(parts, folds)]
     # The first fold is the validation split.
     early, split = Predictor(parts[0], test), times[losses[0].argmin(axis=0)]
-    picked = {"REML": (full, t_hat), "validation": (early, split), "validation, refitted": (full, split),
+    picked = {"REML": (full, t_hat), "LOO": (full, t_loo), "validation": (early, split), "validation, refitted": (full, split),
               "5-fold CV": (full, times[sum(losses).argmin(axis=0)]), "t = infinity": (full, np.full(len(columns), np.inf))}
     found = {}
     for name, (by, t) in picked.items():
         (error,), (outcome,) = by.errors(y, [truth, y], [t])
         found[name] = {"time": t, "error": error, "outcome": outcome, "training": by.flow.training_error(y, t)}
-    # t_hat need not be on the grid: where it does better than the grid, it is the best time known.
+    # t_hat and t_loo need not be on the grid: where one does better than the grid, it is the best time known.
     curves = dict(zip(("error", "outcome"), full.errors(y, [truth, y], times)))
     best = curves["error"].argmin(axis=0)
-    oracle = np.where(found["REML"]["error"] < curves["error"][best, columns], t_hat, times[best])
-    found["oracle"] = {"time": oracle, "training": flow.training_error(y, oracle),
-                       **{key: np.minimum(curve.min(axis=0), found["REML"][key]) for key, curve in curves.items()}}
+    oracle, least = times[best], curves["error"][best, columns]
+    for name in ("REML", "LOO"):
+        oracle = np.where(found[name]["error"] < least, found[name]["time"], oracle)
+        least = np.minimum(least, found[name]["error"])
+    found["oracle"] = {"time": oracle, "training": flow.training_error(y, oracle), "error": least,
+                       "outcome": np.minimum.reduce([curves["outcome"].min(axis=0), *(found[name]["outcome"] for name in ("REML", "LOO"))])}
     return flow, found
 
 

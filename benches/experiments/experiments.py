@@ -6,7 +6,7 @@
     python benches/experiments/experiments.py render
 
 a: type I error. b: power. c: prediction at t_hat and at other choices of t. d: gradient descent beside the closed form.
-e: where it breaks. f: the level where variances are unequal. Each writes OUT/<letter>.json; a, e and f go on from what it holds, so begin in an empty folder after a change.
+e: where it breaks. f: the level where variances are unequal. g: which architecture. h: real phenotypes, with --mice. Each writes OUT/<letter>.json; a, e and f go on from what it holds, so begin in an empty folder after a change.
 `render` makes the figures and the tables of docs/experiments.md from docs/experiments/<letter>.json, with `--from OUT` after copying
 the results there. It needs requirements.txt.
 """
@@ -22,7 +22,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = {"a": "type_one_error", "b": "power", "c": "stopping", "d": "width", "e": "robustness",
-               "f": "unequal_variances"}
+               "f": "unequal_variances", "g": "choosing", "h": "mice"}
 
 
 def processors():
@@ -63,7 +63,8 @@ def main():
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/experiments", help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="few replicates: does it work, within two minutes in all")
-    parser.add_argument("--phenotypes", type=int, default=100_000, help="of experiments a and f (at most 20,000), for each noise and kernel")
+    parser.add_argument("--phenotypes", type=int, default=20_000, help="of experiments a and f, for each noise and kernel")
+    parser.add_argument("--mice", type=pathlib.Path, help="folder with the three tables of experiment h, which `all` leaves out without it")
     parser.add_argument("--from", dest="source", type=pathlib.Path, help="results that `render` copies to docs/experiments first")
     options = parser.parse_args()
     options.ntkpipe, options.out = options.ntkpipe.resolve(), options.out.resolve()
@@ -71,12 +72,16 @@ def main():
         folder = ROOT / "docs/experiments"
         folder.mkdir(exist_ok=True)
         for letter in EXPERIMENTS if options.source else ():
-            shutil.copy(options.source / f"{letter}.json", folder)
+            if (options.source / f"{letter}.json").exists():
+                shutil.copy(options.source / f"{letter}.json", folder)
         importlib.import_module("render").render(ROOT / "docs/experiments.md", folder)
         return
     if not options.ntkpipe.exists():
         parser.error(f"no program at `{options.ntkpipe}`; build it, or pass --ntkpipe")
-    for letter in EXPERIMENTS if options.what == "all" else [options.what]:
+    if options.what == "h" and not options.mice:
+        parser.error("h needs --mice")
+    every = [letter for letter in EXPERIMENTS if letter != "h" or options.mice]
+    for letter in every if options.what == "all" else [options.what]:
         perform(letter, options)
 
 

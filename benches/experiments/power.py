@@ -1,8 +1,8 @@
-"""(b) Power of the test against signal share and n."""
+"""(b) Power of the two tests against signal share and n."""
 import numpy as np
 import scipy.stats
 
-from common import FINITE, INFINITE, TRUTHS, Run, binomial, generator, simple, standardised
+from common import FINITE, INFINITE, TRUTHS, Run, binomial, generator, simple, standardised, tests
 
 FEATURES, SIZES, SHARES, LEVELS = 10, (200, 400, 800), (0.02, 0.05, 0.1, 0.2, 0.4), (0.05, 1e-4)
 
@@ -42,7 +42,8 @@ def run(options):
                 cohort = Run(options.ntkpipe, options.scratch / "b", x)
                 if kernel:
                     cohort.network(500, "pytorch", FEATURES, seed=block)
-                p_values[title] = 10 ** -cohort.through("test", y).neg_log10_p_gaussian.to_numpy(float)
+                for test, p in tests(cohort.through("test", y)).items():
+                    p_values[f"{title}, {test}"] = p
             for test, p in p_values.items():
                 for cell, of in zip(cells, p.reshape(len(cells), replicates)):
                     found.setdefault((test, *cell), []).append(of)

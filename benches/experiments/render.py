@@ -11,6 +11,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "ntkpipe", "svg.fonttype": "none", "
 
 import matplotlib.pyplot as plt
 
+TESTS = {"robust": "robust", "gaussian": "Gaussian", "Satterthwaite": "Satterthwaite"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666")
 
 
@@ -48,10 +49,10 @@ def type_one_error(results, folder):
     cell = lambda row: f"{row['found']:,}: {row['share']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
     tail = results["tail"]
     far = table(["kernel", "test", *(f"share {share:g}" for share in distinct(tail, "share"))], [
-        [kernel, test, *(f"{pick(tail, kernel=kernel, share=share)[test]:.1f}" for share in distinct(tail, "share"))]
-        for kernel in distinct(tail, "kernel") for test in ("exact", "Satterthwaite")])
+        [kernel, TESTS[test], *(f"{pick(tail, kernel=kernel, share=share)[test]:.1f}" for share in distinct(tail, "share"))]
+        for kernel in distinct(tail, "kernel") for test in TESTS])
     return table(["kernel", "noise", "test", "phenotypes", *(f"p < {level:g}" for level in levels)], [
-        [*key, f"{pick(rows, kernel=key[0], noise=key[1], test=key[2], level=levels[0])['phenotypes']:,}",
+        [*key[:2], TESTS[key[2]], f"{pick(rows, kernel=key[0], noise=key[1], test=key[2], level=levels[0])['phenotypes']:,}",
          *(cell(pick(rows, kernel=key[0], noise=key[1], test=key[2], level=level)) for level in levels)]
         for key in distinct(rows, "kernel", "noise", "test")]) + (
         f"\n\n−log10 p of one phenotype each with a linear signal of this share of the variance:\n\n{far}")
@@ -60,13 +61,13 @@ def type_one_error(results, folder):
 def power(results, folder):
     rows = [row for row in results["rows"] if row["n"] != 600]
     paper = [row for row in results["rows"] if row["n"] == 600]
-    sizes, tests = sorted(set(distinct(rows, "n"))), ("infinite width", "width 500", "linear F test")
+    sizes, tests = sorted(set(distinct(rows, "n"))), ("infinite width, robust", "infinite width, gaussian", "width 500, robust", "width 500, gaussian", "linear F test")
     tables = []
     for level in distinct(rows, "level"):
         at = lambda test, truth, share, n: pick(rows, test=test, truth=truth, share=share, n=n, level=level)["power"]
-        tables.append(f"Share of p < {level:g}: infinite width / width 500 / F test of linear regression.\n\n" + table(
+        tables.append(f"Share of p < {level:g}: infinite width, robust / Gaussian; width 500, robust / Gaussian; F test of linear regression.\n\n" + table(
             ["truth", "signal share", *(f"n = {n}" for n in sizes)],
-            [[truth, share, *(" / ".join(f"{at(test, truth, share, n):.2f}" for test in tests) for n in sizes)]
+            [[truth, share, *("{:.2f} / {:.2f}; {:.2f} / {:.2f}; {:.2f}".format(*(at(test, truth, share, n) for test in tests)) for n in sizes)]
              for truth, share in distinct(rows, "truth", "share")]))
     if paper:
         shares = [f"{row['test']} {row['power']:.3f} at {row['level']:g}" for row in paper]
@@ -76,7 +77,7 @@ def power(results, folder):
     for panel, truth in zip(panels, distinct(rows, "truth")):
         shares = distinct(rows, "share")
         for n, colour in zip(sizes, COLOURS):
-            for test, style in (("infinite width", "-"), ("linear F test", ":")):
+            for test, style in (("infinite width, robust", "-"), ("linear F test", ":")):
                 of = [pick(rows, test=test, truth=truth, share=share, n=n, level=0.05) for share in shares]
                 panel.plot(shares, [row["power"] for row in of], style, color=colour, lw=1.4,
                            label=f"n = {n}" if style == "-" else None)
@@ -88,7 +89,7 @@ def power(results, folder):
     panels[0].legend()
     keep(figure, folder / "power.svg")
     return "\n\n".join([*tables, "![Power against signal share](experiments/power.svg)\n\n"
-                        "Solid: infinite width, with 95 % intervals; dotted: F test of linear regression."])
+                        "Solid: robust test at infinite width, with 95 % intervals; dotted: F test of linear regression."])
 
 
 def stopping(results, folder):
@@ -154,20 +155,21 @@ def width(results, folder):
 def robustness(results, folder):
     rows = results["rows"]
     interval = lambda of: f"{of[0]:.3g} ({of[1]:.2g} to {of[2]:.2g})"
-    levels = [key for key in rows[0] if key.startswith("type I")]
+    levels = list(rows[0]["type I"]["robust"])
     choices = [row["choice"] for row in rows[0]["prediction"] if row["choice"] != "oracle"]
     lines = []
     for row in rows:
         coverage = f"{interval(row['coverage'])}; {row['median_time_ratio']:.2f}" if "coverage" in row else "–"
-        lines.append([row["departure"], *(interval(row[level]) for level in levels), coverage])
+        lines += [[row["departure"] if test == "robust" else "", TESTS[test], *(interval(row["type I"][test][level]) for level in levels),
+                   coverage if test == "robust" else ""] for test in ("robust", "gaussian")]
     ratios = [[row["departure"], *(plus(of["error_ratio"], of["error_ratio_se"], 2) for of in row["prediction"] if of["choice"] != "oracle"),
-               *(plus(of["outcome_ratio"], of["outcome_ratio_se"], 3) for of in row["prediction"] if of["choice"] == "REML"),
+               *(plus(of["outcome_ratio"], of["outcome_ratio_se"], 3) for of in row["prediction"] if of["choice"] in ("REML", "LOO")),
                f"{row['at_zero']}, {row['unbounded']}"] for row in rows]
     return (f"{rows[0]['nulls']:,} null phenotypes each; coverage over {rows[0]['drawn']:,} drawn from the model:\n\n"
-            + table(["departure", *(level.replace("type I", "p <") for level in levels), "coverage of the 95 % interval; median t_hat / t"], lines)
+            + table(["departure", "test", *(f"p < {level}" for level in levels), "coverage of the 95 % interval; median t_hat / t"], lines)
             + f"\n\nE / min E against the truth (for binary outcomes, the probability), ± standard error, {rows[0]['prediction'][0]['replicates']} "
               "replicates:\n\n"
-            + table(["departure", *choices, "REML, on new outcomes", "t_hat 0, infinite"], ratios))
+            + table(["departure", *choices, "REML, on new outcomes", "LOO, on new outcomes", "t_hat 0, infinite"], ratios))
 
 
 def unequal_variances(results, folder):
@@ -175,11 +177,45 @@ def unequal_variances(results, folder):
     cell = lambda row: f"{row['share']:.3g} ({row['low']:.2g} to {row['high']:.2g})"
     of = lambda key, level: pick(rows, samples=key[0], features=key[1], noise=key[2], test=key[3], level=level)
     return table(["n, p", "noise", "test", "phenotypes", *(f"p < {level:g}" for level in levels)], [
-        [f"{key[0]:,}, {key[1]}", key[2], key[3], f"{of(key, levels[0])['phenotypes']:,}", *(cell(of(key, level)) for level in levels)]
+        [f"{key[0]:,}, {key[1]}", key[2], TESTS[key[3]], f"{of(key, levels[0])['phenotypes']:,}", *(cell(of(key, level)) for level in levels)]
         for key in distinct(rows, "samples", "features", "noise", "test")])
 
 
-SECTIONS = {"a": type_one_error, "b": power, "c": stopping, "d": width, "e": robustness, "f": unequal_variances}
+def choosing(results, folder):
+    rows = results["rows"]
+    kinds = [f"{choice}, stop {stop}" for stop in ("reml", "loo") for choice in ("likelihood", "loo", "depth 2")]
+    return (f"E of the chosen depth over E of the best of {', '.join(map(str, results['depths']))}, against the truth, ± standard error, "
+            f"{rows[0]['replicates']} replicates; in brackets, how often the best was chosen:\n\n"
+            + table(["truth", "share", "noise", "n", *kinds], [
+                [row["truth"], row["share"], row["noise"], row["n"],
+                 *(plus(*row[kind], 3) + (f" ({row[f'{kind}, best found']:.0%})" if f"{kind}, best found" in row else "") for kind in kinds)]
+                for row in rows])
+            + "\n\nMean over all rows: " + ", ".join(f"{kind} {statistics.fmean(row[kind][0] for row in rows):.3f}" for kind in kinds) + ".")
+
+
+def mice(results, folder):
+    rows = results["rows"]
+    number = lambda value, digits: "–" if value is None else f"{value:.{digits}f}"
+    fitted = [row for row in rows if row["t_hat"] is not None]
+    mean = lambda of: statistics.fmean(of(row) for row in fitted)
+    times = table(["phenotype", "n", "t_hat", "t_loo", "loo_r2", "loo_r2_best", "out of fold, `--stop reml`", "out of fold, `--stop loo`"], [
+        [row["phenotype"], row["n"], number(row["t_hat"], 1), number(row["t_loo"], 1), number(row["loo_r2"], 3), number(row["loo_r2_best"], 3),
+         number(row["reml"]["2"], 3), number(row["loo"]["2"], 3)] for row in rows]
+        + [[f"mean of the {len(fitted)} that are fitted", "", "", "", number(mean(lambda row: row["loo_r2"]), 3),
+            number(mean(lambda row: row["loo_r2_best"]), 3), number(mean(lambda row: row["reml"]["2"]), 4), number(mean(lambda row: row["loo"]["2"]), 4)]])
+    of_choice = lambda row, choice, stop: row[stop][str(row[f"{choice}, stop {stop}"])]
+    depths = list(rows[0]["reml"])
+    choices = table(["stop", "likelihood", "leave-one-out", "best of hindsight", *(f"depth {depth}" for depth in depths)], [
+        [f"`--stop {stop}`", *(f"{mean(lambda row: of_choice(row, choice, stop)):.4f}" for choice in ("likelihood", "loo")),
+         f"{mean(lambda row: max(row[stop].values())):.4f}", *(f"{mean(lambda row: row[stop][depth]):.4f}" for depth in depths)]
+        for stop in ("reml", "loo")])
+    apart = [f"{row['phenotype']} (likelihood {row['likelihood, stop loo']}, leave-one-out {row['loo, stop loo']})"
+             for row in fitted if row["likelihood, stop loo"] != row["loo, stop loo"]]
+    return (f"Depth 2:\n\n{times}\n\nMean R² out of fold of the {len(fitted)}, by the choice among depths {', '.join(depths)}:\n\n{choices}\n\n"
+            f"With `--stop loo` the two choices differ for {'; '.join(apart)}.")
+
+
+SECTIONS = {"a": type_one_error, "b": power, "c": stopping, "d": width, "e": robustness, "f": unequal_variances, "g": choosing, "h": mice}
 
 
 def render(page, folder):

@@ -6,8 +6,8 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from common import (Flow, Run, binomial, compare_choices, generator, noise, pooled, simple, standardised,
-                    stopping_times, summary)
+from common import (Flow, Run, binomial, compare_choices, generator, leave_one_out_times, noise, pooled, relu_kernel, simple, standardised,
+                    stopping_times, summary, tests)
 
 LEVELS, SHARE, TEST = (0.05, 0.01, 1e-3), 0.5, 500
 
@@ -42,18 +42,6 @@ DEPARTURES = (
 )
 
 
-def relu_kernel(x, depth):
-    """Infinite-width NTK of `depth` ReLU layers, weight variance 2, no biases (Jacot et al. 2018; Cho and Saul 2009)."""
-    k = 2 * x @ x.T / x.shape[1]
-    size = np.sqrt(np.outer(np.diag(k), np.diag(k)))  # no layer changes the diagonal at weight variance 2
-    theta = k
-    for _ in range(depth):
-        angle = np.arccos(np.clip(k / size, -1, 1))
-        k, theta = size * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / np.pi, theta * (np.pi - angle) / np.pi
-        theta = theta + k
-    return theta
-
-
 def draw(departure, x, rng, replicates, signal):
     """Outcomes (n x replicates) around a signal (n x replicates) of variance `SHARE` or 0, and their expectation."""
     spread = np.ones(len(x)) if departure.spread is None else departure.spread(x)
@@ -84,26 +72,25 @@ def coverage(departure, flow, x, rng, replicates):
 
 
 def run(options):
-    """10,000 null phenotypes, 1,000 drawn from the model, 100 with a truth (5 draws of the features, 20 of the noise), each.
+    """20,000 null phenotypes, 1,000 drawn from the model, 100 with a truth (5 draws of the features, 20 of the noise), each.
 
     Departures that OUT/e.json has already are kept.
     """
-    nulls, drawn, blocks, replicates, test = (500, 50, 1, 10, 200) if options.quick else (10_000, 1_000, 5, 20, TEST)
+    nulls, drawn, blocks, replicates, test = (500, 50, 1, 10, 200) if options.quick else (20_000, 1_000, 5, 20, TEST)
     departures = DEPARTURES[:2] if options.quick else DEPARTURES
     rows = options.earlier("rows", [])
     for place, departure in enumerate(departures):
         if any(row["departure"] == departure.title for row in rows):
             continue
         n, depths = departure.samples, departure.depths or (2, 2)
-        depth = ["--no-gate", "--depth", depths[1]]
+        depth = ["--no-gate", "--stop", "loo", "--depth", depths[1]]
         row = {"departure": departure.title}
         x = generator(50, place).standard_normal((n, departure.features))
         cohort = Run(options.ntkpipe, options.scratch / "e", x, options=depth)
         y, _ = draw(departure, x, generator(51, place), nulls, np.zeros((n, 1)))
-        p = 10 ** -cohort.through("test", y).neg_log10_p_gaussian.dropna().to_numpy(float)  # without the constant ones
-        row["nulls"] = len(p)
-        for level in LEVELS:
-            row[f"type I {level:g}"] = binomial((p < level).sum(), len(p))
+        p = {test: p[~np.isnan(p)] for test, p in tests(cohort.through("test", y)).items()}  # without the constant ones
+        row["nulls"] = len(p["robust"])
+        row["type I"] = {test: {f"{level:g}": binomial((p < level).sum(), len(p)) for level in LEVELS} for test, p in p.items()}
         if departure.prevalence is None and departure.depths is None:
             flow = Flow(cohort.kernel(), np.ones((n, 1)), np.arange(n))
             t, y = coverage(departure, flow, x, generator(52, place), drawn)
@@ -129,10 +116,10 @@ def run(options):
             observed[unseen] = np.nan
             cohort = Run(options.ntkpipe, options.scratch / "e", x, options=depth)
             table = cohort.through("fit", observed)
-            t_hat = stopping_times(table)
+            t_hat, t_loo = stopping_times(table), leave_one_out_times(table)
             usable = ~np.isnan(t_hat)  # not so: constant phenotypes
             _, errors = compare_choices(cohort.kernel(), np.ones((len(x), 1)), train, unseen, y[:, usable], truth[:, usable],
-                                        t_hat[usable], rng)
+                                        t_hat[usable], t_loo[usable], rng)
             found.append(errors)
         found = pooled(found)
         row["at_zero"] = int((found["REML"]["time"] == 0).sum())

@@ -1,7 +1,7 @@
-"""(c) Prediction error at t_hat, beside other ways to choose t and the best t."""
+"""(c) Prediction error at t_hat and at t_loo, beside other ways to choose t and the best t."""
 import numpy as np
 
-from common import TRUTHS, Run, compare_choices, generator, pooled, columns_of, standardised, stopping_times, summary
+from common import TRUTHS, Run, columns_of, compare_choices, generator, leave_one_out_times, pooled, standardised, stopping_times, summary
 
 FEATURES, TEST = 10, 1000
 # Signal shares; "simple" is the paper's design, noise of standard deviation 0.5 as the truth stands.
@@ -31,10 +31,11 @@ def run(options):
             train, unseen = np.arange(n), np.arange(n, n + test)
             observed = y.copy()
             observed[unseen] = np.nan
-            cohort = Run(options.ntkpipe, options.scratch / "c", x, options=["--no-gate"])
-            t_hat = stopping_times(cohort.through("fit", observed))
+            cohort = Run(options.ntkpipe, options.scratch / "c", x, options=["--no-gate", "--stop", "loo"])
+            table = cohort.through("fit", observed)
+            t_hat = stopping_times(table)
             flow, errors = compare_choices(cohort.kernel(), np.ones((n + test, 1)), train, unseen, y, truth, t_hat,
-                                           generator(32, n, block))
+                                           leave_one_out_times(table), generator(32, n, block))
             both = np.isfinite(t_hat) & (t_hat > 0)
             apart = max(apart, np.abs(t_hat / flow.reml_times(y) - 1)[both].max())
             for design, name in enumerate(DESIGNS):

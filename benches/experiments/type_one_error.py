@@ -1,7 +1,7 @@
-"""(a) Type I error of the exact score test, beside Satterthwaite's approximation."""
+"""(a) Type I error of the robust and of the Gaussian score test, beside Satterthwaite's approximation."""
 import numpy as np
 
-from common import FINITE, INFINITE, Run, Satterthwaite, binomial, generator, linear, noise, standardised
+from common import FINITE, INFINITE, Run, Satterthwaite, binomial, generator, linear, noise, standardised, tests
 
 LEVELS = (0.05, 0.01, 1e-3, 1e-4)
 NOISES = ("Gaussian", "t5", "chi2(1)")
@@ -14,30 +14,31 @@ def null_law(cohort, z):
 
 
 def p_values(options, cohort, z, name, title, total, batch):
-    """p of either test for `total` phenotypes of pure noise."""
-    found, null = {"exact": [], "Satterthwaite": []}, None
+    """p of each test for `total` phenotypes of pure noise."""
+    found, null = {"robust": [], "gaussian": [], "Satterthwaite": []}, None
     for part in range(0, total, batch):
         y = noise(name, generator(2, NOISES.index(name), part), (SAMPLES, min(batch, total - part)))
         table = cohort.through("test", y)
         null = null or null_law(cohort, z)
-        found["exact"].append(10 ** -table.neg_log10_p_gaussian.to_numpy(float))
-        found["Satterthwaite"].append(null.p_values(table.score.to_numpy(float)))
+        p = {**tests(table), "Satterthwaite": null.p_values(table.score.to_numpy(float))}
+        for test, parts in found.items():
+            parts.append(p[test])
         options.say(f"{title}, {name}: {part + y.shape[1]} of {total}")
     return {test: np.concatenate(parts) for test, parts in found.items()}
 
 
 def far_in_the_tail(cohort, x, z, title):
-    """-log10 p of either test for one phenotype of each share of a linear signal."""
+    """-log10 p of each test for one phenotype of each share of a linear signal."""
     shares = np.array(SHARES)
     e = generator(3).standard_normal((SAMPLES, 1))
     table = cohort.through("test", np.sqrt(shares) * standardised(linear(x))[:, None] + np.sqrt(1 - shares) * e)
     approximate = null_law(cohort, z).neg_log10_p(table.score.to_numpy(float))
-    return [{"kernel": title, "share": share, "exact": exact, "Satterthwaite": other}
-            for share, exact, other in zip(SHARES, table.neg_log10_p_gaussian, approximate)]
+    return [{"kernel": title, "share": share, "robust": robust, "gaussian": gaussian, "Satterthwaite": other}
+            for share, robust, gaussian, other in zip(SHARES, table.neg_log10_p_robust, table.neg_log10_p_gaussian, approximate)]
 
 
 def run(options):
-    """100,000 phenotypes of pure noise of each kind on each kernel; the features, covariates and network stay.
+    """20,000 phenotypes of pure noise of each kind on each kernel; the features, covariates and network stay.
 
     Cells that OUT/a.json has already, with as many phenotypes or more, are kept.
     """

@@ -1,7 +1,7 @@
 """(f) The level of the robust and the Gaussian test where noise variances are unequal."""
 import numpy as np
 
-from common import Run, binomial, generator
+from common import Run, binomial, generator, tests
 
 LEVELS = (0.05, 0.01, 1e-3)
 COVARIATES, FACTORS, BATCH = 12, 6, 1000
@@ -37,7 +37,7 @@ def noise(kind, rng, x, m):
 
 def run(options):
     """Phenotypes of pure noise of each kind; the features and covariates of a shape stay. Cells that OUT/f.json has already are kept."""
-    total = 500 if options.quick else min(options.phenotypes, 20_000)
+    total = 500 if options.quick else options.phenotypes
     rows = [row for row in options.earlier("rows", []) if row["phenotypes"] >= total]
     for n, p in SHAPES:
         rng = generator(61, n, p)
@@ -46,12 +46,12 @@ def run(options):
         for kind in NOISES:
             if any((row["samples"], row["features"], row["noise"]) == (n, p, kind) for row in rows):
                 continue
-            found = {"Gaussian": [], "robust": []}
+            found = {"gaussian": [], "robust": []}
             for part in range(0, total, BATCH):
                 y = noise(kind, generator(62, NOISES.index(kind), part), x, min(BATCH, total - part))
                 table = cohort.through("test", y)
-                found["Gaussian"].append(10 ** -table.neg_log10_p_gaussian.to_numpy(float))
-                found["robust"].append(10 ** -table.neg_log10_p_robust.to_numpy(float))
+                for test, values in tests(table).items():
+                    found[test].append(values)
                 options.say(f"{n} x {p}, {kind}: {part + y.shape[1]} of {total}")
             for test, parts in found.items():
                 values = np.concatenate(parts)

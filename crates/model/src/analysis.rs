@@ -116,14 +116,16 @@ const MASKS_AT_ONCE: usize = 4;
 /// p = 1e-50.
 const MOST_SAMPLES_OF_MOMENTS: usize = 2048;
 
-/// Masks of at most so many samples are surveyed by themselves, with as many probes and passes; beyond, the spectrum of all samples, compressed, is
+/// Masks of at most so many samples are surveyed by themselves, in memory, with so many probes and passes; beyond, the spectrum of all samples, compressed, is
 /// within 1.5e-3 at p = 1e-50 (docs/decisions/0003).
 const MOST_SAMPLES_SURVEYED: usize = 1536;
 const PROBES_OF_MASK: usize = 64;
 const PASSES_OF_MASK: usize = 5;
 
-/// Share of the trace that covariates leave below which the samples of a mask are alike.
+/// Share of the trace that covariates leave below which the samples of a mask are alike, and the mask surveyed by itself whatever its size; probes of
+/// one that is too large to be held in memory.
 const ALIKE: f64 = 0.15;
+const PROBES_OF_LARGE_MASK: usize = 16;
 
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
@@ -371,7 +373,8 @@ pub fn survey<'a, K: Kernel>(
         }
     }
     let is_flat = OperatorMeasure::new(operator.dof(), moments, &probes).is_flat();
-    let higher = match is_flat && mask.len() <= MOST_SAMPLES_OF_MOMENTS {
+    let is_whole = operator.n_observed() == mask.len();
+    let higher = match is_flat && is_whole && mask.len() <= MOST_SAMPLES_OF_MOMENTS {
         true => {
             let all: Vec<usize> = (0..mask.len()).collect();
             let Ok(higher) = operator.higher_moments(&Submatrix::new(kernel, &all)?, &moments);
@@ -988,7 +991,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         // One after another: a submatrix of the kernel each.
         let is_flat = full.measure().is_flat();
         for (group, _) in self.groups.iter_mut().zip(is_new).filter(|it| it.1) {
-            group.survey_few(kernel, is_flat, self.options.seed)?;
+            group.survey_alone(kernel, self.covariates, is_flat, self.options.seed)?;
         }
         drop(products);
         self.test(kernel)?;
@@ -1304,7 +1307,8 @@ pub fn working_columns(n: usize, rank: usize) -> usize {
     // K[S,S] twice, the survey, and a panel of its moments.
     let surveyed = n.min(MOST_SAMPLES_SURVEYED);
     let few = surveyed * (2 * surveyed + PROBES_OF_MASK * (PASSES_OF_MASK + 12));
-    let most = admitted.max(shown).max(corrected);
+    let large = PROBES_OF_LARGE_MASK * (PASSES_OF_MASK + 12);
+    let most = admitted.max(shown).max(corrected).max(large);
     most.max(errors).max(tested).max(few.div_ceil(n.max(1)))
 }
 
@@ -1420,11 +1424,12 @@ impl Group<'_> {
         self.of_null_model = Some(of_covariates);
     }
 
-    /// Surveys a mask of few samples by itself where that of all samples tells too little: for the null law where the spectrum is flat, for all
-    /// else where the samples are so much alike that their differences are not those of all.
-    fn survey_few<K: Kernel>(
+    /// Surveys a mask by itself where that of all samples tells too little: few samples for the null law where the spectrum is flat, any number for all
+    /// else where they are so much alike that their differences are not those of all.
+    fn survey_alone<K: Kernel>(
         &mut self,
         kernel: &K,
+        covariates: &Covariates,
         is_flat: bool,
         seed: u64,
     ) -> Result<(), K::Error> {
@@ -1434,8 +1439,16 @@ impl Group<'_> {
         };
         let left = spectrum.measure.trace() / operator.scale(kernel.diagonal());
         let are_alike = left < ALIKE;
-        if operator.n_observed() <= MOST_SAMPLES_SURVEYED && (is_flat || are_alike) {
-            let own = measure_by_itself(kernel, operator, seed)?;
+        let are_few = operator.n_observed() <= MOST_SAMPLES_SURVEYED;
+        if are_alike || (are_few && is_flat) {
+            let own = match are_few {
+                true => measure_by_itself(kernel, operator, seed)?,
+                false => {
+                    let mask = operator.projection().mask();
+                    let (probes, passes) = (PROBES_OF_LARGE_MASK, PASSES_OF_MASK);
+                    survey(kernel, covariates, mask, probes, passes, seed, |_| {})?.measure()
+                }
+            };
             spectrum.law = NullLaw::new(&own);
             if are_alike {
                 spectrum.measure = own;

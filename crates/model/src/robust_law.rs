@@ -75,8 +75,6 @@ const BINS: usize = 32;
 /// Samples of a group of light ones.
 #[derive(Clone, Debug)]
 struct Bin {
-    /// Σ d² w w' over the columns W, their number squared.
-    gram: Vec<f64>,
     n: f64,
     /// Means of p = d² (own + q − ρ) and r = d² ρ; over the samples, and weighted by d².
     mean: (f64, f64),
@@ -90,6 +88,8 @@ struct Bin {
 /// M in units in which the mean of A's diagonal and that of d² are 1.
 struct Form<'x> {
     bins: Vec<Bin>,
+    /// Σ d² w w' over the columns W, pairs × bins: the lower triangle, column by column.
+    grams: Mat<f64>,
     /// l, k values.
     values: Vec<f64>,
     level: f64,
@@ -111,9 +111,10 @@ struct Form<'x> {
 struct Parts {
     /// Its part on the light samples' diagonal and on the rest.
     f: c64,
-    /// W'ωW, and on the real axis W'ρω²W, over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
-    light: Mat<c64>,
-    second: Mat<f64>,
+    /// W' Re(ω) W over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
+    light: Mat<f64>,
+    /// On the real axis W'ρω²W, elsewhere W' Im(ω) W.
+    other: Mat<f64>,
     /// C on the first k + 2r of them.
     c: Mat<c64>,
 }
@@ -240,7 +241,8 @@ impl<'x> Form<'x> {
             .collect();
         let mut is_heavy = vec![false; s];
         law.heavy.iter().for_each(|&i| is_heavy[i] = true);
-        let bins = groups(&p, &is_heavy)
+        let groups = groups(&p, &is_heavy);
+        let bins = groups
             .iter()
             .map(|group| {
                 let n = group.len() as f64;
@@ -257,7 +259,6 @@ impl<'x> Form<'x> {
                 };
                 let about = |i: usize| (p[i] - mean.0, r_of(i) - mean.1);
                 Bin {
-                    gram: gram(&parts, &squares, group),
                     n,
                     mean,
                     weighted,
@@ -289,6 +290,7 @@ impl<'x> Form<'x> {
         }
         Self {
             bins,
+            grams: grams(&parts, &squares, &groups),
             values,
             level,
             count,
@@ -341,6 +343,28 @@ impl<'x> Form<'x> {
         )
     }
 
+    /// Σ over the bins of W'W times each of two factors.
+    fn sums(&self, width: usize, factors: &[[f64; 2]]) -> [Mat<f64>; 2] {
+        let factors = Mat::from_fn(factors.len(), 2, |bin, of| factors[bin][of]);
+        let mut packed = Mat::<f64>::zeros(self.grams.nrows(), 2);
+        matmul::matmul(
+            &mut packed,
+            Accum::Replace,
+            &self.grams,
+            &factors,
+            1.0,
+            Par::Seq,
+        );
+        [packed.col(0), packed.col(1)].map(|packed| {
+            let mut whole = Mat::zeros(width, width);
+            for ((i, j), &x) in lower(width).zip(packed.iter()) {
+                whole[(i, j)] = x;
+                whole[(j, i)] = x;
+            }
+            whole
+        })
+    }
+
     /// What F at z and u is made of; `None` beyond the edge.
     fn parts(&self, z: c64, u: c64) -> Option<Parts> {
         let [m0, m1, ..] = self.means(u);
@@ -358,9 +382,8 @@ impl<'x> Form<'x> {
                 .sum();
             f += (a * u * m0 - (u * m1 - m0.ln() - logs)) * self.count;
         }
-        // S = W'ωW on light samples, and with ρω² in place of ω.
-        let mut sums = [const { Vec::new() }; 3];
-        sums.iter_mut().for_each(|s| s.resize(width * width, 0.0));
+        // ω of each bin: its real part, and what the other sum is of.
+        let mut factors = Vec::with_capacity(self.bins.len());
         for bin in &self.bins {
             let nu = ONE + z * 2.0 * (c64::from(bin.mean.0) - b * bin.mean.1);
             let (pp, pr, rr) = bin.spread;
@@ -371,22 +394,12 @@ impl<'x> Form<'x> {
                 return None;
             }
             let omega = z * 2.0 / nu;
-            let second = omega * omega * bin.weighted.1;
-            // Off the real axis W'ρω²W is not wanted.
-            let second = if z.im == 0.0 { second.re } else { 0.0 };
-            let factors = [omega.re, omega.im, second];
-            for (sum, factor) in sums.iter_mut().zip(factors) {
-                if factor != 0.0 {
-                    sum.iter_mut()
-                        .zip(&bin.gram)
-                        .for_each(|(s, x)| *s += factor * x);
-                }
-            }
+            factors.push(match z.im == 0.0 {
+                true => [omega.re, (omega * omega).re * bin.weighted.1],
+                false => [omega.re, omega.im],
+            });
         }
-        let [re, im, second] = sums;
-        let at = |i: usize, j: usize| i + j * width;
-        let light = Mat::from_fn(width, width, |i, j| c64::new(re[at(i, j)], im[at(i, j)]));
-        let second = Mat::from_fn(width, width, |i, j| second[at(i, j)]);
+        let [light, other] = self.sums(width, &factors);
         let mut c = Mat::<c64>::zeros(k + 2 * r, k + 2 * r);
         for j in 0..k {
             c[(j, j)] = c64::from(self.values[j]) - a * self.level;
@@ -399,12 +412,7 @@ impl<'x> Form<'x> {
             c[(k + i, k + r + i)] = ONE;
             c[(k + r + i, k + i)] = ONE;
         }
-        Some(Parts {
-            f,
-            light,
-            second,
-            c,
-        })
+        Some(Parts { f, light, other, c })
     }
 
     /// F at z off the real axis, where the low-rank part adds `share` of what the light samples' own part is to g: as F is stationary, an error of
@@ -426,13 +434,16 @@ impl<'x> Form<'x> {
         let parts = self.parts(z, u)?;
         let (low, h) = (parts.c.nrows(), self.sizes.len());
         let mut t = Mat::<c64>::identity(low, low);
-        let s = parts.light.submatrix(0, 0, low, low);
+        let light = Mat::from_fn(low + h, low + h, |i, j| {
+            c64::new(parts.light[(i, j)], parts.other[(i, j)])
+        });
+        let s = light.submatrix(0, 0, low, low);
         matmul::matmul(&mut t, Accum::Add, &parts.c, s, -ONE, Par::Seq);
-        let of_columns = parts.light.submatrix(0, low, low, h);
+        let of_columns = light.submatrix(0, low, low, h);
         let (log_det, ys) = divided(&t, &(&parts.c * of_columns));
         let within = of_columns.transpose() * &ys;
         let k = Mat::from_fn(h, h, |i, j| {
-            let within = parts.light[(low + i, low + j)] + within[(i, j)];
+            let within = light[(low + i, low + j)] + within[(i, j)];
             let sizes = self.sizes[i] * self.sizes[j];
             c64::from(f64::from(u8::from(i == j))) - z * 2.0 * (within * sizes + self.among[(i, j)])
         });
@@ -452,13 +463,9 @@ impl<'x> Form<'x> {
     ///
     /// With |S| = L L', det(I − C S) is that of the symmetric I ∓ L'C L.
     fn real(&self, z: f64, parts: &Parts) -> Option<(c64, c64)> {
-        let re = |m: MatRef<'_, c64>| Mat::from_fn(m.nrows(), m.ncols(), |i, j| m[(i, j)].re);
         let (sign, low) = (z.signum(), parts.c.nrows());
-        let (c, light, second) = (
-            re(parts.c.as_ref()),
-            re(parts.light.as_ref()),
-            &parts.second,
-        );
+        let c = Mat::from_fn(low, low, |i, j| parts.c[(i, j)].re);
+        let (light, second) = (&parts.light, &parts.other);
         let size = (0..low).map(|i| light[(i, i)].abs()).fold(0.0, f64::max);
         let s = Mat::from_fn(low, low, |i, j| {
             sign * light[(i, j)] + if i == j { 1e-13 * size } else { 0.0 }
@@ -749,37 +756,43 @@ fn groups(p: &[f64], is_heavy: &[bool]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Σ d² w w' over a group of samples, w their rows of the matrices side by side; column by column, all of it.
+/// Places of the lower triangle, column by column.
+fn lower(width: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..width).flat_map(move |j| (j..width).map(move |i| (i, j)))
+}
+
+/// Σ d² w w' over the samples of each group, w their rows of the matrices side by side, as [`Form::grams`] holds them.
 ///
 /// Cost: s (columns)² multiplications.
-fn gram(parts: &[MatRef<'_, f64>], squares: &[f64], group: &[usize]) -> Vec<f64> {
-    let roots: Vec<f64> = group.iter().map(|&i| squares[i].sqrt()).collect();
-    let width = parts.iter().map(|part| part.ncols()).sum();
-    let mut x = Mat::<f64>::zeros(group.len(), width);
-    let columns = parts.iter().flat_map(|part| part.col_iter());
-    for (into, column) in x.col_iter_mut().zip(columns) {
-        for ((into, &i), root) in into.iter_mut().zip(group).zip(&roots) {
-            *into = root * column[i];
+fn grams(parts: &[MatRef<'_, f64>], squares: &[f64], groups: &[Vec<usize>]) -> Mat<f64> {
+    let width: usize = parts.iter().map(|part| part.ncols()).sum();
+    let mut grams = Mat::zeros(width * (width + 1) / 2, groups.len());
+    for (into, group) in grams.col_iter_mut().zip(groups) {
+        let roots: Vec<f64> = group.iter().map(|&i| squares[i].sqrt()).collect();
+        let mut x = Mat::<f64>::zeros(group.len(), width);
+        let columns = parts.iter().flat_map(|part| part.col_iter());
+        for (into, column) in x.col_iter_mut().zip(columns) {
+            for ((into, &i), root) in into.iter_mut().zip(group).zip(&roots) {
+                *into = root * column[i];
+            }
+        }
+        let mut gram = Mat::<f64>::zeros(width, width);
+        triangular::matmul(
+            gram.as_mut(),
+            BlockStructure::TriangularLower,
+            Accum::Replace,
+            x.transpose(),
+            BlockStructure::Rectangular,
+            &x,
+            BlockStructure::Rectangular,
+            1.0,
+            Par::Seq,
+        );
+        for (into, (i, j)) in into.iter_mut().zip(lower(width)) {
+            *into = gram[(i, j)];
         }
     }
-    let mut gram = Mat::<f64>::zeros(width, width);
-    triangular::matmul(
-        gram.as_mut(),
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        x.transpose(),
-        BlockStructure::Rectangular,
-        &x,
-        BlockStructure::Rectangular,
-        1.0,
-        Par::Seq,
-    );
-    (0..width * width)
-        .map(|at| {
-            let (i, j) = (at % width, at / width);
-            gram[(i.max(j), i.min(j))]
-        })
-        .collect()
+    grams
 }
 
 /// Row by row, Σ aᵢⱼ bᵢⱼ.
