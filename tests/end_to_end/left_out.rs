@@ -101,7 +101,7 @@ fn the_architecture_of_the_least_leave_one_out_error_is_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let out = text(&path("out"));
-    let options = ["--depth", "1,2,4", "--choose", "loo", "--stop", "loo"];
+    let options = ["--depth", "1,2,4", "--stop", "loo"];
     succeed(&run_arguments(&cohort, &out, &options));
     let (compared, words) = table(&path("out").join("architectures.parquet"));
     let (chosen, names) = table(&path("out").join("phenotypes.parquet"));

@@ -468,6 +468,7 @@ fn run_architectures(
     // What is wrong with the options is wrong with each.
     let out = Settings::new(&architectures[0].1)?.out;
     let alpha = options.alpha.unwrap_or(DEFAULT_ALPHA) / architectures.len() as f64;
+    let choose = options.choose.or(options.stop).unwrap_or(StopAt::Reml);
     let mut names: Vec<String> = Vec::new();
     let mut parts: Vec<Options> = Vec::new();
     for (name, mut part) in architectures {
@@ -481,6 +482,7 @@ fn run_architectures(
         part.scratch = part.scratch.map(|scratch| scratch.join(&name));
         // Of several tests one is picked.
         part.alpha = Some(alpha);
+        part.choose = Some(choose);
         Settings::new(&part)?;
         names.push(name);
         parts.push(part);
@@ -554,9 +556,9 @@ fn run_architectures(
     [Stage::Fit, Stage::Predict, Stage::Report]
         .into_iter()
         .try_for_each(|stage| directory.take(stage))?;
-    let by = match options.choose {
-        Some(StopAt::Loo) => choice::By::LeaveOneOut,
-        None | Some(StopAt::Reml) => choice::By::Likelihood,
+    let by = match choose {
+        StopAt::Loo => choice::By::LeaveOneOut,
+        StopAt::Reml => choice::By::Likelihood,
     };
     let comparison = choice::write(&out, &names, by)?;
     let seconds = started.elapsed().as_secs_f64();
