@@ -17,8 +17,8 @@ def linear_f_test(x, y):
 
 
 def run(options):
-    """1,000 phenotypes of each truth, share and size: 5 draws of the features, 200 of the noise on each."""
-    blocks, replicates, sizes = (1, 50, SIZES[:2]) if options.quick else (5, 200, SIZES)
+    """500 phenotypes of each truth, share and size: 5 draws of the features, 100 of the noise on each."""
+    blocks, replicates, sizes = (1, 50, SIZES[:2]) if options.quick else (5, 100, SIZES)
     rows = []
     for n in (*sizes, 600):
         # At n = 600, the paper's own design: its "simple" truth as it stands, noise of standard deviation 0.5.

@@ -64,6 +64,8 @@ pub struct Tail {
     pub z: f64,
     /// log det(I − 2zM) there.
     pub log_det: f64,
+    /// Half a standard deviation 1 / √κ'' nearer 0; `None` as the integral.
+    pub nearer: Option<f64>,
     /// log of the integral over exp(κ) there; `None` where the equation could not be followed along the contour. What is left is
     /// Chernoff's bound exp(κ), which is not below the probability.
     log_integral: Option<f64>,
@@ -163,6 +165,7 @@ impl RobustLaw<'_> {
         let tail = Form::new(self).upper_tail()?;
         Some(Tail {
             z: tail.z / unit,
+            nearer: tail.nearer.map(|z| z / unit),
             ..tail
         })
     }
@@ -627,11 +630,12 @@ impl<'x> Form<'x> {
                 }
             }
         }
-        let log_integral = self.log_integral(&mut c, sign, deviation);
+        let integral = self.log_integral(&mut c, sign, deviation);
         Some(Tail {
             z: c.z.re,
             log_det: c.f.re,
-            log_integral,
+            nearer: integral.map(|(_, s)| c.z.re - 0.5 * sign * s),
+            log_integral: integral.map(|(log_integral, _)| log_integral),
         })
     }
 
@@ -651,15 +655,15 @@ impl<'x> Form<'x> {
         None
     }
 
-    /// log of the integral through c over exp(κ) there; c is moved where it is too near the pole at 0.
-    fn log_integral(&self, c: &mut Node, sign: f64, deviation: f64) -> Option<f64> {
+    /// log of the integral through c over exp(κ) there, and 1 / √κ''; c is moved where it is too near the pole at 0.
+    fn log_integral(&self, c: &mut Node, sign: f64, deviation: f64) -> Option<(f64, f64)> {
         let mut s = self.spread(c, deviation)?;
         if c.z.re.abs() < s {
             let mut nearer = (0..20).map(|k| sign * s * 0.7_f64.powi(k));
             *c = nearer.find_map(|z| self.node(c64::from(z), c))?;
             s = self.spread(c, deviation)?;
         }
-        Some(self.contour(c, s)? + 0.5 * c.f.re)
+        Some((self.contour(c, s)? + 0.5 * c.f.re, s))
     }
 
     /// log of |(1/2πi) ∫ exp(κ)/z dz| along z = c + s (i sinh x + τ (cosh x − 1)), by the trapezoid rule with steps that halve until it settles.

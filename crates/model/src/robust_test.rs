@@ -33,6 +33,11 @@ const DENSE_SAMPLES: usize = 3000;
 /// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.
 const LACKING: (f64, f64) = (0.2, 2e-3);
 
+/// log p below which M itself must have its saddle where the law's contour crosses the axis, and how many standard deviations off it may be: off by e, the integral
+/// that the law has is of terms e^(e² / 2) too large that cancel.
+const FAR: f64 = -18.4;
+const APART: f64 = 1.0;
+
 /// p from which on the law is as good as exact on few samples too.
 const SURE: f64 = 0.1;
 
@@ -509,9 +514,18 @@ impl QuadraticForm {
         let is_near =
             |log_det: &f64| (log_det - tail.log_det).abs() <= most + share * log_det.abs();
         let exact = self.factor(tail.z).map(Self::log_det);
-        match exact.filter(is_near).filter(|_| tail.is_whole()) {
-            Some(log_det) => Some(tail.with_log_det(log_det)),
+        let exact = exact.filter(is_near).filter(|_| tail.is_whole());
+        let log_p = exact.filter(|log_det| self.has_saddle(&tail, *log_det));
+        match log_p.map(|log_det| tail.with_log_det(log_det)) {
+            Some(log_p) => Some(log_p),
             None => saddlepoint::log_upper_tail(|z| self.barrier(z), tail.z),
         }
+    }
+
+    /// Whether a far tail's contour goes through the saddle of M: over half a standard deviation from it log det falls by a quarter. `log_det`: at the law's z.
+    fn has_saddle(&mut self, tail: &Tail, log_det: f64) -> bool {
+        let at = |z| self.factor(z).map(Self::log_det);
+        let is_flat = |nearer: f64| (nearer - log_det + 0.25).abs() <= APART;
+        tail.log_p() > FAR || tail.nearer.and_then(at).is_some_and(is_flat)
     }
 }
