@@ -83,7 +83,7 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Options> {
 
 /// What a key may have been meant for.
 fn unknown(key: &str, known: &[OptionDoc]) -> String {
-    const ALIKE: f64 = 0.7;
+    const ALIKE: f64 = 0.75;
     let dashed = key.trim_start_matches('-').replace('_', "-").to_lowercase();
     let nearest = known
         .iter()
@@ -245,6 +245,7 @@ mod tests {
             refused("weight_variance = 3\nqqq = 1"),
             "`o.toml`, line 1: there is no key `weight_variance`; did you mean `weight-variance`?\n  line 2: there is no key `qqq`"
         );
+        assert!(refused("epoch = 3").ends_with("there is no key `epoch`"));
         assert!(refused("[input]\nfeatures = \"a\"").contains(
             "line 1: there are no tables such as `[input]`: options stand at the top level"
         ));
