@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/experiments", help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="few replicates: does it work, within two minutes in all")
-    parser.add_argument("--phenotypes", type=int, default=20_000, help="of experiments a and f, for each noise and kernel")
+    parser.add_argument("--phenotypes", type=int, default=20_000, help="of experiments a, e and f, of pure noise in each cell")
     parser.add_argument("--mice", type=pathlib.Path, help="folder with the three tables of experiment h, which `all` leaves out without it")
     parser.add_argument("--from", dest="source", type=pathlib.Path, help="results that `render` copies to docs/experiments first")
     options = parser.parse_args()

@@ -74,17 +74,17 @@ def coverage(departure, flow, x, rng, replicates):
 def run(options):
     """20,000 null phenotypes, 1,000 drawn from the model, 100 with a truth (5 draws of the features, 20 of the noise), each.
 
-    Departures that OUT/e.json has already are kept.
+    Departures that OUT/e.json has already, with as many null phenotypes or more, are kept.
     """
-    nulls, drawn, blocks, replicates, test = (500, 50, 1, 10, 200) if options.quick else (20_000, 1_000, 5, 20, TEST)
+    nulls, drawn, blocks, replicates, test = (500, 50, 1, 10, 200) if options.quick else (options.phenotypes, 1_000, 5, 20, TEST)
     departures = DEPARTURES[:2] if options.quick else DEPARTURES
-    rows = options.earlier("rows", [])
+    rows = [row for row in options.earlier("rows", []) if row["asked"] >= nulls]
     for place, departure in enumerate(departures):
         if any(row["departure"] == departure.title for row in rows):
             continue
         n, depths = departure.samples, departure.depths or (2, 2)
         depth = ["--no-gate", "--stop", "loo", "--depth", depths[1]]
-        row = {"departure": departure.title}
+        row = {"departure": departure.title, "asked": nulls}
         x = generator(50, place).standard_normal((n, departure.features))
         cohort = Run(options.ntkpipe, options.scratch / "e", x, options=depth)
         y, _ = draw(departure, x, generator(51, place), nulls, np.zeros((n, 1)))
