@@ -4,8 +4,8 @@
 #[allow(dead_code)]
 mod memory_kernel;
 
-use memory_kernel::{features, kernel_of, normal};
-use ntkpipe_model::analysis::{AnalysisOptions, Phenotype, analyse, survey};
+use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use ntkpipe_model::analysis::{Analysis, AnalysisOptions, Phenotype, analyse, survey};
 use ntkpipe_model::covariates::Covariates;
 use ntkpipe_model::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
@@ -21,7 +21,6 @@ const SPREAD: f32 = 0.15;
 #[test]
 fn times_are_those_of_the_decomposition() {
     let relu = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
-    let covariates = Covariates::new(N, &[vec![1.0; N]]);
     for seed in 0..12 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut x = features(&mut rng, N, P);
@@ -40,43 +39,53 @@ fn times_are_those_of_the_decomposition() {
             }
         }
         let kernel = kernel_of(&relu, &x, P);
-        let phenotypes: Vec<Phenotype> = [0.5, 1.0, 2.0, 2.0, 3.0, 4.0]
-            .iter()
-            .map(|noise| Phenotype {
-                mask: (0..N).map(|i| i < GROUP).collect(),
-                values: signal
-                    .iter()
-                    .map(|s| s + noise * normal(&mut rng))
-                    .collect(),
-                time: None,
-            })
-            .collect();
-        let Ok(full) = survey(&kernel, &covariates, &[true; N], 64, 5, 1, |_| {});
-        let times = |direct: usize| -> Vec<f64> {
-            let options = AnalysisOptions {
-                direct,
-                robust: false,
-                ..AnalysisOptions::default()
-            };
-            let Ok(found) = analyse(
-                &kernel,
-                &covariates,
-                &full,
-                &phenotypes,
-                &options,
-                |_, _| {},
-            );
+        let noises = [0.5, 1.0, 2.0, 2.0, 3.0, 4.0];
+        let (_, both) = both_ways(&kernel, GROUP, &signal, &noises, true, &mut rng);
+        let [found, dense] = both.map(|found| -> Vec<f64> {
             let fits = found.into_iter().map(|it| it.fit);
             fits.map(|fit| fit.map_or(0.0, |it| it.reml.time.time()))
                 .collect()
-        };
-        for (got, want) in times(512).into_iter().zip(times(N)) {
+        });
+        for (got, want) in found.into_iter().zip(dense) {
             assert!(
                 (got - want).abs() <= 1e-3 * want,
                 "{seed}: {got} for {want}"
             );
         }
     }
+}
+
+/// Phenotypes of the first samples alone, a signal and noise of each size, analysed by the iteration and by the decomposition.
+fn both_ways(
+    kernel: &DenseKernel,
+    group: usize,
+    signal: &[f64],
+    noises: &[f64],
+    gate: bool,
+    rng: &mut ChaCha8Rng,
+) -> (Vec<Phenotype>, [Vec<Analysis>; 2]) {
+    let n = signal.len();
+    let covariates = Covariates::new(n, &[vec![1.0; n]]);
+    let phenotypes: Vec<Phenotype> = noises
+        .iter()
+        .map(|noise| Phenotype {
+            mask: (0..n).map(|i| i < group).collect(),
+            values: signal.iter().map(|s| s + noise * normal(rng)).collect(),
+            time: None,
+        })
+        .collect();
+    let Ok(full) = survey(kernel, &covariates, &vec![true; n], 64, 5, 1, |_| {});
+    let both = [512, n].map(|direct| {
+        let options = AnalysisOptions {
+            direct,
+            robust: false,
+            gate,
+            ..AnalysisOptions::default()
+        };
+        let Ok(found) = analyse(kernel, &covariates, &full, &phenotypes, &options, |_, _| {});
+        found
+    });
+    (phenotypes, both)
 }
 
 /// Samples of which the covariates leave 3 % to 14 % of the trace: what single precision carries of them agrees with the decomposition.
@@ -96,7 +105,6 @@ fn what_is_left_of_a_large_group_is_as_in_the_decomposition() {
 /// Of n samples, the first of which form a group whose features spread by `spread` of each.
 fn as_in_the_decomposition(seed: u64, [n, group]: [usize; 2], spread: impl Fn(usize) -> f32) {
     let relu = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).unwrap();
-    let covariates = Covariates::new(n, &[vec![1.0; n]]);
     let p = 40;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut x = features(&mut rng, n, p);
@@ -107,36 +115,9 @@ fn as_in_the_decomposition(seed: u64, [n, group]: [usize; 2], spread: impl Fn(us
         *v = 1.7 + spread(k % p) * *v;
     }
     let kernel = kernel_of(&relu, &x, p);
-    let phenotypes: Vec<Phenotype> = [0.01, 0.1, 0.5, 1.0, 4.0]
-        .iter()
-        .map(|noise| Phenotype {
-            mask: (0..n).map(|i| i < group).collect(),
-            values: signal
-                .iter()
-                .map(|s| s + noise * normal(&mut rng))
-                .collect(),
-            time: None,
-        })
-        .collect();
-    let Ok(full) = survey(&kernel, &covariates, &vec![true; n], 64, 5, 1, |_| {});
-    let found = |direct: usize| {
-        let options = AnalysisOptions {
-            direct,
-            robust: false,
-            gate: false,
-            ..AnalysisOptions::default()
-        };
-        let Ok(found) = analyse(
-            &kernel,
-            &covariates,
-            &full,
-            &phenotypes,
-            &options,
-            |_, _| {},
-        );
-        found
-    };
-    for (i, (got, want)) in found(512).into_iter().zip(found(n)).enumerate() {
+    let noises = [0.01, 0.1, 0.5, 1.0, 4.0];
+    let (phenotypes, [found, dense]) = both_ways(&kernel, group, &signal, &noises, false, &mut rng);
+    for (i, (got, want)) in found.into_iter().zip(dense).enumerate() {
         let near = |what: &str, got: f64, want: f64, tolerance: f64| {
             let error = (got - want).abs() / want.abs().max(1e-300);
             assert!(error < tolerance, "{seed}, {i}: {what} {got} for {want}");
