@@ -122,10 +122,13 @@ const MOST_SAMPLES_SURVEYED: usize = 1536;
 const PROBES_OF_MASK: usize = 64;
 const PASSES_OF_MASK: usize = 5;
 
-/// Share of the trace that covariates leave below which the samples of a mask are alike, and the mask surveyed by itself whatever its size; probes of
-/// one that is too large to be held in memory.
+/// Share of the trace that covariates leave below which the samples of a mask are alike, and the mask surveyed by itself.
 const ALIKE: f64 = 0.15;
+
+/// A mask that is too large to be held in memory is surveyed with so many probes, and only where its samples are more alike than all are: where the covariates
+/// leave less than half of the share that they leave of all. A cohort that is alike as a whole tells the spectrum of its parts.
 const PROBES_OF_LARGE_MASK: usize = 16;
+const MORE_ALIKE: f64 = 0.5;
 
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
@@ -991,7 +994,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         // One after another: a submatrix of the kernel each.
         let is_flat = full.measure().is_flat();
         for (group, _) in self.groups.iter_mut().zip(is_new).filter(|it| it.1) {
-            group.survey_alone(kernel, self.covariates, is_flat, self.options.seed)?;
+            group.survey_alone(kernel, (full, self.covariates), is_flat, self.options.seed)?;
         }
         drop(products);
         self.test(kernel)?;
@@ -1424,12 +1427,12 @@ impl Group<'_> {
         self.of_null_model = Some(of_covariates);
     }
 
-    /// Surveys a mask by itself where that of all samples tells too little: few samples for the null law where the spectrum is flat, any number for all
-    /// else where they are so much alike that their differences are not those of all.
+    /// Surveys a mask by itself where `full`, the survey of all samples, tells too little: few samples for the null law where the spectrum is flat, any number
+    /// for all else where they are so much alike that their differences are not those of all.
     fn survey_alone<K: Kernel>(
         &mut self,
         kernel: &K,
-        covariates: &Covariates,
+        (full, covariates): (&Survey<'_>, &Covariates),
         is_flat: bool,
         seed: u64,
     ) -> Result<(), K::Error> {
@@ -1440,7 +1443,11 @@ impl Group<'_> {
         let left = spectrum.measure.trace() / operator.scale(kernel.diagonal());
         let are_alike = left < ALIKE;
         let are_few = operator.n_observed() <= MOST_SAMPLES_SURVEYED;
-        if are_alike || (are_few && is_flat) {
+        let is_wanted = match are_few {
+            true => is_flat || are_alike,
+            false => are_alike && left < MORE_ALIKE * full.moments.trace / full.scale,
+        };
+        if is_wanted {
             let own = match are_few {
                 true => measure_by_itself(kernel, operator, seed)?,
                 false => {
