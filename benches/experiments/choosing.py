@@ -1,7 +1,7 @@
 """(g) Which architecture: chosen by the marginal likelihood and by the leave-one-out error, beside the best of hindsight."""
 import numpy as np
 
-from common import TRUTHS, Flow, Predictor, Run, generator, leave_one_out_times, noise, ratio, relu_kernel, standardised, stopping_times
+from common import TRUTHS, Flow, Predictor, Run, generator, kernel_draws, leave_one_out_times, noise, ratio, standardised, stopping_times
 
 FEATURES, TEST, DEPTHS = 10, 1000, (1, 2, 4)
 TRUE_DEPTHS, SHARES, NOISES = (1, 4), (0.2, 0.5), ("Gaussian", "t3")
@@ -11,9 +11,7 @@ def truths(x, rng, replicates):
     """n x replicates of each kind, standardised: functions of the features, and draws from kernels."""
     found = {name: np.repeat(standardised(truth(x))[:, None], replicates, axis=1) for name, truth in TRUTHS.items()}
     for depth in TRUE_DEPTHS:
-        k = relu_kernel(standardised(x), depth)
-        root = np.linalg.cholesky(k + 1e-10 * np.trace(k) / len(k) * np.eye(len(k)))
-        found[f"draw from depth {depth}"] = standardised(root @ rng.standard_normal((len(x), replicates)))
+        found[f"draw from depth {depth}"] = kernel_draws(x, depth, rng, replicates)
     return found
 
 

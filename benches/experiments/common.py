@@ -128,6 +128,13 @@ def relu_kernel(x, depth):
     return theta
 
 
+def kernel_draws(x, depth, rng, replicates):
+    """Functions drawn from N(0, K) of `depth` layers, standardised, n x replicates."""
+    k = relu_kernel(standardised(x), depth)
+    root = np.linalg.cholesky(k + 1e-10 * np.trace(k) / len(k) * np.eye(len(k)))
+    return standardised(root @ rng.standard_normal((len(x), replicates)))
+
+
 class Flow:
     """Gradient flow on the samples `inside` with covariates Z profiled out: A = P K P / n = U diag(lambda) U'.
 

@@ -6,7 +6,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from common import (Flow, Run, binomial, compare_choices, generator, leave_one_out_times, noise, pooled, relu_kernel, simple, standardised,
+from common import (Flow, Run, binomial, compare_choices, generator, kernel_draws, leave_one_out_times, noise, pooled, simple, standardised,
                     stopping_times, summary, tests)
 
 LEVELS, SHARE, TEST = (0.05, 0.01, 1e-3), 0.5, 500
@@ -105,9 +105,7 @@ def run(options):
             rng = generator(53, place, block)
             x = rng.standard_normal((n + test, departure.features))
             if departure.depths:
-                k = relu_kernel(standardised(x), depths[0])
-                root = np.linalg.cholesky(k + 1e-10 * np.trace(k) / len(k) * np.eye(len(k)))
-                truth = standardised(root @ rng.standard_normal((len(x), replicates)))
+                truth = kernel_draws(x, depths[0], rng, replicates)
             else:
                 truth = np.repeat(standardised(simple(x))[:, None], replicates, axis=1)
             y, truth = draw(departure, x, rng, replicates, np.sqrt(SHARE) * truth)

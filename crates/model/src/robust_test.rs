@@ -515,11 +515,10 @@ impl QuadraticForm {
             |log_det: &f64| (log_det - tail.log_det).abs() <= most + share * log_det.abs();
         let exact = self.factor(tail.z).map(Self::log_det);
         let exact = exact.filter(is_near).filter(|_| tail.is_whole());
-        let log_p = exact.filter(|log_det| self.has_saddle(&tail, *log_det));
-        match log_p.map(|log_det| tail.with_log_det(log_det)) {
-            Some(log_p) => Some(log_p),
-            None => saddlepoint::log_upper_tail(|z| self.barrier(z), tail.z),
-        }
+        exact
+            .filter(|log_det| self.has_saddle(&tail, *log_det))
+            .map(|log_det| tail.with_log_det(log_det))
+            .or_else(|| saddlepoint::log_upper_tail(|z| self.barrier(z), tail.z))
     }
 
     /// Whether a far tail's contour goes through the saddle of M: over half a standard deviation from it log det falls by a quarter. `log_det`: at the law's z.
