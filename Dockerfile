@@ -7,8 +7,6 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock askama.toml ./
 COPY crates crates
-COPY fuzz fuzz
-COPY benches benches
 RUN cargo build --release --locked && strip target/release/ntkpipe
 
 FROM debian:bookworm-slim

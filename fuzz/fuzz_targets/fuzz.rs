@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
-use ntkpipe_fuzz::{TARGETS, Target};
+use targets::{TARGETS, Target};
+
+#[path = "../../crates/store/tests/corpus/targets.rs"]
+mod targets;
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     // libFuzzer's hook aborts; a panic that becomes an error is none.

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use ntkpipe_fuzz::Damage;
+use damage::Damage;
 use serde_json::Value;
 
 use crate::support::{Cohort, cohort, run_arguments, succeed, text};
+
+#[path = "../../crates/store/tests/corpus/damage.rs"]
+mod damage;
 
 /// Address space of the program under test, in KiB: a size read from a damaged file must not fill the machine.
 const MOST_KIB: usize = 4 << 20;

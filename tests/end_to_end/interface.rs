@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{cohort, ntkpipe, python, run_arguments, succeed, text};
-use ntkpipe_model::kernel::tile::is_on_matrix_unit;
+use ntk::kernel::tile::is_on_matrix_unit;
 use serde_json::{Value, json};
 
 fn stdout(arguments: &[&str]) -> String {

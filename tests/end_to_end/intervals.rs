@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use faer::{Mat, Side};
-use ntkpipe_model::operator::Kernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table, write_table};
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use reml::operator::Kernel;
 
 use crate::support::{Cohort, cohort, run_arguments, succeed, table, text};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use ntkpipe_model::operator::Kernel as _;
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
+use reml::operator::Kernel as _;
 
 use crate::support::{Cohort, case, cohort, fail, results, run_arguments, succeed, table, text};
 

@@ -118,6 +118,18 @@ impl AtomicFile {
         &self.path
     }
 
+    /// Waits until what was written is on disk.
+    ///
+    /// # Errors
+    /// Where the disk refuses it, as a full one does.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        match self.temporary {
+            Some(_) => self.writer.get_ref().sync_all(),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the content is on disk, then gives the file its final name, replacing what was there.
     ///
     /// # Errors
@@ -125,12 +137,11 @@ impl AtomicFile {
     /// file is then removed.
     pub fn commit(mut self) -> Result<(), AtomicError> {
         let finish = |this: &mut Self| -> io::Result<()> {
-            this.writer.flush()?;
-            if let Some(temporary) = &this.temporary {
-                this.writer.get_ref().sync_all()?;
-                fs_err::rename(temporary, &this.path)?;
+            this.sync()?;
+            match &this.temporary {
+                Some(temporary) => fs_err::rename(temporary, &this.path),
+                None => Ok(()),
             }
-            Ok(())
         };
         finish(&mut self).map_err(AtomicError::at(&self.path))?;
         self.temporary = None;

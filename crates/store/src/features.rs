@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ntkpipe_model::rank_normal::rank_normal;
 use rayon::prelude::*;
+use reml::rank_normal::rank_normal;
 
 use crate::atomic::{AtomicError, AtomicFolder};
 use crate::results::{Column, ResultsError, write_table};

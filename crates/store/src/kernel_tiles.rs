@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
-use ntkpipe_model::kernel::tile::TileScratch;
-use ntkpipe_model::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
+use ntk::kernel::tile::TileScratch;
+use ntk::kernel::{Feature, KernelError, SampleBlock, TangentKernel};
 use rayon::prelude::*;
 
 use crate::zarr::{Element, ZarrArray, ZarrError};
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
     use crate::tiled_kernel::{self, lower_triangle};
     use crate::zarr::{ArraySpec, Attributes};
-    use ntkpipe_model::kernel::{Activation, InfiniteKernel};
+    use ntk::kernel::{Activation, InfiniteKernel};
 
     /// A thread that waits inside a read for another to end must not meet a block that it reads itself.
     #[test]

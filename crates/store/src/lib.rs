@@ -1,7 +1,7 @@
 //! Everything ntkpipe keeps on disk: Parquet tables keyed by sample id, Zarr arrays of tiles, result tables.
 //!
 //! Files are written beside their final name and renamed ([`atomic`]), so that a file that exists is whole.
-//! Unsafe code of the program is in this crate ([`zarr`] maps its chunks) and in `ntkpipe-matrix-unit`, and carries a `SAFETY` comment.
+//! Unsafe code of the program is in this crate ([`zarr`] maps its chunks) and in `amx-gemm`, and carries a `SAFETY` comment.
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -18,9 +18,9 @@ mod memory;
 pub mod network_file;
 pub mod printable;
 pub mod results;
+pub mod row_groups;
 pub mod samples;
 pub mod scaling;
-pub mod simulate;
 pub mod spectrum;
 pub mod table;
 pub mod tiled_kernel;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use faer::Mat;
-use ntkpipe_model::network::{Linear, Mlp, NetworkError, Nonlinearity};
+use ntk::network::{Linear, Mlp, NetworkError, Nonlinearity};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -410,7 +410,7 @@ fn values(view: &TensorView<'_>) -> Result<Vec<f64>, String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use ntkpipe_model::network::Scheme;
+    use ntk::network::Scheme;
 
     fn drawn(scheme: Scheme) -> NetworkFile {
         NetworkFile::new(Mlp::draw(3, &[4, 5], Nonlinearity::Gelu, scheme, 1).unwrap())

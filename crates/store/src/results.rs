@@ -100,7 +100,7 @@ pub enum ResultsError {
 }
 
 impl ResultsError {
-    fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    pub(crate) fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         path: &Path,
     ) -> impl FnOnce(E) -> Self {
         let path = path.to_path_buf();

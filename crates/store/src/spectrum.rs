@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
-use ntkpipe_model::analysis::{Survey, SurveyParts};
-use ntkpipe_model::eigen::SymmetricEigen;
-use ntkpipe_model::krylov::KrylovSpace;
-use ntkpipe_model::operator::{MaskedOperator, Moments};
 use rayon::prelude::*;
+use reml::analysis::{Survey, SurveyParts};
+use reml::eigen::SymmetricEigen;
+use reml::krylov::KrylovSpace;
+use reml::operator::{MaskedOperator, Moments};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError, AtomicFolder};
@@ -179,7 +179,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         leading.truncate(50);
         let vectors = || -> Result<(), ZarrError> {
             let ritz = probes.ritz_vectors(leading.len());
-            let ritz = ntkpipe_model::block::narrow(ritz.as_ref());
+            let ritz = reml::block::narrow(ritz.as_ref());
             let names = ["sample", "eigenvalue"];
             write_matrix(&path("eigenvectors.zarr"), &[ritz.as_ref()], names)
         };
@@ -326,9 +326,9 @@ fn read_eigen(folder: &Path, m: usize) -> Result<Option<SymmetricEigen>, Spectru
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use ntkpipe_model::analysis::survey;
-    use ntkpipe_model::covariates::Covariates;
-    use ntkpipe_model::operator::Kernel;
+    use reml::analysis::survey;
+    use reml::covariates::Covariates;
+    use reml::operator::Kernel;
 
     struct Dense(Mat<f32>, Vec<f64>);
 

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
-use ntkpipe_model::operator::Kernel;
 use rayon::prelude::*;
+use reml::operator::Kernel;
 use serde::Serialize;
 
 use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};

@@ -1,0 +1,5 @@
+//! The `ntkpipe` command.
+
+fn main() -> std::process::ExitCode {
+    ntkpipe::command()
+}

@@ -1,0 +1,109 @@
+//! A Parquet file written row group by row group.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_schema::{Field, Schema};
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use rayon::prelude::*;
+
+use crate::atomic::AtomicFile;
+use crate::results::ResultsError;
+
+/// A Parquet file (zstd, no dictionaries) written row group by row group, the columns of a group encoded in parallel.
+pub struct RowGroupWriter {
+    schema: Arc<Schema>,
+    writer: SerializedFileWriter<AtomicFile>,
+    columns: ArrowRowGroupWriterFactory,
+    n_groups: usize,
+    n_rows: usize,
+    path: PathBuf,
+}
+
+impl RowGroupWriter {
+    /// Starts a table that will stand at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or a field is of a type that Parquet does not have.
+    pub fn create(path: &Path, fields: Vec<Field>) -> Result<Self, ResultsError> {
+        let file = AtomicFile::create(path)?;
+        let schema = Arc::new(Schema::new(fields));
+        let start = || -> Result<_, ParquetError> {
+            let mut properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                .set_dictionary_enabled(false)
+                .set_statistics_enabled(EnabledStatistics::Chunk)
+                .build();
+            add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+            let root = ArrowSchemaConverter::new()
+                .convert(&schema)?
+                .root_schema_ptr();
+            SerializedFileWriter::new(file, root, Arc::new(properties))
+        };
+        let writer = start().map_err(ResultsError::encode(path))?;
+        Ok(Self {
+            columns: ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema)),
+            schema,
+            writer,
+            n_groups: 0,
+            n_rows: 0,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Appends one row group, one array per column; no rows, no group.
+    ///
+    /// # Errors
+    /// When an array is not of its field's type, or the disk is full.
+    pub fn append(&mut self, arrays: &[ArrayRef]) -> Result<(), ResultsError> {
+        let rows = arrays.first().map_or(0, |array| array.len());
+        if rows == 0 {
+            return Ok(());
+        }
+        self.encode(arrays)
+            .map_err(ResultsError::encode(&self.path))?;
+        self.n_groups += 1;
+        self.n_rows += rows;
+        Ok(())
+    }
+
+    fn encode(&mut self, arrays: &[ArrayRef]) -> Result<(), ParquetError> {
+        let writers = self.columns.create_column_writers(self.n_groups)?;
+        debug_assert_eq!(writers.len(), arrays.len());
+        let chunks = writers
+            .into_par_iter()
+            .zip(arrays)
+            .zip(self.schema.fields().as_ref())
+            .with_min_len(16)
+            .map(|((mut writer, array), field)| {
+                for leaf in compute_leaves(field, array)? {
+                    writer.write(&leaf)?;
+                }
+                writer.close()
+            })
+            .collect::<Vec<_>>();
+        let mut group = self.writer.next_row_group()?;
+        for chunk in chunks {
+            chunk?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Completes the file, which has its temporary name until it is [committed](AtomicFile::commit). Returns it and the number of rows.
+    ///
+    /// # Errors
+    /// When the rest cannot be written.
+    pub fn finish(self) -> Result<(AtomicFile, usize), ResultsError> {
+        let finished = self.writer.into_inner();
+        let mut file = finished.map_err(ResultsError::encode(&self.path))?;
+        file.sync().map_err(ResultsError::encode(&self.path))?;
+        Ok((file, self.n_rows))
+    }
+}
