@@ -11,7 +11,7 @@ use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use reml::operator::Kernel;
+use reml::KernelMatrix;
 
 use crate::support::{Cohort, cohort, run_arguments, succeed, table, text};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
-use reml::operator::Kernel as _;
+use reml::KernelMatrix as _;
 
 use crate::support::{Cohort, case, cohort, fail, results, run_arguments, succeed, table, text};
 

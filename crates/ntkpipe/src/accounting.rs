@@ -2,7 +2,7 @@
 
 use ntkpipe_store::table::Table;
 use rayon::prelude::*;
-use reml::covariates::Covariates;
+use reml::Covariates;
 use serde_json::{Value, json};
 
 use crate::codes::Suspicions;

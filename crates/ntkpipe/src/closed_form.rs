@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use faer::Mat;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::zarr::ZarrArray;
-use reml::operator::Kernel;
+use reml::KernelMatrix;
 
 use crate::phenotype_row::PhenotypeRow;
 use crate::stages::fit::{DUAL, dual_at};

@@ -9,7 +9,7 @@ use ntk::kernel::FiniteKernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table, write_table};
 use rayon::prelude::*;
-use reml::covariates::Covariates;
+use reml::Covariates;
 
 use crate::failure::input;
 use crate::stages::Context;

@@ -12,10 +12,9 @@ use ntkpipe_store::table::{
     self, Columns, LongReading, OLINK, Reading, Table, TableError, UK_BIOBANK,
 };
 use rayon::prelude::*;
-use reml::analysis::Phenotype;
-use reml::covariates::Covariates;
+use reml::linalg::power_of_two::power_of_two;
 use reml::rank_normal::rank_normal;
-use reml::unit::power_of_two;
+use reml::{Covariates, Phenotype};
 use serde_json::{Value, json};
 
 use crate::accounting::{Waterfall, file_record};

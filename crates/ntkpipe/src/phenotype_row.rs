@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use ntkpipe_store::results::{Column, read_table};
-use reml::analysis::{Analysis, Degenerate, TestResult};
 use reml::score_test::benjamini_hochberg;
-use reml::stopping_time::StoppingTime;
+use reml::{Analysis, Degenerate, StoppingTime, TestResult};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -347,7 +347,7 @@ fn plan_of_one(options: &Options, as_json: bool) -> anyhow::Result<String> {
     let inputs = open(options, &settings)?;
     let columns = inputs.covariate_columns(settings.intercept)?;
     let on_kernel = columns.first(inputs.n_kernel);
-    let covariates = reml::covariates::Covariates::new(inputs.n_kernel, &on_kernel);
+    let covariates = reml::Covariates::new(inputs.n_kernel, &on_kernel);
     let base = crate::inputs::base_mask(&inputs, &covariates, settings.missing)?;
     let masks = own_masks(&inputs, &base)?;
     let plan = Plan::new(&inputs, &settings, masks);

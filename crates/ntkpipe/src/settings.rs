@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reml::analysis::{AnalysisOptions, Stop};
+use reml::{AnalysisOptions, Stop};
 
 use crate::failure::input;
 use crate::folds::HoldOut;

@@ -14,7 +14,7 @@ use ntkpipe_store::features::{FeatureArray, FeaturesError};
 use ntkpipe_store::network_file::NetworkFile;
 use ntkpipe_store::results::{PredictionWriter, write_table, write_tsv};
 use ntkpipe_store::{spectrum, table};
-use reml::analysis::Phenotype;
+use reml::Phenotype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

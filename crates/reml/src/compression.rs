@@ -11,7 +11,7 @@
 //! so that sums over the eigenvalues of A_S that came from those of A inside a closed curve are integrals of G x' dω along it: no density is
 //! ever found. Gauss's quadrature of them follows by Stieltjes's procedure.
 
-use crate::eigen::symmetric_eigen;
+use crate::linalg::eigen::symmetric_eigen;
 use faer::Mat;
 use faer::c64;
 
@@ -92,21 +92,21 @@ fn gauss(
         let centre = integral(&|k| points[k] * now[k] * now[k]) / size;
         jacobi[(i, i)] = centre;
         n_nodes = i + 1;
-        let coupling = match i {
+        let residual_block = match i {
             0 => 0.0,
             _ => jacobi[(i, i - 1)].powi(2),
         };
         let next: Vec<c64> = (0..points.len())
-            .map(|k| (points[k] - centre) * now[k] - last[k] * coupling)
+            .map(|k| (points[k] - centre) * now[k] - last[k] * residual_block)
             .collect();
         let next_size = integral(&|k| next[k] * next[k]);
         let is_more = next_size > 1e-12 * size * centre * centre;
         if i + 1 == NODES || !is_more {
             break;
         }
-        let coupling = (next_size / size).sqrt();
-        jacobi[(i + 1, i)] = coupling;
-        jacobi[(i, i + 1)] = coupling;
+        let residual_block = (next_size / size).sqrt();
+        jacobi[(i + 1, i)] = residual_block;
+        jacobi[(i, i + 1)] = residual_block;
         (last, now, size) = (now, next, next_size);
     }
     let eigen = symmetric_eigen(jacobi.submatrix(0, 0, n_nodes, n_nodes));

@@ -4,7 +4,7 @@
 //! whose own samples S tell its columns apart: no column of it is determined by the others on S, and none of what is left out
 //! was judged on fewer samples than S.
 
-use crate::covariates::Covariates;
+use crate::linalg::covariates::Covariates;
 
 /// Why a covariate does not enter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,41 +1,71 @@
-//! Statistics and linear algebra of ntkpipe: from a neural tangent kernel to stopping times.
+//! Score test, REML stopping time and predictions for any symmetric positive semidefinite kernel matrix.
 //!
-//! Wide networks trained by gradient flow follow their neural tangent kernel; the network at time t is
-//! the BLUP of a random-effects model in which t is a variance component (Yao et al. 2026,
-//! arXiv:2605.27991). The rooms in the order data walks through them:
+//! A phenotype is covariates + u + noise, u a random effect whose covariance is A-shaped: with A = P K\[S,S\] P / n on the samples S of the phenotype's
+//! mask, training by gradient flow to time t gives the BLUP of u, and t is a variance component (Yao et al. 2026, arXiv:2605.27991). This crate
+//! tests t = 0, finds the t of the largest restricted likelihood and the t that predicts best when each sample is left out, and gives the dual weights α
+//! that predict: K α is the increment.
 //!
-//! [`network`] (which one) → [`kernel`] (a tile of K) → [`operator`] (A = P K\[S,S\] P / n on the samples of one mask) → [`krylov`] (the
-//! probes' block space) → [`low_rank`] (what it tells of any mask) → [`flow`] (each phenotype's own space, with
-//! [`combination`]) →
-//! [`measure`] (the two discrete measures) →
-//! [`score_test`] with [`quadratic_form`], [`stopping_time`], [`leave_one_out`] (the time that predicts best), and [`posterior`] (how sure a prediction is). [`analysis`] walks a batch of
-//! phenotypes through them, all sharing every pass over the kernel.
+//! | module | what |
+//! |---|---|
+//! | [`linalg`] | masked operators, covariates, block Lanczos, low-rank approximations |
+//! | [`reference_spectrum`] | the operator on all samples, decomposed once for all phenotypes |
+//! | [`fit`] | tests and fits of many phenotypes that share each pass over the kernel |
+//! | [`score_test`], [`robust_test`], [`chi_squared_mixture`] | the two tests and their null distributions |
+//! | [`spectral_density`], [`spectral_measure`], [`stopping_time`] | the restricted likelihood and its maximum |
+//! | [`leave_one_out`] | the time that predicts best |
+//! | [`predict`] | predictions from dual weights and covariates, and their R² |
+//! | [`prediction_variance`] | how sure a prediction is |
+//! | [`covariate_selection`], [`rank_normal`] | what is done to tables before |
 //!
-//! No files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
-//! a fixed order, so that no result depends on the number of threads or on what else is in the batch. For that the process
-//! must call `faer::set_global_parallelism(Par::Seq)`: faer's own operators split by the number of threads.
+//! ```
+//! use reml::{AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum, analyse};
+//!
+//! // 80 samples whose phenotype is a smooth function of x, with a kernel that is 1 where two samples have the same x.
+//! let x: Vec<f64> = (0..80).map(|i| f64::from(i % 40) / 4.0).collect();
+//! let k = faer::Mat::from_fn(80, 80, |i, j| (-(x[i] - x[j]).powi(2)).exp());
+//! let y = x.iter().enumerate().map(|(i, x)| x.sin() + 0.3 * (1.7 * i as f64).sin());
+//!
+//! let kernel = DenseKernel::new(k.as_ref())?;
+//! let covariates = Covariates::new(80, &[vec![1.0; 80]]);
+//! let phenotypes = [Phenotype::new(y.collect(), &covariates)];
+//! let Ok(spectrum) = ReferenceSpectrum::new(&kernel, &covariates, &[true; 80], Probes::default(), |_| {});
+//! let options = AnalysisOptions::default();
+//! let Ok(analyses) = analyse(&kernel, &covariates, &spectrum, &phenotypes, &options, |_, _| {});
+//!
+//! let (test, fit) = (analyses[0].test.expect("tested"), analyses[0].fit.as_ref().expect("fitted"));
+//! assert!(test.log_p < -20.0 && fit.leave_one_out.as_ref().and_then(|it| it.r2) > Some(0.8));
+//! # Ok::<(), reml::NotAKernel>(())
+//! ```
+//!
+//! No networks, no files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
+//! a fixed order, so that no result depends on the number of threads or on what else is in the batch.
 #![forbid(unsafe_code)]
 
-pub mod analysis;
-pub mod block;
-pub mod combination;
-pub mod compression;
+pub mod chi_squared_mixture;
+mod compression;
 pub mod covariate_selection;
-pub mod covariates;
-pub mod eigen;
-pub mod flow;
-pub mod krylov;
+mod dense_kernel;
+pub mod fit;
 pub mod leave_one_out;
-pub mod low_rank;
-pub mod measure;
-pub mod operator;
-pub mod posterior;
-pub mod quadratic_form;
+pub mod linalg;
+pub mod predict;
+pub mod prediction_variance;
 pub mod rank_normal;
-pub mod robust_law;
+pub mod reference_spectrum;
 pub mod robust_test;
-mod saddlepoint;
 pub mod score_test;
+pub mod spectral_density;
+pub mod spectral_measure;
 pub mod stopping_time;
-mod submatrix;
-pub mod unit;
+
+pub use dense_kernel::{DenseKernel, NotAKernel};
+pub use fit::{
+    Analysis, AnalysisOptions, Batch, Degenerate, Finished, FitResult, Phenotype, Stop, TestResult,
+    analyse,
+};
+pub use linalg::covariates::Covariates;
+pub use linalg::kernel_matrix::KernelMatrix;
+pub use linalg::operator::MaskedOperator;
+pub use predict::{Predictor, r_squared};
+pub use reference_spectrum::{Probes, ReferenceSpectrum};
+pub use stopping_time::{RemlFit, StoppingTime};

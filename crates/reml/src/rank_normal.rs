@@ -9,6 +9,12 @@ const C: f64 = 3.0 / 8.0;
 ///
 /// zᵢ = Φ⁻¹((rᵢ − c) / (n + 1 − 2c)) with c = 3/8 (Blom 1958), n the values that are not NaN, rᵢ their ranks from 1; ties get the mean
 /// of their ranks. Cost: O(n log n).
+///
+/// ```
+/// let mut values = [30.0, f64::NAN, 10.0, 20.0];
+/// reml::rank_normal::rank_normal(&mut values);
+/// assert!(values[0] > 0.5 && values[1].is_nan() && values[2] == -values[0] && values[3].abs() < 1e-12);
+/// ```
 pub fn rank_normal(values: &mut [f64]) {
     let mut order: Vec<usize> = (0..values.len()).filter(|&i| !values[i].is_nan()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));

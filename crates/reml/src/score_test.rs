@@ -1,21 +1,21 @@
 //! The variance-component score test of t = 0: is training warranted?
 
-use crate::measure::OperatorMeasure;
-use crate::quadratic_form::log_upper_tail;
+use crate::chi_squared_mixture::log_survival;
+use crate::spectral_density::SpectralDensity;
 
 /// Share of the largest eigenvalue that single-precision products leave unknown of how far a score ratio is below it, to 1 %.
 const PRECISION: f64 = 1.0 / (1 << 20) as f64;
 
 /// The law of the score ratio under the null model, as atoms of the operator's spectrum.
 #[derive(Clone, Debug)]
-pub struct NullLaw {
+pub struct NullDistribution {
     eigenvalues: Vec<f64>,
     multiplicities: Vec<f64>,
 }
 
-impl NullLaw {
+impl NullDistribution {
     /// From the spectrum of the operator.
-    pub fn new(spectrum: &OperatorMeasure) -> Self {
+    pub fn new(spectrum: &SpectralDensity) -> Self {
         let (eigenvalues, multiplicities) = spectrum.atoms().into_iter().unzip();
         Self {
             eigenvalues,
@@ -32,13 +32,20 @@ impl NullLaw {
         let largest = self.eigenvalues.iter().copied().fold(0.0, f64::max);
         let ratio = ratio.min((1.0 - PRECISION) * largest);
         let shifted: Vec<f64> = self.eigenvalues.iter().map(|mu| mu - ratio).collect();
-        log_upper_tail(&shifted, &self.multiplicities)
+        log_survival(&shifted, &self.multiplicities)
     }
 }
 
 /// Benjamini–Hochberg q-values of natural-log p-values; the result is on the plain scale.
 ///
 /// q₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1 (Benjamini & Hochberg 1995).
+///
+/// ```
+/// use reml::score_test::benjamini_hochberg;
+///
+/// let q = benjamini_hochberg(&[0.01_f64.ln(), 0.04_f64.ln(), 0.5_f64.ln()]);
+/// assert!((q[0] - 0.03).abs() < 1e-12 && (q[1] - 0.06).abs() < 1e-12);
+/// ```
 pub fn benjamini_hochberg(log_p: &[f64]) -> Vec<f64> {
     let m = log_p.len();
     let mut order: Vec<usize> = (0..m).collect();
@@ -63,7 +70,7 @@ mod tests {
         for (dof, scale) in [(9, 1.0), (299, 1e-30), (299, 1e30), (4999, 1.0)] {
             let mut eigenvalues = vec![0.0; dof];
             eigenvalues[0] = 3.0 * scale;
-            let law = NullLaw::new(&OperatorMeasure::of_spectrum(eigenvalues, 0.0));
+            let law = NullDistribution::new(&SpectralDensity::of_spectrum(eigenvalues, 0.0));
             let beta = Beta::new(0.5, 0.5 * (dof - 1) as f64).expect("positive");
             let rest = 1.0 - 3.0 * PRECISION;
             let p = law.log_p(3.0 * scale * rest);
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn where_all_eigenvalues_are_the_same_every_residual_has_the_same_ratio() {
-        let law = NullLaw::new(&OperatorMeasure::of_spectrum(vec![0.7; 40], 0.0));
+        let law = NullDistribution::new(&SpectralDensity::of_spectrum(vec![0.7; 40], 0.0));
         for ratio in [0.7 - 1e-16, 0.7, 0.7 + 1e-16] {
             assert_eq!(law.log_p(ratio), 0.0);
         }

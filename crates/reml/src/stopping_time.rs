@@ -7,7 +7,7 @@
 //!
 //! Q' = 0 where spectral losses decorrelate from the eigenvalues (Yao et al. 2026).
 
-use crate::measure::PhenotypeMeasure;
+use crate::spectral_measure::SpectralMeasure;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// Beyond t λ_max of this size no finite minimiser is recognised.
@@ -49,7 +49,7 @@ pub struct RemlFit {
 }
 
 /// Q, Q' and Q'' at t.
-pub fn objective(measure: &PhenotypeMeasure, t: f64) -> (f64, f64, f64) {
+pub fn objective(measure: &SpectralMeasure, t: f64) -> (f64, f64, f64) {
     let shift = measure
         .atoms()
         .map(|(l, _)| l)
@@ -70,7 +70,17 @@ pub fn objective(measure: &PhenotypeMeasure, t: f64) -> (f64, f64, f64) {
 }
 
 /// Fits the stopping time by a safeguarded Newton iteration on the convex Q. Cost: O(nodes) per evaluation.
-pub fn fit(measure: &PhenotypeMeasure) -> RemlFit {
+///
+/// ```
+/// use reml::spectral_measure::SpectralMeasure;
+/// use reml::stopping_time::fit;
+///
+/// // Ten dimensions; most of the residual is along the largest of two eigenvalues that are not 0.
+/// let measure = SpectralMeasure::new(&[2.0, 1.0, 0.0], &[3.0, 1.0, 1.0], 10, 3.0);
+/// let reml = fit(&measure);
+/// assert!(reml.ratio > 3.84 && reml.lower > Some(0.0) && reml.lower < Some(reml.time.time()));
+/// ```
+pub fn fit(measure: &SpectralMeasure) -> RemlFit {
     let largest = measure.atoms().map(|(l, _)| l).fold(0.0, f64::max);
     let q = |t: f64| objective(measure, t);
     let time = if largest <= 0.0 || q(0.0).1 >= 0.0 {
@@ -180,7 +190,7 @@ mod tests {
     #[test]
     fn two_nodes_have_a_closed_form() {
         let (dof, trace, w) = (10, 2.0, 5.0_f64);
-        let measure = PhenotypeMeasure::new(&[1.0, 0.0], &[w.sqrt(), 1.0], dof, trace);
+        let measure = SpectralMeasure::new(&[1.0, 0.0], &[w.sqrt(), 1.0], dof, trace);
         // E_w[λ] = w e^{-t} / (w e^{-t} + 1) = trace / dof  →  w e^{-t} = 0.25.
         let fit = fit(&measure);
         let t = (w / 0.25).ln();
@@ -197,11 +207,11 @@ mod tests {
 
     #[test]
     fn statuses_of_the_two_boundaries() {
-        let at_zero = fit(&PhenotypeMeasure::new(&[1.0, 0.0], &[0.1, 1.0], 10, 2.0));
+        let at_zero = fit(&SpectralMeasure::new(&[1.0, 0.0], &[0.1, 1.0], 10, 2.0));
         assert_eq!(at_zero.time, StoppingTime::AtZero);
         assert_eq!(at_zero.ratio, 0.0);
         assert_eq!(at_zero.lower, Some(0.0));
-        let unbounded = fit(&PhenotypeMeasure::new(&[1.0, 0.5], &[1.0, 1.0], 10, 2.0));
+        let unbounded = fit(&SpectralMeasure::new(&[1.0, 0.5], &[1.0, 1.0], 10, 2.0));
         assert_eq!(unbounded.time, StoppingTime::Unbounded);
         assert_eq!(unbounded.upper, None);
     }

@@ -11,8 +11,7 @@ use memory_kernel::{kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{AnalysisOptions, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
 
 const N: usize = 1000;
 const P: usize = 50;
@@ -73,7 +72,17 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
     let columns = vec![vec![1.0; N]];
     let covariates = Covariates::new(N, &columns);
     let everyone = vec![true; N];
-    let Ok(full) = survey(&kernel, &covariates, &everyone, 64, 5, 7, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        &kernel,
+        &covariates,
+        &everyone,
+        Probes {
+            columns: 64,
+            passes: 5,
+            seed: 7,
+        },
+        |_| {},
+    );
     let options = AnalysisOptions {
         gate: false,
         robust: false,
@@ -82,7 +91,7 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
     let some: Vec<bool> = (0..N).map(|i| i % 5 != 1).collect();
     let mut found = Vec::new();
     for mask in [everyone, some] {
-        let dense = DenseOperator::new(&kernel.k, &columns, &mask);
+        let dense = DenseOperator::new(kernel.matrix(), &columns, &mask);
         let mut phenotypes = Vec::new();
         for share in [0.5_f64, 0.9, 0.99, 0.999, 0.9999, 0.999_999] {
             for bent in [false, true] {

@@ -4,13 +4,12 @@
 mod memory_kernel;
 
 use faer::{Mat, Side};
-use memory_kernel::{DenseKernel, normal};
+use memory_kernel::{held, normal};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{AnalysisOptions, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
 
 /// Largest sum of eigenvalues beside the trace that single-precision products and tiles hide.
 const HIDDEN: f64 = 1e-6;
@@ -54,10 +53,10 @@ proptest! {
         let n = 860;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let k = kernel(&mut rng, n, decades, bend);
-        let held = DenseKernel::new(Mat::from_fn(n, n, |i, j| k[(i, j)] as f32));
+        let kernel = held(Mat::from_fn(n, n, |i, j| k[(i, j)] as f32));
         let covariates = Covariates::new(n, &[vec![1.0; n]]);
         let everyone = vec![true; n];
-        let Ok(full) = survey(&held, &covariates, &everyone, 64, 5, 7, |_| {});
+        let Ok(full) = ReferenceSpectrum::new(&kernel, &covariates, &everyone, Probes { columns: 64, passes: 5, seed: 7 }, |_| {});
         let some: Vec<bool> = (0..n).map(|_| !rng.random_bool(missing)).collect();
         let options = AnalysisOptions { gate: false, max_passes: 4, robust: false,
         ..AnalysisOptions::default() };
@@ -70,7 +69,7 @@ proptest! {
                 values: (0..n).map(|_| normal(&mut rng)).collect(),
                 time: Some(t),
             }).collect();
-            let Ok(found) = analyse(&held, &covariates, &full, &phenotypes, &options, |_, _| {});
+            let Ok(found) = analyse(&kernel, &covariates, &full, &phenotypes, &options, |_, _| {});
             for (t, got) in times.iter().zip(&found) {
                 let shrunk = |l: f64| -(-t * l).exp_m1();
                 let want: f64 = lambda.iter().map(|l| shrunk(*l)).sum();

@@ -6,13 +6,14 @@ mod memory_kernel;
 
 use dense::DenseOperator;
 use faer::Mat;
-use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{Analysis, AnalysisOptions, Phenotype, Stop, analyse, survey};
-use reml::covariates::Covariates;
-use reml::stopping_time::StoppingTime;
+use reml::{
+    Analysis, AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum, Stop,
+    StoppingTime, analyse,
+};
 
 /// A kernel with covariates and phenotypes.
 struct Cohort {
@@ -92,15 +93,13 @@ fn cohort(
 fn analysed(cohort: &Cohort, options: &AnalysisOptions) -> Vec<Analysis> {
     let n = cohort.columns[0].len();
     let covariates = Covariates::new(n, &cohort.columns);
-    let Ok(full) = survey(
-        &cohort.kernel,
-        &covariates,
-        &vec![true; n],
-        cohort.survey.0,
-        cohort.survey.1,
-        7,
-        |_| {},
-    );
+    let probes = Probes {
+        columns: cohort.survey.0,
+        passes: cohort.survey.1,
+        seed: 7,
+    };
+    let Ok(full) =
+        ReferenceSpectrum::new(&cohort.kernel, &covariates, &vec![true; n], probes, |_| {});
     let Ok(found) = analyse(
         &cohort.kernel,
         &covariates,
@@ -149,7 +148,8 @@ fn disagreements(cohort: &Cohort, options: &AnalysisOptions, tolerance: Toleranc
             .as_ref()
             .is_none_or(|(mask, _)| **mask != phenotype.mask)
         {
-            let dense = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &phenotype.mask);
+            let dense =
+                DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, &phenotype.mask);
             operator = Some((&phenotype.mask, dense));
         }
         let Some((_, dense)) = &operator else {
@@ -305,7 +305,7 @@ fn minima_at_both_ends() {
         let x = features(&mut rng, n, p);
         let mut of = cohort(&mut rng, &x, p, 0, &[0.0]);
         of.phenotypes.truncate(2);
-        let dense = DenseOperator::new(&of.kernel.k, &of.columns, &of.phenotypes[0].mask);
+        let dense = DenseOperator::new(of.kernel.matrix(), &of.columns, &of.phenotypes[0].mask);
         let smooth = |power: i32| -> Vec<f64> {
             let along = |k: usize| (dense.lambda[k] / dense.lambda[0]).powi(power);
             let sum = |i: usize| (0..dense.dof()).map(|k| dense.u[(i, k)] * along(k)).sum();
@@ -369,7 +369,7 @@ fn what_is_stopped_at_t_loo_is_of_that_time() {
                 (t / before - 1.0).abs() < 1e-4 || t == before,
                 "{i}: {t} {before}"
             );
-            let dense = DenseOperator::new(&of.kernel.k, &of.columns, &phenotype.mask);
+            let dense = DenseOperator::new(of.kernel.matrix(), &of.columns, &phenotype.mask);
             let want = dense.fitted(
                 &dense.dual(&phenotype.values, Some(fit.stop)),
                 &phenotype.values,

@@ -4,12 +4,14 @@
 #[allow(dead_code)]
 mod memory_kernel;
 
-use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{Analysis, AnalysisOptions, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{
+    Analysis, AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum,
+    analyse,
+};
 
 const N: usize = 800;
 const GROUP: usize = 600;
@@ -74,7 +76,17 @@ fn both_ways(
             time: None,
         })
         .collect();
-    let Ok(full) = survey(kernel, &covariates, &vec![true; n], 64, 5, 1, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        kernel,
+        &covariates,
+        &vec![true; n],
+        Probes {
+            columns: 64,
+            passes: 5,
+            seed: 1,
+        },
+        |_| {},
+    );
     let both = [512, n].map(|direct| {
         let options = AnalysisOptions {
             direct,
@@ -130,7 +142,7 @@ fn as_in_the_decomposition(seed: u64, [n, group]: [usize; 2], spread: impl Fn(us
         near("sigma2", got.noise_variance, want.noise_variance, 1e-3);
         let fitted = |dual: &[f32]| -> Vec<f64> {
             let of = |i: usize| -> f64 {
-                let column = kernel.k.col_as_slice(i)[..group].iter().zip(dual);
+                let column = kernel.matrix().col(i).iter().take(group).zip(dual);
                 column.map(|(k, a)| f64::from(*k) * f64::from(*a)).sum()
             };
             let raw: Vec<f64> = (0..group).map(of).collect();

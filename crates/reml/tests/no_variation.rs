@@ -4,12 +4,14 @@
 #[allow(dead_code)]
 mod memory_kernel;
 
-use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{Analysis, AnalysisOptions, Degenerate, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{
+    Analysis, AnalysisOptions, Covariates, Degenerate, DenseKernel, Phenotype, Probes,
+    ReferenceSpectrum, analyse,
+};
 
 const N: usize = 1100;
 const ALIKE: usize = 560;
@@ -36,7 +38,17 @@ fn analysed(kernel: &DenseKernel, covariates: &Covariates) -> Vec<Analysis> {
     };
     let lengths = [3, 100, ALIKE, N];
     let phenotypes: Vec<Phenotype> = lengths.iter().map(|&last| of(last, &mut rng)).collect();
-    let Ok(full) = survey(kernel, covariates, &[true; N], 64, 4, 1, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        kernel,
+        covariates,
+        &[true; N],
+        Probes {
+            columns: 64,
+            passes: 4,
+            seed: 1,
+        },
+        |_| {},
+    );
     assert!(!full.is_lost());
     let options = AnalysisOptions {
         gate: false,

@@ -10,8 +10,7 @@ use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{AnalysisOptions, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
 
 /// Samples, features, depth, whether erf, and whether features share factors.
 type Shape = (usize, usize, usize, bool, bool);
@@ -32,7 +31,17 @@ fn errors((n, p, depth, erf, factors): Shape, missing: &[f64]) -> Vec<[f64; 3]> 
     let kernel = kernel_of(&infinite, &x, p);
     let columns = vec![vec![1.0; n], (0..n).map(|_| normal(&mut rng)).collect()];
     let covariates = Covariates::new(n, &columns);
-    let Ok(full) = survey(&kernel, &covariates, &vec![true; n], 64, 5, 7, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        &kernel,
+        &covariates,
+        &vec![true; n],
+        Probes {
+            columns: 64,
+            passes: 5,
+            seed: 7,
+        },
+        |_| {},
+    );
     let options = AnalysisOptions {
         test_only: true,
         robust: false,
@@ -42,7 +51,7 @@ fn errors((n, p, depth, erf, factors): Shape, missing: &[f64]) -> Vec<[f64; 3]> 
         .iter()
         .map(|&missing| {
             let mask: Vec<bool> = (0..n).map(|_| !rng.random_bool(missing)).collect();
-            let dense = DenseOperator::new(&kernel.k, &columns, &mask);
+            let dense = DenseOperator::new(kernel.matrix(), &columns, &mask);
             // Noise through powers of the operator: every strength.
             let phenotypes: Vec<Phenotype> = (0..24)
                 .map(|i| {

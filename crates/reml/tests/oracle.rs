@@ -11,18 +11,16 @@ use faer::matrix_free::eigen::{
     PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
 };
 use faer::{Col, Par};
-use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{
-    Analysis, AnalysisOptions, Batch, Degenerate, Phenotype, Survey, analyse, survey,
+use reml::{
+    Analysis, AnalysisOptions, Batch, Covariates, Degenerate, DenseKernel, KernelMatrix, Phenotype,
+    Probes, ReferenceSpectrum, StoppingTime, analyse,
 };
-use reml::covariates::Covariates;
-use reml::operator::Kernel;
-use reml::stopping_time::StoppingTime;
 
 /// A phenotype's values: a linear and a nonlinear truth in the features, with `share` of the variance, and noise.
 fn signal(rng: &mut ChaCha8Rng, x: &[f32], p: usize, share: f64) -> Vec<f64> {
@@ -235,7 +233,7 @@ fn disagreements(
     };
     let increment = Mat::from_fn(n, 1, |i, _| {
         (0..n)
-            .map(|j| f64::from(kernel.k[(i, j)]) * dual[j])
+            .map(|j| f64::from(kernel.matrix()[(i, j)]) * dual[j])
             .sum::<f64>()
     });
     let observed: Vec<f64> = (0..n)
@@ -325,16 +323,30 @@ fn seeded_cohort(n: usize, p: usize, seed: u64) -> Cohort {
     }
 }
 
-fn full_survey<'a>(cohort: &Cohort, covariates: &'a Covariates, probes: usize) -> Survey<'a> {
+fn full_spectrum<'a>(
+    cohort: &Cohort,
+    covariates: &'a Covariates,
+    probes: usize,
+) -> ReferenceSpectrum<'a> {
     let everyone = vec![true; cohort.kernel.n_samples()];
-    let Ok(full) = survey(&cohort.kernel, covariates, &everyone, probes, 5, 7, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        &cohort.kernel,
+        covariates,
+        &everyone,
+        Probes {
+            columns: probes,
+            passes: 5,
+            seed: 7,
+        },
+        |_| {},
+    );
     full
 }
 
 fn run(
     cohort: &Cohort,
     covariates: &Covariates,
-    full: &Survey<'_>,
+    full: &ReferenceSpectrum<'_>,
     phenotypes: &[Phenotype],
     options: &AnalysisOptions,
 ) -> Vec<Analysis> {
@@ -353,7 +365,7 @@ fn run(
 fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
     let cohort = seeded_cohort(1200, 60, 1);
     let covariates = Covariates::new(1200, &cohort.columns);
-    let full = full_survey(&cohort, &covariates, 64);
+    let full = full_spectrum(&cohort, &covariates, 64);
     let options = AnalysisOptions {
         gate: false,
         robust: false,
@@ -364,7 +376,7 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
     masks.dedup();
     let operators: Vec<DenseOperator> = masks
         .iter()
-        .map(|mask| DenseOperator::new(&cohort.kernel.k, &cohort.columns, mask))
+        .map(|mask| DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, mask))
         .collect();
     let mut wrong = Vec::new();
     for (i, (phenotype, got)) in cohort.phenotypes.iter().zip(&found).enumerate() {
@@ -419,13 +431,13 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     let mut columns = cohort.columns.clone();
     columns.push(f0.clone());
     let null = Covariates::new(n, &columns);
-    let full = full_survey(&cohort, &covariates, 64);
+    let full = full_spectrum(&cohort, &covariates, 64);
     let walk = |covariates: &Covariates, offset: Option<&[f64]>, options: &AnalysisOptions| {
         let mut batch = Batch::new(&full, covariates, options).with_offset(offset);
         let numbered: Vec<_> = cohort.phenotypes.iter().cloned().enumerate().collect();
-        let Ok(mut finished) = batch.admit(&cohort.kernel, &numbered);
+        let Ok(mut finished) = batch.add(&cohort.kernel, &numbered);
         while !batch.is_empty() {
-            let Ok(more) = batch.step(&cohort.kernel);
+            let Ok(more) = batch.run_pass(&cohort.kernel);
             finished.extend(more);
         }
         finished.sort_by_key(|(number, _)| *number);
@@ -444,7 +456,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
     let fitted = walk(&covariates, Some(&f0), &options);
     assert_eq!((tested.len(), fitted.len()), (6, 6));
     for (i, phenotype) in cohort.phenotypes.iter().enumerate() {
-        let of_null = DenseOperator::new(&cohort.kernel.k, &columns, &phenotype.mask);
+        let of_null = DenseOperator::new(cohort.kernel.matrix(), &columns, &phenotype.mask);
         let want = of_null.analyse(&phenotype.values, options.alpha, false);
         let test = tested[i].1.test.expect("tested");
         let (got, log_p) = (test.log_p, want.log_p);
@@ -464,7 +476,7 @@ fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dens
             .zip(&f0)
             .map(|(y, f)| y - f)
             .collect();
-        let operator = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &phenotype.mask);
+        let operator = DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, &phenotype.mask);
         let want = operator.analyse(&left, options.alpha, false);
         let fit = fitted[i].1.fit.as_ref().expect("fitted");
         let (got, time) = (fit.reml.time.time(), want.time.expect("finite"));
@@ -479,7 +491,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
     let n = 1200;
     let cohort = seeded_cohort(n, 60, 4);
     let covariates = Covariates::new(n, &cohort.columns);
-    let full = full_survey(&cohort, &covariates, 64);
+    let full = full_spectrum(&cohort, &covariates, 64);
     let options = AnalysisOptions {
         gate: false,
         robust: false,
@@ -487,7 +499,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
     };
     let fitted = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
     let few: Vec<bool> = (0..n).map(|i| i % 3 == 0).collect();
-    let dense = |mask: &[bool]| DenseOperator::new(&cohort.kernel.k, &cohort.columns, mask);
+    let dense = |mask: &[bool]| DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, mask);
     let (mut phenotypes, mut operators) = (Vec::new(), Vec::new());
     // Half the mask's strengths on each mask, at a fraction and at a multiple of t̂, and on few samples.
     for (i, (phenotype, fit)) in cohort.phenotypes.iter().zip(&fitted).enumerate().step_by(3) {
@@ -509,7 +521,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
         let fit = got.fit.as_ref().expect("fitted");
         let want = operator.dual(&phenotype.values, phenotype.time);
         let got = Mat::from_fn(n, 1, |i, _| f64::from(fit.dual[i]));
-        let k = Mat::from_fn(n, n, |i, j| f64::from(cohort.kernel.k[(i, j)]));
+        let k = Mat::from_fn(n, n, |i, j| f64::from(cohort.kernel.matrix()[(i, j)]));
         let (got, want) = (&k * &got, &k * &want);
         let apart = (&got - &want).norm_l2() / want.norm_l2();
         assert!(
@@ -546,7 +558,7 @@ fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_thread
     };
     let all = |threads| {
         pool(threads).install(|| {
-            let full = full_survey(&cohort, &covariates, 64);
+            let full = full_spectrum(&cohort, &covariates, 64);
             let found = run(&cohort, &covariates, &full, &cohort.phenotypes, &options);
             found.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>()
         })
@@ -554,7 +566,7 @@ fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_thread
     let together = all(2);
     assert_eq!(together.len(), 37);
     assert!(together == all(1), "bits depend on the number of threads");
-    let full = full_survey(&cohort, &covariates, 64);
+    let full = full_spectrum(&cohort, &covariates, 64);
     for i in [0, 5, 9, 12, 26, 29, 30, 36] {
         let alone = run(
             &cohort,
@@ -574,15 +586,15 @@ fn an_analysis_has_the_same_bits_alone_among_others_and_for_any_number_of_thread
 fn the_leading_spectrum_is_that_of_a_krylov_schur_solver() {
     let cohort = seeded_cohort(1200, 60, 4);
     let covariates = Covariates::new(1200, &cohort.columns);
-    let full = full_survey(&cohort, &covariates, 64);
-    let measure = full.measure();
+    let full = full_spectrum(&cohort, &covariates, 64);
+    let measure = full.density();
     // As many as the spectrum reports.
     let leading = &measure.leading()[..measure.leading().len().min(50)];
     assert!(leading.len() >= 5, "{} leading eigenvalues", leading.len());
     // A = P K P / n in f64.
     let q = full.operator().projection().orthonormal();
     let h = Mat::from_fn(1200, 1200, |i, j| {
-        f64::from(cohort.kernel.k[(i, j)]) / 1200.0
+        f64::from(cohort.kernel.matrix()[(i, j)]) / 1200.0
     });
     let off = |a: &Mat<f64>| a - &q * (q.transpose() * a);
     let a = off(&off(&h).transpose().to_owned());
@@ -799,7 +811,7 @@ proptest! {
         let cohort = recipe.cook();
         let n = recipe.n;
         let covariates = Covariates::new(n, &cohort.columns);
-        let full = full_survey(&cohort, &covariates, 64);
+        let full = full_spectrum(&cohort, &covariates, 64);
         let direct = if recipe.seed % 2 == 0 { 16 } else { AnalysisOptions::default().direct };
         let options = AnalysisOptions { gate: recipe.gate, direct, robust: false,
         ..AnalysisOptions::default() };
@@ -809,7 +821,7 @@ proptest! {
         let mut wrong = Vec::new();
         for (i, (phenotype, got)) in cohort.phenotypes.iter().zip(&found).enumerate() {
             let at = operators.iter().position(|(m, _)| **m == phenotype.mask).unwrap_or_else(|| {
-                let operator = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &phenotype.mask);
+                let operator = DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, &phenotype.mask);
                 operators.push((&phenotype.mask, operator));
                 operators.len() - 1
             });
@@ -855,10 +867,10 @@ fn tiles_in_half_precision() {
     let cohort = seeded_cohort(1200, 200, 11);
     let n = cohort.kernel.n_samples();
     for (name, bits) in [("float16", 10), ("bfloat16", 7)] {
-        let half = Mat::from_fn(n, n, |i, j| rounded(cohort.kernel.k[(i, j)], bits));
+        let half = Mat::from_fn(n, n, |i, j| rounded(cohort.kernel.matrix()[(i, j)], bits));
         let mut worst = [0.0_f64; 5];
         for phenotype in &cohort.phenotypes {
-            let [exact, off] = [&cohort.kernel.k, &half].map(|k| {
+            let [exact, off] = [cohort.kernel.matrix(), half.as_ref()].map(|k| {
                 DenseOperator::new(k, &cohort.columns, &phenotype.mask).analyse(
                     &phenotype.values,
                     0.05,

@@ -7,14 +7,12 @@ mod memory_kernel;
 
 use dense::DenseOperator;
 use faer::{Mat, Par};
-use memory_kernel::{DenseKernel, features, kernel_of, normal};
+use memory_kernel::{features, held, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{Survey, survey};
-use reml::covariates::Covariates;
-use reml::operator::{Kernel, MaskedOperator};
-use reml::posterior::{Places, Posterior, Products};
+use reml::prediction_variance::{EvaluationPoints, Posterior, Products};
+use reml::{Covariates, DenseKernel, KernelMatrix, MaskedOperator, Probes, ReferenceSpectrum};
 
 /// t λ₁ of the times compared, and what a time comes to: from the first steps to a fit that spends half of the degrees of freedom or more.
 const TIMES: [f64; 5] = [0.3, 3.0, 15.0, 50.0, 150.0];
@@ -43,7 +41,7 @@ fn cohort(n: usize, n_new: usize, p: usize, seed: u64) -> Cohort {
             .map(|_| f64::from(u8::from(rng.random_bool(0.5))))
             .collect(),
     ];
-    let surveyed = DenseKernel::new(kernel.k.submatrix(0, 0, n, n).to_owned());
+    let surveyed = held(kernel.matrix().submatrix(0, 0, n, n).to_owned());
     Cohort {
         kernel,
         surveyed,
@@ -58,24 +56,34 @@ impl Cohort {
         Covariates::new(self.n, &first)
     }
 
-    fn survey<'a>(
+    fn spectrum<'a>(
         &self,
         covariates: &'a Covariates,
         mask: &[bool],
         (probes, passes): (usize, usize),
-    ) -> Survey<'a> {
-        let Ok(full) = survey(&self.surveyed, covariates, mask, probes, passes, 7, |_| {});
+    ) -> ReferenceSpectrum<'a> {
+        let Ok(full) = ReferenceSpectrum::new(
+            &self.surveyed,
+            covariates,
+            mask,
+            Probes {
+                columns: probes,
+                passes,
+                seed: 7,
+            },
+            |_| {},
+        );
         full
     }
 
-    /// Places of the samples in `rows`, as new ones.
+    /// EvaluationPoints of the samples in `rows`, as new ones.
     fn others(
         &self,
         posterior: &Posterior<'_, '_>,
         covariates: &Covariates,
         mask: &[bool],
         rows: &[usize],
-    ) -> Places<'static> {
+    ) -> EvaluationPoints<'static> {
         let all = self.kernel.n_samples();
         let columns = posterior.columns();
         let padded = |m: &Mat<f32>| {
@@ -117,9 +125,9 @@ impl Cohort {
     fn errors(&self, space: (usize, usize), masks: &[Vec<bool>]) -> Vec<Vec<([[f64; 2]; 3], f64)>> {
         let everyone = vec![true; self.n];
         let covariates = self.covariates();
-        let full = self.survey(&covariates, &everyone, space);
+        let full = self.spectrum(&covariates, &everyone, space);
         let posterior = Posterior::new(&full);
-        let Ok(places) = posterior.surveyed(&self.surveyed);
+        let Ok(places) = posterior.reference_points(&self.surveyed);
         let new: Vec<usize> = (self.n..self.kernel.n_samples()).collect();
         let others = self.others(&posterior, &covariates, &everyone, &new);
         let never = |_| false;
@@ -132,7 +140,7 @@ impl Cohort {
                     .copied()
                     .chain(new.iter().map(|_| false))
                     .collect();
-                let dense = DenseOperator::new(&self.kernel.k, &self.columns, &padded);
+                let dense = DenseOperator::new(self.kernel.matrix(), &self.columns, &padded);
                 let times = TIMES.map(|t| t / dense.lambda[0]);
                 let is_in = |x: usize| mask[x];
                 let found =
@@ -211,7 +219,7 @@ fn hard_masks_and_small_spaces_cost_accuracy_within_bounds() {
     let leading = {
         let covariates = cohort.covariates();
         let everyone = vec![true; cohort.n];
-        let full = cohort.survey(&covariates, &everyone, (64, 3));
+        let full = cohort.spectrum(&covariates, &everyone, (64, 3));
         full.probes().ritz_vectors(1)
     };
     let mut order: Vec<usize> = (0..cohort.n).collect();
@@ -245,12 +253,12 @@ fn samples_of_the_kernel_that_were_not_surveyed_are_as_good_as_new() {
     let cohort = cohort(700, 50, 60, 4);
     let mask = masks(cohort.n, 4, &[0.2]).remove(0);
     let covariates = cohort.covariates();
-    let full = cohort.survey(&covariates, &mask, (64, 8));
+    let full = cohort.spectrum(&covariates, &mask, (64, 8));
     let posterior = Posterior::new(&full);
     let outside: Vec<usize> = (0..750).filter(|&x| x >= 700 || !mask[x]).collect();
     let others = cohort.others(&posterior, &covariates, &mask, &outside);
     let padded: Vec<bool> = mask.iter().copied().chain([false; 50]).collect();
-    let dense = DenseOperator::new(&cohort.kernel.k, &cohort.columns, &padded);
+    let dense = DenseOperator::new(cohort.kernel.matrix(), &cohort.columns, &padded);
     let t = 30.0 / dense.lambda[0];
     let want = dense.posterior_variance(t);
     let never = |_| false;
@@ -268,13 +276,13 @@ fn bits_depend_on_neither_threads_nor_the_other_times() {
     let cohort = cohort(1100, 40, 30, 5);
     let covariates = cohort.covariates();
     let everyone = vec![true; cohort.n];
-    let full = cohort.survey(&covariates, &everyone, (16, 4));
+    let full = cohort.spectrum(&covariates, &everyone, (16, 4));
     let mask = masks(cohort.n, 5, &[0.2]).remove(0);
     let run = |threads: usize, times: &[f64]| -> Vec<Vec<u64>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.expect("a pool").install(|| {
             let posterior = Posterior::new(&full);
-            let Ok(places) = posterior.surveyed(&cohort.surveyed);
+            let Ok(places) = posterior.reference_points(&cohort.surveyed);
             let new: Vec<usize> = (cohort.n..cohort.n + 40).collect();
             let others = cohort.others(&posterior, &covariates, &everyone, &new);
             let operator = MaskedOperator::new(&covariates, &mask);

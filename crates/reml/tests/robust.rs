@@ -11,8 +11,7 @@ use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::analysis::{AnalysisOptions, Phenotype, analyse, survey};
-use reml::covariates::Covariates;
+use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
 
 #[derive(Clone, Copy, Debug)]
 enum Noise {
@@ -67,7 +66,17 @@ fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -
     let mut columns = vec![vec![1.0; n]];
     columns.extend((1..q).map(|_| (0..n).map(|_| normal(&mut rng)).collect()));
     let covariates = Covariates::new(n, &columns);
-    let Ok(full) = survey(&kernel, &covariates, &vec![true; n], 64, 5, 7, |_| {});
+    let Ok(full) = ReferenceSpectrum::new(
+        &kernel,
+        &covariates,
+        &vec![true; n],
+        Probes {
+            columns: 64,
+            passes: 5,
+            seed: 7,
+        },
+        |_| {},
+    );
     let options = AnalysisOptions {
         test_only: true,
         ..AnalysisOptions::default()
@@ -109,7 +118,7 @@ fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -
             .is_none_or(|(mask, _)| *mask != phenotype.mask)
         {
             let mask = phenotype.mask.clone();
-            let operator = DenseOperator::new(&kernel.k, &columns, &mask);
+            let operator = DenseOperator::new(kernel.matrix(), &columns, &mask);
             dense = Some((mask, operator));
         }
         let (_, operator) = dense.as_ref().expect("made above");

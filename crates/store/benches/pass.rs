@@ -18,7 +18,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel, default_tile, lower_triangle, spec};
 use ntkpipe_store::zarr::{Attributes, Chunk, ZarrArray};
 use rayon::prelude::*;
-use reml::operator::Kernel;
+use reml::KernelMatrix;
 
 /// One or two products a tile, a tile a thread as in the pass; tiles and blocks of vectors are in memory.
 fn bare_products(tiles: &[(usize, usize, Chunk<f32>)], side: usize, x: &Mat<f32>) {

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
-use reml::analysis::{Survey, SurveyParts};
-use reml::eigen::SymmetricEigen;
-use reml::krylov::KrylovSpace;
-use reml::operator::{MaskedOperator, Moments};
+use reml::linalg::block_lanczos::KrylovSpace;
+use reml::linalg::eigen::SymmetricEigen;
+use reml::linalg::operator::Moments;
+use reml::reference_spectrum::ReferenceSpectrumParts;
+use reml::{MaskedOperator, ReferenceSpectrum};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError, AtomicFolder};
@@ -148,7 +149,10 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, SpectrumError> {
+pub fn write(
+    folder: &Path,
+    survey: &ReferenceSpectrum<'_>,
+) -> Result<SpectrumRecord, SpectrumError> {
     let fresh = AtomicFolder::create(folder)?;
     let root = fresh.folder().to_path_buf();
     let probes = survey.probes();
@@ -167,7 +171,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         let projected = probes.projected();
         let names = ["probe", "probe"];
         write_matrix(&path("projected.zarr"), &[projected.as_ref()], names)?;
-        let coupling = [probes.coupling().as_ref()];
+        let coupling = [probes.residual_block().as_ref()];
         match coupling[0].nrows() {
             0 => Ok(()),
             _ => write_matrix(&path("coupling.zarr"), &coupling, ["next", "probe"]),
@@ -175,11 +179,11 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
     };
     let decomposed = || -> Result<Vec<f64>, ZarrError> {
         // This decomposes T, before two threads ask for its eigenpairs.
-        let mut leading = survey.measure().leading().to_vec();
+        let mut leading = survey.density().leading().to_vec();
         leading.truncate(50);
         let vectors = || -> Result<(), ZarrError> {
             let ritz = probes.ritz_vectors(leading.len());
-            let ritz = reml::block::narrow(ritz.as_ref());
+            let ritz = reml::linalg::block::narrow(ritz.as_ref());
             let names = ["sample", "eigenvalue"];
             write_matrix(&path("eigenvectors.zarr"), &[ritz.as_ref()], names)
         };
@@ -208,7 +212,7 @@ pub fn write(folder: &Path, survey: &Survey<'_>) -> Result<SpectrumRecord, Spect
         rounding: survey.moments().rounding,
         higher_moments: survey.moments().higher,
         block_widths: widths,
-        coupling_rows: probes.coupling().nrows(),
+        coupling_rows: probes.residual_block().nrows(),
         residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
         eigenvalues: leading,
     };
@@ -239,7 +243,7 @@ pub fn read_record(folder: &Path) -> Result<SpectrumRecord, SpectrumError> {
 pub fn read<'a>(
     folder: &Path,
     operator: MaskedOperator<'a>,
-) -> Result<(Survey<'a>, SpectrumRecord), SpectrumError> {
+) -> Result<(ReferenceSpectrum<'a>, SpectrumRecord), SpectrumError> {
     let record = read_record(folder)?;
     let (all, projected) = rayon::join(
         || read_matrix::<f32>(&folder.join("probes.zarr")),
@@ -294,14 +298,14 @@ pub fn read<'a>(
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
     // Where they were not kept, they are found here, before threads that wait for one another ask for them.
     probes.eigen();
-    let parts = SurveyParts {
+    let parts = ReferenceSpectrumParts {
         moments,
         scale: record.scale,
         covariate_products,
         square_diagonal: square_diagonal.col_as_slice(0).to_vec(),
         probes,
     };
-    Ok((Survey::from_parts(operator, parts), record))
+    Ok((ReferenceSpectrum::from_parts(operator, parts), record))
 }
 
 /// The eigenpairs of an m × m matrix, where they were kept; earlier versions did not.
@@ -326,57 +330,28 @@ fn read_eigen(folder: &Path, m: usize) -> Result<Option<SymmetricEigen>, Spectru
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use reml::analysis::survey;
-    use reml::covariates::Covariates;
-    use reml::operator::Kernel;
-
-    struct Dense(Mat<f32>, Vec<f64>);
-
-    impl Kernel for Dense {
-        type Error = std::convert::Infallible;
-
-        fn n_samples(&self) -> usize {
-            self.0.nrows()
-        }
-
-        fn diagonal(&self) -> &[f64] {
-            &self.1
-        }
-
-        fn multiply(
-            &self,
-            x: MatRef<'_, f32>,
-            s: MatRef<'_, f32>,
-        ) -> Result<(Mat<f32>, Mat<f32>), Self::Error> {
-            let unit = self.unit() as f32;
-            let squared = Mat::from_fn(self.0.nrows(), self.0.ncols(), |i, j| {
-                (self.0[(i, j)] / unit).powi(2)
-            });
-            Ok((&self.0 * x, squared * s))
-        }
-
-        fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
-            let s = samples.len();
-            Ok(Mat::from_fn(s, s, |i, j| self.0[(samples[i], samples[j])]))
-        }
-
-        fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error> {
-            let shape = (self.n_samples(), samples.len());
-            Ok(Mat::from_fn(shape.0, shape.1, |i, j| {
-                self.0[(i, samples[j])]
-            }))
-        }
-    }
+    use reml::{Covariates, DenseKernel, Probes};
 
     #[test]
-    fn a_survey_comes_back_bit_for_bit() {
+    fn a_reference_spectrum_comes_back_bit_for_bit() {
         let n = 90;
-        let k = Mat::from_fn(n, n, |i, j| (-(i as f32 - j as f32).powi(2) * 0.01).exp());
-        let kernel = Dense(k, vec![1.0; n]);
+        let k = Mat::from_fn(n, n, |i, j| (-(i as f64 - j as f64).powi(2) * 0.01).exp());
+        let kernel = DenseKernel::new(k.as_ref()).unwrap();
         let covariates = Covariates::new(n, &[vec![1.0; n]]);
         let mask = vec![true; n];
         for probes in [4, 64] {
-            let made = survey(&kernel, &covariates, &mask, probes, 3, 1, |_| {}).unwrap();
+            let made = ReferenceSpectrum::new(
+                &kernel,
+                &covariates,
+                &mask,
+                Probes {
+                    columns: probes,
+                    passes: 3,
+                    seed: 1,
+                },
+                |_| {},
+            )
+            .unwrap();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("spectrum");
             let record = write(&path, &made).unwrap();
@@ -386,7 +361,7 @@ mod tests {
             assert_eq!(made.probes().projected(), back.probes().projected());
             assert_eq!(made.probes().residuals(), back.probes().residuals());
             // As kept, and as found again where they were not.
-            let pairs = |survey: &Survey<'_>| survey.probes().eigen().cloned();
+            let pairs = |survey: &ReferenceSpectrum<'_>| survey.probes().eigen().cloned();
             assert_eq!(pairs(&made), pairs(&back));
             std::fs::remove_dir_all(path.join("ritz_vectors.zarr")).unwrap();
             let (back, _) = read(&path, made.operator().clone()).unwrap();

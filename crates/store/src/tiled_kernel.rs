@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
 use rayon::prelude::*;
-use reml::operator::Kernel;
+use reml::KernelMatrix;
 use serde::Serialize;
 
 use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
@@ -452,7 +452,7 @@ fn by_row(samples: &[usize], tile: usize) -> BTreeMap<usize, Vec<(usize, usize)>
     by_row
 }
 
-impl Kernel for TiledKernel {
+impl KernelMatrix for TiledKernel {
     type Error = ZarrError;
 
     fn n_samples(&self) -> usize {

@@ -9,8 +9,10 @@ use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
-use reml::analysis::{self, Analysis, AnalysisOptions, Batch, Phenotype, Stop, Survey, TestResult};
-use reml::covariates::Covariates;
+use reml::{
+    Analysis, AnalysisOptions, Batch, Covariates, Phenotype, ReferenceSpectrum, Stop, TestResult,
+    fit,
+};
 use serde_json::{Value, json};
 
 use super::{Context, Fingerprints, held_out, remove_file};
@@ -52,7 +54,7 @@ pub const FOLDS_JOURNAL: &str = "folds.jsonl";
 struct Walk<'c> {
     context: &'c Context,
     kernel: &'c TiledKernel,
-    survey: &'c Survey<'c>,
+    survey: &'c ReferenceSpectrum<'c>,
     options: AnalysisOptions,
     folds: Option<&'c Folds>,
     initial: Option<&'c Initial>,
@@ -103,7 +105,7 @@ impl<'c> Walk<'c> {
     fn new(
         context: &'c Context,
         kernel: &'c TiledKernel,
-        survey: &'c Survey<'c>,
+        survey: &'c ReferenceSpectrum<'c>,
         options: AnalysisOptions,
         initial: Option<&'c Initial>,
     ) -> Self {
@@ -135,7 +137,7 @@ impl<'c> Walk<'c> {
         let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
         let working =
-            analysis::working_columns(context.inputs.n_kernel, rank) + READ_AHEAD * WAITING_COLUMNS;
+            fit::working_columns(context.inputs.n_kernel, rank) + READ_AHEAD * WAITING_COLUMNS;
         let one = Batch::new(self.survey, covariates, &self.options).load_of_new(1);
         if share(bound.saturating_sub(kept)) < working + one {
             let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;
@@ -294,10 +296,10 @@ impl<'c> Walk<'c> {
             if admitted.is_empty() && batch.is_empty() {
                 return Ok(());
             }
-            let mut finished = batch.admit(self.kernel, &admitted)?;
+            let mut finished = batch.add(self.kernel, &admitted)?;
             drop(admitted);
             if !batch.is_empty() {
-                finished.extend(batch.step(self.kernel)?);
+                finished.extend(batch.run_pass(self.kernel)?);
             }
             done += finished.len();
             bar.set(done, jobs.len());

@@ -6,7 +6,7 @@ use ntkpipe_store::results::PredictionColumns;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
 use rayon::prelude::*;
-use reml::unit::power_of_two;
+use reml::linalg::power_of_two::power_of_two;
 
 use super::Context;
 use super::fit::READ_AHEAD;

@@ -13,9 +13,8 @@ use ntkpipe_store::spectrum;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
 use rayon::prelude::*;
-use reml::covariates::Covariates;
-use reml::operator::{Kernel, MaskedOperator};
-use reml::posterior::{Places, Posterior, Products};
+use reml::prediction_variance::{EvaluationPoints, Posterior, Products};
+use reml::{Covariates, KernelMatrix, MaskedOperator};
 
 use super::fit::READ_AHEAD;
 use super::predict::{fits_at_once, link_folder};
@@ -58,7 +57,7 @@ struct Group {
 }
 
 /// Samples with their places, by what the caller numbers them.
-type Station<'s> = (Places<'s>, Vec<usize>);
+type Station<'s> = (EvaluationPoints<'s>, Vec<usize>);
 
 /// Fits by mask, in the order in which masks first come.
 #[derive(Default)]
@@ -96,7 +95,7 @@ impl Groups {
                     let operator = MaskedOperator::new(covariates, mask);
                     let times: Vec<f64> = fits.iter().map(|fit| fit.time).collect();
                     let is_in = |x: usize| mask[x];
-                    let places: Vec<(&Places<'_>, &(dyn Fn(usize) -> bool + Sync))> =
+                    let places: Vec<(&EvaluationPoints<'_>, &(dyn Fn(usize) -> bool + Sync))> =
                         stations.iter().map(|it| (&it.0, &is_in as _)).collect();
                     posterior.variances(&operator, &times, &places)
                 })
@@ -115,13 +114,13 @@ impl Groups {
     }
 }
 
-/// Places samples that were not surveyed, from the products of their rows of the kernel and their covariates, a column each.
+/// EvaluationPoints samples that were not surveyed, from the products of their rows of the kernel and their covariates, a column each.
 fn place(
     posterior: &Posterior<'_, '_>,
     covariates: &Covariates,
     found: &CrossProducts,
     columns: &[Vec<f64>],
-) -> Places<'static> {
+) -> EvaluationPoints<'static> {
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let products = Products {
         products: found.products.as_ref(),
@@ -150,7 +149,7 @@ pub fn write(
         let of_column = |c: &Vec<f64>| rows.iter().map(|&row| c[row]).collect();
         columns.iter().map(of_column).collect()
     };
-    let mut stations = vec![(posterior.surveyed(kernel)?, (0..n).collect())];
+    let mut stations = vec![(posterior.reference_points(kernel)?, (0..n).collect())];
     let left_out: Vec<usize> = (0..n)
         .filter(|&row| !context.base[row] && has_covariates(row))
         .collect();

@@ -17,8 +17,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use ntkpipe_store::{file_system, zarr};
-use reml::analysis::{Stop, SurveyParts};
-use reml::covariates::Covariates;
+use reml::reference_spectrum::ReferenceSpectrumParts;
+use reml::{Covariates, Stop};
 use serde_json::{Value, json};
 
 use crate::accounting;
@@ -53,7 +53,7 @@ pub struct Context {
     /// The kernel, once a stage has opened it.
     kernel: Mutex<Option<Arc<TiledKernel>>>,
     /// The survey that this process made, until a stage takes it.
-    survey: Mutex<Option<SurveyParts>>,
+    survey: Mutex<Option<ReferenceSpectrumParts>>,
 }
 
 impl Context {
@@ -131,12 +131,12 @@ impl Context {
     }
 
     /// Keeps the survey for the stage that comes next.
-    fn keep_survey(&self, parts: SurveyParts) {
+    fn keep_survey(&self, parts: ReferenceSpectrumParts) {
         *self.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(parts);
     }
 
     /// The survey, once.
-    fn take_survey(&self) -> Option<SurveyParts> {
+    fn take_survey(&self) -> Option<ReferenceSpectrumParts> {
         let mut kept = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take()
     }

@@ -17,8 +17,7 @@ use ntkpipe_store::table::{Columns, Reading, Table, TableError};
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::{self, ZarrArray};
 use rayon::prelude::*;
-use reml::analysis::Phenotype;
-use reml::operator::Kernel;
+use reml::{KernelMatrix, Phenotype};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

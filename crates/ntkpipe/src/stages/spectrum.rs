@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use ntkpipe_store::spectrum;
 use ntkpipe_store::zarr::{self, ZarrError};
-use reml::analysis::{Survey, survey};
-use reml::operator::{Kernel as _, LEAST_SHARE, MaskedOperator};
+use reml::linalg::operator::LEAST_SHARE;
+use reml::{KernelMatrix as _, MaskedOperator, Probes, ReferenceSpectrum};
 use serde_json::json;
 
 use super::{Context, kernel_range};
@@ -29,13 +29,15 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let passes = spectrum_passes(context.inputs.n_kernel);
     bar.set(0, passes);
     let seed = context.settings.analysis.seed;
-    let surveyed = survey(
+    let surveyed = ReferenceSpectrum::new(
         &*kernel,
         &context.covariates,
         &context.base,
-        FULL_PROBES,
-        passes,
-        seed,
+        Probes {
+            columns: FULL_PROBES,
+            passes,
+            seed,
+        },
         |done| {
             bar.set(done, passes);
         },
@@ -60,7 +62,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
 const ROUNDING: f64 = 1e-6;
 
 /// Stops where the covariates leave so little of the kernel that single precision does not carry it; where they leave nothing, phenotypes say so.
-fn check_left(survey: &Survey<'_>) -> anyhow::Result<()> {
+fn check_left(survey: &ReferenceSpectrum<'_>) -> anyhow::Result<()> {
     if !survey.is_lost() {
         return Ok(());
     }
@@ -94,10 +96,10 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
 }
 
 /// The survey that the stage left: in memory for the first who asks, and on disk.
-pub fn load<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
+pub fn load<'a>(context: &'a Context) -> anyhow::Result<ReferenceSpectrum<'a>> {
     let operator = MaskedOperator::new(&context.covariates, &context.base);
     if let Some(parts) = context.take_survey() {
-        return Ok(Survey::from_parts(operator, parts));
+        return Ok(ReferenceSpectrum::from_parts(operator, parts));
     }
     Ok(spectrum::read(&context.directory.path("spectrum"), operator)?.0)
 }

@@ -1,8 +1,8 @@
 //! The definitions executed literally: dense, f64, one eigendecomposition a mask. Made to be read and to be compared
 //! against, not to be fast.
 
-use faer::{Mat, Side};
-use reml::quadratic_form::log_upper_tail;
+use faer::{Mat, MatRef, Side};
+use reml::chi_squared_mixture::log_survival;
 
 /// 95 % quantile of χ²₁.
 const WIDTH: f64 = 3.841_458_820_694_124;
@@ -109,7 +109,7 @@ fn bisect(below: impl Fn(f64) -> bool, mut low: f64, mut high: f64) -> f64 {
 
 impl DenseOperator {
     /// `kernel` n × n; `covariates` columns of length n.
-    pub fn new(kernel: &Mat<f32>, covariates: &[Vec<f64>], mask: &[bool]) -> Self {
+    pub fn new(kernel: MatRef<'_, f32>, covariates: &[Vec<f64>], mask: &[bool]) -> Self {
         let observed: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
         let n = observed.len();
         let kernel = Mat::from_fn(kernel.nrows(), kernel.ncols(), |i, j| {
@@ -230,7 +230,7 @@ impl DenseOperator {
             d(i) * 0.5 * (middle[(i, j)] + middle[(j, i)]) * d(j)
         });
         let values = m.self_adjoint_eigenvalues(Side::Lower).expect("finite");
-        log_upper_tail(&values, &vec![1.0; n])
+        log_survival(&values, &vec![1.0; n])
     }
 
     /// Tests and fits one phenotype. With `gate`, one that is not warranted at `alpha` is predicted at t = 0.
@@ -262,7 +262,7 @@ impl DenseOperator {
             .sum::<f64>()
             / total;
         let shifted: Vec<f64> = self.lambda.iter().map(|l| l - q).collect();
-        let log_p = log_upper_tail(&shifted, &vec![1.0; self.dof()]);
+        let log_p = log_survival(&shifted, &vec![1.0; self.dof()]);
 
         let time = if loss.at(0.0).1 >= 0.0 {
             Some(0.0)

@@ -4,10 +4,9 @@
 //! read. An error is an answer; a panic, an abort or a huge allocation is a finding.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::path::Path;
 
-use faer::{Mat, MatRef};
+use faer::Mat;
 use ntk::kernel::FiniteKernel;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling, Samples};
 use ntkpipe_store::id_list::read_id_list;
@@ -17,9 +16,7 @@ use ntkpipe_store::spectrum;
 use ntkpipe_store::table::{Columns, DropQc, LongReading, Reading, Table};
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use ntkpipe_store::zarr::{self, Element, ZarrArray};
-use reml::analysis::survey;
-use reml::covariates::Covariates;
-use reml::operator::Kernel;
+use reml::{Covariates, DenseKernel, KernelMatrix as _, Probes, ReferenceSpectrum};
 
 /// A target: its name, which is the name of its corpus folder, and the function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -220,18 +217,31 @@ fn read_array<T: Element>(path: &Path) {
 pub fn spectrum(bytes: &[u8]) {
     in_folder(|folder| {
         let n = 12;
-        let kernel = Bell(n, vec![1.0; n]);
+        let k = Mat::from_fn(n, n, |i, j| (-(i.abs_diff(j) as f64).powi(2) / 20.0).exp());
+        #[allow(clippy::unwrap_used)]
+        let kernel = DenseKernel::new(k.as_ref()).unwrap();
         let covariates = Covariates::new(n, &[vec![1.0; n]]);
         let mask = vec![true; n];
         #[allow(clippy::unwrap_used)]
-        let made = survey(&kernel, &covariates, &mask, 2, 3, 1, |_| {}).unwrap();
+        let made = ReferenceSpectrum::new(
+            &kernel,
+            &covariates,
+            &mask,
+            Probes {
+                columns: 2,
+                passes: 3,
+                seed: 1,
+            },
+            |_| {},
+        )
+        .unwrap();
         let path = folder.join("spectrum");
         #[allow(clippy::unwrap_used)]
         drop(spectrum::write(&path, &made).unwrap());
         put(&path.join("spectrum.json"), bytes);
         if let Ok((back, record)) = spectrum::read(&path, made.operator().clone()) {
             assert_eq!(record.dof, back.operator().dof());
-            let measure = back.measure();
+            let measure = back.density();
             assert!(measure.leading().len() <= n);
             drop(back.probes().residuals());
         }
@@ -254,46 +264,5 @@ pub fn network(bytes: &[u8]) {
     if let Ok(written) = file.to_bytes() {
         let again = NetworkFile::parse(&written, path, Some(file.network.nonlinearity()));
         assert!(again.is_ok(), "{again:?}");
-    }
-}
-
-/// K(i, j) = exp(−(i − j)² / 20) and its diagonal.
-struct Bell(usize, Vec<f64>);
-
-impl Kernel for Bell {
-    type Error = Infallible;
-
-    fn n_samples(&self) -> usize {
-        self.0
-    }
-
-    fn diagonal(&self) -> &[f64] {
-        &self.1
-    }
-
-    fn multiply(
-        &self,
-        x: MatRef<'_, f32>,
-        s: MatRef<'_, f32>,
-    ) -> Result<(Mat<f32>, Mat<f32>), Infallible> {
-        let all: Vec<usize> = (0..self.0).collect();
-        let k = self.submatrix(&all)?;
-        let squared = Mat::from_fn(self.0, self.0, |i, j| k[(i, j)].powi(2));
-        Ok((&k * x, squared * s))
-    }
-
-    fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
-        let entry = |i: usize, j: usize| (-(i.abs_diff(j) as f32).powi(2) / 20.0).exp();
-        Ok(Mat::from_fn(samples.len(), samples.len(), |i, j| {
-            entry(samples[i], samples[j])
-        }))
-    }
-
-    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Infallible> {
-        let all: Vec<usize> = (0..self.0).collect();
-        let k = self.submatrix(&all)?;
-        Ok(Mat::from_fn(self.0, samples.len(), |i, j| {
-            k[(i, samples[j])]
-        }))
     }
 }

@@ -7,9 +7,9 @@
 //! Coefficients and the block that leads out are kept instead of images. Each block is orthonormal to all before it when A is
 //! applied to it, so that no image is ever divided by a small number.
 
-use crate::block;
-use crate::eigen::{SymmetricEigen, symmetric_eigen};
-use crate::operator::MaskedOperator;
+use crate::linalg::block;
+use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::linalg::operator::MaskedOperator;
 use faer::{Mat, MatRef};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -35,7 +35,7 @@ pub struct KrylovSpace {
     /// Upper block triangle of G'AG, a column block per image, rows down to the diagonal block.
     columns: Vec<Mat<f64>>,
     /// R of the last image, G_next'(A G_last); 0 × b when the space is exhausted.
-    coupling: Mat<f64>,
+    residual_block: Mat<f64>,
     /// Of T, found when it is first asked for.
     eigen: OnceLock<SymmetricEigen>,
 }
@@ -64,18 +64,18 @@ impl KrylovSpace {
             n_probes: first.ncols(),
             blocks: vec![first],
             columns: Vec::new(),
-            coupling: Mat::zeros(0, 0),
+            residual_block: Mat::zeros(0, 0),
             eigen: OnceLock::new(),
         }
     }
 
-    /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::coupling`].
+    /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::residual_block`].
     ///
     /// The blocks have images as far as `projected` reaches; `eigen` are its eigenpairs, where they are known.
     pub fn from_parts(
         blocks: Vec<Mat<f32>>,
         projected: MatRef<'_, f64>,
-        coupling: Mat<f64>,
+        residual_block: Mat<f64>,
         eigen: Option<SymmetricEigen>,
     ) -> Self {
         let mut columns = Vec::new();
@@ -92,7 +92,7 @@ impl KrylovSpace {
             n_probes: blocks.first().map_or(0, Mat::ncols),
             blocks,
             columns,
-            coupling,
+            residual_block,
             eigen: eigen.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
@@ -130,8 +130,8 @@ impl KrylovSpace {
     }
 
     /// R of the last image: what A leads out of the space.
-    pub fn coupling(&self) -> &Mat<f64> {
-        &self.coupling
+    pub fn residual_block(&self) -> &Mat<f64> {
+        &self.residual_block
     }
 
     /// T = G'AG on the blocks that have images.
@@ -164,7 +164,7 @@ impl KrylovSpace {
         (!self.columns.is_empty()).then(|| self.eigen.get_or_init(found))
     }
 
-    /// Residual norm |A w − e w| of each Ritz pair: the coupling times the vector's last block.
+    /// Residual norm |A w − e w| of each Ritz pair: the residual_block times the vector's last block.
     pub fn residuals(&self) -> Vec<f64> {
         let Some(eigen) = self.eigen() else {
             return Vec::new();
@@ -172,10 +172,10 @@ impl KrylovSpace {
         let m = eigen.values.len();
         let last = self.columns.last().map_or(0, Mat::ncols);
         let tail = eigen.vectors.subrows(m - last, last);
-        if self.coupling.nrows() == 0 {
+        if self.residual_block.nrows() == 0 {
             return vec![0.0; m];
         }
-        let out = &self.coupling * tail;
+        let out = &self.residual_block * tail;
         (0..m).map(|j| out.col(j).norm_l2()).collect()
     }
 
@@ -193,9 +193,9 @@ impl KrylovSpace {
         let start = column.nrows() - along.nrows();
         column.subrows_mut(start, along.nrows()).copy_from(&along);
         let rest = |q: &mut Mat<f64>| block::quick_remove(q.as_mut(), &self.blocks);
-        let (next, coupling) = orthonormalise(operator, y, rest, scale);
+        let (next, residual_block) = orthonormalise(operator, y, rest, scale);
         self.columns.push(column);
-        self.coupling = coupling;
+        self.residual_block = residual_block;
         if next.ncols() > 0 {
             self.blocks.push(next);
         }
@@ -314,7 +314,7 @@ pub(crate) fn orthonormalise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::covariates::Covariates;
+    use crate::linalg::covariates::Covariates;
 
     /// Largest |G'G − I| and largest |T − G'AG| beside |A|, of a space of up to `passes` images.
     fn errors(k: &Mat<f32>, passes: usize) -> [f64; 2] {

@@ -24,14 +24,15 @@
 //! samples. Other masks take E from there: a function that vanishes outside S and is orthogonal to the covariates on S is so on all samples,
 //! whence A_S = (n / n_S) P_S A P_S, and E_S is taken for (n / n_S) E on its diagonal, and in proportion to the samples left beside it.
 
-use crate::analysis::Survey;
-use crate::block;
-use crate::eigen::symmetric_eigen;
-use crate::flow::integrated_decay;
-use crate::low_rank::LowRank;
-use crate::measure::OperatorMeasure;
-use crate::operator::{Kernel, MaskedOperator, Moments};
-use crate::unit::power_of_two;
+use crate::linalg::block;
+use crate::linalg::eigen::symmetric_eigen;
+use crate::linalg::kernel_matrix::KernelMatrix;
+use crate::linalg::low_rank::LowRank;
+use crate::linalg::operator::{MaskedOperator, Moments};
+use crate::linalg::phi::t_phi1;
+use crate::linalg::power_of_two::power_of_two;
+use crate::reference_spectrum::ReferenceSpectrum;
+use crate::spectral_density::SpectralDensity;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -52,56 +53,56 @@ const MOST_HELD: f64 = 0.6;
 /// Share of μ by which an eigenvalue must exceed it to be looked for in a new sample: below, it would be divided by rounding.
 const DISTINCT: f64 = 1e-3;
 
-/// What the posterior variances of every mask are made from: the survey of all samples.
+/// What the posterior variances of every mask are made from: the reference spectrum of all samples.
 pub struct Posterior<'s, 'a> {
-    survey: &'s Survey<'a>,
+    reference: &'s ReferenceSpectrum<'a>,
     /// μ, and the eigenvalues of the probes' space above it with their vectors, m × kept.
     level: f64,
     values: Vec<f64>,
     vectors: Mat<f64>,
-    /// C = D K Q, n × r, with Q the orthonormal covariates and D the samples surveyed, in its unit: K C would be beyond single precision.
+    /// C = D K Q, n × r, with Q the orthonormal covariates and D the samples of the reference spectrum, in its unit: K C would be beyond single precision.
     shares: Mat<f32>,
     unit: f64,
     /// C'C and Q'KQ, r × r; C'G, r × m.
     shares_gram: Mat<f64>,
     covariates_gram: Mat<f64>,
     shares_in_space: Mat<f64>,
-    measure: OperatorMeasure,
+    measure: SpectralDensity,
     /// tr A − tr B and |A|² − |B|².
     beyond: [f64; 2],
 }
 
 /// Where samples stand: all that variances need to know of them, whatever the mask.
-pub struct Places<'s> {
+pub struct EvaluationPoints<'s> {
     /// Coordinates in the probes' space, rows × m in blocks of columns.
     coordinates: Cow<'s, [Mat<f32>]>,
     /// Rows of the covariates' basis.
     covariates: Mat<f64>,
-    /// Whether these are the samples surveyed.
-    is_surveyed: bool,
+    /// Whether these are the samples of the reference spectrum.
+    is_of_reference: bool,
     /// E_xx.
     own: Vec<f64>,
-    /// Σ_{i≠x} A_xi² − B_xi²; of a sample that was not surveyed |w|² beyond Ṽ.
+    /// Σ_{i≠x} A_xi² − B_xi²; of a sample that is not of the reference spectrum |w|² beyond Ṽ.
     off: Vec<f64>,
 }
 
-/// Products of the kernel's rows at some samples, from which their [`Places`] are found.
+/// Products of the kernel's rows at some samples, from which their [`EvaluationPoints`] are found.
 pub struct Products<'p> {
     /// K(x, ·) times [`Posterior::columns`], rows × columns.
     pub products: MatRef<'p, f32>,
-    /// Σᵢ K(x, i)² over the samples surveyed.
+    /// Σᵢ K(x, i)² over the samples of the reference spectrum.
     pub squares: &'p [f64],
     /// K(x, x).
     pub diagonal: &'p [f64],
 }
 
 impl<'s, 'a> Posterior<'s, 'a> {
-    /// Reads the survey of all samples. Cost: 4 n m r flops for a rank r of the covariates.
-    pub fn new(survey: &'s Survey<'a>) -> Self {
-        let (operator, space) = (survey.operator(), survey.probes());
-        let level = survey.level();
+    /// Reads the reference spectrum of all samples. Cost: 4 n m r flops for a rank r of the covariates.
+    pub fn new(reference: &'s ReferenceSpectrum<'a>) -> Self {
+        let (operator, space) = (reference.operator(), reference.probes());
+        let level = reference.tail_mean();
         let q = operator.projection().orthonormal();
-        let kq = survey.covariate_products();
+        let kq = reference.covariate_products();
         let mask = operator.projection().mask();
         let unit = power_of_two(f64::from(kq.norm_max()));
         let scale = (1.0 / unit) as f32;
@@ -122,7 +123,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
         });
         let excess: f64 = values.iter().map(|l| l - level).sum();
         let squares: f64 = values.iter().map(|l| l * l - level * level).sum();
-        let (moments, dof) = (survey.moments(), operator.dof() as f64);
+        let (moments, dof) = (reference.moments(), operator.dof() as f64);
         Self {
             level,
             beyond: [
@@ -134,27 +135,36 @@ impl<'s, 'a> Posterior<'s, 'a> {
             shares_gram: block::inner(shares.as_ref(), shares.as_ref()) * faer::Scale(unit.powi(2)),
             covariates_gram: block::inner(q.as_ref(), kq.as_ref()),
             shares_in_space,
-            measure: survey.measure(),
+            measure: reference.density(),
             shares,
             unit,
-            survey,
+            reference,
         }
     }
 
-    /// What the kernel's rows at samples that were not surveyed are multiplied by, n × (m + 2 r): G, Q and D K Q in its unit.
+    /// What the kernel's rows at samples outside the reference spectrum are multiplied by, n × (m + 2 r): G, Q and D K Q in its unit.
     pub fn columns(&self) -> Mat<f32> {
-        let q = block::narrow(self.survey.operator().projection().orthonormal().as_ref());
-        let blocks = self.survey.probes().basis().iter();
+        let q = block::narrow(
+            self.reference
+                .operator()
+                .projection()
+                .orthonormal()
+                .as_ref(),
+        );
+        let blocks = self.reference.probes().basis().iter();
         block::hstack(&blocks.chain([&q, &self.shares]).collect::<Vec<_>>())
     }
 
-    /// Places of the kernel's samples; those that were not surveyed have none that means anything. One pass over the kernel, of r columns and one
+    /// EvaluationPoints of the kernel's samples; those outside the reference spectrum have none that means anything. One pass over the kernel, of r columns and one
     /// of squares.
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn surveyed<K: Kernel>(&self, kernel: &K) -> Result<Places<'s>, K::Error> {
-        let operator = self.survey.operator();
+    pub fn reference_points<K: KernelMatrix>(
+        &self,
+        kernel: &K,
+    ) -> Result<EvaluationPoints<'s>, K::Error> {
+        let operator = self.reference.operator();
         let (of_shares, squares) =
             kernel.multiply(self.shares.as_ref(), operator.indicator().as_ref())?;
         let square = kernel.unit().powi(2);
@@ -165,7 +175,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
         let [own, size] = self.moments(
             &q,
             kernel.diagonal(),
-            self.survey.covariate_products().as_ref(),
+            self.reference.covariate_products().as_ref(),
             of_shares.as_ref(),
             &widened,
         );
@@ -173,12 +183,12 @@ impl<'s, 'a> Posterior<'s, 'a> {
             let (l, mu) = (self.values[j], self.level);
             [l - mu, l * l - mu * mu][c]
         });
-        let coordinates = self.survey.probes().basis();
+        let coordinates = self.reference.probes().basis();
         let held = rotated_squares(coordinates, self.vectors.as_ref(), weights.as_ref());
-        let mut places = Places {
+        let mut places = EvaluationPoints {
             coordinates: Cow::Borrowed(coordinates),
             covariates: basis.to_owned(),
-            is_surveyed: true,
+            is_of_reference: true,
             own,
             off: size,
         };
@@ -193,14 +203,14 @@ impl<'s, 'a> Posterior<'s, 'a> {
         Ok(places)
     }
 
-    /// Places of samples that were not surveyed, from the products of their kernel rows; `covariates` are their rows of the covariates' basis.
+    /// EvaluationPoints of samples outside the reference spectrum, from the products of their kernel rows; `covariates` are their rows of the covariates' basis.
     ///
     /// A coordinate is that of Nyström: (λ − μ) U_j(x) = u_j'w. Cost: 4 m² flops a sample.
-    pub fn others(&self, rows: &Products<'_>, covariates: Mat<f64>) -> Places<'static> {
+    pub fn others(&self, rows: &Products<'_>, covariates: Mat<f64>) -> EvaluationPoints<'static> {
         let (m, r) = (self.shares_in_space.ncols(), self.shares.ncols());
-        let n = self.survey.operator().n_observed() as f64;
+        let n = self.reference.operator().n_observed() as f64;
         let q = self
-            .survey
+            .reference
             .operator()
             .projection()
             .extend(covariates.as_ref());
@@ -242,16 +252,16 @@ impl<'s, 'a> Posterior<'s, 'a> {
         let mut coordinates = Mat::zeros(along.nrows(), m);
         let back = self.vectors.transpose().to_owned();
         block::add_product(coordinates.as_mut(), along.as_ref(), back.as_ref(), 1.0);
-        Places {
+        EvaluationPoints {
             coordinates: Cow::Owned(vec![block::narrow(coordinates.as_ref())]),
             covariates,
-            is_surveyed: false,
+            is_of_reference: false,
             own,
             off,
         }
     }
 
-    /// κ and |w|² at samples with the extended covariates `q` (rows × r): k = K(·, x) on the samples surveyed gives
+    /// κ and |w|² at samples with the extended covariates `q` (rows × r): k = K(·, x) on the samples of the reference spectrum gives
     ///
     /// ```text
     ///     n κ = K(x, x) − 2 q'Q'k + q'(Q'KQ) q,   n w = P (k − C q),   P = 1 − Q Q'
@@ -264,7 +274,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
         of_shares: MatRef<'_, f32>,
         squares: &[f64],
     ) -> [Vec<f64>; 2] {
-        let n = self.survey.operator().n_observed() as f64;
+        let n = self.reference.operator().n_observed() as f64;
         let r = q.ncols();
         let (m, c) = (&self.covariates_gram, &self.shares_gram);
         (0..q.nrows())
@@ -288,14 +298,14 @@ impl<'s, 'a> Posterior<'s, 'a> {
     /// Posterior variances in units of σ² on the mask of `operator`, rows × times, for finite `times`; `is_in_mask` says which of the places are
     /// in it.
     ///
-    /// Cost: 2 n m² + 4 n m flops a time for n places; of a mask other than that surveyed, the [`LowRank`] approximation besides.
+    /// Cost: 2 n m² + 4 n m flops a time for n places; of a mask other than that of the reference spectrum, the [`LowRank`] approximation besides.
     pub fn variances(
         &self,
         operator: &MaskedOperator<'_>,
         times: &[f64],
-        places: &[(&Places<'_>, &(dyn Fn(usize) -> bool + Sync))],
+        places: &[(&EvaluationPoints<'_>, &(dyn Fn(usize) -> bool + Sync))],
     ) -> Vec<Mat<f64>> {
-        let of_mask = OnMask::new(self, operator);
+        let of_mask = MaskedPosterior::new(self, operator);
         let panels: Vec<Panel> = times
             .chunks(PANEL)
             .map(|times| of_mask.panel(times))
@@ -352,7 +362,7 @@ fn squares(y: &Mat<f32>) -> Mat<f64> {
 }
 
 /// What one mask makes of every sample.
-struct OnMask<'x> {
+struct MaskedPosterior<'x> {
     operator: &'x MaskedOperator<'x>,
     /// n / n_S.
     stretch: f64,
@@ -367,7 +377,7 @@ struct OnMask<'x> {
     shared: Mat<f64>,
     /// A small mask's Ṽ does not reach all of what the space holds of other samples: W and Q_S'G W, W W' = U diag(s (λ − μ)) U' in G's coordinates.
     features: Option<(Mat<f32>, Mat<f64>)>,
-    measure: OperatorMeasure,
+    measure: SpectralDensity,
     /// The spectrum beyond Ṽ, as nodes with multiplicities.
     tail: Vec<(f64, f64)>,
     /// Its mean and standard deviation, and Gauss's quadrature of few nodes for it, of mass 1.
@@ -389,10 +399,10 @@ struct Time {
     effective_dof: f64,
 }
 
-impl<'x> OnMask<'x> {
+impl<'x> MaskedPosterior<'x> {
     fn new(posterior: &Posterior<'_, '_>, operator: &'x MaskedOperator<'x>) -> Self {
-        let full = posterior.survey.operator();
-        let space = posterior.survey.probes();
+        let full = posterior.reference.operator();
+        let space = posterior.reference.probes();
         let q = block::narrow(operator.projection().orthonormal().as_ref());
         let q_in_space = space.coordinates(&[&q]);
         let model = LowRank::new(space, posterior.level, full, operator, q_in_space.clone());
@@ -415,7 +425,7 @@ impl<'x> OnMask<'x> {
             operator,
             stretch,
             features,
-            level: model.level(),
+            level: model.tail_mean(),
             values: model.values()[..k].to_vec(),
             n_held: k,
             mix: block::narrow(mix.as_ref()),
@@ -432,14 +442,14 @@ impl<'x> OnMask<'x> {
         }
         if operator.projection().mask() != full.projection().mask() {
             let [trace, frobenius] = posterior.beyond;
-            let (mu, rest) = (model.level(), operator.dof() as f64 - k as f64);
+            let (mu, rest) = (model.tail_mean(), operator.dof() as f64 - k as f64);
             let values = &on_mask.values;
             let moments = Moments {
                 trace: values.iter().sum::<f64>() + mu * rest + trace,
                 frobenius_squared: values.iter().map(|b| b * b).sum::<f64>()
                     + mu * mu * rest
                     + frobenius,
-                rounding: on_mask.stretch * posterior.survey.moments().rounding,
+                rounding: on_mask.stretch * posterior.reference.moments().rounding,
                 higher: None,
             };
             on_mask.measure = posterior.measure.on_mask(operator.dof(), moments, values);
@@ -451,7 +461,7 @@ impl<'x> OnMask<'x> {
     /// sum for every mask.
     fn tail(&self, posterior: &Posterior<'_, '_>) -> Vec<(f64, f64)> {
         let dof = self.operator.dof() as f64;
-        let full = posterior.survey.operator().dof() as f64;
+        let full = posterior.reference.operator().dof() as f64;
         // Where Ṽ fills a small mask, E spreads over as many directions as its share of all.
         let share = (full - posterior.values.len() as f64) / full.max(1.0);
         let count = (dof - self.values.len() as f64).max(share * dof);
@@ -471,7 +481,7 @@ impl<'x> OnMask<'x> {
     /// ```text
     ///     x in S:      v = Σ f(β) y² + ∫ f over what x has beyond Ṽ, a measure of the tail's shape with the exact P_xx, A_xx, (A²)_xx
     ///     x not in S:  v = t κ − Σ ω² η_t(β) − η̄ (|w|² − Σ ω²),   ω = Ṽ'w = b (1 − e / β) y, b = β − μ,
-    ///                  with e = E_xx where x was surveyed, else 0
+    ///                  with e = E_xx where x is of the reference spectrum, else 0
     /// ```
     fn panel(&self, times: &[f64]) -> Panel {
         let mut weights = Mat::zeros(self.values.len(), 4 * PANEL);
@@ -513,7 +523,7 @@ impl<'x> OnMask<'x> {
         &self,
         panels: &[Panel],
         n_times: usize,
-        places: &Places<'_>,
+        places: &EvaluationPoints<'_>,
         is_in_mask: &(dyn Fn(usize) -> bool + Sync),
     ) -> Mat<f64> {
         let n = places.own.len();
@@ -521,7 +531,7 @@ impl<'x> OnMask<'x> {
             .operator
             .projection()
             .extend(places.covariates.as_ref());
-        let is_in = |x: usize| places.is_surveyed && is_in_mask(x);
+        let is_in = |x: usize| places.is_of_reference && is_in_mask(x);
         let mu = self.level;
         let powers = Mat::from_fn(self.values.len(), 7, |j, c| {
             let beta = self.values[j];
@@ -577,7 +587,7 @@ impl<'x> OnMask<'x> {
                         squared - held[(i, 6)],
                     ]);
                     // E e_x is orthogonal to Ṽ but for the sample's own entry, which is not on S.
-                    let e = if places.is_surveyed { own } else { 0.0 };
+                    let e = if places.is_of_reference { own } else { 0.0 };
                     let beyond = off + e * (2.0 * held[(i, 2)] - e * held[(i, 3)]);
                     for (p, (panel, sums)) in panels.iter().zip(&sums).enumerate() {
                         for (at, time) in panel.times.iter().enumerate() {
@@ -658,7 +668,7 @@ fn undecayed(t: f64, l: f64) -> f64 {
     match x < 1e-3 {
         // (1 − (1 − e⁻ˣ)/x) / x = 1/2 − x/6 + x²/24 − …
         true => t * t * (0.5 - x / 6.0 + x * x / 24.0),
-        false => (t - integrated_decay(t, l, l)) / l,
+        false => (t - t_phi1(t, l, l)) / l,
     }
 }
 

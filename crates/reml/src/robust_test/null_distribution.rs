@@ -36,7 +36,7 @@ pub struct Rest {
 
 /// One phenotype's operator M on the s samples of its mask.
 #[derive(Clone, Debug)]
-pub struct RobustLaw<'x> {
+pub struct RobustNullDistribution<'x> {
     /// d², s values.
     pub squares: &'x [f64],
     /// own + q, s values.
@@ -155,7 +155,7 @@ const NEAR_EDGE: f64 = 2e-2;
 const ZERO: c64 = c64::new(0.0, 0.0);
 const ONE: c64 = c64::new(1.0, 0.0);
 
-impl RobustLaw<'_> {
+impl RobustNullDistribution<'_> {
     /// Pr(Σ μᵢ χ²₁ > 0); `None` where the self-consistent equation has no solution near 0.
     ///
     /// Cost: s (k + 2 r + h)² flops, and some 40 times 30 (k + 2 r)³ + 20 (k + 2 r + h)² h.
@@ -195,7 +195,7 @@ impl Tail {
 }
 
 impl<'x> Form<'x> {
-    fn new(law: &RobustLaw<'x>) -> Self {
+    fn new(law: &RobustNullDistribution<'x>) -> Self {
         let s = law.squares.len();
         let (r, h) = (law.null_model.ncols(), law.heavy.len());
         let mean = |v: &[f64]| v.iter().sum::<f64>() / s as f64;

@@ -4,14 +4,14 @@
 //! analytic off the real axis and between `1/(2 min λ)` and `1/(2 max λ)`, and
 //!
 //! ```text
-//! Pr(X > 0) = 1/(2πi) ∫ exp(κ(z)) dz / z        over a path crossing the real axis at c > 0,
+//! Pr(X > 0) = 1/(2πi) ∫ exp(κ(z)) dz / z        over a contour crossing the real axis at c > 0,
 //! Pr(X < 0) = the same with the sign reversed   for c < 0 (the pole at 0 changes sides).
 //! ```
 //!
-//! The path crosses at the saddlepoint `κ'(c) = 0` (Daniels 1954), moved off the pole when it comes too near to it, and
+//! The contour crosses at the saddlepoint `κ'(c) = 0` (Daniels 1954), moved off the pole when it comes too near to it, and
 //! then follows `z(u) = c + s (i sinh u + β v / (1 + v / L))`, `v = cosh u − 1`, with `s = κ''(c)^{-1/2}` and `β` one third
-//! of the skewness: to second order the path of steepest descent, on which the integrand does not oscillate. Far out the
-//! path turns vertical again, and where weights on several scales make the integrand grow along the bend, `β = 0`: on a
+//! of the skewness: to second order the contour of steepest descent, on which the integrand does not oscillate. Far out the
+//! contour turns vertical again, and where weights on several scales make the integrand grow along the bend, `β = 0`: on a
 //! vertical line `|exp(κ)|` never exceeds its value at the crossing. The trapezoid rule in `u` converges
 //! exponentially; steps are halved until the value settles. Since the factor `exp(κ(c))` is carried as a logarithm, the
 //! relative accuracy does not depend on how small the probability is.
@@ -27,9 +27,9 @@ const SETTLED: f64 = 1e-11;
 const CONVERGING: f64 = 1e-2;
 /// Largest `u` visited, so that `exp(u)` stays far from overflow.
 const FARTHEST: f64 = 230.0;
-/// How far the path bends, in units of its length scale times `β` (`L` above); the integrand is `exp(−40)` there.
+/// How far the contour bends, in units of its length scale times `β` (`L` above); the integrand is `exp(−40)` there.
 const REACH: f64 = 60.0;
-/// Growth of the integrand along a bent path at which the straight one is taken: one digit is lost at most.
+/// Growth of the integrand along a bent contour at which the straight one is taken: one digit is lost at most.
 const GROWTH: f64 = 10.0;
 
 /// Computes `log Pr(Σᵢ λᵢ χ²_{mᵢ} > 0)` for independent chi-squared variables.
@@ -47,7 +47,16 @@ const GROWTH: f64 = 10.0;
 ///
 /// # Panics
 /// When the two slices differ in length.
-pub fn log_upper_tail(lambda: &[f64], multiplicity: &[f64]) -> f64 {
+///
+/// ```
+/// use reml::chi_squared_mixture::log_survival;
+///
+/// // The difference of two equal terms is positive half of the time.
+/// assert!((log_survival(&[1.0, -1.0], &[1.0, 1.0]) - 0.5_f64.ln()).abs() < 1e-10);
+/// // Far below the smallest float: p = 10^-21715.
+/// assert!(log_survival(&[1.0, -1e-5], &[1.0, 1e10]) < -49_000.0);
+/// ```
+pub fn log_survival(lambda: &[f64], multiplicity: &[f64]) -> f64 {
     assert_eq!(
         lambda.len(),
         multiplicity.len(),
@@ -70,8 +79,8 @@ pub fn log_upper_tail(lambda: &[f64], multiplicity: &[f64]) -> f64 {
     if negative == 0.0 {
         return 0.0;
     }
-    Form::new(lambda, multiplicity, positive, negative)
-        .log_upper_tail()
+    WeightedSum::new(lambda, multiplicity, positive, negative)
+        .log_survival()
         .min(0.0)
 }
 
@@ -98,14 +107,14 @@ impl Complex {
 }
 
 /// The terms that take part, scaled, and the open interval on which `κ` is finite.
-struct Form {
+struct WeightedSum {
     terms: Vec<Term>,
     low: f64,
     high: f64,
 }
 
-/// The path of integration: where it crosses the real axis, its length scale and its bend.
-struct Path {
+/// The contour of integration: where it crosses the real axis, its length scale and its bend.
+struct Contour {
     crossing: f64,
     scale: f64,
     bend: f64,
@@ -113,7 +122,7 @@ struct Path {
     peak: f64,
 }
 
-impl Form {
+impl WeightedSum {
     /// Scales so that the largest weights of either sign, `positive` and `−negative`, become reciprocal: neither end of the
     /// interval overflows.
     fn new(lambda: &[f64], multiplicity: &[f64], positive: f64, negative: f64) -> Self {
@@ -127,25 +136,25 @@ impl Form {
                 multiplicity,
             })
             .collect();
-        Form {
+        WeightedSum {
             terms,
             low: -0.5 * (a / b),
             high: 0.5 * (b / a),
         }
     }
 
-    fn log_upper_tail(&self) -> f64 {
-        let mut path = self.path(self.saddlepoint());
-        let integral = self.integral(&path).or_else(|| {
-            path.bend = 0.0;
-            self.integral(&path)
+    fn log_survival(&self) -> f64 {
+        let mut contour = self.contour(self.saddlepoint());
+        let integral = self.integral(&contour).or_else(|| {
+            contour.bend = 0.0;
+            self.integral(&contour)
         });
-        // A vertical path always gives a value; its sign is that of the crossing.
+        // A vertical contour always gives a value; its sign is that of the crossing.
         let size = integral.map_or(f64::MIN_POSITIVE, |value| {
             value.abs().max(f64::MIN_POSITIVE)
         });
-        let log_tail = path.peak + size.ln();
-        if path.crossing > 0.0 {
+        let log_tail = contour.peak + size.ln();
+        if contour.crossing > 0.0 {
             log_tail
         } else {
             log_complement(log_tail)
@@ -212,7 +221,7 @@ impl Form {
         z
     }
 
-    fn path(&self, saddlepoint: f64) -> Path {
+    fn contour(&self, saddlepoint: f64) -> Contour {
         let width = |z: f64| {
             let (_, second, third) = self.derivatives(z);
             (1.0 / second.sqrt(), third)
@@ -232,7 +241,7 @@ impl Form {
             .min(self.high - crossing)
             .min(crossing - self.low);
         let bend = (third * scale * scale * scale / 3.0).clamp(-1.0, 1.0);
-        Path {
+        Contour {
             crossing,
             scale: scale.min(2.0 * nearest),
             bend: if bend.is_finite() { bend } else { 0.0 },
@@ -298,16 +307,16 @@ impl Form {
         sum
     }
 
-    /// `(1/π) ∫₀^∞ Im[ exp(κ(z) − κ(c)) z'(u) / z ] du`, the half of the path above the real axis standing for both.
+    /// `(1/π) ∫₀^∞ Im[ exp(κ(z) − κ(c)) z'(u) / z ] du`, the half of the contour above the real axis standing for both.
     ///
-    /// `None` when the integrand grows along a bent path.
-    fn integral(&self, path: &Path) -> Option<f64> {
-        let Path {
+    /// `None` when the integrand grows along a bent contour.
+    fn integral(&self, contour: &Contour) -> Option<f64> {
+        let Contour {
             crossing,
             scale,
             bend,
             peak,
-        } = *path;
+        } = *contour;
         // Value at u, and the modulus of the integrand there.
         let integrand = |u: f64| {
             let (growth, decay) = (u.exp(), (-u).exp());
@@ -452,7 +461,7 @@ mod tests {
                     continue;
                 }
                 let what = format!("{a} chi2_{k} - chi2_{m}");
-                assert_close(log_upper_tail(&[a, -1.0], &[k, m]), expected, 1e-10, &what);
+                assert_close(log_survival(&[a, -1.0], &[k, m]), expected, 1e-10, &what);
             }
         }
     }
@@ -467,12 +476,7 @@ mod tests {
                 let expected = two_atoms(a, 1.0, 1.0, m);
                 assert!(expected < -900.0 * scale, "{expected}");
                 let what = format!("{a} chi2_1 - chi2_{m}");
-                assert_close(
-                    log_upper_tail(&[a, -1.0], &[1.0, m]),
-                    expected,
-                    1e-10,
-                    &what,
-                );
+                assert_close(log_survival(&[a, -1.0], &[1.0, m]), expected, 1e-10, &what);
             }
         }
     }
@@ -485,7 +489,7 @@ mod tests {
                 if complement < -1.0 {
                     let expected = (-complement.exp()).ln_1p();
                     assert_close(
-                        log_upper_tail(&[-a, 1.0], &[k, m]),
+                        log_survival(&[-a, 1.0], &[k, m]),
                         expected,
                         1e-10,
                         "complement",
@@ -505,7 +509,7 @@ mod tests {
     /// saddlepoint, y = s sinh(u), trapezoid rule doubled until 20 digits settled.
     fn mixed_spectra() -> Vec<Case> {
         vec![
-            // Scales so far apart that the integrand grows along a bent path.
+            // Scales so far apart that the integrand grows along a bent contour.
             Case {
                 lambda: vec![
                     -0.00010363460476461446,
@@ -588,24 +592,24 @@ mod tests {
     #[test]
     fn mixed_spectra_agree_with_extended_precision() {
         for case in mixed_spectra() {
-            let found = log_upper_tail(&case.lambda, &case.multiplicity);
+            let found = log_survival(&case.lambda, &case.multiplicity);
             assert_close(found, case.log_p, 1e-11, &format!("{:?}", case.lambda));
         }
     }
 
     #[test]
     fn empty_sides() {
-        assert_eq!(log_upper_tail(&[], &[]), f64::NEG_INFINITY);
-        assert_eq!(log_upper_tail(&[0.0, -1.0], &[3.0, 1.0]), f64::NEG_INFINITY);
-        assert_eq!(log_upper_tail(&[0.0, 2.0], &[3.0, 1.0]), 0.0);
-        assert_eq!(log_upper_tail(&[1.0, -1.0], &[0.0, 1.0]), f64::NEG_INFINITY);
-        assert!(log_upper_tail(&[f64::NAN, -1.0], &[1.0, 1.0]).is_nan());
+        assert_eq!(log_survival(&[], &[]), f64::NEG_INFINITY);
+        assert_eq!(log_survival(&[0.0, -1.0], &[3.0, 1.0]), f64::NEG_INFINITY);
+        assert_eq!(log_survival(&[0.0, 2.0], &[3.0, 1.0]), 0.0);
+        assert_eq!(log_survival(&[1.0, -1.0], &[0.0, 1.0]), f64::NEG_INFINITY);
+        assert!(log_survival(&[f64::NAN, -1.0], &[1.0, 1.0]).is_nan());
     }
 
     #[test]
     fn symmetric_laws_give_one_half() {
         for scale in [1e-300, 1e-160, 1e-5, 1.0, 1e160, 1e300] {
-            let found = log_upper_tail(&[scale, -scale, 0.0], &[3.0, 3.0, 7.0]);
+            let found = log_survival(&[scale, -scale, 0.0], &[3.0, 3.0, 7.0]);
             assert_close(found, 0.5f64.ln(), 1e-13, "symmetric");
         }
     }
@@ -614,11 +618,11 @@ mod tests {
     fn scale_does_not_matter() {
         let lambda = [3.0, 1.0, 0.5, -0.25, -2.0];
         let multiplicity = [1.0, 1.0, 2.0, 30.0, 4.0];
-        let reference = log_upper_tail(&lambda, &multiplicity);
+        let reference = log_survival(&lambda, &multiplicity);
         for power in [-1000, -400, 10, 400, 1000] {
             let scaled = lambda.map(|l| l * f64::powi(2.0, power));
             assert_close(
-                log_upper_tail(&scaled, &multiplicity),
+                log_survival(&scaled, &multiplicity),
                 reference,
                 1e-12,
                 "scaled",
@@ -655,7 +659,7 @@ mod tests {
         for (lambda, multiplicity) in hostile {
             for sign in [1.0, -1.0] {
                 let signed: Vec<f64> = lambda.iter().map(|l| l * sign).collect();
-                let found = log_upper_tail(&signed, &multiplicity);
+                let found = log_survival(&signed, &multiplicity);
                 assert!(found <= 0.0, "{signed:?}: {found}");
             }
         }
@@ -673,7 +677,7 @@ mod tests {
             let mut multiplicity = vec![1.0; 50];
             lambda.extend([0.4 - q, 0.1 - q]);
             multiplicity.extend([25_000.0; 2]);
-            total += log_upper_tail(&lambda, &multiplicity);
+            total += log_survival(&lambda, &multiplicity);
         }
         eprintln!(
             "{:.1} us a call (sum {total})",
@@ -694,9 +698,9 @@ mod tests {
         prop::collection::vec(atom, 1..12)
     }
 
-    /// Nearly all of the multiplicity far below one small positive weight: the vertical path turns a thousand times before it dies out.
+    /// Nearly all of the multiplicity far below one small positive weight: the vertical contour turns a thousand times before it dies out.
     #[test]
-    fn paths_agree_beside_an_overwhelming_multiplicity() {
+    fn contours_agree_beside_an_overwhelming_multiplicity() {
         let shift = 0.949_178_806_166_163_8 * 1.079_861_561_357_785_3;
         let lambda = [
             -0.000_548_915_894_743_78,
@@ -707,11 +711,11 @@ mod tests {
         ]
         .map(|l| l - shift);
         let multiplicity = [36_137.499_860_420_365, 9_986.527_898_919_854, 1.0, 1.0, 1.0];
-        let form = Form::new(&lambda, &multiplicity, lambda[3], -lambda[4]);
-        let mut path = form.path(form.saddlepoint());
-        path.bend = 0.0;
-        let straight = path.peak + form.integral(&path).unwrap().ln();
-        let found = log_upper_tail(&lambda, &multiplicity);
+        let sum = WeightedSum::new(&lambda, &multiplicity, lambda[3], -lambda[4]);
+        let mut contour = sum.contour(sum.saddlepoint());
+        contour.bend = 0.0;
+        let straight = contour.peak + sum.integral(&contour).unwrap().ln();
+        let found = log_survival(&lambda, &multiplicity);
         // The first from the same integral on a grid of 200,000 nodes.
         assert_close(found, -68_729.255_602_530_47, 1e-10, "bent");
         assert_close(straight, -68_729.255_602_530_47, 1e-10, "straight");
@@ -723,10 +727,10 @@ mod tests {
         #[test]
         fn is_a_log_probability(atoms in spectrum()) {
             let (lambda, multiplicity): (Vec<f64>, Vec<f64>) = atoms.into_iter().unzip();
-            let upper = log_upper_tail(&lambda, &multiplicity);
+            let upper = log_survival(&lambda, &multiplicity);
             prop_assert!(upper <= 0.0);
             let reversed: Vec<f64> = lambda.iter().map(|l| -l).collect();
-            let lower = log_upper_tail(&reversed, &multiplicity);
+            let lower = log_survival(&reversed, &multiplicity);
             prop_assert!(lower <= 0.0);
             if lambda.iter().any(|&l| l != 0.0) {
                 prop_assert!((upper.exp() + lower.exp() - 1.0).abs() < 1e-10, "{upper} {lower}");
@@ -742,12 +746,12 @@ mod tests {
             let side = |sign: f64| lambda.iter().fold(0.0f64, |most, l| most.max(sign * l));
             let (positive, negative) = (side(1.0), side(-1.0));
             prop_assume!(positive > 0.0 && negative > 0.0);
-            let form = Form::new(&lambda, &multiplicity, positive, negative);
-            let mut path = form.path(form.saddlepoint());
-            if let Some(bent) = form.integral(&path) {
-                path.bend = 0.0;
-                let straight = form.integral(&path).unwrap();
-                let log_p = path.peak + straight.abs().ln();
+            let sum = WeightedSum::new(&lambda, &multiplicity, positive, negative);
+            let mut contour = sum.contour(sum.saddlepoint());
+            if let Some(bent) = sum.integral(&contour) {
+                contour.bend = 0.0;
+                let straight = sum.integral(&contour).unwrap();
+                let log_p = contour.peak + straight.abs().ln();
                 let gap = (bent / straight).ln().abs();
                 prop_assert!(gap <= 1e-10 * log_p.abs().max(1.0), "{bent} {straight}");
             }
@@ -756,10 +760,10 @@ mod tests {
         #[test]
         fn grows_with_a_weight(atoms in spectrum(), which in 0usize..12, growth in 0.0f64..0.5) {
             let (mut lambda, multiplicity): (Vec<f64>, Vec<f64>) = atoms.into_iter().unzip();
-            let before = log_upper_tail(&lambda, &multiplicity);
+            let before = log_survival(&lambda, &multiplicity);
             let which = which % lambda.len();
             lambda[which] += growth * (lambda[which].abs() + 1e-3);
-            let after = log_upper_tail(&lambda, &multiplicity);
+            let after = log_survival(&lambda, &multiplicity);
             prop_assert!(after >= before - 2e-10 * before.abs(), "{before} {after}");
         }
     }

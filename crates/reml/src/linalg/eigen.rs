@@ -9,7 +9,7 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd;
 use faer::{Mat, MatMut, MatRef, Par, Spec};
 
-use crate::unit::power_of_two;
+use crate::linalg::power_of_two::power_of_two;
 
 /// Eigenvalues and eigenvectors of a symmetric matrix, largest eigenvalue first.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,8 @@
 //! The covariates Z and the projection P = I − Z (Z'Z)⁺ Z' on the samples of a mask.
 
-use crate::block;
-use crate::eigen::symmetric_eigen;
-use crate::unit::power_of_two;
+use crate::linalg::block;
+use crate::linalg::eigen::symmetric_eigen;
+use crate::linalg::power_of_two::power_of_two;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
@@ -15,6 +15,18 @@ const MASKED_RANK_TOLERANCE: f64 = 1e-11;
 /// Covariates of all kernel samples, with an orthonormal basis of their span.
 ///
 /// Samples with a missing covariate are in no mask; their rows are zero here.
+///
+/// ```
+/// use reml::Covariates;
+///
+/// // The third column is the sum of the others.
+/// let covariates = Covariates::new(4, &[vec![1.0; 4], vec![0.0, 1.0, 2.0, 4.0], vec![1.0, 2.0, 3.0, 5.0]]);
+/// assert_eq!(covariates.rank(), 2);
+/// let y = faer::Mat::from_fn(4, 1, |i, _| [3.0, 5.0, 7.0, 11.0][i]);
+/// let mut residual = y.clone();
+/// covariates.on(&[true; 4]).apply(residual.as_mut());
+/// assert!(residual.norm_max() < 1e-12);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Covariates {
     /// n × r orthonormal basis B of the span of Z on the samples with complete covariates.

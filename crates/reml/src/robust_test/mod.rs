@@ -10,18 +10,19 @@
 //! The errors need be independent, nothing else: E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal, and q does not. With equal dᵢ
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
 
-use crate::analysis::Survey;
-use crate::eigen::symmetric_eigenvalues;
-use crate::operator::{Kernel, MaskedOperator};
-use crate::quadratic_form::log_upper_tail;
-use crate::robust_law::{Rest, RobustLaw, Tail};
-use crate::saddlepoint::{self, Barrier};
+use crate::chi_squared_mixture::log_survival;
+use crate::reference_spectrum::ReferenceSpectrum;
+pub(crate) mod null_distribution;
+mod quadratic_form;
+mod saddlepoint;
+
+use crate::linalg::eigen::symmetric_eigenvalues;
+use crate::linalg::kernel_matrix::KernelMatrix;
+use crate::linalg::operator::MaskedOperator;
+use crate::robust_test::null_distribution::{Rest, RobustNullDistribution, Tail};
+use crate::robust_test::quadratic_form::QuadraticForm;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
-};
-use faer::prelude::{Reborrow, ReborrowMut};
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatRef, Par};
 
 /// Leading eigenpairs and heavy samples that the law takes as they stand.
 const EXACT: (usize, usize) = (32, 24);
@@ -29,14 +30,6 @@ const EXACT: (usize, usize) = (32, 24);
 /// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, that would cost too much, and
 /// the law is less exact (docs/decisions/0014).
 const DENSE_SAMPLES: usize = 3000;
-
-/// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.
-const LACKING: (f64, f64) = (0.2, 2e-3);
-
-/// log p below which M itself must have its saddle where the law's contour crosses the axis, and how many standard deviations off it may be: off by e, the integral
-/// that the law has is of terms e^(e² / 2) too large that cancel.
-const FAR: f64 = -18.4;
-const APART: f64 = 1.0;
 
 /// p from which on the law is as good as exact on few samples too.
 const SURE: f64 = 0.1;
@@ -135,7 +128,7 @@ pub(crate) fn direct_log_p(
     });
     let values = symmetric_eigenvalues(m.as_ref());
     // Directions of the null model are eigenvalues of 0, up to rounding.
-    Some(log_upper_tail(&values, &vec![1.0; values.len()])).filter(|log_p| log_p.is_finite())
+    Some(log_survival(&values, &vec![1.0; values.len()])).filter(|log_p| log_p.is_finite())
 }
 
 /// hᵢ = |qᵢ|².
@@ -149,11 +142,11 @@ fn leverages(null_model: MatRef<'_, f64>) -> Vec<f64> {
 }
 
 impl Leading {
-    /// From the survey of all samples. Cost: 2 n m k flops.
-    pub(crate) fn new(full: &Survey<'_>, diagonal: &[f64]) -> Self {
+    /// From the reference spectrum of all samples. Cost: 2 n m k flops.
+    pub(crate) fn new(full: &ReferenceSpectrum<'_>, diagonal: &[f64]) -> Self {
         let operator = full.operator();
         let n = operator.n_observed();
-        let level = full.level();
+        let level = full.tail_mean();
         let at_most = EXACT.0;
         let values: Vec<f64> = full
             .probes()
@@ -165,7 +158,7 @@ impl Leading {
             .take_while(|l| *l > level && *l > 0.0)
             .collect();
         let vectors = full.probes().ritz_vectors(values.len());
-        let (count, level, mut atoms) = full.measure().beyond(&values);
+        let (count, level, mut atoms) = full.density().beyond(&values);
         // The spread of x: what R is off its diagonal, Σ (λ − μ)² − Σ (R_ii − μ π_i)², as that of ρᵢ ρⱼ.
         let covariates = operator.projection().orthonormal();
         let of_null = leverages(covariates.as_ref());
@@ -214,7 +207,7 @@ impl Leading {
         operator: &MaskedOperator<'_>,
         diagonal: &[f64],
         kq: MatRef<'_, f32>,
-    ) -> OnMask {
+    ) -> MaskedTest {
         let mask = operator.projection().mask();
         let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
         let (s, n) = (samples.len(), operator.n_observed() as f64);
@@ -222,7 +215,7 @@ impl Leading {
         let null_model = Mat::from_fn(s, q.ncols(), |i, j| q[(samples[i], j)]);
         let vectors = Mat::from_fn(s, self.values.len(), |i, j| self.vectors[(samples[i], j)]);
         let stretch = self.n_observed as f64 / n;
-        OnMask {
+        MaskedTest {
             diagonal: samples.iter().map(|&i| diagonal[i]).collect(),
             leverages: leverages(null_model.as_ref()),
             vectors: off(null_model.as_ref(), vectors),
@@ -239,7 +232,7 @@ impl Leading {
 }
 
 /// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values.
-pub(crate) fn swept(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
+pub(crate) fn heaviest(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
     let q = operator.projection().orthonormal();
     let mask = operator.projection().mask();
     let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
@@ -279,7 +272,7 @@ fn off(q: MatRef<'_, f64>, x: Mat<f64>) -> Mat<f64> {
 }
 
 /// What a law on one mask needs, on its s samples.
-pub(crate) struct OnMask {
+pub(crate) struct MaskedTest {
     samples: Vec<usize>,
     /// Q, s × r.
     null_model: Mat<f64>,
@@ -294,16 +287,16 @@ pub(crate) struct OnMask {
     hq: Mat<f64>,
 }
 
-impl OnMask {
+impl MaskedTest {
     /// Of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w.
     fn score(&self, residual: &[f64], ratio: f64) -> Score {
         let residual: Vec<f64> = self.samples.iter().map(|&i| residual[i]).collect();
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
     }
 
-    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`swept`] names, n × h.
+    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
     ///
-    /// Cost: see [`RobustLaw::upper_tail`].
+    /// Cost: see [`RobustNullDistribution::upper_tail`].
     pub(crate) fn tail(
         &self,
         residual: &[f64],
@@ -321,7 +314,7 @@ impl OnMask {
             f64::from(columns[(self.samples[i], j)]) / s as f64
         });
         let columns = off(q, columns - &self.hq * of_null);
-        RobustLaw {
+        RobustNullDistribution {
             squares: &score.squares,
             subtracted: &subtracted,
             diagonal: &self.diagonal,
@@ -346,7 +339,7 @@ impl OnMask {
     ///
     /// # Errors
     /// When a part of the kernel cannot be read.
-    pub(crate) fn refined_log_p<K: Kernel>(
+    pub(crate) fn refined_log_p<K: KernelMatrix>(
         &self,
         kernel: &K,
         residual: &[f64],
@@ -400,131 +393,5 @@ impl OnMask {
             );
         }
         QuadraticForm::new(within, unit)
-    }
-}
-
-/// Rows and columns at a time.
-const PANEL: usize = 128;
-
-/// As the bits depend on the degree of parallelism, it is fixed.
-fn two() -> Par {
-    Par::rayon(2)
-}
-
-/// M of one phenotype on few samples, in units of Σ d² A_ii, with room for a Cholesky factor.
-struct QuadraticForm {
-    /// M above the diagonal; from the diagonal down, what [`QuadraticForm::factor`] made last. s × s.
-    m: Mat<f32>,
-    /// M's diagonal.
-    diagonal: Vec<f32>,
-    unit: f64,
-}
-
-impl QuadraticForm {
-    /// `m`: M in units of `unit`, of which what is below the diagonal is not read.
-    fn new(m: Mat<f32>, unit: f64) -> Self {
-        let diagonal = (0..m.nrows()).map(|i| m[(i, i)]).collect();
-        Self { m, diagonal, unit }
-    }
-
-    /// The Cholesky factor of T = I − 2zM, z in units of 1 / M; `None` where T is not positive definite. What it returns is the factor from the
-    /// diagonal down. Cost: s³ / 3 multiplications.
-    fn factor(&mut self, z: f64) -> Option<MatRef<'_, f32>> {
-        let s = self.m.nrows();
-        let by = (-2.0 * z * self.unit) as f32;
-        for across in (0..s).step_by(PANEL) {
-            for down in (across..s).step_by(PANEL) {
-                for j in across..s.min(across + PANEL) {
-                    for i in down.max(j + 1)..s.min(down + PANEL) {
-                        self.m[(i, j)] = by * self.m[(j, i)];
-                    }
-                }
-            }
-        }
-        for (i, own) in self.diagonal.iter().enumerate() {
-            self.m[(i, i)] = by * own + 1.0;
-        }
-        // faer's factorisation of the whole in place leaves other values above the diagonal, where M is.
-        for first in (0..s).step_by(PANEL) {
-            let mut left = self
-                .m
-                .as_mut()
-                .submatrix_mut(first, first, s - first, s - first);
-            let width = PANEL.min(s - first);
-            let block = Mat::from_fn(width, width, |i, j| left[(i.max(j), i.min(j))]);
-            let block = block.llt(Side::Lower).ok()?;
-            for j in 0..width {
-                for i in j..width {
-                    left[(i, j)] = block.L()[(i, j)];
-                }
-            }
-            let (_, _, mut below, rest) = left.split_at_mut(width, width);
-            solve_lower_triangular_in_place(block.L(), below.rb_mut().transpose_mut(), two());
-            triangular::matmul(
-                rest,
-                BlockStructure::TriangularLower,
-                Accum::Add,
-                below.rb(),
-                BlockStructure::Rectangular,
-                below.rb().transpose(),
-                BlockStructure::Rectangular,
-                -1.0,
-                two(),
-            );
-        }
-        Some(self.m.as_ref())
-    }
-
-    /// log det(I − 2zM) from its factor.
-    fn log_det(factor: MatRef<'_, f32>) -> f64 {
-        let pivots = (0..factor.nrows()).map(|i| f64::from(factor[(i, i)]));
-        pivots.map(|pivot| 2.0 * pivot.ln()).sum()
-    }
-
-    /// f = −log det T with f' = tr(T⁻¹ − I) / z and f'' = |T⁻¹ − I|² / z². Cost: s³ multiplications.
-    fn barrier(&mut self, z: f64) -> Option<Barrier> {
-        let factor = self.factor(z)?;
-        let s = factor.nrows();
-        let (mut trace, mut squares) = (0.0, 0.0);
-        // T⁻¹ from the diagonal down, a panel of columns at a time: what is below row j is a matter of the factor below row j.
-        for first in (0..s).step_by(PANEL) {
-            let below = factor.submatrix(first, first, s - first, s - first);
-            let mut inverse = Mat::<f32>::identity(s - first, PANEL.min(s - first));
-            solve_lower_triangular_in_place(below, inverse.as_mut(), two());
-            solve_upper_triangular_in_place(below.transpose(), inverse.as_mut(), two());
-            for j in 0..inverse.ncols() {
-                let column = &inverse.col_as_slice(j)[j..];
-                let own = f64::from(column[0]) - 1.0;
-                let below: f64 = column[1..].iter().map(|x| f64::from(*x).powi(2)).sum();
-                trace += own;
-                squares += own * own + 2.0 * below;
-            }
-        }
-        Some(Barrier {
-            value: -Self::log_det(factor),
-            first: trace / z,
-            second: squares / (z * z),
-        })
-    }
-
-    /// log p from the law's tail with the log determinant that it has at the saddle put right; where the law is too far off, from the saddle of M
-    /// itself.
-    fn log_p(mut self, tail: Tail) -> Option<f64> {
-        let (most, share) = LACKING;
-        let is_near =
-            |log_det: &f64| (log_det - tail.log_det).abs() <= most + share * log_det.abs();
-        let exact = self.factor(tail.z).map(Self::log_det);
-        let exact = exact.filter(is_near).filter(|_| tail.is_whole());
-        exact
-            .filter(|log_det| self.has_saddle(&tail, *log_det))
-            .map(|log_det| tail.with_log_det(log_det))
-            .or_else(|| saddlepoint::log_upper_tail(|z| self.barrier(z), tail.z))
-    }
-
-    /// Whether a far tail's contour goes through the saddle of M: over half a standard deviation from it log det falls by a quarter. `log_det`: at the law's z.
-    fn has_saddle(&mut self, tail: &Tail, log_det: f64) -> bool {
-        let at = |z| self.factor(z).map(Self::log_det);
-        let is_flat = |nearer: f64| (nearer - log_det + 0.25).abs() <= APART;
-        tail.log_p() > FAR || tail.nearer.and_then(at).is_some_and(is_flat)
     }
 }

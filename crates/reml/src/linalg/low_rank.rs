@@ -10,10 +10,10 @@
 //!
 //! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
 
-use crate::combination::Combination;
-use crate::eigen::{SymmetricEigen, symmetric_eigen};
-use crate::krylov::KrylovSpace;
-use crate::operator::MaskedOperator;
+use crate::linalg::block_lanczos::KrylovSpace;
+use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::linalg::linear_combination::LinearCombination;
+use crate::linalg::operator::MaskedOperator;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -86,7 +86,7 @@ impl LowRank {
     /// [`LowRank::new`].
     ///
     /// Cost: O(m²) flops.
-    pub fn values_beside_one(
+    pub fn rank_one_downdate(
         space: &KrylovSpace,
         level: f64,
         full: &MaskedOperator<'_>,
@@ -119,8 +119,8 @@ impl LowRank {
         &self.values
     }
 
-    /// μ.
-    pub fn level(&self) -> f64 {
+    /// μ, the mean of the spectral tail.
+    pub fn tail_mean(&self) -> f64 {
         self.level
     }
 
@@ -139,10 +139,10 @@ impl LowRank {
         &self,
         operator: &'x MaskedOperator<'_>,
         c: MatRef<'_, f64>,
-    ) -> Combination<'x> {
+    ) -> LinearCombination<'x> {
         let in_space = self.mix.subcols(0, c.nrows()) * c;
         let projection = operator.projection();
-        Combination {
+        LinearCombination {
             mask: projection.mask(),
             on_covariates: -(projection.factor() * (self.shared.transpose() * &in_space)),
             in_space,

@@ -14,15 +14,16 @@
 //!
 //! L is kept, not A W. A large λ makes the two differ by orders, and δ multiplies L by up to t²: where L is left to a difference of single-precision
 //! images, the prediction of a sample far from the others rests on their rounding. A block of W brings L₀ = A W − W T as it is then, and
-//! loses what later blocks hold of it: L = L₀ − W N, N the blocks of T below its diagonal blocks. So δ is a [`Combination`] of the probes'
+//! loses what later blocks hold of it: L = L₀ − W N, N the blocks of T below its diagonal blocks. So δ is a [`LinearCombination`] of the probes'
 //! space, W and L₀.
 
-use crate::block;
-use crate::combination::Combination;
-use crate::eigen::{SymmetricEigen, symmetric_eigen};
-use crate::krylov::{BREAKDOWN, orthonormalise, remove};
-use crate::low_rank::LowRank;
-use crate::operator::MaskedOperator;
+use crate::linalg::block;
+use crate::linalg::block_lanczos::{BREAKDOWN, orthonormalise, remove};
+use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
+use crate::linalg::linear_combination::LinearCombination;
+use crate::linalg::low_rank::LowRank;
+use crate::linalg::operator::MaskedOperator;
+use crate::linalg::phi::{divided_difference, divided_difference_of_phi1, phi1, t_phi1};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
@@ -40,7 +41,7 @@ const ABSOLUTE_SIZE: f64 = 2e-6;
 
 /// One phenotype's space W with the images of its vectors.
 #[derive(Clone, Debug)]
-pub struct Flow {
+pub struct GalerkinFlow {
     /// |r|; W'r = |r| e₁.
     norm: f64,
     /// W in blocks, orthonormal; the last may lack its image.
@@ -48,7 +49,7 @@ pub struct Flow {
     /// L₀, for the vectors that have images.
     leaks: Vec<Mat<f32>>,
     /// Ṽ'W and Ṽ'L₀ as far as images are known, a block each.
-    shadows: Vec<(Mat<f64>, Mat<f64>)>,
+    on_low_rank: Vec<(Mat<f64>, Mat<f64>)>,
     /// T on the vectors that have images.
     projected: Mat<f64>,
 }
@@ -64,10 +65,10 @@ pub struct Quadrature {
     vectors: Mat<f64>,
 }
 
-/// Columns of [`Flow::correction`].
+/// Columns of [`GalerkinFlow::correction`].
 pub const CORRECTION_COLUMNS: usize = TIMES.len() + 2;
 
-/// δ at some times and at the stopping time, then the corrected dual weights: [`Flow::correction`] once it is formed.
+/// δ at some times and at the stopping time, then the corrected dual weights: [`GalerkinFlow::correction`] once it is formed.
 #[derive(Clone, Copy, Debug)]
 pub struct Correction<'y>(pub MatRef<'y, f64>);
 
@@ -89,7 +90,7 @@ impl Correction<'_> {
     }
 }
 
-impl Flow {
+impl GalerkinFlow {
     /// Starts from the projected residual `r` (n values).
     pub fn new(r: &[f64]) -> Self {
         let norm = block::dot(r, r).sqrt();
@@ -98,20 +99,20 @@ impl Flow {
             norm,
             vectors: vec![first],
             leaks: Vec::new(),
-            shadows: Vec::new(),
+            on_low_rank: Vec::new(),
             projected: Mat::zeros(0, 0),
         }
     }
 
     /// exp(−tB) r less a multiple of r at times up to `until`; `c` is Ṽ'r, k values.
-    pub fn outlook<'x>(
+    pub fn initial_guess<'x>(
         operator: &'x MaskedOperator<'_>,
         model: &LowRank,
         c: &[f64],
         until: f64,
-    ) -> Combination<'x> {
+    ) -> LinearCombination<'x> {
         // exp(−tB) r is exp(−tμ) (r + Ṽ (exp(−t(β − μ)) − 1) Ṽ'r); the part along r is in W.
-        let level = model.level();
+        let level = model.tail_mean();
         let weights = Mat::from_fn(c.len(), TIMES.len(), |i, k| {
             let t = until * TIMES[k];
             (-t * level).exp() * (-t * (model.values()[i] - level)).exp_m1() * c[i]
@@ -119,9 +120,9 @@ impl Flow {
         model.combination(operator, weights.as_ref())
     }
 
-    /// Lets W begin with the leading components of the [`Flow::outlook`] too, multiplied with r in one pass.
-    pub fn look_ahead(&mut self, operator: &MaskedOperator<'_>, outlook: MatRef<'_, f64>) {
-        self.enlarge(operator, outlook);
+    /// Lets W begin with the leading components of the [`GalerkinFlow::initial_guess`] too, multiplied with r in one pass.
+    pub fn warm_start(&mut self, operator: &MaskedOperator<'_>, initial_guess: MatRef<'_, f64>) {
+        self.enlarge(operator, initial_guess);
         if let [first, second] = &self.vectors[..] {
             self.vectors = vec![block::hstack(&[first, second])];
         }
@@ -137,7 +138,7 @@ impl Flow {
         self.vectors.get(self.leaks.len())
     }
 
-    /// Takes the kernel's product with [`Flow::next`]; [`Flow::cast_shadow`] comes next. Cost: 2 n c (2 j + 4 rank Z) flops for c
+    /// Takes the kernel's product with [`GalerkinFlow::next`]; [`GalerkinFlow::project_on_low_rank`] comes next. Cost: 2 n c (2 j + 4 rank Z) flops for c
     /// columns and j vectors.
     pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let mut image = operator.image(product);
@@ -160,15 +161,15 @@ impl Flow {
     }
 
     /// The vectors multiplied last and what A leads out of W by them, while they have no shadow.
-    pub fn unshadowed(&self) -> Option<[&Mat<f32>; 2]> {
-        let at = self.shadows.len();
+    pub fn unprojected(&self) -> Option<[&Mat<f32>; 2]> {
+        let at = self.on_low_rank.len();
         Some([&self.vectors[at], self.leaks.get(at)?])
     }
 
-    /// Takes the coordinates of [`Flow::unshadowed`] in the probes' space, side by side.
-    pub fn cast_shadow(&mut self, model: &LowRank, in_space: MatRef<'_, f64>) {
+    /// Takes the coordinates of [`GalerkinFlow::unprojected`] in the probes' space, side by side.
+    pub fn project_on_low_rank(&mut self, model: &LowRank, in_space: MatRef<'_, f64>) {
         let (of_vectors, of_leaks) = in_space.split_at_col(in_space.ncols() / 2);
-        self.shadows
+        self.on_low_rank
             .push((model.coordinates(of_vectors), model.coordinates(of_leaks)));
     }
 
@@ -205,18 +206,18 @@ impl Flow {
         until: f64,
         shown: f64,
         t: f64,
-    ) -> Combination<'x> {
+    ) -> LinearCombination<'x> {
         let times = TIMES.iter().map(|share| share * until).chain([shown]);
         let times: Vec<f64> = times.collect();
         let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
         // The integral of exp(−(t−s)B) L c(s) over s, and of that over t, for eigenvalues b of B and l of T.
         let on_leaks = |q: usize, b: (f64, f64), l: (f64, f64)| match times.get(q) {
-            Some(&time) => convolved_decay(time, b, l),
-            None if t.is_finite() => -convolved_mean_decay(t, b, l),
+            Some(&time) => divided_difference(time, b, l),
+            None if t.is_finite() => -divided_difference_of_phi1(t, b, l),
             None => 0.0,
         };
         let on_flow = |q: usize, l: f64| match q + 1 == CORRECTION_COLUMNS {
-            true => integrated_decay(t, l, largest),
+            true => t_phi1(t, l, largest),
             false => 0.0,
         };
         let decays = |values: &[f64]| Decays::new(values, &times, t);
@@ -233,8 +234,8 @@ impl Flow {
         model: &LowRank,
         quadrature: &Quadrature,
         times: &[f64],
-    ) -> Combination<'x> {
-        let on_leaks = |q: usize, b: (f64, f64), l: (f64, f64)| -convolved_decay(times[q], b, l);
+    ) -> LinearCombination<'x> {
+        let on_leaks = |q: usize, b: (f64, f64), l: (f64, f64)| -divided_difference(times[q], b, l);
         let on_flow = |q: usize, l: f64| (-times[q] * l.max(0.0)).exp();
         let decays = |values: &[f64]| Decays::new(values, times, 0.0);
         let weights = (decays, on_leaks, on_flow);
@@ -254,15 +255,15 @@ impl Flow {
             impl Fn(usize, (f64, f64), (f64, f64)) -> f64 + Sync,
             impl Fn(usize, f64) -> f64,
         ),
-    ) -> Combination<'x> {
+    ) -> LinearCombination<'x> {
         let (nodes, coefficients) = (&quadrature.nodes, &quadrature.coefficients);
-        let level = decays(&[model.level()]);
+        let level = decays(&[model.tail_mean()]);
         let [of_rank, of_nodes] = [model.values(), nodes].map(decays);
         let on_level = Mat::from_fn(nodes.len(), n_columns, |j, q| {
             on_leaks(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
         });
         let later = self.below_blocks();
-        let shadow = self.leaks_shadow(quadrature, &later);
+        let shadow = self.leaks_on_low_rank(quadrature, &later);
         let on_rank: Vec<Vec<f64>> = (0..n_columns)
             .into_par_iter()
             .map(|q| {
@@ -302,7 +303,7 @@ impl Flow {
     pub fn gross_dual(&self, i: usize, quadrature: &Quadrature, t: f64) -> f64 {
         let largest = quadrature.nodes.first().copied().unwrap_or(0.0);
         let nodes = quadrature.nodes.iter().zip(&quadrature.coefficients);
-        let along = nodes.map(|(l, c)| integrated_decay(t, *l, largest) * c);
+        let along = nodes.map(|(l, c)| t_phi1(t, *l, largest) * c);
         let along: Vec<f64> = along.collect();
         let on_vectors =
             &quadrature.vectors * MatRef::from_column_major_slice(&along, along.len(), 1);
@@ -325,11 +326,11 @@ impl Flow {
     }
 
     /// Ṽ'L S, k × j.
-    fn leaks_shadow(&self, quadrature: &Quadrature, later: &Mat<f64>) -> Mat<f64> {
+    fn leaks_on_low_rank(&self, quadrature: &Quadrature, later: &Mat<f64>) -> Mat<f64> {
         let of_later = later * &quadrature.vectors;
-        let mut shadow = Mat::zeros(self.shadows[0].0.nrows(), self.projected.nrows());
+        let mut shadow = Mat::zeros(self.on_low_rank[0].0.nrows(), self.projected.nrows());
         let mut start = 0;
-        for (of_vectors, of_leaks) in &self.shadows {
+        for (of_vectors, of_leaks) in &self.on_low_rank {
             let rows = |of: &Mat<f64>| of.subrows(start, of_leaks.ncols()).to_owned();
             shadow += of_leaks * rows(&quadrature.vectors) - of_vectors * rows(&of_later);
             start += of_leaks.ncols();
@@ -369,29 +370,6 @@ impl Flow {
     }
 }
 
-/// φ_t(λ) = ∫₀ᵗ exp(−sλ) ds = (1 − exp(−tλ)) / λ, φ_t(0) = t. At t = ∞ directions of rounding size, beside the `largest`
-/// eigenvalue, stay untouched.
-pub fn integrated_decay(t: f64, l: f64, largest: f64) -> f64 {
-    let l = l.max(0.0);
-    match t.is_finite() {
-        true => t * mean_decay(t * l),
-        false if l > 1e-6 * largest => 1.0 / l,
-        false => 0.0,
-    }
-}
-
-/// Distance t |b − l| up to which the difference of two decays cancels.
-const NEAR: f64 = 0.5;
-
-/// (1 − exp(−x)) / x.
-fn mean_decay(x: f64) -> f64 {
-    if x.abs() < 1e-12 {
-        1.0
-    } else {
-        -(-x).exp_m1() / x
-    }
-}
-
 /// Eigenvalues λ with exp(−tλ) at the times t looked at, a column each, and (1 − exp(−tλ)) / (tλ) at the stopping time.
 struct Decays {
     values: Vec<f64>,
@@ -403,7 +381,7 @@ impl Decays {
         let values: Vec<f64> = values.iter().map(|v| v.max(0.0)).collect();
         let decays = Mat::from_fn(values.len(), times.len() + 1, |i, q| match times.get(q) {
             Some(t) => (-t * values[i]).exp(),
-            None => mean_decay(stop * values[i]),
+            None => phi1(stop * values[i]),
         });
         Self { values, decays }
     }
@@ -411,103 +389,5 @@ impl Decays {
     /// The i-th λ and its decay at the q-th time.
     fn at(&self, i: usize, q: usize) -> (f64, f64) {
         (self.values[i], self.decays[(i, q)])
-    }
-}
-
-/// ∫₀ᵗ exp(−(t−s) b) exp(−s l) ds = (exp(−tl) − exp(−tb)) / (b − l); each eigenvalue comes with exp(−t ·).
-///
-/// Without branches, so that many b go through it at once.
-#[inline(always)]
-fn convolved_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
-    let apart = t * (b - l).abs();
-    let largest = if of_b > of_l { of_b } else { of_l };
-    let [far, near] = [
-        (of_l - of_b) / (b - l),
-        t * largest * near_mean_decay(apart),
-    ];
-    if apart > NEAR { far } else { near }
-}
-
-/// [`mean_decay`] up to [`NEAR`], by its series Σ (−x)ᵏ / (k + 1)!.
-#[inline(always)]
-fn near_mean_decay(x: f64) -> f64 {
-    const TERMS: usize = 13;
-    // 1 − x/2 (1 − x/3 (1 − …)).
-    (2..=TERMS)
-        .rev()
-        .fold(1.0, |sum, k| 1.0 - x * (1.0 / k as f64) * sum)
-}
-
-/// ∫₀ᵗ of [`convolved_decay`]: (φ_t(l) − φ_t(b)) / (b − l), by its midpoint derivative where the two are close; each eigenvalue
-/// comes with φ_t / t.
-fn convolved_mean_decay(t: f64, (b, of_b): (f64, f64), (l, of_l): (f64, f64)) -> f64 {
-    let (x, y) = (t * b, t * l);
-    if (x - y).abs() > 1e-3 * (1.0 + x.min(y)) {
-        return t * t * (of_l - of_b) / (x - y);
-    }
-    let m = 0.5 * (x + y);
-    // −d/dx (1 − e⁻ˣ)/x = (1 − (1 + x) e⁻ˣ) / x².
-    let slope = if m < 1e-3 {
-        0.5 - m / 3.0
-    } else {
-        (1.0 - (1.0 + m) * (-m).exp()) / (m * m)
-    };
-    t * t * slope
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Simpson's rule on 2,000 intervals.
-    fn integral(t: f64, f: impl Fn(f64) -> f64) -> f64 {
-        let n = 2000;
-        let h = t / f64::from(n);
-        let weight = |i: i32| match i {
-            0 => 1.0,
-            i if i == n => 1.0,
-            i if i % 2 == 1 => 4.0,
-            _ => 2.0,
-        };
-        (0..=n)
-            .map(|i| weight(i) * f(f64::from(i) * h))
-            .sum::<f64>()
-            * h
-            / 3.0
-    }
-
-    #[test]
-    fn the_series_of_a_near_decay_is_its_closed_form() {
-        for x in (0..=50).map(|k| NEAR * f64::from(k) / 50.0) {
-            let apart = near_mean_decay(x) / mean_decay(x) - 1.0;
-            assert!(apart.abs() < 1e-14, "{x}: {apart:.1e}");
-        }
-    }
-
-    #[test]
-    fn the_convolutions_are_their_integrals() {
-        for t in [1e-3, 0.7, 20.0] {
-            for b in [0.0, 0.3, 1.0] {
-                for l in [0.0, 1e-7, 0.29999, 0.3, 0.9, 1.0] {
-                    let slow = integral(t, |s| (-(t - s) * b - s * l).exp());
-                    let with = |f: &dyn Fn(f64) -> f64| ((b, f(t * b)), (l, f(t * l)));
-                    let (of_b, of_l) = with(&|x| (-x).exp());
-                    let fast = convolved_decay(t, of_b, of_l);
-                    assert!(
-                        (fast - slow).abs() < 1e-6 * slow,
-                        "{t} {b} {l}: {fast} {slow}"
-                    );
-                    let slow = integral(t, |u| {
-                        convolved_decay(u, (b, (-u * b).exp()), (l, (-u * l).exp()))
-                    });
-                    let (of_b, of_l) = with(&mean_decay);
-                    let fast = convolved_mean_decay(t, of_b, of_l);
-                    assert!(
-                        (fast - slow).abs() < 1e-5 * slow,
-                        "{t} {b} {l}: {fast} {slow}"
-                    );
-                }
-            }
-        }
     }
 }

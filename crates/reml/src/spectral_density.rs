@@ -4,9 +4,9 @@
 //! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
 
 use crate::compression::{compressed, isolated};
-use crate::eigen::SymmetricEigen;
-use crate::krylov::KrylovSpace;
-use crate::operator::Moments;
+use crate::linalg::block_lanczos::KrylovSpace;
+use crate::linalg::eigen::SymmetricEigen;
+use crate::linalg::operator::Moments;
 
 /// A Ritz value counts as an eigenvalue when its residual norm is below this share of it: its error is of second order,
 /// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
@@ -27,7 +27,7 @@ const NEGLIGIBLE_TRACE: f64 = 1e-3;
 
 /// The spectrum of one masked operator: leading eigenvalues, exact moments, and quadrature nodes for the rest.
 #[derive(Clone, Debug)]
-pub struct OperatorMeasure {
+pub struct SpectralDensity {
     dof: usize,
     moments: Moments,
     /// Leading eigenvalues, descending.
@@ -48,7 +48,7 @@ enum Rest {
     Unknown,
 }
 
-impl OperatorMeasure {
+impl SpectralDensity {
     /// Reads the measure off the probes' space: Ritz values e with weights ω = |rows of G₀|², so that
     /// Σᵢ f(λᵢ) ≈ dof / b · Σ ω f(e).
     ///
@@ -125,7 +125,7 @@ impl OperatorMeasure {
     }
 
     /// The measure of the operator of another mask, where this is that of all n samples: `leading` are the eigenvalues of its
-    /// [`LowRank`](crate::low_rank::LowRank) approximation, of which as many are taken as are known here; the rest is this
+    /// [`LowRank`](crate::linalg::low_rank::LowRank) approximation, of which as many are taken as are known here; the rest is this
     /// tail with its smallest eigenvalues cut, and the exact moments.
     pub fn on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Self {
         let most = match self.tail.is_empty() {
@@ -150,12 +150,12 @@ impl OperatorMeasure {
         measure
     }
 
-    /// As [`OperatorMeasure::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
+    /// As [`SpectralDensity::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
     /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
     ///
     /// `None` where the spectrum is not [flat](Self::is_flat): the mask's own leading eigenvalues tell more then (of relatives, say, who are missing
     /// together).
-    pub fn law_on_mask(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
+    pub fn density_for_test(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
         if !self.is_flat() {
             return None;
         }
@@ -425,13 +425,13 @@ fn density(nodes: &[f64], weights: &[f64], moments: &[f64]) -> Vec<f64> {
     // pₖ at the nodes, and its coefficients.
     let mut now: (Vec<f64>, Vec<f64>) = (vec![1.0 / size; nodes.len()], vec![1.0 / size]);
     let mut last = (vec![0.0; nodes.len()], Vec::new());
-    let mut coupling = 0.0;
+    let mut residual_block = 0.0;
     for degree in 1..moments.len() {
         let along: Vec<f64> = nodes.iter().zip(&now.0).map(|(x, p)| x * p).collect();
         let centre = inner(&along, &now.0);
         let values = along.iter().zip(&now.0).zip(&last.0);
         let mut values: Vec<f64> = values
-            .map(|((xp, p), before)| xp - centre * p - coupling * before)
+            .map(|((xp, p), before)| xp - centre * p - residual_block * before)
             .collect();
         let size = inner(&values, &values).sqrt();
         if size.partial_cmp(&1e-6) != Some(std::cmp::Ordering::Greater) {
@@ -443,11 +443,11 @@ fn density(nodes: &[f64], weights: &[f64], moments: &[f64]) -> Vec<f64> {
             coefficients[j] -= centre * c / size;
         }
         for (j, c) in last.1.iter().enumerate() {
-            coefficients[j] -= coupling * c / size;
+            coefficients[j] -= residual_block * c / size;
         }
         values.iter_mut().for_each(|v| *v /= size);
         last = std::mem::replace(&mut now, (values, coefficients));
-        coupling = size;
+        residual_block = size;
         let expected: f64 = now.1.iter().zip(moments).map(|(c, m)| c * m).sum();
         let next: Vec<f64> = found
             .iter()
@@ -528,75 +528,6 @@ fn fit_quadratic(nodes: &[(f64, f64)], target: &[f64], scale: f64) -> [f64; 3] {
     [c0 - c1 * a0 + c2 * (a0 * a1 - b1), c1 - c2 * (a0 + a1), c2]
 }
 
-/// The phenotype's measure: nodes λᵢ with weights cᵢ² > 0, and the exact dof and Σ λ of its operator.
-#[derive(Clone, Debug)]
-pub struct PhenotypeMeasure {
-    nodes: Vec<f64>,
-    weights: Vec<f64>,
-    dof: f64,
-    trace: f64,
-}
-
-impl PhenotypeMeasure {
-    /// Weights below 1e-14 of the total are the rounding of f32 vectors and are dropped; nodes are clamped at 0, as A is
-    /// positive semidefinite.
-    pub fn new(nodes: &[f64], coefficients: &[f64], dof: usize, trace: f64) -> Self {
-        let total: f64 = coefficients.iter().map(|c| c * c).sum();
-        let (nodes, weights) = nodes
-            .iter()
-            .zip(coefficients)
-            .map(|(&l, c)| (l.max(0.0), c * c))
-            .filter(|&(_, w)| w > 1e-14 * total)
-            .unzip();
-        Self {
-            nodes,
-            weights,
-            dof: dof as f64,
-            trace,
-        }
-    }
-
-    /// Nodes and weights.
-    pub fn atoms(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.nodes.iter().copied().zip(self.weights.iter().copied())
-    }
-
-    /// Dimension of the operator.
-    pub fn dof(&self) -> f64 {
-        self.dof
-    }
-
-    /// Σ λ of the operator.
-    pub fn trace(&self) -> f64 {
-        self.trace
-    }
-
-    /// Σ cᵢ² = |r|².
-    pub fn total(&self) -> f64 {
-        self.weights.iter().sum()
-    }
-
-    /// The score ratio q = r'Ar / r'r = Σ cᵢ² λᵢ / Σ cᵢ².
-    pub fn mean(&self) -> f64 {
-        self.atoms().map(|(l, w)| l * w).sum::<f64>() / self.total()
-    }
-
-    /// Σ cᵢ² exp(−2 t λᵢ): the squared residual of the fit at time t. `t` may be infinite.
-    pub fn residual_squared(&self, t: f64) -> f64 {
-        self.atoms().map(|(l, w)| w * decay(2.0 * t, l)).sum()
-    }
-
-    /// Σ cᵢ² exp(−t λᵢ) / dof: the noise variance at time t. `t` may be infinite.
-    pub fn noise_variance(&self, t: f64) -> f64 {
-        self.atoms().map(|(l, w)| w * decay(t, l)).sum::<f64>() / self.dof
-    }
-}
-
-/// exp(−t λ), also at t = ∞.
-fn decay(t: f64, l: f64) -> f64 {
-    if l == 0.0 { 1.0 } else { (-t * l).exp() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -625,7 +556,7 @@ mod tests {
         let trace: f64 = spectrum.iter().sum();
         let squares: f64 = spectrum.iter().map(|l| l * l).sum();
         for off in [-1e-7, 0.0, 1e-7] {
-            let measure = OperatorMeasure {
+            let measure = SpectralDensity {
                 dof: 600,
                 moments: Moments {
                     trace: trace * (1.0 + off),
@@ -655,7 +586,7 @@ mod tests {
         let (sum, squares): (f64, f64) = tail
             .iter()
             .fold((0.0, 0.0), |(s, q), (l, w)| (s + w * l, q + w * l * l));
-        let measure = OperatorMeasure {
+        let measure = SpectralDensity {
             dof: 2 + 58,
             moments: Moments {
                 trace: 3.0 + sum,

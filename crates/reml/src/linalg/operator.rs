@@ -1,55 +1,9 @@
 //! The operator A = P K[S,S] P / n_S of one sample mask, reached through products with the whole kernel.
 
-use crate::block;
-use crate::covariates::{Covariates, Projection};
-use crate::unit::power_of_two;
+use crate::linalg::block;
+use crate::linalg::covariates::{Covariates, Projection};
+use crate::linalg::kernel_matrix::KernelMatrix;
 use faer::{Mat, MatRef, unzip, zip};
-
-/// A symmetric kernel on n samples that multiplies blocks of vectors, perhaps out of core.
-pub trait Kernel: Sync {
-    /// Why a product may fail (an unreadable tile, say).
-    type Error: Send;
-
-    /// Number of samples n.
-    fn n_samples(&self) -> usize;
-
-    /// The diagonal of K, n values.
-    fn diagonal(&self) -> &[f64];
-
-    /// A power of two of the size of K's diagonal: single precision holds K, and squares of its entries in units of that.
-    fn unit(&self) -> f64 {
-        let diagonal = self.diagonal();
-        power_of_two(diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64)
-    }
-
-    /// One pass over the kernel: (K X, (K∘K) S / [`unit`](Kernel::unit)²) for blocks X (n × b) and S (n × s), column-major.
-    ///
-    /// Each column's bits depend on that column alone. Cost: 2 n² (b + s) flops, one read of the kernel.
-    ///
-    /// # Errors
-    /// When a part of the kernel cannot be read.
-    fn multiply(
-        &self,
-        x: MatRef<'_, f32>,
-        squared: MatRef<'_, f32>,
-    ) -> Result<(Mat<f32>, Mat<f32>), Self::Error>;
-
-    /// K on the given samples, s × s, for few of them.
-    ///
-    /// Cost: s² entries read.
-    ///
-    /// # Errors
-    /// When a part of the kernel cannot be read.
-    fn submatrix(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
-
-    /// The columns of K of the given samples, n × s.
-    ///
-    /// Cost: n s entries read, one read of the kernel at most.
-    ///
-    /// # Errors
-    /// When a part of the kernel cannot be read.
-    fn columns(&self, samples: &[usize]) -> Result<Mat<f32>, Self::Error>;
-}
 
 /// Least share of a trace, of what it would be if nothing cancelled, that products in single precision leave of it: below, what is left
 /// holds too much of their rounding.
@@ -188,7 +142,7 @@ impl<'a> MaskedOperator<'a> {
     ///
     /// `kq` and `row_squares` as for [`moments`](Self::moments), `r` and `ar` are R and A R, the [images](Self::image) of K Q and K R. At least Aᵢᵢ², of which
     /// `diagonal` are the [values](Self::diagonal). Cost: O(n r²).
-    pub fn square_diagonal<K: Kernel>(
+    pub fn square_diagonal<K: KernelMatrix>(
         &self,
         kernel: &K,
         kq: MatRef<'_, f32>,
@@ -218,7 +172,7 @@ impl<'a> MaskedOperator<'a> {
 
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
     /// `row_squares` = (K∘K) 1_S (n values) in the square of the kernel's unit.
-    pub fn moments<K: Kernel>(
+    pub fn moments<K: KernelMatrix>(
         &self,
         kernel: &K,
         kq: MatRef<'_, f32>,
@@ -259,7 +213,7 @@ impl<'a> MaskedOperator<'a> {
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn higher_moments<K: Kernel>(
+    pub fn higher_moments<K: KernelMatrix>(
         &self,
         kernel: &K,
         moments: &Moments,
@@ -307,7 +261,7 @@ const PANEL: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::submatrix::Submatrix;
+    use crate::dense_kernel::DenseKernel;
 
     #[test]
     fn the_diagonals_are_those_of_the_dense_operator() {
@@ -316,10 +270,8 @@ mod tests {
         let g = Mat::from_fn(n, 40, wave);
         let k = block::narrow((&g * g.transpose()).as_ref());
         let diagonal: Vec<f64> = (0..n).map(|i| f64::from(k[(i, i)])).collect();
-        let kernel = Submatrix {
-            k: k.clone(),
-            diagonal: diagonal.clone(),
-        };
+        let gram = block::convert(k.as_ref(), f64::from);
+        let kernel = DenseKernel::new(gram.as_ref()).expect("a Gram matrix");
         let column = |j: usize| (0..n).map(|i| wave(i, 50 + j)).collect();
         let columns = [vec![1.0; n], column(0), column(1)];
         let few = Covariates::new(n, &columns);

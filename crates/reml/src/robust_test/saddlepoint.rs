@@ -30,7 +30,7 @@ pub(crate) struct Barrier {
 ///
 /// f is self-concordant: Newton's steps over 1 + its decrement λ = |f'| / √f'' stay where f is defined (Nesterov & Nemirovskii 1994).
 /// `None` where no saddle is found. Cost: about 5 calls of `barrier`.
-pub(crate) fn log_upper_tail(
+pub(crate) fn log_survival(
     mut barrier: impl FnMut(f64) -> Option<Barrier>,
     start: f64,
 ) -> Option<f64> {
@@ -77,7 +77,7 @@ fn tail(z: f64, least: f64, second: f64) -> Option<f64> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::quadratic_form;
+    use crate::chi_squared_mixture;
 
     /// Few eigenvalues and many, both tails, light and far, from starts that are near the saddle, too small and beyond the edge.
     #[test]
@@ -97,10 +97,10 @@ mod tests {
                         second: slopes().map(|slope| slope * slope).sum(),
                     })
                 };
-                let exact = quadratic_form::log_upper_tail(&values, &vec![1.0; values.len()]);
+                let exact = chi_squared_mixture::log_survival(&values, &vec![1.0; values.len()]);
                 let edge = share.signum() * 0.5 / (1.0 - level);
                 for start in [0.05, 0.9, 3.0].map(|part| part * edge) {
-                    let found = log_upper_tail(barrier, start).unwrap();
+                    let found = log_survival(barrier, start).unwrap();
                     assert!(
                         (found - exact).abs() < 0.15,
                         "{n} {share} {start}: {found} for {exact}"

@@ -6,9 +6,9 @@
 //!
 //! G is as large as memory is slow, so that it is read once for as many columns as there are; the other blocks are a phenotype's own.
 
-use crate::block;
-use crate::covariates::Covariates;
-use crate::krylov::KrylovSpace;
+use crate::linalg::block;
+use crate::linalg::block_lanczos::KrylovSpace;
+use crate::linalg::covariates::Covariates;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
@@ -17,7 +17,7 @@ pub const AT_ONCE: usize = 8;
 
 /// One of them, n × q, zero outside its mask.
 #[derive(Clone, Debug)]
-pub struct Combination<'x> {
+pub struct LinearCombination<'x> {
     /// D_S.
     pub mask: &'x [bool],
     /// C, m × q, in the probes' space; its products are of single precision.
@@ -28,7 +28,7 @@ pub struct Combination<'x> {
     pub own: Vec<(&'x Mat<f32>, Mat<f64>)>,
 }
 
-impl Combination<'_> {
+impl LinearCombination<'_> {
     /// Number of columns q.
     pub fn n_columns(&self) -> usize {
         self.in_space.ncols()
@@ -37,7 +37,7 @@ impl Combination<'_> {
 
 /// Combinations ready to be formed, side by side, a few rows at a time.
 #[derive(Debug)]
-pub struct Formed<'x> {
+pub struct Evaluation<'x> {
     space: &'x KrylovSpace,
     masks: Vec<&'x [bool]>,
     /// Where the columns of each begin, and where the last ends.
@@ -48,12 +48,12 @@ pub struct Formed<'x> {
     own: Vec<(Vec<block::Part<'x>>, Mat<f64>)>,
 }
 
-impl<'x> Formed<'x> {
+impl<'x> Evaluation<'x> {
     /// Brings the factors into the order that they are read in.
     pub fn new(
         space: &'x KrylovSpace,
         covariates: &'x Covariates,
-        combinations: &[Combination<'x>],
+        combinations: &[LinearCombination<'x>],
     ) -> Self {
         let mut starts = vec![0];
         for c in combinations {
@@ -116,16 +116,16 @@ impl<'x> Formed<'x> {
     }
 }
 
-/// Forms the combinations, n × Σ q, side by side; all rows of [`Formed`].
-pub fn form(
+/// Forms the combinations, n × Σ q, side by side; all rows of [`Evaluation`].
+pub fn evaluate(
     space: &KrylovSpace,
     covariates: &Covariates,
-    combinations: &[Combination<'_>],
+    combinations: &[LinearCombination<'_>],
 ) -> Mat<f64> {
-    let n_columns = combinations.iter().map(Combination::n_columns).sum();
+    let n_columns = combinations.iter().map(LinearCombination::n_columns).sum();
     let mut sum = Mat::zeros(covariates.n_samples(), n_columns);
     if n_columns > 0 {
-        let formed = Formed::new(space, covariates, combinations);
+        let formed = Evaluation::new(space, covariates, combinations);
         block::for_row_chunks(sum.as_mut(), |first, rows| formed.rows(first, rows));
     }
     sum
@@ -148,7 +148,7 @@ fn above(factors: &[MatRef<'_, f64>], n_columns: usize) -> Mat<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::MaskedOperator;
+    use crate::linalg::operator::MaskedOperator;
 
     #[test]
     fn a_combination_is_its_definition_whatever_stands_beside_it() {
@@ -169,13 +169,13 @@ mod tests {
         let m = space.dimension();
         let mask: Vec<bool> = (0..n).map(|i| i % 5 != 2).collect();
         let vectors = Mat::from_fn(n, 3, |i, j| wave(i, j) as f32);
-        let combination = |q: usize| Combination {
+        let combination = |q: usize| LinearCombination {
             mask: &mask,
             in_space: Mat::from_fn(m, q, |i, j| wave(i + 1, j)),
             on_covariates: Mat::from_fn(covariates.rank(), q, |i, j| wave(i + 5, j + 2)),
             own: vec![(&vectors, Mat::from_fn(3, q, |i, j| wave(i + 9, j + 1)))],
         };
-        let alone = form(&space, &covariates, &[combination(10)]);
+        let alone = evaluate(&space, &covariates, &[combination(10)]);
         let g = space.basis().iter().map(|b| b.as_ref());
         let first = combination(10);
         for (i, j) in [(0, 0), (2, 1), (1023, 4), (1024, 9), (n - 1, 3)] {
@@ -197,7 +197,7 @@ mod tests {
             assert!((alone[(i, j)] - want).abs() < 1e-5, "{i} {j}");
         }
         for others in [1, 2, 3, 8, 13, 70] {
-            let beside = form(
+            let beside = evaluate(
                 &space,
                 &covariates,
                 &[combination(others), combination(10), combination(1)],

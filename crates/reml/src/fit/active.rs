@@ -1,0 +1,62 @@
+//! A phenotype between its first pass over the kernel and its result.
+
+use crate::fit::galerkin::GalerkinFlow;
+use crate::fit::residual::Residual;
+use crate::fit::result::TestResult;
+use crate::stopping_time::RemlFit;
+
+/// What must converge from pass to pass.
+#[derive(Clone, Copy)]
+pub(super) struct Iterate {
+    pub(super) reml: RemlFit,
+    /// Least node of the phenotype's spectral measure.
+    pub(super) least: f64,
+    /// Size of the correction, in standard deviations of the phenotype.
+    pub(super) size: f64,
+}
+
+/// t_loo as it was found after a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    pub(super) time: f64,
+    /// Size of the correction there, in standard deviations of the phenotype.
+    pub(super) size: f64,
+    /// Passes since t̂ converged, in which t_loo did not.
+    pub(super) passes: usize,
+}
+
+/// A phenotype that takes part in passes.
+pub(super) struct ActivePhenotype {
+    /// The number it was added under.
+    pub(super) number: usize,
+    /// Σ (y − ȳ)² on its mask.
+    pub(super) variation: f64,
+    /// A time up to which the flow may matter, by the low-rank approximation.
+    pub(super) horizon: f64,
+    /// Time to stop at, where it was given.
+    pub(super) time: Option<f64>,
+    /// t_loo after the last pass, once t̂ has converged.
+    pub(super) chosen: Option<Chosen>,
+    pub(super) flow: GalerkinFlow,
+    pub(super) test: Option<TestResult>,
+    /// The fit after the last pass.
+    pub(super) previous: Option<Iterate>,
+    pub(super) passes: usize,
+}
+
+impl ActivePhenotype {
+    /// Starts a phenotype's own space.
+    pub(super) fn new(number: usize, residual: &Residual) -> Self {
+        Self {
+            number,
+            variation: residual.variation,
+            horizon: residual.time.unwrap_or(0.0),
+            time: residual.time,
+            chosen: None,
+            flow: GalerkinFlow::new(&residual.values),
+            test: None,
+            previous: None,
+            passes: 0,
+        }
+    }
+}

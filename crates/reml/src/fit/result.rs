@@ -1,0 +1,279 @@
+//! What is asked of a phenotype, and what comes of it.
+
+use crate::fit::spectrum::Spectrum;
+use crate::leave_one_out::LeaveOneOut;
+use crate::linalg::covariates::Covariates;
+use crate::linalg::operator::MaskedOperator;
+use crate::spectral_density::SpectralDensity;
+use crate::spectral_measure::SpectralMeasure;
+use crate::stopping_time::{self, RemlFit};
+use rayon::prelude::*;
+
+/// Which stopping time fitted values are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// t̂, where the restricted likelihood is highest.
+    #[default]
+    Reml,
+    /// t_loo, where the leave-one-out error is least.
+    LeaveOneOut,
+}
+
+/// How the phenotypes are tested and fitted.
+#[derive(Clone, Debug)]
+pub struct AnalysisOptions {
+    /// Level of the score test.
+    pub alpha: f64,
+    /// Whether the robust test decides, rather than that for Gaussian noise of one variance.
+    pub robust: bool,
+    /// Whether only phenotypes that the test warrants are fitted.
+    pub gate: bool,
+    /// The time that fitted values, dual weights and the noise variance are of.
+    pub stop: Stop,
+    /// Whether to stop after the test.
+    pub test_only: bool,
+    /// Most passes over the kernel that one phenotype may take.
+    pub max_passes: usize,
+    /// Estimated relative error below which t̂ and its interval count as settled.
+    pub tolerance: f64,
+    /// Masks of at most so many samples are decomposed as they stand.
+    pub direct: usize,
+    /// Seed of the probes.
+    pub seed: u64,
+}
+
+impl Default for AnalysisOptions {
+    fn default() -> Self {
+        Self {
+            alpha: 0.05,
+            robust: true,
+            gate: true,
+            stop: Stop::Reml,
+            test_only: false,
+            max_passes: 40,
+            tolerance: 2e-5,
+            direct: 512,
+            seed: 0,
+        }
+    }
+}
+
+/// One phenotype: its mask and its values on the kernel's samples.
+#[derive(Clone, Debug)]
+pub struct Phenotype {
+    /// Which samples are in S: the value is observed and the covariates complete.
+    pub mask: Vec<bool>,
+    /// n values, standardised on S or as they are; whatever stands outside S is not read.
+    pub values: Vec<f64>,
+    /// Time to stop at instead of the options' choice, finite: fitted values, dual weights and what goes with them are of that time, and the
+    /// leave-one-out error is not looked at.
+    pub time: Option<f64>,
+}
+
+impl Phenotype {
+    /// The samples whose value is finite and whose covariates are complete are its mask; NaN is missing.
+    ///
+    /// ```
+    /// use reml::{Covariates, Phenotype};
+    ///
+    /// let covariates = Covariates::new(3, &[vec![1.0; 3], vec![0.5, f64::NAN, 2.0]]);
+    /// let phenotype = Phenotype::new(vec![1.0, 2.0, f64::NAN], &covariates);
+    /// assert_eq!(phenotype.mask, [true, false, false]);
+    /// ```
+    pub fn new(values: Vec<f64>, covariates: &Covariates) -> Self {
+        let complete = values.iter().zip(covariates.complete());
+        Self {
+            mask: complete.map(|(y, z)| y.is_finite() && *z).collect(),
+            values,
+            time: None,
+        }
+    }
+}
+
+/// What the score test says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TestResult {
+    /// dof · q, the score.
+    pub score: f64,
+    /// Natural log of p for Gaussian noise of one variance.
+    pub log_p_gaussian: f64,
+    /// Natural log of the robust p; `None` where its null could not be computed.
+    pub log_p_robust: Option<f64>,
+    /// Natural log of the p that decides: the robust one if [`AnalysisOptions::robust`], as far as there is one.
+    pub log_p: f64,
+    /// p < alpha.
+    pub warranted: bool,
+}
+
+impl TestResult {
+    /// From r'Ar / r'r and the robust log p, where there is one.
+    pub(super) fn new(
+        spectrum: &Spectrum,
+        dof: usize,
+        ratio: f64,
+        log_p_robust: Option<f64>,
+        options: &AnalysisOptions,
+    ) -> Self {
+        let log_p_gaussian = spectrum.null.log_p(ratio);
+        let log_p = match options.robust {
+            true => log_p_robust.unwrap_or(log_p_gaussian),
+            false => log_p_gaussian,
+        };
+        Self {
+            score: dof as f64 * ratio,
+            log_p_gaussian,
+            log_p_robust,
+            log_p,
+            warranted: log_p < options.alpha.ln(),
+        }
+    }
+}
+
+/// What the fit says, and what prediction needs.
+#[derive(Clone, Debug)]
+pub struct FitResult {
+    /// The stopping time with its interval.
+    pub reml: RemlFit,
+    /// Largest relative change of t̂ or an end of its interval over the last pass; 0 where the space is complete.
+    pub error: f64,
+    /// Whether that met the tolerance, and the fitted values theirs, within the allowed passes.
+    pub converged: bool,
+    /// The time that fitted values are of: the phenotype's [`time`](Phenotype::time), t̂, or t_loo.
+    pub stop: f64,
+    /// The leave-one-out error; `None` for a phenotype whose time was given.
+    pub leave_one_out: Option<LeaveOneOut>,
+    /// Σ (1 − exp(−t λ)) at t, the phenotype's [`time`](Phenotype::time) or t̂.
+    pub effective_dof: f64,
+    /// The same at t_loo, or at the end of the times that were looked at.
+    pub effective_dof_loo: Option<f64>,
+    /// Σ c² exp(−t λ) / dof at [`stop`](Self::stop), in the units of the values given.
+    pub noise_variance: f64,
+    /// Dual weights α, n values, zero outside S: K α is the trained increment.
+    pub dual: Vec<f32>,
+    /// (t, Q(t) − Q(t̂), edf(t)) on a grid about t̂, for plots.
+    pub curve: Vec<(f64, f64, f64)>,
+}
+
+/// What came of one phenotype.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// Samples in S.
+    pub n_samples: usize,
+    /// Rank of the covariates on S.
+    pub n_covariates: usize,
+    /// Why there is no result, if there is none.
+    pub degenerate: Option<Degenerate>,
+    /// The test.
+    pub test: Option<TestResult>,
+    /// The fit, when the test warrants one or the gate is off.
+    pub fit: Option<FitResult>,
+    /// 1 − |y − fitted|² / |y − ȳ|² at the time predictions are made for.
+    pub in_sample_r2: Option<f64>,
+    /// Passes over the kernel this phenotype took part in.
+    pub passes: usize,
+}
+
+impl Analysis {
+    /// One that says nothing yet, or why there is no result.
+    pub(super) fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> Self {
+        Self {
+            n_samples: operator.n_observed(),
+            n_covariates: operator.rank(),
+            degenerate,
+            test: None,
+            fit: None,
+            in_sample_r2: None,
+            passes: 0,
+        }
+    }
+
+    /// That of a phenotype on a mask where the covariates leave nothing of the kernel.
+    pub(super) fn without_variation(operator: &MaskedOperator<'_>, passes: usize) -> Self {
+        Self {
+            passes,
+            ..Self::untested(operator, Some(Degenerate::NoVariation))
+        }
+    }
+}
+
+/// Analyses that are done, with the numbers that their phenotypes were added under.
+pub type Finished = Vec<(usize, Analysis)>;
+
+/// Why a phenotype cannot be tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Degenerate {
+    /// No variation left beside the covariates.
+    Constant,
+    /// Fewer than two degrees of freedom.
+    TooFewSamples,
+    /// Nothing of the kernel left beside the covariates, or less than single precision holds.
+    NoVariation,
+}
+
+/// A fit at the time to stop at, with what its result is made from.
+pub(super) struct FitAtTime<'x, 'a> {
+    pub(super) operator: &'x MaskedOperator<'a>,
+    pub(super) spectrum: &'x Spectrum,
+    pub(super) measure: &'x SpectralMeasure,
+    pub(super) reml: RemlFit,
+    /// The time to stop at, and whether it was given.
+    pub(super) time: f64,
+    pub(super) is_given: bool,
+    pub(super) error: f64,
+    pub(super) converged: bool,
+}
+
+impl FitAtTime<'_, '_> {
+    /// The result; `dual` is n α.
+    pub(super) fn finish(&self, dual: &[f64], leave_one_out: Option<LeaveOneOut>) -> FitResult {
+        let n = self.operator.n_observed() as f64;
+        let edf = |t: f64| self.spectrum.density.effective_dof(t);
+        FitResult {
+            reml: self.reml,
+            error: self.error,
+            converged: self.converged,
+            stop: self.time,
+            effective_dof: edf(match self.is_given {
+                true => self.time,
+                false => self.reml.time.time(),
+            }),
+            effective_dof_loo: leave_one_out
+                .as_ref()
+                .filter(|it| it.time.is_some())
+                .map(|it| edf(it.finite_time())),
+            leave_one_out,
+            noise_variance: self.measure.noise_variance(self.time),
+            dual: dual.iter().map(|a| (a / n) as f32).collect(),
+            curve: curve(self.measure, &self.spectrum.density, &self.reml),
+        }
+    }
+}
+
+/// Q and edf on a grid that covers the interval of the time with room on either side.
+fn curve(
+    measure: &SpectralMeasure,
+    spectrum: &SpectralDensity,
+    reml: &RemlFit,
+) -> Vec<(f64, f64, f64)> {
+    const POINTS: usize = 49;
+    let t = reml.time.time();
+    let Some(end) = reml
+        .upper
+        .or(t.is_finite().then_some(2.0 * t))
+        .filter(|e| *e > 0.0)
+    else {
+        return Vec::new();
+    };
+    let least = stopping_time::objective(measure, t).0;
+    (0..POINTS)
+        .into_par_iter()
+        .map(|i| {
+            let at = 1.5 * end * i as f64 / (POINTS - 1) as f64;
+            (
+                at,
+                stopping_time::objective(measure, at).0 - least,
+                spectrum.effective_dof(at),
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,25 @@
+//! The leave-one-out error of the flow along its whole path, and the stopping time where it is least.
+//!
+//! The fitted values are linear in the phenotype, so that what the fit of the others misses sample i by is known without a fit of the
+//! others (Allen 1974; along the path of gradient descent, Patil, Wu & Tibshirani 2024):
+//!
+//! ```text
+//!     e(t) = exp(−tA) r        sᵢ(t) = exp(−tA)ᵢᵢ on the range of P        LOO(t) = Σ (eᵢ(t) / sᵢ(t))²
+//!     t_loo = argmin LOO on [0, 50 dof / tr A]       loo_r2(t) = 1 − LOO(t) / LOO(0)
+//! ```
+//!
+//! sᵢ is an integral against a measure of the sample's own: Σ V²ᵢₖ exp(−t βₖ) over the leading pairs of the low-rank approximation, and a
+//! rest, the gamma measure of the sample's own mass 1 − hᵢ − Σ V²ᵢₖ, mean (from diag A) and variance (from diag A²), at the time of a
+//! clock that all samples share. On all samples the rests sum to what the effective degrees of freedom leave; a mask of its own takes the
+//! variances and the clock from there ([`Shape`]). e comes from the phenotype's own [`GalerkinFlow`](crate::fit::galerkin::GalerkinFlow). Neither costs a pass over the kernel. LOO may have
+//! several minima: the times are scanned on a grid in log t, then each minimum that may be the least is looked at more closely.
+
+mod decay_diagonal;
+mod exact;
+mod gamma_measure;
+mod result;
+mod search;
+
+pub(crate) use decay_diagonal::{DecayDiagonal, Path, Shape, working_columns};
+pub(crate) use exact::Exact;
+pub use result::LeaveOneOut;
