@@ -2,8 +2,8 @@
 
 use csv::ByteRecord;
 
+use super::missing::is_missing;
 use super::names::{is_eid, repeated};
-use super::text::MISSING_VALUES;
 
 /// What the first line of a text table is.
 #[derive(Debug, PartialEq, Eq)]
@@ -166,11 +166,6 @@ fn texts(row: &ByteRecord) -> Vec<&str> {
 fn number(text: &str) -> Option<f64> {
     let is_number = text.bytes().any(|it| it.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)
-}
-
-fn is_missing(text: &str) -> bool {
-    let mut words = MISSING_VALUES.iter();
-    words.any(|it| it.eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]

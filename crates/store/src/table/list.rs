@@ -3,9 +3,10 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::file_start::{is_parquet, read_start};
 use super::names::Names;
-use super::parquet::{self, Parquet};
-use super::{TableError, ids, read_start, text};
+use super::parquet::Parquet;
+use super::{TableError, ids, text};
 
 /// Bytes of text that a list may have.
 pub(crate) const LARGEST_LIST: u64 = 256 << 20;
@@ -23,7 +24,7 @@ impl ListFile {
     pub(crate) fn open(path: &Path) -> Result<Self, TableError> {
         let mut start = [0; 4];
         let n_start = read_start(path, &mut start)?;
-        if parquet::is_parquet(&start[..n_start]) {
+        if is_parquet(&start[..n_start]) {
             return Ok(Self::Parquet(ParquetList(Parquet::open(path)?)));
         }
         let mut bytes = Vec::new();

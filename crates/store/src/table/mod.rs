@@ -4,11 +4,13 @@
 //! then read as that. Files with a row a sample and protein, told by their columns, are turned into columns as they are read.
 
 mod error;
+mod file_start;
 mod foreign;
 mod header;
 mod ids;
 mod list;
 mod long;
+mod missing;
 mod names;
 mod parquet;
 mod parts;
@@ -25,6 +27,7 @@ use arrow_schema::DataType;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use self::file_start::{is_parquet, read_start};
 use self::long::{Contents, Layout, Long};
 use self::names::{Columnar, Names, all_places};
 use self::parquet::{append_floats, is_id, is_numeric};
@@ -38,10 +41,10 @@ pub(crate) use self::parquet::{Parquet, decode};
 pub(crate) use self::text::{Separator, separator, unquoted};
 pub use error::TableError;
 pub use long::{OLINK, UK_BIOBANK};
+pub use missing::MISSING_VALUES;
 pub use names::matches;
 pub use parts::files;
 pub use reading::{Columns, DropQc, LongReading, Reading};
-pub use text::MISSING_VALUES;
 
 /// How many offenders a message shows before it only counts.
 const SHOWN: usize = 5;
@@ -249,7 +252,7 @@ impl Table {
             false => read_start(path, &mut start)?,
         };
         let start = &start[..n_start];
-        let (header, file): (Vec<String>, File) = if path.is_dir() || parquet::is_parquet(start) {
+        let (header, file): (Vec<String>, File) = if path.is_dir() || is_parquet(start) {
             let parquet = Parquet::open(path)?;
             let fields = parquet.schema().fields().iter();
             let header: Vec<String> = fields.map(|field| field.name().clone()).collect();
@@ -664,17 +667,6 @@ impl Table {
             shown: and_more(&shown, n),
         })
     }
-}
-
-fn read_start(path: &Path, start: &mut [u8]) -> Result<usize, TableError> {
-    use std::io::Read;
-    let mut read = Vec::new();
-    parquet::open(path)?
-        .take(start.len() as u64)
-        .read_to_end(&mut read)
-        .map_err(TableError::reading(path))?;
-    start[..read.len()].copy_from_slice(&read);
-    Ok(read.len())
 }
 
 fn check_numeric(parquet: &Parquet, positions: &[usize]) -> Result<(), TableError> {

@@ -8,7 +8,6 @@ mod page_header;
 mod pages;
 mod thrift;
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use parquet::file::statistics::Statistics;
 
 use self::pages::{CheckedFile, Compressions};
 use super::TableError;
+use super::file_start::{is_parquet, open};
 use super::parts::files;
 use crate::guard::guarded;
 use crate::memory::free_memory;
@@ -378,11 +378,6 @@ fn check_rows(metadata: &ArrowReaderMetadata) -> Result<(), ArrowError> {
     Err(ArrowError::ParquetError(text))
 }
 
-/// Whether a file that starts with `start` says that it is Parquet.
-pub(super) fn is_parquet(start: &[u8]) -> bool {
-    start.starts_with(b"PAR1") || start.starts_with(b"PARE")
-}
-
 /// An error of the Parquet or Arrow reader on the file at `path`.
 pub(crate) fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
     move |source| TableError::Decode {
@@ -396,12 +391,6 @@ pub(crate) fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
             other => other,
         },
     }
-}
-
-/// Opens a file for reading.
-pub(super) fn open(path: &Path) -> Result<File, TableError> {
-    let file = fs_err::File::open(path).map_err(TableError::reading(path))?;
-    Ok(file.into_parts().0)
 }
 
 /// Casts without loss, or fails.

@@ -21,14 +21,13 @@ use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 use tempfile::{SpooledData, SpooledTempFile};
 
+use super::file_start::open;
 use super::foreign::{self, has_numbers_for_names};
 use super::header::{self, First, declared_separator, is_line_of_types};
-use super::parquet::{Parquet, open};
+use super::missing::is_missing;
+use super::parquet::Parquet;
 use super::row_numbers::{HEAD, Head};
 use super::{SHOWN, TableError, and_more};
-
-/// What stands for a missing value in text, in any case of its letters.
-pub const MISSING_VALUES: [&str; 7] = ["", ".", "NA", "N/A", "#N/A", "NaN", "null"];
 
 /// Longest header that is looked at, in bytes.
 const LONGEST_HEADER: u64 = 64 << 20;
@@ -169,7 +168,7 @@ impl Text {
 
     /// Reads the columns at `wanted` in one pass, as Parquet with just these columns, in this order; and how many lines are not empty.
     ///
-    /// `missing` stands for a missing value besides [`MISSING_VALUES`]. Columns of more than 64 MiB are kept in a file without
+    /// `missing` stands for a missing value besides [`MISSING_VALUES`](super::MISSING_VALUES). Columns of more than 64 MiB are kept in a file without
     /// a name in `folder` (by default the system's folder for temporary files), which is gone when this process ends.
     ///
     /// Cost: one pass over the text; 8 bytes a number. Memory: some 150 MiB.
@@ -379,12 +378,6 @@ fn has_decimal_comma(text: &str) -> bool {
         let number = format!("{whole}.{fraction}");
         !fraction.is_empty() && number.parse::<f64>().is_ok()
     })
-}
-
-/// Whether a field is one of the words that ever mean missing.
-fn is_missing(text: &str) -> bool {
-    let mut words = MISSING_VALUES.iter();
-    words.any(|it| it.eq_ignore_ascii_case(text))
 }
 
 /// The names in a header.
