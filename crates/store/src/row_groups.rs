@@ -7,14 +7,12 @@ use arrow_array::ArrayRef;
 use arrow_schema::{Field, Schema};
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
 use crate::atomic::AtomicFile;
-use crate::results::ResultsError;
+use crate::results::{ResultsError, of_numbers};
 
 /// A Parquet file (zstd, no dictionaries) written row group by row group, the columns of a group encoded in parallel.
 pub struct RowGroupWriter {
@@ -35,11 +33,7 @@ impl RowGroupWriter {
         let file = AtomicFile::create(path)?;
         let schema = Arc::new(Schema::new(fields));
         let start = || -> Result<_, ParquetError> {
-            let mut properties = WriterProperties::builder()
-                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-                .set_dictionary_enabled(false)
-                .set_statistics_enabled(EnabledStatistics::Chunk)
-                .build();
+            let mut properties = of_numbers().build();
             add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
             let root = ArrowSchemaConverter::new()
                 .convert(&schema)?

@@ -1,12 +1,15 @@
-
+use super::moments::Moments;
 use super::*;
+use crate::results::Column;
 use crate::results::read_table;
 use crate::table::Reading;
+use crate::table::Table;
 use crate::table::tests::write;
 use arrow_array::{ArrayRef, Float64Array, StringArray};
 use parquet::basic::Compression;
 use proptest::prelude::*;
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::Arc;
 
 type Named = Vec<(String, Vec<f64>)>;

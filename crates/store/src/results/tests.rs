@@ -1,5 +1,6 @@
-
+use super::text::write_float;
 use super::*;
+use crate::table::Parquet;
 
 fn columns() -> Vec<(String, Column)> {
     let texts = ["a", "b\tc", "d \"e\"", "", "é"]

@@ -1,7 +1,9 @@
-
 use super::*;
 use proptest::prelude::*;
+use rayon::prelude::*;
+use serde_json::json;
 use std::io::Write;
+use std::path::PathBuf;
 
 fn counted<T: From<u16>>(n: usize) -> Vec<T> {
     (0..n)

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::kernel::{InfiniteKernel, infinite};
 use crate::network::Scheme;

@@ -1,4 +1,3 @@
-
 use super::super::KernelError;
 use super::*;
 use rand::{RngExt, SeedableRng};

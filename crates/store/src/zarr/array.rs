@@ -1,0 +1,261 @@
+//! A two-dimensional array in a folder.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::chunk::CHECKSUM_BYTES;
+use super::element::Element;
+use super::error::ZarrError;
+use super::metadata::{ArraySpec, MOST_BYTES, read_metadata};
+use crate::atomic;
+
+/// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file a chunk.
+///
+/// Holds no open file: it may be shared and cloned freely. Different chunks may be written from many threads
+/// and processes at once; of two writers of one chunk the last rename wins, and readers see either whole.
+#[derive(Debug, Clone)]
+pub struct ZarrArray<T> {
+    folder: PathBuf,
+    spec: ArraySpec,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T: Element> ZarrArray<T> {
+    /// Creates the array's folder and `zarr.json`, no chunk. An equal array that is there is opened as it is.
+    ///
+    /// # Errors
+    /// `ChunkShape` for an empty chunk; `Differs` when another array is there; `Unsupported`, `Metadata` when its
+    /// `zarr.json` is of a foreign kind; `Read`, `Write`.
+    pub fn create(folder: impl Into<PathBuf>, spec: ArraySpec) -> Result<Self, ZarrError> {
+        let array = Self::described(folder, spec)?;
+        match array.check_described() {
+            Err(ZarrError::NoArray { .. }) => {
+                let path = array.folder.join("zarr.json");
+                atomic::write(&path, &[array.description().as_bytes()])?;
+            }
+            done => done?,
+        }
+        Ok(array)
+    }
+
+    /// Sees that the folder still holds this array: another machine may have put its own there.
+    ///
+    /// # Errors
+    /// `NoArray`; `Differs` when another array is there; those of [`open`](Self::open).
+    pub fn check_described(&self) -> Result<(), ZarrError> {
+        // Equal bytes settle it: a float among the attributes may change by a bit when parsed.
+        let text = fs_err::read(self.folder.join("zarr.json"));
+        if text.is_ok_and(|found| found == self.description().as_bytes()) {
+            return Ok(());
+        }
+        let found = Self::open(&self.folder)?;
+        match self.spec.difference(&found.spec) {
+            None => Ok(()),
+            Some((field, expected, found)) => Err(ZarrError::Differs {
+                path: self.folder.clone(),
+                field,
+                expected,
+                found,
+            }),
+        }
+    }
+
+    /// What stands in `zarr.json`.
+    fn description(&self) -> String {
+        self.spec.to_metadata(T::DATA_TYPE).to_string_pretty() + "\n"
+    }
+
+    /// Opens the array in `folder`; reads its `zarr.json` only.
+    ///
+    /// # Errors
+    /// `NoArray`, `Read`, `Metadata`; `Unsupported` when the array is not of this number type, two dimensions,
+    /// this chunk key encoding and these codecs.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, ZarrError> {
+        let folder = folder.into();
+        let (path, metadata) = read_metadata(&folder)?;
+        let spec = ArraySpec::from_metadata(&path, &metadata, T::DATA_TYPE)?;
+        Self::described(folder, spec)
+    }
+
+    /// An array that is not, or not yet, described on disk: its chunks can be written and read all the same.
+    pub(crate) fn described(
+        folder: impl Into<PathBuf>,
+        spec: ArraySpec,
+    ) -> Result<Self, ZarrError> {
+        let folder = folder.into();
+        let [rows, columns] = spec.chunk;
+        let bytes = rows
+            .checked_mul(columns)
+            .and_then(|n| n.checked_mul(size_of::<T>()));
+        match bytes {
+            Some(1..=MOST_BYTES) => Ok(Self {
+                folder,
+                spec,
+                element: PhantomData,
+            }),
+            _ => Err(ZarrError::ChunkShape {
+                path: folder,
+                rows,
+                columns,
+            }),
+        }
+    }
+
+    /// The array's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Shape, chunk and the rest of the description.
+    pub fn spec(&self) -> &ArraySpec {
+        &self.spec
+    }
+
+    /// Rows and columns of the array.
+    pub fn shape(&self) -> [usize; 2] {
+        self.spec.shape
+    }
+
+    /// Number of chunks down and across; chunks at the edge may hold less than a chunk of the array.
+    pub fn grid(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.spec.shape[axis].div_ceil(self.spec.chunk[axis]))
+    }
+
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let [down, across] = self.grid();
+        (0..down).flat_map(move |i| (0..across).map(move |j| (i, j)))
+    }
+
+    /// Values in a chunk, padding included.
+    pub fn chunk_len(&self) -> usize {
+        self.spec.chunk[0] * self.spec.chunk[1]
+    }
+
+    /// Bytes of a chunk file, checksum included.
+    pub fn chunk_bytes(&self) -> u64 {
+        (self.chunk_len() * size_of::<T>() + CHECKSUM_BYTES) as u64
+    }
+
+    /// The file of chunk (`i`, `j`), there or not.
+    pub fn chunk_path(&self, i: usize, j: usize) -> PathBuf {
+        self.folder.join(format!("c/{i}/{j}"))
+    }
+
+    /// Whether the file of chunk (`i`, `j`) is there and has the right length. Does not read it.
+    pub fn has_chunk(&self, i: usize, j: usize) -> bool {
+        std::fs::metadata(self.chunk_path(i, j))
+            .is_ok_and(|it| it.is_file() && it.len() == self.chunk_bytes())
+    }
+
+    /// Writes the whole array; `values` is row-major, `shape[0]` x `shape[1]`. For small arrays.
+    ///
+    /// # Errors
+    /// `Length` when `values` does not fill the array; `Write`.
+    pub fn write_all(&self, values: &[T]) -> Result<(), ZarrError> {
+        let [n_rows, n_columns] = self.spec.shape;
+        let [chunk_rows, chunk_columns] = self.spec.chunk;
+        if values.len() != n_rows * n_columns {
+            let path = self.folder.clone();
+            return Err(ZarrError::Length {
+                path,
+                expected: n_rows * n_columns,
+                found: values.len(),
+            });
+        }
+        let [down, across] = self.grid();
+        (0..down * across).into_par_iter().try_for_each(|index| {
+            let (i, j) = (index / across, index % across);
+            let columns = j * chunk_columns..((j + 1) * chunk_columns).min(n_columns);
+            let mut chunk = vec![T::zeroed(); self.chunk_len()];
+            let rows = i * chunk_rows..((i + 1) * chunk_rows).min(n_rows);
+            for (row, into) in rows.zip(chunk.chunks_exact_mut(chunk_columns)) {
+                let from = &values[row * n_columns..][columns.clone()];
+                into[..from.len()].copy_from_slice(from);
+            }
+            self.write_chunk(i, j, &chunk)
+        })
+    }
+
+    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum; in parallel.
+    ///
+    /// # Errors
+    /// Those of [`read_rows`](Self::read_rows).
+    pub fn read_all(&self) -> Result<Vec<T>, ZarrError> {
+        let [n_rows, n_columns] = self.spec.shape;
+        let chunk_rows = self.spec.chunk[0];
+        let mut values = self.room_for(0..n_rows)?;
+        values
+            .par_chunks_mut((chunk_rows * n_columns).max(1))
+            .enumerate()
+            .try_for_each(|(i, band)| self.read_band(i, 0, band))?;
+        Ok(values)
+    }
+
+    /// Reads `rows`, row-major, `rows.len()` x `shape[1]`, comparing the checksum of every chunk they touch.
+    ///
+    /// Chunks are read whole, so rows are best taken in multiples of the chunk's. Reads on the calling thread and starts
+    /// nothing on another, so it may be called with a lock held.
+    ///
+    /// # Errors
+    /// `OutsideRows`; `ChunkMissing` (the fill value does not stand in), `ChunkTruncated`, `ChunkCorrupt`, `Read`.
+    pub fn read_rows(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
+        let [n_rows, n_columns] = self.spec.shape;
+        let chunk_rows = self.spec.chunk[0];
+        if rows.start > rows.end || rows.end > n_rows {
+            let path = self.folder.clone();
+            return Err(ZarrError::OutsideRows {
+                path,
+                start: rows.start,
+                end: rows.end,
+                n_rows,
+            });
+        }
+        let mut values = self.room_for(rows.clone())?;
+        let mut rest = values.as_mut_slice();
+        let mut start = rows.start;
+        while !rest.is_empty() {
+            let i = start / chunk_rows;
+            let end = ((i + 1) * chunk_rows).min(rows.end);
+            let (band, after) = rest.split_at_mut((end - start) * n_columns);
+            self.read_band(i, start - i * chunk_rows, band)?;
+            rest = after;
+            start = end;
+        }
+        Ok(values)
+    }
+
+    /// Zeros in place of `rows`, once all their chunks are there: a damaged shape must not ask for more than the disk holds.
+    fn room_for(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
+        let n_columns = self.spec.shape[1];
+        if rows.is_empty() || n_columns == 0 {
+            return Ok(Vec::new());
+        }
+        let chunk_rows = self.spec.chunk[0];
+        for i in rows.start / chunk_rows..rows.end.div_ceil(chunk_rows) {
+            for j in 0..self.grid()[1] {
+                self.check_chunk(i, j)?;
+            }
+        }
+        Ok(vec![T::zeroed(); rows.len() * n_columns])
+    }
+
+    /// Fills `band` with rows of the chunks of row `i`, from their row `skip` on.
+    fn read_band(&self, i: usize, skip: usize, band: &mut [T]) -> Result<(), ZarrError> {
+        let n_columns = self.spec.shape[1];
+        let chunk_columns = self.spec.chunk[1];
+        let mut chunk = Vec::new();
+        for j in 0..self.grid()[1] {
+            self.read_chunk(i, j, &mut chunk)?;
+            let first = j * chunk_columns;
+            let width = chunk_columns.min(n_columns - first);
+            let from = chunk[skip * chunk_columns..].chunks_exact(chunk_columns);
+            for (into, from) in band.chunks_exact_mut(n_columns).zip(from) {
+                into[first..first + width].copy_from_slice(&from[..width]);
+            }
+        }
+        Ok(())
+    }
+}
