@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use crate::first_few;
 use crate::table::{
     LARGEST_LIST, ListFile, ParquetList, Separator, TableError, is_eid, separator, unquoted,
 };
+use crate::words::first_few;
 use crate::words::{agreeing, counted};
 
 /// Columns that are looked at where the one that should hold the ids meets nobody.

@@ -26,17 +26,3 @@ pub mod table;
 pub mod tiled_kernel;
 pub mod words;
 pub mod zarr;
-
-/// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.
-pub(crate) fn first_few<S: AsRef<str>>(names: &[S]) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{}`", name.as_ref()))
-        .collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}

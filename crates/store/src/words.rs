@@ -1,5 +1,8 @@
 //! Numbers of things in words.
 
+/// How many things a message shows before it only counts the rest.
+pub(crate) const SHOWN: usize = 5;
+
 /// `1 phenotype`, `2 phenotypes`: `several` is what more than one are called.
 pub fn counted(n: usize, several: &str) -> String {
     let one = match several {
@@ -18,6 +21,28 @@ pub fn agreeing<'w>(n: usize, one: &'w str, several: &'w str) -> &'w str {
     match n {
         1 => one,
         _ => several,
+    }
+}
+
+/// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.
+pub(crate) fn first_few<S: AsRef<str>>(names: &[S]) -> String {
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Joins the shown ones of `n` things for a message, and counts the rest.
+pub(crate) fn and_more(shown: &[String], n: usize) -> String {
+    let shown = &shown[..shown.len().min(SHOWN)];
+    match n - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parquet that says it holds what it does not, of the corpus that fuzzing starts from.
 
 use super::*;
+use std::path::Path;
 
 /// The message and its causes, or none where all columns of a table are read.
 fn answer(name: &str) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Tables as they come from the field: row numbers and second ids, no header, stray quotes, parts, files of other kinds.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::TableError;
+use super::error::TableError;
 
 /// Opens a file for reading.
 pub(super) fn open(path: &Path) -> Result<File, TableError> {

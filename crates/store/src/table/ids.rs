@@ -4,13 +4,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
+use super::error::TableError;
 use super::names::{Names, is_eid, repeated};
 use super::parquet::{
     Parquet, append_floats, cast, decode, is_binary, is_decimal, is_float, is_id, is_text,
 };
 use super::row_numbers::Head;
-use super::{SHOWN, TableError, and_more};
-use crate::first_few;
+use crate::words::{SHOWN, and_more, first_few};
 
 /// Reads the ids from the column at `place`, which is that of `names.id`.
 pub(super) fn read(

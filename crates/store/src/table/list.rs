@@ -3,10 +3,11 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::error::TableError;
 use super::file_start::{is_parquet, read_start};
 use super::names::Names;
 use super::parquet::Parquet;
-use super::{TableError, ids, text};
+use super::{ids, text};
 
 /// Bytes of text that a list may have.
 pub(crate) const LARGEST_LIST: u64 = 256 << 20;

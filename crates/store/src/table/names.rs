@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::error::TableError;
+use super::reading::{Columns, Reading};
 use super::row_numbers::{
     Content, Head, can_be_ids, is_counted, is_distinct, is_rising, is_shuffled_count,
 };
-use super::{Columns, Reading, TableError};
-use crate::first_few;
+use crate::words::first_few;
 
 /// Header of a table of which each row is a sample.
 pub(super) struct Names {

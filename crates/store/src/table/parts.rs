@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TableError;
+use super::error::TableError;
 use super::file_start::{is_parquet, read_start};
 
 /// The files of the table at `path`: itself, or where it is a folder the Parquet files in it, in order of their names.

@@ -1,6 +1,7 @@
 //! Text in every layout, what is refused of it, and the names of UK Biobank.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;

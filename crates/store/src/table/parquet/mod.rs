@@ -27,7 +27,7 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
 use self::pages::{CheckedFile, Compressions};
-use super::TableError;
+use super::error::TableError;
 use super::file_start::{is_parquet, open};
 use super::parts::files;
 use crate::guard::guarded;

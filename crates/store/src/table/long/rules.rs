@@ -1,0 +1,111 @@
+//! Which rows of a long file are in the table.
+
+use super::batch::Batch;
+use super::layout::Part;
+use crate::table::error::TableError;
+use crate::table::reading::DropQc;
+
+/// Why a row is not in the table; of several reasons the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    OtherInstance,
+    ControlSample,
+    ControlAssay,
+    SampleQc,
+    AssayQc,
+}
+
+impl Why {
+    pub(super) fn text(self, instance: u32) -> String {
+        match self {
+            Self::OtherInstance => format!("samples of another instance than {instance}"),
+            Self::ControlSample => "control samples".to_owned(),
+            Self::ControlAssay => "control assays".to_owned(),
+            Self::SampleQc => "samples by their quality control".to_owned(),
+            Self::AssayQc => "assays by their quality control".to_owned(),
+        }
+    }
+
+    pub(super) fn is_of_assay(self) -> bool {
+        matches!(self, Self::ControlAssay | Self::AssayQc)
+    }
+}
+
+/// Which rows are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) drop_qc: DropQc,
+    pub(super) instance: u32,
+}
+
+impl Rules {
+    /// Why each row of a batch is dropped; `None` when it is kept.
+    pub(super) fn reasons(&self, batch: &Batch) -> Result<Vec<Option<Why>>, TableError> {
+        let mut reasons = vec![None; batch.columns.num_rows()];
+        let mut mark = |part: Part, why: Why, is_out: &dyn Fn(&str) -> bool| {
+            let out = batch.each(part, |text| is_out(text.unwrap_or_default()))?;
+            for (reason, _) in reasons.iter_mut().zip(out).filter(|(_, out)| *out) {
+                *reason = Some(reason.map_or(why, |it: Why| it.min(why)));
+            }
+            Ok::<(), TableError>(())
+        };
+        let instance = self.instance.to_string();
+        mark(Part::Instance, Why::OtherInstance, &|it| it != instance)?;
+        match batch.has(Part::SampleType) {
+            true => mark(Part::SampleType, Why::ControlSample, &|it| {
+                !it.is_empty() && !it.eq_ignore_ascii_case("SAMPLE")
+            })?,
+            false if !batch.has(Part::Instance) => {
+                mark(Part::Sample, Why::ControlSample, &is_control_sample)?
+            }
+            false => {}
+        }
+        match batch.has(Part::AssayType) {
+            true => mark(Part::AssayType, Why::ControlAssay, &|it| {
+                !it.is_empty() && !it.eq_ignore_ascii_case("assay")
+            })?,
+            false => mark(Part::Assay, Why::ControlAssay, &is_control_assay)?,
+        }
+        let is_out = |it: &str| self.is_out(it);
+        mark(Part::SampleQc, Why::SampleQc, &is_out)?;
+        mark(Part::AssayQc, Why::AssayQc, &is_out)?;
+        Ok(reasons)
+    }
+
+    /// Whether a value of quality control is dropped: `FAIL` or `EXCLUDED` failed; `WARN`, `Warning` and `MANUAL_WARN` are
+    /// warnings; all else, `NA` among it, passed.
+    fn is_out(&self, quality: &str) -> bool {
+        let quality = quality.to_ascii_uppercase();
+        let failed = quality.contains("FAIL") || quality.contains("EXCLUDED");
+        match self.drop_qc {
+            DropQc::Fail => failed,
+            DropQc::Warn => failed || quality.contains("WARN"),
+            DropQc::None => false,
+        }
+    }
+}
+
+/// Whether a sample without a type is one of Olink's external controls by its name: `CONTROL_SAMPLE_AS 1`, `Neg Control`.
+fn is_control_sample(name: &str) -> bool {
+    const CONTROLS: [&str; 6] = [
+        "CONTROLSAMPLE",
+        "SAMPLECONTROL",
+        "PLATECONTROL",
+        "NEGATIVECONTROL",
+        "NEGCONTROL",
+        "INTERPLATECONTROL",
+    ];
+    let mut name = name.to_ascii_uppercase();
+    name.retain(|c| c.is_ascii_alphabetic());
+    CONTROLS.iter().any(|it| name.contains(it))
+}
+
+/// Whether an assay without a type is one of Olink's internal controls by its name: `Incubation control 1`, `Ext Ctrl`.
+fn is_control_assay(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_control = name.contains("control") || name.contains("ctrl");
+    is_control
+        && ["inc", "ext", "amp", "det"]
+            .iter()
+            .any(|it| name.starts_with(it))
+}
