@@ -3,7 +3,7 @@
 use faer::{MatMut, MatRef};
 use std::sync::OnceLock;
 
-use super::KernelError;
+use super::error::KernelError;
 use super::row_block::{Feature, check_features, dot};
 use super::tile::mirror;
 use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};

@@ -1,10 +1,8 @@
 //! The neural tangent kernel of an infinitely wide network, in closed form.
 
-use super::KernelError;
 use super::angle::Angle;
 use super::arc_sine::ArcSine;
-use super::row_block::{Feature, RowBlock};
-use std::borrow::Cow;
+use super::error::KernelError;
 use std::f64::consts::{FRAC_1_PI, FRAC_2_PI};
 use std::sync::Arc;
 
@@ -127,33 +125,6 @@ impl InfiniteKernel {
             variances.push(self.next_variance(variances[layer]));
         }
         variances
-    }
-
-    /// Prepares a block of samples. `x`: n_rows x n_features, row-major, borrowed or kept.
-    ///
-    /// Cost: one multiply-add a value.
-    ///
-    /// # Errors
-    /// [`KernelError::NoFeatures`] when `n_features` is 0; [`KernelError::RaggedRows`] when `x` is not a whole number of
-    /// rows; [`KernelError::NotFinite`] for a missing or infinite feature; [`KernelError::Overflow`] when a sample's kernel
-    /// value exceeds single precision.
-    pub fn row_block<'a, T: Feature>(
-        &self,
-        x: impl Into<Cow<'a, [T]>>,
-        n_features: usize,
-    ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, Arc::new(x.into()), n_features)
-    }
-
-    /// Prepares the samples of another kernel's block, which both then hold.
-    ///
-    /// # Errors
-    /// [`KernelError::Overflow`] when a sample's kernel value exceeds single precision.
-    pub fn block_beside<'a, T: Feature>(
-        &self,
-        other: &RowBlock<'a, T>,
-    ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, other.x.clone(), other.n_features)
     }
 
     fn first_variance(&self, mean_square: f64) -> f64 {

@@ -1,6 +1,7 @@
 //! A kernel relative to one sample: what all samples have in common is taken off before values are rounded.
 
-use super::{Activation, InfiniteKernel, KernelError};
+use super::error::KernelError;
+use super::infinite::{Activation, InfiniteKernel};
 
 /// Share of the trace, beside a constant, below which single precision loses what tells samples apart.
 const LOST_IN_SINGLE: f64 = 0.15;

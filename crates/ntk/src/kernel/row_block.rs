@@ -5,7 +5,8 @@ use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{InfiniteKernel, KernelError};
+use super::error::KernelError;
+use super::infinite::InfiniteKernel;
 
 /// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
 pub(crate) const CHUNK: usize = 32;
@@ -115,6 +116,35 @@ pub struct RowBlock<'a, T: Feature> {
     pub(crate) offset: Vec<f64>,
     /// Whether single precision can hold the products of these rows.
     pub(crate) single_precision: bool,
+}
+
+impl InfiniteKernel {
+    /// Prepares a block of samples. `x`: n_rows x n_features, row-major, borrowed or kept.
+    ///
+    /// Cost: one multiply-add a value.
+    ///
+    /// # Errors
+    /// [`KernelError::NoFeatures`] when `n_features` is 0; [`KernelError::RaggedRows`] when `x` is not a whole number of
+    /// rows; [`KernelError::NotFinite`] for a missing or infinite feature; [`KernelError::Overflow`] when a sample's kernel
+    /// value exceeds single precision.
+    pub fn row_block<'a, T: Feature>(
+        &self,
+        x: impl Into<Cow<'a, [T]>>,
+        n_features: usize,
+    ) -> Result<RowBlock<'a, T>, KernelError> {
+        RowBlock::new(self, Arc::new(x.into()), n_features)
+    }
+
+    /// Prepares the samples of another kernel's block, which both then hold.
+    ///
+    /// # Errors
+    /// [`KernelError::Overflow`] when a sample's kernel value exceeds single precision.
+    pub fn block_beside<'a, T: Feature>(
+        &self,
+        other: &RowBlock<'a, T>,
+    ) -> Result<RowBlock<'a, T>, KernelError> {
+        RowBlock::new(self, other.x.clone(), other.n_features)
+    }
 }
 
 impl<'a, T: Feature> RowBlock<'a, T> {

@@ -1,5 +1,15 @@
-use super::super::KernelError;
-use super::*;
+use super::assembly::TileScratch;
+use super::parallel::FindParallel;
+use super::part::Tile;
+use super::recursion::Recursion;
+use super::sweep::SweepInPlace;
+use crate::kernel::error::KernelError;
+use crate::kernel::infinite::{Activation, InfiniteKernel};
+use crate::kernel::row_block::{CHUNK, Feature, RowBlock, dot};
+use amx_gemm::Multiplier;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use pulp::{Scalar, Simd, WithSimd};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -423,6 +433,67 @@ fn agrees_with_neural_tangents() {
     }
 }
 
+/// The shortest of seven runs, in seconds; each times itself.
+fn best(run: &mut dyn FnMut() -> f64) -> f64 {
+    (0..7).map(|_| run()).fold(f64::INFINITY, f64::min)
+}
+
+/// Seconds that one run takes.
+fn seconds(run: impl FnOnce()) -> f64 {
+    let start = std::time::Instant::now();
+    run();
+    start.elapsed().as_secs_f64()
+}
+
+/// Prints what the parts of a tile take, beside `product`, the seconds of its product of features.
+fn time_parts(kernel: &InfiniteKernel, x: &[f32], y: &[f32], n: usize, product: f64) {
+    let p = x.len() / n;
+    let (rows, cols) = (
+        kernel.row_block(x, p).unwrap(),
+        kernel.row_block(y, p).unwrap(),
+    );
+    let mut out = vec![0.0f32; n * n];
+    let mut scratch = TileScratch::default();
+    let blocks = best(&mut || seconds(|| drop(kernel.row_block(x, p).unwrap())));
+    let tile = Tile {
+        kernel,
+        rows: &rows,
+        cols: &cols,
+        diagonal: false,
+        stride: n,
+    };
+    tile.single_gram(x, y, &mut out, &mut Multiplier::default());
+    let gram = out.clone();
+    let mut found = Vec::new();
+    let find = best(&mut || {
+        let (tile, gram, found) = (&tile, &out, &mut found);
+        seconds(|| {
+            pulp::Arch::new().dispatch(FindParallel { tile, gram, found });
+        })
+    });
+    // On fresh products each time: kernel values in their place would soon be subnormal.
+    let sweep = best(&mut || {
+        out.copy_from_slice(&gram);
+        let (tile, out) = (&tile, &mut out);
+        seconds(|| pulp::Arch::new().dispatch(SweepInPlace { tile, out }))
+    });
+    let mut time_tile = |cols: &RowBlock<'_, f32>, diagonal: bool| {
+        best(&mut || seconds(|| kernel.tile(&rows, cols, diagonal, &mut out, n, &mut scratch)))
+    };
+    let (whole, square) = (time_tile(&cols, false), time_tile(&rows, true));
+    let each = 1e9 / (n * n) as f64;
+    eprintln!(
+        "{:?} depth {}: sweep {:.2} ns, search {:.2} ns per element; tile {:.3}, diagonal tile {:.3}, row block {:.3} products",
+        kernel.activation(),
+        kernel.depth(),
+        sweep * each,
+        find * each,
+        whole / product,
+        square / product,
+        blocks / product
+    );
+}
+
 #[test]
 #[ignore = "prints timings"]
 fn timing() {
@@ -430,25 +501,17 @@ fn timing() {
     let x = single(&normal(n * p, 13));
     let y = single(&normal(n * p, 14));
     let mut out = vec![0.0f32; n * n];
-    let mut scratch = TileScratch::default();
-    let best = |run: &mut dyn FnMut()| {
-        (0..7)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                run();
-                start.elapsed().as_secs_f64()
-            })
-            .fold(f64::INFINITY, f64::min)
-    };
     let product = best(&mut || {
-        matmul(
-            MatMut::from_row_major_slice_mut(&mut out, n, n),
-            Accum::Replace,
-            MatRef::from_row_major_slice(&x, n, p),
-            MatRef::from_row_major_slice(&y, n, p).transpose(),
-            1.0f32,
-            Par::Seq,
-        )
+        seconds(|| {
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut out, n, n),
+                Accum::Replace,
+                MatRef::from_row_major_slice(&x, n, p),
+                MatRef::from_row_major_slice(&y, n, p).transpose(),
+                1.0f32,
+                Par::Seq,
+            );
+        })
     });
     eprintln!(
         "product {:.1} ms, {:.0} GFLOP/s",
@@ -462,52 +525,6 @@ fn timing() {
         (Activation::Erf, 2),
     ] {
         let kernel = InfiniteKernel::new(activation, depth, 2.0, 0.0).unwrap();
-        let (rows, cols) = (
-            kernel.row_block(&x, p).unwrap(),
-            kernel.row_block(&y, p).unwrap(),
-        );
-        let blocks = best(&mut || drop(kernel.row_block(&x, p).unwrap()));
-        let tile = Tile {
-            kernel: &kernel,
-            rows: &rows,
-            cols: &cols,
-            diagonal: false,
-            stride: n,
-        };
-        tile.single_gram(&x, &y, &mut out, &mut Multiplier::default());
-        let gram = out.clone();
-        let mut found = Vec::new();
-        let find = best(&mut || {
-            let gram = &out;
-            pulp::Arch::new().dispatch(FindParallel {
-                tile: &tile,
-                gram,
-                found: &mut found,
-            });
-        });
-        // On fresh products each time: kernel values in their place would soon be subnormal.
-        let sweep = (0..7)
-            .map(|_| {
-                out.copy_from_slice(&gram);
-                let start = std::time::Instant::now();
-                pulp::Arch::new().dispatch(SweepInPlace {
-                    tile: &tile,
-                    out: &mut out,
-                });
-                start.elapsed().as_secs_f64()
-            })
-            .fold(f64::INFINITY, f64::min);
-        let whole = best(&mut || kernel.tile(&rows, &cols, false, &mut out, n, &mut scratch));
-        let square = best(&mut || kernel.tile(&rows, &rows, true, &mut out, n, &mut scratch));
-        let each = 1e9 / (n * n) as f64;
-        eprintln!(
-            "{activation:?} depth {depth}: sweep {:.2} ns, search {:.2} ns an element; tile {:.3}, \
-                 diagonal tile {:.3}, row block {:.3} products",
-            sweep * each,
-            find * each,
-            whole / product,
-            square / product,
-            blocks / product
-        );
+        time_parts(&kernel, &x, &y, n, product);
     }
 }
