@@ -101,46 +101,28 @@ pub fn simulate(
     };
     let moments = cohort.moments(&slabs, &mut advance)?;
 
-    let names = |names: &mut dyn Iterator<Item = &String>, kind: &DataType| -> Vec<Field> {
-        let eid = Field::new("eid", DataType::Int64, false);
-        let rest = names.map(|name| Field::new(name, kind.clone(), true));
-        std::iter::once(eid).chain(rest).collect()
-    };
-    let mut proteins = RowGroupWriter::create(
-        &out_dir.join(PROTEINS),
-        names(
-            &mut cohort.proteome.proteins.iter().map(|p| &p.name),
-            &DataType::Float32,
-        ),
-    )?;
-    let mut phenotypes = RowGroupWriter::create(
-        &out_dir.join(PHENOTYPES),
-        names(
-            &mut cohort.phenotypes.iter().map(|p| &p.name),
-            &DataType::Float64,
-        ),
-    )?;
-    let mut covariates = RowGroupWriter::create(&out_dir.join(COVARIATES), covariate_fields())?;
+    let mut tables = Tables::create(&cohort, out_dir)?;
     let mut missing = 0;
     let mut shared_rows = 0;
     for slab in &slabs {
         let rows = cohort.rows(slab, &moments);
-        phenotypes.append(&cohort.phenotype_columns(&rows))?;
-        covariates.append(&cohort.covariate_columns(&rows))?;
+        let tables = &mut tables;
+        tables.phenotypes.append(&cohort.phenotype_columns(&rows))?;
+        tables.covariates.append(&cohort.covariate_columns(&rows))?;
         if slab.in_features {
             let (columns, missing_here) = cohort.protein_columns(slab, &rows);
             missing += missing_here;
             let in_all = |p: &&person::Person| p.in_phenotypes && p.in_covariates;
             shared_rows += rows.people.iter().filter(in_all).count();
             drop(rows);
-            proteins.append(&columns)?;
+            tables.proteins.append(&columns)?;
         }
         advance(slab.rows);
     }
 
-    let (proteins, feature_rows) = proteins.finish()?;
-    let (phenotypes, phenotype_rows) = phenotypes.finish()?;
-    let (covariates, covariate_rows) = covariates.finish()?;
+    let (proteins, feature_rows) = tables.proteins.finish()?;
+    let (phenotypes, phenotype_rows) = tables.phenotypes.finish()?;
+    let (covariates, covariate_rows) = tables.covariates.finish()?;
     let truth = write_truth(&cohort, &out_dir.join(TRUTH))?;
     let of_kind = |kind: Kind| cohort.phenotypes.iter().filter(|p| p.kind == kind).count();
     let summary = CohortSummary {
@@ -164,6 +146,33 @@ pub fn simulate(
         file.commit()?;
     }
     Ok(summary)
+}
+
+/// The tables that are written slab by slab.
+struct Tables {
+    proteins: RowGroupWriter,
+    phenotypes: RowGroupWriter,
+    covariates: RowGroupWriter,
+}
+
+impl Tables {
+    fn create(cohort: &Cohort, out_dir: &Path) -> Result<Self, SimulateError> {
+        let proteins = cohort.proteome.proteins.iter().map(|p| &p.name);
+        let phenotypes = cohort.phenotypes.iter().map(|p| &p.name);
+        let create = |name: &str, fields| RowGroupWriter::create(&out_dir.join(name), fields);
+        Ok(Self {
+            proteins: create(PROTEINS, fields(proteins, &DataType::Float32))?,
+            phenotypes: create(PHENOTYPES, fields(phenotypes, &DataType::Float64))?,
+            covariates: create(COVARIATES, covariate_fields())?,
+        })
+    }
+}
+
+/// `eid`, then a column of type `kind` for each of `names`.
+fn fields<'n>(names: impl Iterator<Item = &'n String>, kind: &DataType) -> Vec<Field> {
+    let eid = Field::new("eid", DataType::Int64, false);
+    let rest = names.map(|name| Field::new(name, kind.clone(), true));
+    std::iter::once(eid).chain(rest).collect()
 }
 
 /// Fails when a file of a cohort's name is there without the summary that every cohort has.

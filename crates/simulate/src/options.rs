@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 use crate::eid::EID_COUNT;
 use crate::error::SimulateError;
 
+/// Most columns of a table beside the ids: Parquet numbers the columns of a row group in 16 bits, with a sign.
+const MOST_COLUMNS: usize = 32_766;
+
 /// The size and the make-up of a simulated cohort.
 ///
 /// The defaults give 5000 people, 500 proteins and 20 phenotypes. Two equal sets of options give the same
@@ -66,57 +69,24 @@ impl SimulateOptions {
     /// Each variant of [`SimulateError`] that concerns options: too few or too many of something, a share
     /// out of its range, a range that ends before it starts.
     pub fn validate(&self) -> Result<(), SimulateError> {
-        if self.samples < 10 {
-            return Err(SimulateError::TooFew {
-                what: "samples",
-                least: 10,
-                found: self.samples,
-            });
+        for (what, least, found) in [
+            ("samples", 10, self.samples),
+            ("features", 2, self.features),
+            ("phenotypes", 1, self.phenotypes),
+            ("causal features", 2, self.causal_features),
+        ] {
+            if found < least {
+                return Err(SimulateError::TooFew { what, least, found });
+            }
         }
-        if self.features < 2 {
-            return Err(SimulateError::TooFew {
-                what: "features",
-                least: 2,
-                found: self.features,
-            });
-        }
-        if self.phenotypes < 1 {
-            return Err(SimulateError::TooFew {
-                what: "phenotypes",
-                least: 1,
-                found: self.phenotypes,
-            });
-        }
-        if self.causal_features < 2 {
-            return Err(SimulateError::TooFew {
-                what: "causal features",
-                least: 2,
-                found: self.causal_features,
-            });
-        }
-        // Parquet numbers the columns of a row group in 16 bits, with a sign; one is taken by the ids.
-        if self.features >= 32_767 {
-            return Err(SimulateError::TooMany {
-                what: "features",
-                most: 32_766,
-                found: self.features,
-            });
-        }
-        if self.phenotypes >= 32_767 {
-            return Err(SimulateError::TooMany {
-                what: "phenotypes",
-                most: 32_766,
-                found: self.phenotypes,
-            });
-        }
-        if let Some(noise) = self.noise_phenotypes
-            && noise > self.phenotypes
-        {
-            return Err(SimulateError::TooMany {
-                what: "noise phenotypes",
-                most: self.phenotypes,
-                found: noise,
-            });
+        for (what, most, found) in [
+            ("features", MOST_COLUMNS, self.features),
+            ("phenotypes", MOST_COLUMNS, self.phenotypes),
+            ("noise phenotypes", self.phenotypes, self.noise()),
+        ] {
+            if found > most {
+                return Err(SimulateError::TooMany { what, most, found });
+            }
         }
         for (name, value, low, high) in [
             ("masked_share", self.masked_share, 0.0, 1.0),

@@ -92,11 +92,161 @@ fn name_of(nonlinearity: Nonlinearity) -> &'static str {
     }
 }
 
+/// The error for a tensor: `problem` follows its name in the message.
+fn wrong(path: &Path, tensor: &str, problem: impl Into<String>) -> NetworkFileError {
+    NetworkFileError::Tensor {
+        path: path.to_path_buf(),
+        tensor: tensor.to_owned(),
+        problem: problem.into(),
+    }
+}
+
 /// The tensors of one layer.
 #[derive(Default)]
 struct Parts<'a> {
     weight: Option<TensorView<'a>>,
     bias: Option<TensorView<'a>>,
+}
+
+impl Parts<'_> {
+    /// Whether the weights are in double precision.
+    fn is_double(&self) -> bool {
+        let weight = self.weight.as_ref();
+        weight.is_some_and(|view| view.dtype() == Dtype::F64)
+    }
+
+    /// Makes the layer `name` of them; `variances` are (w, b) of the NTK parameterisation.
+    fn layer(
+        &self,
+        name: &str,
+        variances: Option<[f64; 2]>,
+        path: &Path,
+    ) -> Result<Linear, NetworkFileError> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let Some(view) = &self.weight else {
+            let problem = format!("is missing: `{bias}` is there");
+            return Err(wrong(path, &weight, problem));
+        };
+        let shape = view.shape();
+        let &[outputs, inputs] = shape else {
+            let problem = format!(
+                "has shape {shape:?}, expected outputs × inputs: it is no Linear layer's; only Linear layers with ReLU, Tanh or GELU between them are read"
+            );
+            return Err(wrong(path, &weight, problem));
+        };
+        // A tensor without a value may claim any other length.
+        if outputs == 0 || inputs == 0 {
+            let problem = format!("has shape {shape:?}, expected lengths of at least 1");
+            return Err(wrong(path, &weight, problem));
+        }
+        let weights = values(view).map_err(|problem| wrong(path, &weight, problem))?;
+        let read_bias = |view: &TensorView<'_>| {
+            if view.shape() != [outputs] {
+                let shape = view.shape();
+                let problem = format!(
+                    "has shape {shape:?}, expected [{outputs}] as `{weight}` has {outputs} outputs"
+                );
+                return Err(wrong(path, &bias, problem));
+            }
+            values(view).map_err(|problem| wrong(path, &bias, problem))
+        };
+        Ok(Linear {
+            weight: Mat::from_fn(outputs, inputs, |o, i| weights[o * inputs + i]),
+            bias: self.bias.as_ref().map(read_bias).transpose()?,
+            variances: variances.map(|[w, b]| [w / inputs as f64, b]),
+        })
+    }
+}
+
+/// The tensors of each layer with the layer's name, by its place in the `nn.Sequential`.
+fn parts_by_place<'f>(
+    file: &'f SafeTensors<'_>,
+    path: &Path,
+) -> Result<BTreeMap<usize, (String, Parts<'f>)>, NetworkFileError> {
+    let mut by_place: BTreeMap<usize, (String, Parts<'_>)> = BTreeMap::new();
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut prefix: Option<String> = None;
+    for (name, view) in tensors {
+        let place = name.rsplit_once('.').and_then(|(layer, part)| {
+            let (before, place) = layer.rsplit_once('.').unwrap_or(("", layer));
+            Some((before, place.parse::<usize>().ok()?, layer, part))
+        });
+        let Some((before, place, layer, part)) = place else {
+            let problem = "has no name of the form `K.weight` or `K.bias`, K a layer's place; only `nn.Sequential` of Linear layers is read";
+            return Err(wrong(path, &name, problem));
+        };
+        let first = prefix.get_or_insert_with(|| before.to_owned());
+        if first != before {
+            let problem = format!(
+                "is of another part of the model than `{first}.*`; save the `state_dict` of one `nn.Sequential`"
+            );
+            return Err(wrong(path, &name, problem));
+        }
+        let entry = by_place.entry(place);
+        let parts = &mut entry
+            .or_insert_with(|| (layer.to_owned(), Parts::default()))
+            .1;
+        match part {
+            "weight" => parts.weight = Some(view),
+            "bias" => parts.bias = Some(view),
+            _ => {
+                let problem = "belongs to no Linear layer; only Linear layers with ReLU, Tanh or GELU between them are read";
+                return Err(wrong(path, &name, problem));
+            }
+        }
+    }
+    Ok(by_place)
+}
+
+/// Checks that the places of the layers `names` are those of Linear, nonlinearity, perhaps Dropout, Linear, …: one step all along, or
+/// a layer is missing.
+fn check_steps(places: &[usize], names: &[String], path: &Path) -> Result<(), NetworkFileError> {
+    let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
+    if let Some(at) = steps.iter().position(|&step| step == 1) {
+        let (before, name) = (&names[at], format!("{}.weight", names[at + 1]));
+        let problem = format!("follows `{before}.weight` with no activation between them");
+        return Err(wrong(path, &name, problem));
+    }
+    let least = steps.iter().min().copied().unwrap_or(2).min(3);
+    // A Dropout may stand before some layers and not before others.
+    if let Some(at) = steps.iter().position(|&step| step > least + 1) {
+        let (before, after) = (&names[at], &names[at + 1]);
+        let prefix = before.strip_suffix(&places[at].to_string());
+        let missing = format!(
+            "{}{}.weight",
+            prefix.unwrap_or_default(),
+            places[at] + least
+        );
+        let problem = format!("is missing: `{before}.weight` is followed by `{after}.weight`");
+        return Err(wrong(path, &missing, problem));
+    }
+    Ok(())
+}
+
+/// The error for layers `names` that do not make a network.
+fn no_network(error: NetworkError, names: &[String], path: &Path) -> NetworkFileError {
+    let weight = |layer: usize| format!("{}.weight", names[layer]);
+    match error {
+        NetworkError::NoLayers => wrong(path, "0.weight", "is missing: the file holds no tensors"),
+        NetworkError::Chain {
+            layer,
+            inputs,
+            outputs,
+        } => {
+            let problem = format!(
+                "takes {inputs} inputs and `{}` before it has {outputs} outputs; a layer may be missing",
+                weight(layer - 1)
+            );
+            wrong(path, &weight(layer), problem)
+        }
+        NetworkError::Outputs { outputs } => {
+            let problem =
+                format!("has {outputs} outputs, expected 1: the last layer predicts one phenotype");
+            wrong(path, &weight(names.len() - 1), problem)
+        }
+        other => wrong(path, &weight(0), other.to_string()),
+    }
 }
 
 impl NetworkFile {
@@ -139,11 +289,6 @@ impl NetworkFile {
         path: &Path,
         nonlinearity: Option<Nonlinearity>,
     ) -> Result<Self, NetworkFileError> {
-        let wrong = |tensor: &str, problem: String| NetworkFileError::Tensor {
-            path: path.to_path_buf(),
-            tensor: tensor.to_owned(),
-            problem,
-        };
         let malformed = |source| NetworkFileError::Format {
             path: path.to_path_buf(),
             source,
@@ -152,124 +297,18 @@ impl NetworkFile {
         let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
         let record = record(header.metadata().as_ref(), path)?;
 
-        let mut parts: BTreeMap<usize, (String, Parts<'_>)> = BTreeMap::new();
-        let mut tensors = file.tensors();
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut prefix: Option<String> = None;
-        for (name, view) in tensors {
-            let place = name.rsplit_once('.').and_then(|(layer, part)| {
-                let (before, place) = layer.rsplit_once('.').unwrap_or(("", layer));
-                Some((
-                    before.to_owned(),
-                    place.parse::<usize>().ok()?,
-                    layer.to_owned(),
-                    part.to_owned(),
-                ))
-            });
-            let Some((before, place, layer, part)) = place else {
-                return Err(wrong(&name, "has no name of the form `K.weight` or `K.bias`, K a layer's place; only `nn.Sequential` of Linear layers is read".into()));
-            };
-            if prefix.get_or_insert_with(|| before.clone()) != &before {
-                let first = prefix.unwrap_or_default();
-                return Err(wrong(
-                    &name,
-                    format!(
-                        "is of another part of the model than `{first}.*`; save the `state_dict` of one `nn.Sequential`"
-                    ),
-                ));
-            }
-            let parts = &mut parts.entry(place).or_insert((layer, Parts::default())).1;
-            match part.as_str() {
-                "weight" => parts.weight = Some(view),
-                "bias" => parts.bias = Some(view),
-                _ => return Err(wrong(&name, "belongs to no Linear layer; only Linear layers with ReLU, Tanh or GELU between them are read".into())),
-            }
+        let (mut places, mut names, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut is_double = false;
+        for (place, (name, parts)) in parts_by_place(&file, path)? {
+            is_double |= parts.is_double();
+            layers.push(parts.layer(&name, record.variances, path)?);
+            names.push(name);
+            places.push(place);
         }
-
-        let places: Vec<usize> = parts.keys().copied().collect();
-        let (mut names, mut layers, mut is_double) = (Vec::new(), Vec::new(), false);
-        for (layer, parts) in parts.into_values() {
-            let weight = format!("{layer}.weight");
-            let Some(view) = parts.weight else {
-                return Err(wrong(
-                    &weight,
-                    format!("is missing: `{layer}.bias` is there"),
-                ));
-            };
-            let &[outputs, inputs] = view.shape() else {
-                return Err(wrong(
-                    &weight,
-                    format!(
-                        "has shape {:?}, expected outputs × inputs: it is no Linear layer's; only Linear layers with ReLU, Tanh or GELU between them are read",
-                        view.shape()
-                    ),
-                ));
-            };
-            // Without a value there is nothing to hold the other length against.
-            if outputs == 0 || inputs == 0 {
-                return Err(wrong(
-                    &weight,
-                    format!(
-                        "has shape {:?}, expected lengths of at least 1",
-                        view.shape()
-                    ),
-                ));
-            }
-            is_double |= view.dtype() == Dtype::F64;
-            let values = values(&view).map_err(|problem| wrong(&weight, problem))?;
-            let bias = parts.bias.map(|view| {
-                let name = format!("{layer}.bias");
-                if view.shape() != [outputs] {
-                    return Err(wrong(&name, format!("has shape {:?}, expected [{outputs}] as `{weight}` has {outputs} outputs", view.shape())));
-                }
-                self::values(&view).map_err(|problem| wrong(&name, problem))
-            });
-            layers.push(Linear {
-                weight: Mat::from_fn(outputs, inputs, |o, i| values[o * inputs + i]),
-                bias: bias.transpose()?,
-                variances: record.variances.map(|[w, b]| [w / inputs as f64, b]),
-            });
-            names.push(layer);
-        }
-
-        // Linear, nonlinearity, perhaps Dropout, Linear, …: one step all along, or a layer is missing.
-        let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
-        if let Some(at) = steps.iter().position(|&step| step == 1) {
-            return Err(wrong(
-                &format!("{}.weight", names[at + 1]),
-                format!(
-                    "follows `{}.weight` with no activation between them",
-                    names[at]
-                ),
-            ));
-        }
-        let least = steps.iter().min().copied().unwrap_or(2).min(3);
-        // A Dropout may stand before some layers and not before others.
-        if let Some(at) = steps.iter().position(|&step| step > least + 1) {
-            let lacks = names[at]
-                .strip_suffix(&places[at].to_string())
-                .unwrap_or_default();
-            return Err(wrong(
-                &format!("{lacks}{}.weight", places[at] + least),
-                format!(
-                    "is missing: `{}.weight` is followed by `{}.weight`",
-                    names[at],
-                    names[at + 1]
-                ),
-            ));
-        }
+        check_steps(&places, &names, path)?;
         let network = Mlp::new(layers, nonlinearity.unwrap_or(record.nonlinearity));
-        let network = network.map_err(|error| {
-            let tensor = |layer: usize| format!("{}.weight", names[layer]);
-            match error {
-                NetworkError::NoLayers => wrong("0.weight", "is missing: the file holds no tensors".into()),
-                NetworkError::Chain { layer, inputs, outputs } => wrong(&tensor(layer), format!("takes {inputs} inputs and `{}` before it has {outputs} outputs; a layer may be missing", tensor(layer - 1))),
-                NetworkError::Outputs { outputs } => wrong(&tensor(names.len() - 1), format!("has {outputs} outputs, expected 1: the last layer predicts one phenotype")),
-                other => wrong(&tensor(0), other.to_string()),
-            }
-        })?;
         Ok(Self {
-            network,
+            network: network.map_err(|error| no_network(error, &names, path))?,
             layers: names,
             is_double,
         })

@@ -134,85 +134,48 @@ fn ingest_as<T: Stored>(
     progress: &dyn Fn(usize, usize),
 ) -> Result<Ingested, FeaturesError> {
     let n_rows = source.len();
-    let standardise = form.standardise;
     let n_selected = table.columns.len();
     let block = table.columns_at_once((READ_BYTES / (8 * table.n_rows())).clamp(1, 2048));
     let new = AtomicFolder::create(&folder.join(ARRAY))?;
-    // How many features are kept shows at the end, so the chunks come first and `zarr.json` last: a chunk does
-    // not depend on the width of its array, so they are written through one as wide as it can get.
     let spec = |n_columns: usize| ArraySpec {
-        attributes: [("standardised".to_owned(), standardise.into())]
+        attributes: [("standardised".to_owned(), form.standardise.into())]
             .into_iter()
             .collect(),
         dimension_names: Some(["sample".to_owned(), "feature".to_owned()]),
         ..ArraySpec::new([n_rows, n_columns], CHUNK)
     };
-    let widest = ZarrArray::<T>::described(new.folder(), spec(n_selected))?;
-
+    // How many features are kept is known only at the end, so the chunks are written first and `zarr.json` last. A chunk does not
+    // depend on the width of its array, so they are written as those of an array that keeps every feature.
+    let mut chunks = ChunkColumns {
+        array: ZarrArray::<T>::described(new.folder(), spec(n_selected))?,
+        pending: Vec::new(),
+        n_written: 0,
+    };
     let mut features = Vec::with_capacity(n_selected);
     let mut scaling = FeatureScaling::default();
-    let mut pending: Vec<Vec<T>> = Vec::new();
     let mut unobserved: Vec<usize> = (0..n_rows).collect();
-    let mut written = 0;
     progress(0, n_selected);
     for start in (0..n_selected).step_by(block) {
         let columns: Vec<usize> = (start..n_selected.min(start + block)).collect();
         let read = table.read_columns(&columns)?;
-        // Of several errors the first column's, on any number of threads.
-        let prepared: Vec<Prepared<T>> = columns
-            .par_iter()
-            .zip(&read)
-            .map(|(&column, values)| {
-                let name = &table.columns[column];
-                prepare(name, values, source, form).ok_or_else(|| FeaturesError::TooLarge {
-                    path: table.path.clone(),
-                    feature: name.clone(),
-                    data_type: T::DATA_TYPE,
-                })
-            })
-            .collect::<Vec<Result<_, _>>>()
-            .into_iter()
-            .collect::<Result<_, _>>()?;
+        let prepared = prepare_all(table, &columns, &read, source, form)?;
         for ((summary, column), values) in prepared.into_iter().zip(&read) {
             if let Some(column) = column {
                 unobserved.retain(|&row| values[source[row]].is_nan());
-                let as_stored = (0.0, 1.0);
-                let (mean, sd) = if standardise {
-                    summary.mean.zip(summary.sd)
-                } else {
-                    None
-                }
-                .unwrap_or(as_stored);
+                let moments = summary.mean.zip(summary.sd);
+                let (mean, sd) = moments.filter(|_| form.standardise).unwrap_or((0.0, 1.0));
                 scaling.names.push(summary.name.clone());
                 scaling.mean.push(mean);
                 scaling.sd.push(sd);
-                pending.push(column);
+                chunks.push(column)?;
             }
             features.push(summary);
-            if pending.len() == CHUNK[1] {
-                write_chunks(&widest, written, &pending)?;
-                written += 1;
-                pending.clear();
-            }
         }
         progress(columns.len() + start, n_selected);
     }
-    if !pending.is_empty() {
-        write_chunks(&widest, written, &pending)?;
-    }
+    chunks.finish()?;
     if scaling.is_empty() {
-        let count = |reason| {
-            features
-                .iter()
-                .filter(|feature| feature.dropped == Some(reason))
-                .count()
-        };
-        return Err(FeaturesError::NoFeatures {
-            path: table.path.clone(),
-            n: n_selected,
-            constant: count(DropReason::Constant),
-            all_missing: count(DropReason::AllMissing),
-        });
+        return Err(none_kept(table, &features));
     }
     ZarrArray::<T>::create(new.folder(), spec(scaling.len()))?;
     new.commit()?;
@@ -224,6 +187,77 @@ fn ingest_as<T: Stored>(
         data_type: T::DATA_TYPE,
         unobserved,
     })
+}
+
+/// Summarises the features `columns`, whose values are `read`, and makes their columns of the array.
+///
+/// Of several errors, the first column's is returned, on any number of threads.
+fn prepare_all<T: Stored>(
+    table: &Table,
+    columns: &[usize],
+    read: &[Vec<f64>],
+    source: &[usize],
+    form: FeatureForm,
+) -> Result<Vec<Prepared<T>>, FeaturesError> {
+    columns
+        .par_iter()
+        .zip(read)
+        .map(|(&column, values)| {
+            let name = &table.columns[column];
+            prepare(name, values, source, form).ok_or_else(|| FeaturesError::TooLarge {
+                path: table.path.clone(),
+                feature: name.clone(),
+                data_type: T::DATA_TYPE,
+            })
+        })
+        .collect::<Vec<Result<_, _>>>()
+        .into_iter()
+        .collect()
+}
+
+/// The error for a table of which no feature is kept.
+fn none_kept(table: &Table, features: &[FeatureSummary]) -> FeaturesError {
+    let count = |reason| {
+        let dropped = features.iter().filter(|it| it.dropped == Some(reason));
+        dropped.count()
+    };
+    FeaturesError::NoFeatures {
+        path: table.path.clone(),
+        n: features.len(),
+        constant: count(DropReason::Constant),
+        all_missing: count(DropReason::AllMissing),
+    }
+}
+
+/// Columns on their way into an array, written one column of chunks at a time.
+struct ChunkColumns<T> {
+    array: ZarrArray<T>,
+    pending: Vec<Vec<T>>,
+    n_written: usize,
+}
+
+impl<T: Stored> ChunkColumns<T> {
+    fn push(&mut self, column: Vec<T>) -> Result<(), ZarrError> {
+        self.pending.push(column);
+        match self.pending.len() == CHUNK[1] {
+            true => self.write(),
+            false => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), ZarrError> {
+        match self.pending.is_empty() {
+            true => Ok(()),
+            false => self.write(),
+        }
+    }
+
+    fn write(&mut self) -> Result<(), ZarrError> {
+        write_chunks(&self.array, self.n_written, &self.pending)?;
+        self.n_written += 1;
+        self.pending.clear();
+        Ok(())
+    }
 }
 
 /// Writes the chunks of column `j` of the grid; `columns` holds up to a chunk's width of whole columns.

@@ -60,11 +60,10 @@ fn value(row: usize, column: usize) -> f64 {
     (mixed % 4096) as f64 / 64.0 - 20.0
 }
 
-#[test]
-fn features_are_standardised_and_unusable_ones_dropped() {
-    let folder = tempfile::tempdir().unwrap();
+/// A constant feature, one without a value, and values at the ends of the range.
+fn odd_columns() -> Named {
     let nan = f64::NAN;
-    let columns = vec![
+    vec![
         ("a".to_owned(), vec![1.0, 2.0, nan, 3.0, 100.0, 6.0]),
         ("same".to_owned(), vec![0.1, nan, 0.1, 0.1, 7.0, 0.1]),
         ("none".to_owned(), vec![nan, nan, nan, nan, 7.0, nan]),
@@ -73,14 +72,20 @@ fn features_are_standardised_and_unusable_ones_dropped() {
             "huge".to_owned(),
             vec![1e308, -1e307, 1e308, 1e308, 7.0, 1e308],
         ),
-    ];
-    let table = table(folder.path(), &columns);
-    // Row 4 is dropped, the others turned round.
-    let destination = [Some(4), Some(3), Some(2), Some(1), None, Some(0)];
+    ]
+}
+
+/// Row 4 is dropped, the others turned round.
+const TURNED: [Option<usize>; 6] = [Some(4), Some(3), Some(2), Some(1), None, Some(0)];
+
+#[test]
+fn features_are_standardised_and_unusable_ones_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(folder.path(), &odd_columns());
     let calls = RefCell::new(Vec::new());
     let progress = |done, total| calls.borrow_mut().push((done, total));
     let out = folder.path().join("run");
-    let ingested = ingest(&table, &destination, 5, SCALED, &out, &progress).unwrap();
+    let ingested = ingest(&table, &TURNED, 5, SCALED, &out, &progress).unwrap();
     assert_eq!(calls.into_inner(), [(0, 5), (5, 5)]);
     assert_eq!(
         (
@@ -119,7 +124,14 @@ fn features_are_standardised_and_unusable_ones_dropped() {
             "{column:?}"
         );
     }
+}
 
+#[test]
+fn table_of_features_says_what_was_dropped_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = table(folder.path(), &odd_columns());
+    let out = folder.path().join("run");
+    let ingested = ingest(&table, &TURNED, 5, SCALED, &out, &|_, _| {}).unwrap();
     let read = read_table(&out.join("features.parquet")).unwrap();
     let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(

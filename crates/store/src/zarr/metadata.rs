@@ -69,73 +69,26 @@ impl ArraySpec {
         metadata: &ArrayMetadataV3,
         data_type: &str,
     ) -> Result<Self, ZarrError> {
-        let refuse = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
-            ZarrError::Unsupported {
-                path: path.to_path_buf(),
-                field,
-                expected: expected.to_owned(),
-                found: found.to_string(),
-            }
-        };
         if metadata.data_type.name() != data_type {
-            return Err(refuse("data_type", data_type, &metadata.data_type));
+            let found = &metadata.data_type;
+            return Err(unsupported(path, "data_type", data_type, found));
         }
-        let shape = pair(&metadata.shape)
-            .ok_or_else(|| refuse("shape", "two lengths", &format!("{:?}", metadata.shape)))?;
-        let chunk = metadata
-            .chunk_grid
-            .configuration()
-            .filter(|_| metadata.chunk_grid.name() == "regular")
-            .and_then(|configuration| configuration.get("chunk_shape"))
-            .and_then(|lengths| serde_json::from_value::<Vec<u64>>(lengths.clone()).ok())
-            .and_then(|lengths| pair(&lengths))
-            .ok_or_else(|| {
-                refuse(
-                    "chunk_grid",
-                    "`regular` with two lengths",
-                    &metadata.chunk_grid,
-                )
-            })?;
-        // The default encoding's default separator is "/".
-        let separator = metadata
-            .chunk_key_encoding
-            .configuration()
-            .and_then(|it| it.get("separator"));
-        if metadata.chunk_key_encoding.name() != "default" || separator.is_some_and(|it| it != "/")
-        {
-            let found = &metadata.chunk_key_encoding;
-            return Err(refuse(
-                "chunk_key_encoding",
-                "`default` with separator `/`",
-                found,
-            ));
-        }
-        let is_little = |codec: &MetadataV3| {
-            let endian = codec.configuration().and_then(|it| it.get("endian"));
-            codec.name() == "bytes" && endian.is_some_and(|it| it == "little")
-        };
-        match metadata.codecs.as_slice() {
-            [bytes, checksum] if is_little(bytes) && checksum.name() == "crc32c" => {}
-            codecs => {
-                let found: Vec<String> = codecs.iter().map(ToString::to_string).collect();
-                return Err(refuse(
-                    "codecs",
-                    "`bytes` (little) and `crc32c`",
-                    &found.join(", "),
-                ));
-            }
-        }
-        if !metadata.storage_transformers.is_empty() {
-            return Err(refuse(
-                "storage_transformers",
-                "none",
-                &metadata.storage_transformers.len(),
-            ));
-        }
+        let shape = pair(&metadata.shape).ok_or_else(|| {
+            let found = format!("{:?}", metadata.shape);
+            unsupported(path, "shape", "two lengths", found)
+        })?;
+        let chunk = chunk_shape(metadata).ok_or_else(|| {
+            let found = &metadata.chunk_grid;
+            unsupported(path, "chunk_grid", "`regular` with two lengths", found)
+        })?;
+        check_encoding(path, metadata)?;
         let fill_nan = match metadata.fill_value.as_f64() {
             Some(value) if value.is_nan() => true,
             Some(0.0) => false,
-            _ => return Err(refuse("fill_value", "0 or NaN", &metadata.fill_value)),
+            _ => {
+                let found = &metadata.fill_value;
+                return Err(unsupported(path, "fill_value", "0 or NaN", found));
+            }
         };
         let named = |name: &DimensionName| name.clone().unwrap_or_default();
         let dimension_names = match metadata.dimension_names.as_deref() {
@@ -183,6 +136,56 @@ impl ArraySpec {
         ]
         .into_iter()
         .find(|(_, expected, found)| expected != found)
+    }
+}
+
+/// The error for a field of `zarr.json` that is not as it is read here.
+fn unsupported(
+    path: &Path,
+    field: &'static str,
+    expected: &str,
+    found: impl std::fmt::Display,
+) -> ZarrError {
+    ZarrError::Unsupported {
+        path: path.to_path_buf(),
+        field,
+        expected: expected.to_owned(),
+        found: found.to_string(),
+    }
+}
+
+/// Rows and columns of a chunk, when the grid is regular and has two dimensions.
+fn chunk_shape(metadata: &ArrayMetadataV3) -> Option<[usize; 2]> {
+    let grid = &metadata.chunk_grid;
+    let configuration = grid.configuration().filter(|_| grid.name() == "regular")?;
+    let lengths = configuration.get("chunk_shape")?;
+    pair(&serde_json::from_value::<Vec<u64>>(lengths.clone()).ok()?)
+}
+
+/// Checks the names of the chunk files and the form of their content.
+fn check_encoding(path: &Path, metadata: &ArrayMetadataV3) -> Result<(), ZarrError> {
+    let keys = &metadata.chunk_key_encoding;
+    // The default encoding's default separator is "/".
+    let separator = keys.configuration().and_then(|it| it.get("separator"));
+    if keys.name() != "default" || separator.is_some_and(|it| it != "/") {
+        let expected = "`default` with separator `/`";
+        return Err(unsupported(path, "chunk_key_encoding", expected, keys));
+    }
+    let is_little = |codec: &MetadataV3| {
+        let endian = codec.configuration().and_then(|it| it.get("endian"));
+        codec.name() == "bytes" && endian.is_some_and(|it| it == "little")
+    };
+    match metadata.codecs.as_slice() {
+        [bytes, checksum] if is_little(bytes) && checksum.name() == "crc32c" => {}
+        codecs => {
+            let found: Vec<String> = codecs.iter().map(ToString::to_string).collect();
+            let expected = "`bytes` (little) and `crc32c`";
+            return Err(unsupported(path, "codecs", expected, found.join(", ")));
+        }
+    }
+    match metadata.storage_transformers.len() {
+        0 => Ok(()),
+        n => Err(unsupported(path, "storage_transformers", "none", n)),
     }
 }
 
