@@ -1,4 +1,5 @@
-//! Lists of sample ids, as `--keep` and `--remove` take them: read as tables are, but that a header is no need and an id may repeat.
+//! Lists of sample ids, as `--keep` and `--remove` take them. They are read as tables are, except that a header is optional and
+//! an id may repeat.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,18 +12,18 @@ use crate::table::{
 use crate::words::first_few;
 use crate::words::{agreeing, counted};
 
-/// Columns that are looked at where the one that should hold the ids meets nobody.
+/// How many other columns are searched when no id in the expected column is known.
 const LOOKED_AT: usize = 16;
 
 /// Why a list of sample ids cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IdListError {
-    /// The file could not be read, as a table could not.
+    /// The file could not be read; tables fail for the same reasons.
     #[error("could not read the id list `{path}`", path = path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// What a table would say.
+        /// The error of the table reader.
         source: Box<TableError>,
     },
     /// The file is not text.
@@ -34,7 +35,7 @@ pub enum IdListError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is larger than lists are.
+    /// The file is larger than a list may be.
     #[error(
         "the id list `{path}` has more than {LARGEST_LIST} bytes of text; write its column of ids alone",
         path = path.display()
@@ -43,7 +44,7 @@ pub enum IdListError {
         /// The file.
         path: PathBuf,
     },
-    /// Some lines have one field, others more.
+    /// Some lines have one field, others have more.
     #[error(
         "line {line} of the id list `{path}` has {}, the lines before it {expected}; \
          write one sample id a line, or every line with the same fields",
@@ -60,7 +61,7 @@ pub enum IdListError {
         /// Fields of this line.
         found: usize,
     },
-    /// A quoted field goes on over the end of its line.
+    /// A quoted field continues after the end of its line.
     #[error(
         "line {line} of the id list `{path}` has a quote that is not closed; take it away, or close it in its line",
         path = path.display()
@@ -71,7 +72,7 @@ pub enum IdListError {
         /// The line, counted from 1.
         line: u64,
     },
-    /// A line is nothing but ids.
+    /// A line holds several ids and nothing else.
     #[error("line {line} of the id list `{path}` holds {}; write one a line", counted(*n, "ids"), path = path.display())]
     Several {
         /// The file.
@@ -81,7 +82,7 @@ pub enum IdListError {
         /// How many.
         n: usize,
     },
-    /// A line has other fields, but no id.
+    /// A line has fields but no id.
     #[error("line {line} of the id list `{path}` has no id in {column}", path = path.display())]
     MissingId {
         /// The file.
@@ -98,26 +99,27 @@ pub enum IdListError {
 pub struct IdList {
     /// The file.
     pub path: PathBuf,
-    /// Where in it the ids are: ``column `eid` ``, `column 2`.
+    /// The place of the ids in the file: ``column `eid` ``, `column 2`.
     pub column: String,
     /// The ids, each once, in file order.
     pub ids: Vec<String>,
-    /// What a person should know of how the ids were found, a sentence each.
+    /// What a person should know about how the ids were found, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Reads a list of sample ids: Parquet or text, gzipped or not, told apart by content.
 ///
-/// The ids are in the column called `id_column`, else `IID`, else `eid`, else the first that has a name. Text needs no header: its
-/// lines are one id each, or of several fields of which the second is the id (`FID IID`) unless the first `is_known` more often.
-/// A column that holds none that `is_known` gives way to one that does, with a warning. Empty lines and those that start with
-/// `#` are skipped, unless one names the columns (`#FID IID`). R's row names are no ids, with a header of their own or without.
-/// `1018682.0` is `1018682` where that is known and it is not.
+/// The ids are in the column called `id_column`, else in `IID`, else in `eid`, else in the first column that has a name. Text
+/// needs no header. Each line then is one id, or has several fields of which the second is the id (`FID IID`), unless
+/// `is_known` accepts more of the first fields. If `is_known` accepts no id of the column, a column of which it accepts some is
+/// taken instead, with a warning. Empty lines are skipped, and so are lines that start with `#`, unless one names the columns
+/// (`#FID IID`). R's row names are not ids, whether they have a header or not. `1018682.0` is read as `1018682` where only the
+/// latter is known.
 ///
 /// `is_known` tells whether a table has the id. Memory: the file, at most 256 MiB of text.
 ///
 /// # Errors
-/// `Table`; `NotText`, `TooLarge`; `Uneven`, `Unclosed`, `Several`, `MissingId`, which name the line.
+/// `Table`; and `NotText`, `TooLarge`, `Uneven`, `Unclosed`, `Several`, `MissingId`, which name the line.
 pub fn read_id_list(
     path: &Path,
     id_column: Option<&str>,
@@ -205,7 +207,7 @@ impl Found {
     }
 }
 
-/// `1018682` of `1018682.0`.
+/// The `1018682` in `1018682.0`.
 fn whole(id: &str) -> Option<&str> {
     let (number, fraction) = id.split_once('.')?;
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
@@ -213,7 +215,8 @@ fn whole(id: &str) -> Option<&str> {
         .then_some(number)
 }
 
-/// Takes `first`, unless it meets nobody and another does; then that which meets most, with a warning.
+/// Takes `first`, unless none of its ids is known and another column has known ids. Then takes the column with the most, with a
+/// warning.
 fn best(
     first: Found,
     others: impl Iterator<Item = Result<Found, IdListError>>,
@@ -254,16 +257,16 @@ fn of_parquet(
     let first = read(named.map(|place| names[place].as_str()))?;
     let others = names.iter().enumerate().take(LOOKED_AT);
     let others = others.filter(|(place, _)| Some(*place) != named);
-    // A column that can hold no ids is none to look in.
+    // A column that cannot hold ids is not searched.
     let others = others.filter_map(|(_, name)| read(Some(name)).ok());
     best(first, others.map(Ok)).or_else(|_| read(None).map(|it| (it, Vec::new())))
 }
 
-/// The rows of a text.
+/// The rows of a text file.
 struct Text<'p> {
     path: &'p Path,
     separator: Separator,
-    /// Names of the columns, where the first line has them.
+    /// Names of the columns, if the first line has them.
     header: Option<Vec<String>>,
     /// Lines, counted from 1, and their fields.
     rows: Vec<(u64, StringRecord)>,
@@ -294,7 +297,7 @@ impl<'p> Text<'p> {
                 *line = "";
             }
         }
-        // The first line that has several fields shows what is between them.
+        // The first line with several fields shows the separator.
         let separator = lines
             .iter()
             .map(|line| line.trim())
@@ -334,7 +337,7 @@ impl<'p> Text<'p> {
             let record = record.map_err(|_| IdListError::NotText {
                 path: self.path.to_path_buf(),
             })?;
-            // A record's position is where the one before it ended: empty lines may stand between.
+            // A record's position is the end of the record before; empty lines may stand between.
             let end = record.position().map_or(0, csv::Position::byte) as usize;
             let empty = bytes
                 .iter()
@@ -361,8 +364,8 @@ impl<'p> Text<'p> {
         }
     }
 
-    /// Takes the first row for the header if it names the ids, has a column without a name as R and pandas write it, or looks unlike
-    /// all that follows.
+    /// Takes the first row as the header if it names the ids, has a column without a name as R and pandas write it, or looks
+    /// unlike all rows after it.
     fn find_header(&mut self, id_column: Option<&str>) {
         if self.header.is_some() || self.rows.is_empty() {
             return;
@@ -444,12 +447,12 @@ impl<'p> Text<'p> {
         Ok((taken, warnings))
     }
 
-    /// Each line an id, blanks and all, if tables have such.
+    /// Takes each whole line as an id, blanks included, if a table has such ids.
     fn whole_lines(&self, is_known: &dyn Fn(&str) -> bool) -> Option<Found> {
         if self.separator != Separator::Blanks || self.header.is_some() {
             return None;
         }
-        // A quoted field may be empty, and is no blank before the id.
+        // A quoted field may be empty; that is not a blank before the id.
         let line = |fields: &StringRecord| {
             let fields: Vec<&str> = fields.iter().filter(|it| !it.is_empty()).collect();
             fields.join(" ")
@@ -460,7 +463,7 @@ impl<'p> Text<'p> {
         Some(Found::new("its lines".to_owned(), ids, is_known))
     }
 
-    /// Refuses rows of other numbers of fields; fields too many that are empty are none.
+    /// Refuses rows with different numbers of fields; empty fields at the end do not count.
     fn check_even(&mut self) -> Result<(), IdListError> {
         let mut expected = match &self.header {
             Some(names) => names.len(),
@@ -480,7 +483,7 @@ impl<'p> Text<'p> {
             let filled = fields.iter().enumerate().filter(|it| !it.1.is_empty());
             let last = filled.last().map_or(0, |it| it.0 + 1);
             let found = fields.len().min(expected.max(last));
-            // Between blanks, what follows the ids may be any number of words.
+            // Where blanks separate the fields, any number of words may follow the ids.
             let differs = match self.separator {
                 Separator::Blanks => found.min(2) != expected.min(2),
                 Separator::Byte(_) => found != expected,
@@ -516,7 +519,7 @@ impl<'p> Text<'p> {
     }
 }
 
-/// Fields of a line whose quotes, if any, stand around whole fields.
+/// Fields of a line; quotes, if any, surround whole fields.
 fn fields_of(line: &str, separator: Separator) -> StringRecord {
     let plain = |field: &str| {
         let field = unquoted(field.trim().as_bytes());
@@ -529,7 +532,7 @@ fn fields_of(line: &str, separator: Separator) -> StringRecord {
     .into()
 }
 
-/// Place of the column that is called as ids are.
+/// Place of the column whose name says that it holds ids.
 fn named_place(names: &[String], id_column: Option<&str>) -> Option<usize> {
     let place = |is_it: &dyn Fn(&str) -> bool| names.iter().position(|name| is_it(name));
     id_column
@@ -539,14 +542,14 @@ fn named_place(names: &[String], id_column: Option<&str>) -> Option<usize> {
         .or_else(|| place(&is_eid))
 }
 
-/// The first column that has a name, or else the second: R's row names and pandas' index have none.
+/// The first column that has a name, or else the second: the row names of R and the index of pandas have no name.
 fn first_named(names: &[String]) -> Option<usize> {
     let is_named = |name: &String| !name.is_empty() && !name.starts_with("Unnamed: ");
     let named = names.iter().position(is_named);
     named.or((names.len() > 1).then_some(1))
 }
 
-/// Whether the first fields are 1, 2, 3, ..., as R's row names are.
+/// Whether the first fields are 1, 2, 3, ..., as the row names of R are.
 fn is_row_names(rows: &[(u64, StringRecord)]) -> bool {
     let numbers = rows.iter().map(|it| it.1[0].parse::<usize>().ok());
     numbers
@@ -554,7 +557,7 @@ fn is_row_names(rows: &[(u64, StringRecord)]) -> bool {
         .all(|(at, number)| number == Some(at + 1))
 }
 
-/// Whether a field has no digit where at least half of those below have, or is no number where all of them are.
+/// Whether a field has no digit while at least half of the fields below have one, or is not a number while all of them are.
 fn is_unlike(first: &str, rest: &[(u64, StringRecord)], place: usize) -> bool {
     let below = || rest.iter().filter_map(|it| it.1.get(place));
     let has_digit = |text: &str| text.bytes().any(|it| it.is_ascii_digit());

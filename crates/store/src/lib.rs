@@ -1,7 +1,7 @@
 //! Everything ntkpipe keeps on disk: Parquet tables keyed by sample id, Zarr arrays of tiles, result tables.
 //!
-//! Files are written beside their final name and renamed ([`atomic`]), so that a file that exists is whole.
-//! Unsafe code of the program is in this crate ([`zarr`] maps its chunks) and in `amx-gemm`, and carries a `SAFETY` comment.
+//! Files are written under a temporary name and renamed ([`atomic`]), so a file that exists is whole. Unsafe code of the
+//! program is in this crate ([`zarr`] maps its chunks) and in `amx-gemm`; each use carries a `SAFETY` comment.
 
 #[cfg(target_endian = "big")]
 compile_error!(

@@ -1,8 +1,9 @@
 //! Networks as PyTorch's `state_dict` in a safetensors file: `nn.Sequential` of `Linear` layers with one nonlinearity between them.
 //!
-//! The tensors are `[prefix.]K.weight` (outputs × inputs) and, where a layer has them, `[prefix.]K.bias`, K the place in the
-//! `nn.Sequential`. The file does not say what stands between the layers; the metadata entry `activation` (`relu`, `tanh`,
-//! `gelu`) does, where there is one. Files written here carry the entry `ntkpipe`, which also tells the NTK parameterisation.
+//! The tensors are `[prefix.]K.weight` (outputs × inputs) and, where a layer has them, `[prefix.]K.bias`, with K the place in
+//! the `nn.Sequential`. The tensors do not say which nonlinearity stands between the layers. The metadata entry `activation`
+//! (`relu`, `tanh`, `gelu`) says it, if there is one. Files written here carry the entry `ntkpipe`, which also tells the NTK
+//! parameterisation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError};
 
-/// What a file says of the network beside its tensors.
+/// Metadata entry of files written here.
 const RECORD: &str = "ntkpipe";
-/// Its nonlinearity, in files that others write.
+/// Metadata entry that names the nonlinearity in files of others.
 const ACTIVATION: &str = "activation";
 
 /// A network with the names of its layers and the precision it is kept in.
@@ -49,7 +50,7 @@ pub enum NetworkFileError {
         /// Why.
         source: SafeTensorError,
     },
-    /// A tensor is not what a network of Linear layers has there.
+    /// A tensor does not fit a network of Linear layers.
     #[error("`{path}`: tensor `{tensor}` {problem}", path = path.display())]
     Tensor {
         /// The file.
@@ -59,13 +60,13 @@ pub enum NetworkFileError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// What ntkpipe left in the file beside the tensors is no longer what it writes.
+    /// The metadata entry `ntkpipe` is not as it is written here.
     #[error("`{path}`: its metadata entry `ntkpipe` is damaged; write the network again, or remove the entry to have it read as one that is trained at one rate", path = path.display())]
     Record {
         /// The file.
         path: PathBuf,
     },
-    /// The nonlinearity that the file names is not known.
+    /// The file names an unknown nonlinearity.
     #[error("`{path}` says that its activation is `{activation}`, expected relu, tanh or gelu", path = path.display())]
     Activation {
         /// The file.
@@ -75,7 +76,7 @@ pub enum NetworkFileError {
     },
 }
 
-/// What a file written here says of the network.
+/// The metadata entry `ntkpipe`.
 #[derive(Serialize, Deserialize)]
 struct Record {
     activation: String,
@@ -115,7 +116,7 @@ impl Parts<'_> {
         weight.is_some_and(|view| view.dtype() == Dtype::F64)
     }
 
-    /// Makes the layer `name` of them; `variances` are (w, b) of the NTK parameterisation.
+    /// Makes the layer `name` from them; `variances` are (w, b) of the NTK parameterisation.
     fn layer(
         &self,
         name: &str,
@@ -199,7 +200,7 @@ fn parts_by_place<'f>(
     Ok(by_place)
 }
 
-/// Checks that the places of the layers `names` are those of Linear, nonlinearity, perhaps Dropout, Linear, …: one step all along, or
+/// Checks the places of the layers `names`. They are Linear, nonlinearity, perhaps Dropout, Linear, …: the steps are equal, or
 /// a layer is missing.
 fn check_steps(places: &[usize], names: &[String], path: &Path) -> Result<(), NetworkFileError> {
     let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
@@ -250,7 +251,7 @@ fn no_network(error: NetworkError, names: &[String], path: &Path) -> NetworkFile
 }
 
 impl NetworkFile {
-    /// A network under the names that `nn.Sequential(Linear, ReLU, Linear, …)` gives its layers, in single precision.
+    /// Names the layers of a network as `nn.Sequential(Linear, ReLU, Linear, …)` does, in single precision.
     pub fn new(network: Mlp) -> Self {
         let layers = 0..network.layers().len();
         Self {
@@ -260,16 +261,16 @@ impl NetworkFile {
         }
     }
 
-    /// Reads a network. `nonlinearity`: between its layers; by default what the file says, and relu where it says nothing.
+    /// Reads a network. `nonlinearity` stands between its layers; by default the one the file names, or relu if it names none.
     ///
     /// # Errors
-    /// When the file cannot be read, is no safetensors file, or a tensor is missing, not finite, of a shape that does not fit the
-    /// others, or not a Linear layer's. The message names the tensor.
+    /// When the file cannot be read or is not a safetensors file; when a tensor is missing, not finite, does not fit the other
+    /// tensors, or does not belong to a Linear layer. The message names the tensor.
     pub fn read(path: &Path, nonlinearity: Option<Nonlinearity>) -> Result<Self, NetworkFileError> {
         Self::parse(&Self::bytes(path)?, path, nonlinearity)
     }
 
-    /// The bytes of a file, as [`NetworkFile::parse`] takes them.
+    /// Reads the bytes of a file, for [`NetworkFile::parse`].
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -280,10 +281,10 @@ impl NetworkFile {
         })
     }
 
-    /// Takes a network from the bytes of a file; `path` is for messages.
+    /// Reads a network from the bytes of a file; `path` is for messages.
     ///
     /// # Errors
-    /// As [`NetworkFile::read`].
+    /// Those of [`NetworkFile::read`].
     pub fn parse(
         bytes: &[u8],
         path: &Path,
@@ -314,10 +315,10 @@ impl NetworkFile {
         })
     }
 
-    /// The file's bytes: for the same network the same.
+    /// The content of the file; equal networks give equal bytes.
     ///
     /// # Errors
-    /// When the format cannot hold it.
+    /// When the format cannot hold the network.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
         let mut data: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         let encode = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
@@ -352,7 +353,7 @@ impl NetworkFile {
             activation: name_of(self.network.nonlinearity()).to_owned(),
             variances: variances(&self.network),
         };
-        // One entry: the order of several would be left to chance.
+        // One entry only: the order of several is random.
         let metadata = HashMap::from([(RECORD.to_owned(), serde_json::to_string(&record)?)]);
         safetensors::serialize(views?, Some(metadata))
     }
@@ -360,7 +361,7 @@ impl NetworkFile {
     /// Writes the file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), AtomicError> {
         let bytes = self.to_bytes().map_err(|error| AtomicError {
             path: path.to_path_buf(),
@@ -377,7 +378,7 @@ fn variances(network: &Mlp) -> Option<[f64; 2]> {
     first.variances.map(of_first)
 }
 
-/// What the metadata says.
+/// What the metadata tells.
 struct Said {
     nonlinearity: Nonlinearity,
     variances: Option<[f64; 2]>,

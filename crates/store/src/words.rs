@@ -1,9 +1,9 @@
-//! Numbers of things in words.
+//! Counts and lists in the words of a message.
 
 /// How many things a message shows before it only counts the rest.
 pub(crate) const SHOWN: usize = 5;
 
-/// `1 phenotype`, `2 phenotypes`: `several` is what more than one are called.
+/// `1 phenotype`, `2 phenotypes`: `several` is the plural.
 pub fn counted(n: usize, several: &str) -> String {
     let one = match several {
         "people" => "person",
@@ -16,7 +16,7 @@ pub fn counted(n: usize, several: &str) -> String {
     }
 }
 
-/// The word that goes with `n` things: `one` with a single one, else `several`.
+/// The word for `n` things: `one` for a single thing, otherwise `several`.
 pub fn agreeing<'w>(n: usize, one: &'w str, several: &'w str) -> &'w str {
     match n {
         1 => one,

@@ -4,10 +4,10 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// More hidden layers than the recursion is meant for.
+    /// More hidden layers than allowed.
     #[error("depth is {depth}, expected at most {most}")]
     Depth {
-        /// Number of hidden layers asked for.
+        /// Requested number of hidden layers.
         depth: usize,
         /// Largest number accepted.
         most: usize,
@@ -15,21 +15,21 @@ pub enum KernelError {
     /// The weight variance is not a positive finite number.
     #[error("weight variance is {value}, expected a positive finite number")]
     WeightVariance {
-        /// Value asked for.
+        /// Requested value.
         value: f64,
     },
     /// The bias variance is negative or not finite.
     #[error("bias variance is {value}, expected zero or a positive finite number")]
     BiasVariance {
-        /// Value asked for.
+        /// Requested value.
         value: f64,
     },
-    /// The samples have not the features that the network takes.
+    /// The samples do not have as many features as the network takes.
     #[error("samples have {found} features and the network takes {expected}")]
     Features {
-        /// What the network takes.
+        /// Features that the network takes.
         expected: usize,
-        /// What there is.
+        /// Features of the samples.
         found: usize,
     },
     /// A feature matrix without columns has no kernel.
@@ -42,7 +42,7 @@ pub enum KernelError {
     RaggedRows {
         /// Number of values in the block.
         n_values: usize,
-        /// Number of features a row.
+        /// Number of features per row.
         n_features: usize,
     },
     /// A sample has a feature that is missing or infinite.

@@ -1,4 +1,4 @@
-//! The neural tangent kernel of a network as it stands, layer by layer, without a Jacobian.
+//! The neural tangent kernel of a given network, computed layer by layer, without a Jacobian.
 
 use faer::{MatMut, MatRef};
 use std::sync::OnceLock;
@@ -6,56 +6,56 @@ use std::sync::OnceLock;
 use super::error::KernelError;
 use super::row_block::{Feature, check_features, dot};
 use super::tile::mirror;
-use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
+use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Pass};
 
-/// Rows and columns of the blocks in which a tile is formed: their products stay in cache.
+/// Rows and columns of the blocks in which a tile is computed; their products stay in cache.
 const BLOCK: usize = 256;
-/// Samples that go through the network together.
-const SWEEP: usize = 64;
-/// |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below which an entry is what is left of terms that cancel: from single-precision products it would
-/// have lost more than a digit.
+/// Samples that pass through the network together.
+const SAMPLES_PER_PASS: usize = 64;
+/// Entries with |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below this number are differences of larger terms. Single-precision products
+/// would lose more than one digit of them.
 const CANCELLED: f64 = 0.1;
-/// Share of a block's entries that are formed again one by one; where more have cancelled, the block is.
+/// Up to this share of a block, such entries are computed again one by one; if there are more, the whole block is.
 const FEW_CANCELLED: f64 = 0.02;
 
-/// Tangent kernel of an [`Mlp`] at its present parameters.
+/// Tangent kernel of an [`Mlp`] at its current parameters.
 ///
-/// With a_l the input of layer l and d_l the derivative of the output to what it gives,
+/// With a_l the input of layer l, and d_l the derivative of the output to z_l, the layer's output before the nonlinearity,
 ///
 /// ```text
 ///     Θ(x, x') = Σ_l d_l·d_l' (r_W a_l·a_l' + r_b)
 /// ```
 ///
-/// r_W and r_b the layer's [`rates`](crate::network::Linear::rates), r_b only where it has biases.
+/// where r_W and r_b are the layer's [`rates`](crate::network::Linear::rates); r_b is 0 for a layer without biases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FiniteKernel {
     network: Mlp,
 }
 
-/// A block of samples gone through the network.
+/// A block of samples after their pass through a network.
 #[derive(Debug, Clone)]
 pub struct FactorBlock {
     factors: Factors<f32>,
-    /// Whether single precision holds their products.
+    /// Whether single precision can hold their products.
     is_single: bool,
-    /// The factors in double precision, from the first use on.
+    /// The factors in double precision, computed on first use.
     exact: OnceLock<Factors<f64>>,
-    /// The features, where `factors` has them rounded.
+    /// The features in double precision, if `factors` has them rounded.
     features: Option<Vec<f64>>,
     output: Vec<f64>,
     diagonal: Vec<f64>,
 }
 
-/// The two factors of each layer, sample after sample.
+/// The two factors of each layer, one sample after another.
 #[derive(Debug, Clone)]
 struct Factors<T> {
     /// a_l of each layer.
     inputs: Vec<Vec<T>>,
     /// d_l of each layer; empty for the last, where it is 1.
-    signals: Vec<Vec<T>>,
+    errors: Vec<Vec<T>>,
 }
 
-/// First sample and number of samples of the rows and of the columns of a block of entries.
+/// First sample and number of samples, for the rows and for the columns of a block of entries.
 type Span = [(usize, usize); 2];
 
 impl FactorBlock {
@@ -64,7 +64,7 @@ impl FactorBlock {
         self.diagonal.len()
     }
 
-    /// f₀, a value a sample.
+    /// f₀, one value per sample.
     pub fn output(&self) -> &[f64] {
         &self.output
     }
@@ -76,7 +76,7 @@ impl FactorBlock {
 }
 
 impl FiniteKernel {
-    /// The kernel of a network.
+    /// Makes the kernel of a network.
     pub fn new(network: Mlp) -> Self {
         Self { network }
     }
@@ -86,20 +86,20 @@ impl FiniteKernel {
         &self.network
     }
 
-    /// Bytes that a block keeps of each sample, where its entries do not cancel; else three times as many.
-    pub(super) fn bytes_a_sample(&self) -> usize {
+    /// Bytes that a block keeps per sample, while its entries do not cancel; three times as many otherwise.
+    pub(super) fn bytes_per_sample(&self) -> usize {
         self.network.n_factors() * size_of::<f32>()
     }
 
-    /// f₀ of samples `x`, row-major; a value a sample. Cost: 2 flops a parameter and sample.
+    /// f₀ of the samples `x` (row-major), one value per sample. Cost: 2 flops per parameter and sample.
     ///
     /// # Errors
-    /// When the samples have not the features that the network takes, or its output overflows.
+    /// When the number of features is not the one that the network takes, or the output overflows.
     pub fn output<T: Feature>(&self, x: &[T], n_features: usize) -> Result<Vec<f64>, KernelError> {
         self.check_shape(x.len(), n_features)?;
         let mut output = Vec::with_capacity(x.len() / n_features);
-        self.in_blocks(x, Sweep::forward, |_, sweep| {
-            output.extend_from_slice(&sweep.output);
+        self.in_blocks(x, Pass::forward, |_, pass| {
+            output.extend_from_slice(&pass.output);
         });
         check_output(&output)?;
         Ok(output)
@@ -122,34 +122,35 @@ impl FiniteKernel {
         }
     }
 
-    /// Takes the samples through the network, block by block, and hands each block and what came of it to `each`.
+    /// Takes the samples through the network, block by block, and passes each block and its pass to `each`.
     fn in_blocks<T: Feature>(
         &self,
         x: &[T],
-        through: fn(&mut Sweep, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
-        mut each: impl FnMut(MatRef<'_, f64>, &Sweep),
+        through: fn(&mut Pass, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
+        mut each: impl FnMut(MatRef<'_, f64>, &Pass),
     ) {
         let network = &self.network;
         let n_features = network.n_features();
         let (parameters, widths) = (network.parameters(), network.widths());
-        let (mut wide, mut sweep) = (Vec::new(), Sweep::new(&widths, 0));
-        for block in x.chunks(SWEEP * n_features) {
+        let (mut wide, mut pass) = (Vec::new(), Pass::new(&widths, 0));
+        for block in x.chunks(SAMPLES_PER_PASS * n_features) {
             let n = block.len() / n_features;
-            if sweep.output.len() != n {
-                sweep = Sweep::new(&widths, n);
+            if pass.output.len() != n {
+                pass = Pass::new(&widths, n);
             }
             let x = MatRef::from_column_major_slice(T::widen(block, &mut wide), n_features, n);
-            through(&mut sweep, &parameters, network.nonlinearity(), x);
-            each(x, &sweep);
+            through(&mut pass, &parameters, network.nonlinearity(), x);
+            each(x, &pass);
         }
     }
 
     /// Takes a block of samples through the network. `x`: n_rows × n_features, row-major.
     ///
-    /// On the calling thread. Cost: 4 flops a parameter and sample.
+    /// Runs on the calling thread. Cost: 4 flops per parameter and sample.
     ///
     /// # Errors
-    /// When the samples have not the features that the network takes, a feature is not finite, or the kernel or the output overflows.
+    /// When the number of features is not the one that the network takes, a feature is not finite, or the kernel or the output
+    /// overflows.
     pub fn row_block<T: Feature>(
         &self,
         x: &[T],
@@ -161,19 +162,19 @@ impl FiniteKernel {
         let mut factors = Factors::with_capacity(of, n_rows);
         let [mut diagonal, mut output] = [(); 2].map(|()| Vec::with_capacity(n_rows));
         let mut is_single = true;
-        self.in_blocks(x, Sweep::run, |x, sweep| {
-            for i in 0..sweep.output.len() {
+        self.in_blocks(x, Pass::run, |x, pass| {
+            for i in 0..pass.output.len() {
                 let mut value = 0.0;
                 for (l, layer) in of.iter().enumerate() {
-                    let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
-                    let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
+                    let a = if l == 0 { x } else { pass.inputs[l].as_ref() };
+                    let [a, d] = [a, pass.errors[l].as_ref()].map(|m| square(m, i));
                     is_single &= [a, d].into_iter().all(fits_single);
                     value += d * (layer.rates()[0] * a + bias_rate(layer));
                 }
                 diagonal.push(value);
             }
-            output.extend_from_slice(&sweep.output);
-            factors.keep(x, sweep);
+            output.extend_from_slice(&pass.output);
+            factors.keep(x, pass);
         });
         for (row, &value) in diagonal.iter().enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
@@ -197,15 +198,15 @@ impl FiniteKernel {
         })
     }
 
-    /// The factors of a block in double precision; the samples go through the network again.
+    /// The factors of a block in double precision; computes them by another pass through the network.
     fn exact<'b>(&self, block: &'b FactorBlock) -> &'b Factors<f64> {
         block.exact.get_or_init(|| {
             let mut exact = Factors::with_capacity(self.network.layers(), block.n_rows());
             match &block.features {
-                Some(x) => self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep)),
+                Some(x) => self.in_blocks(x, Pass::run, |x, pass| exact.keep(x, pass)),
                 None => {
                     let x = &block.factors.inputs[0];
-                    self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep));
+                    self.in_blocks(x, Pass::run, |x, pass| exact.keep(x, pass));
                 }
             }
             exact
@@ -213,13 +214,15 @@ impl FiniteKernel {
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
-    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in single precision and, where
-    /// an entry is what is left of terms that cancel, again in double; the layers' products and their sum in double.
+    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are computed in single
+    /// precision, and again in double precision for entries in which terms cancel. The products of the two factors, and their
+    /// sum over layers, are in double precision.
     ///
-    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 4 `BLOCK²` values in single precision.
+    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half of that when `diagonal`. Scratch: 4 `BLOCK²` values in
+    /// single precision.
     ///
     /// # Panics
-    /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
+    /// When `out` or `out_stride` is too small, or when `diagonal` is set and the blocks differ in length.
     pub fn tile(
         &self,
         rows: &FactorBlock,
@@ -230,7 +233,7 @@ impl FiniteKernel {
     ) {
         let (n_rows, n_cols) = (rows.n_rows(), cols.n_rows());
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        // Smaller squares leave less of the upper triangle to be formed in vain.
+        // Smaller squares waste less work above the diagonal.
         let side = if diagonal { BLOCK / 2 } else { BLOCK };
         let mut sums = vec![0.0; side * side];
         for i in (0..n_rows).step_by(side) {
@@ -255,7 +258,7 @@ impl FiniteKernel {
         }
     }
 
-    /// The entries of `at`, rows × columns in row-major order.
+    /// Computes the entries of `at`, rows × columns, row-major.
     fn block(&self, sums: &mut [f64], rows: &FactorBlock, cols: &FactorBlock, at: Span) {
         let exact = || (self.exact(rows), self.exact(cols));
         let mut lost = Vec::new();
@@ -275,7 +278,7 @@ impl FiniteKernel {
         }
     }
 
-    /// The entries of `at` from products in the factors' precision.
+    /// Computes the entries of `at` from products in the precision of the factors.
     fn products<T: Feature>(
         &self,
         sums: &mut [f64],
@@ -288,7 +291,7 @@ impl FiniteKernel {
         for (l, layer) in self.network.layers().iter().enumerate() {
             let rates = [layer.rates()[0], bias_rate(layer)];
             let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
-            let of = [&rows.signals[l], &cols.signals[l]];
+            let of = [&rows.errors[l], &cols.errors[l]];
             gram(&mut of_signals, of, at, n_outputs);
             gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
             add_layer(sums, &of_inputs, &of_signals, rates);
@@ -308,7 +311,7 @@ impl FiniteKernel {
                     ),
                 };
                 let a = product(&rows.inputs[l], &cols.inputs[l], layer.n_inputs());
-                let d = product(&rows.signals[l], &cols.signals[l], layer.n_outputs());
+                let d = product(&rows.errors[l], &cols.errors[l], layer.n_outputs());
                 d * (layer.rates()[0] * a + bias_rate(layer))
             })
             .sum()
@@ -316,29 +319,29 @@ impl FiniteKernel {
 }
 
 impl<T: Feature> Factors<T> {
-    /// Room for the factors of so many samples.
+    /// Reserves memory for the factors of `n_rows` samples.
     fn with_capacity(layers: &[Linear], n_rows: usize) -> Self {
         let room = |size: usize| Vec::with_capacity(size * n_rows);
         let hidden = &layers[..layers.len() - 1];
-        let signals = hidden.iter().map(|l| room(l.n_outputs()));
+        let errors = hidden.iter().map(|l| room(l.n_outputs()));
         Self {
             inputs: layers.iter().map(|l| room(l.n_inputs())).collect(),
-            signals: signals.chain([Vec::new()]).collect(),
+            errors: errors.chain([Vec::new()]).collect(),
         }
     }
 
-    /// Appends samples that have gone through the network.
-    fn keep(&mut self, x: MatRef<'_, f64>, sweep: &Sweep) {
+    /// Appends samples after their pass through the network.
+    fn keep(&mut self, x: MatRef<'_, f64>, pass: &Pass) {
         let n_hidden = self.inputs.len() - 1;
         append(&mut self.inputs[0], x);
         for l in 0..n_hidden {
-            append(&mut self.inputs[l + 1], sweep.inputs[l + 1].as_ref());
-            append(&mut self.signals[l], sweep.signals[l].as_ref());
+            append(&mut self.inputs[l + 1], pass.inputs[l + 1].as_ref());
+            append(&mut self.errors[l], pass.errors[l].as_ref());
         }
     }
 }
 
-/// Appends the samples of a factor.
+/// Appends samples to one factor.
 fn append<T: Feature>(factor: &mut Vec<T>, samples: MatRef<'_, f64>) {
     pulp::Arch::new().dispatch(|| {
         for sample in samples.col_iter() {
@@ -361,13 +364,13 @@ fn check_output(output: &[f64]) -> Result<(), KernelError> {
     }
 }
 
-/// Whether single precision holds the products of samples whose factors have this squared norm.
+/// Whether single precision can hold the products of samples whose factors have this squared norm.
 fn fits_single(square: f64) -> bool {
     square == 0.0 || (1e-25..=1e35).contains(&square)
 }
 
-/// Places of the entries that are what is left of terms that cancel: |Σ d·d' (r_W a·a' + r_b)| ≤ √(Θ(x, x) Θ(x', x')) by Cauchy and
-/// Schwarz, and the rounding of single-precision products is a share of that.
+/// Places of the entries in which terms cancel. By Cauchy and Schwarz, |Σ d·d' (r_W a·a' + r_b)| ≤ √(Θ(x, x) Θ(x', x')), and
+/// the rounding error of single-precision products is proportional to that bound.
 fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     let [(i, height), (j, width)] = at;
     let largest = |(first, n): (usize, usize), of: &[f64]| -> Vec<f64> {
@@ -379,10 +382,10 @@ fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     ];
     let mut lost = Vec::new();
     for (row, (sums, of_row)) in sums.chunks_exact(width).zip(rows).enumerate() {
-        // Not of a value that is not a number.
+        // A value that is not a number is not sound.
         let is_sound = |(sum, of_col): (&f64, &f64)| sum.abs() >= CANCELLED * of_row * of_col;
         let pairs = || sums.iter().zip(&cols);
-        // Hardly any row has one that is not.
+        // Hardly any row has an entry that is not sound.
         let n_sound = || pairs().map(|it| u32::from(is_sound(it))).sum::<u32>();
         if pulp::Arch::new().dispatch(n_sound) as usize != width {
             let places = pairs().enumerate().filter(|(_, it)| !is_sound(*it));
@@ -392,15 +395,15 @@ fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     lost
 }
 
-/// Products of the rows' and the columns' samples in one factor of `size` values a sample, those of `at` (first and how many), rows × columns
-/// in row-major order; ones where the factor is not kept because it is 1.
+/// Products of the samples of the rows and of the columns in one factor, which has `size` values per sample: those of `at`
+/// (first sample and number of samples), rows × columns, row-major. All ones if the factor is not kept because it is 1.
 fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: Span, size: usize) {
     let [(i, height), (j, width)] = at;
     if of[0].is_empty() {
         out.fill(T::round(1.0));
         return;
     }
-    // A sample's values are contiguous, a column here; so is a row of the products.
+    // The values of a sample are contiguous, here a column; so is a row of the products.
     let [of_rows, of_cols] = [(of[0], i, height), (of[1], j, width)].map(|(values, first, n)| {
         MatRef::from_column_major_slice(&values[first * size..(first + n) * size], size, n)
     });
@@ -424,7 +427,7 @@ fn square(samples: MatRef<'_, f64>, i: usize) -> f64 {
     samples.col(i).squared_norm_l2()
 }
 
-/// r_b: nothing where the layer has no biases.
+/// r_b; 0 if the layer has no biases.
 fn bias_rate(layer: &Linear) -> f64 {
     layer.bias.as_ref().map_or(0.0, |_| layer.rates()[1])
 }

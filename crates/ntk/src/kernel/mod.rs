@@ -1,4 +1,4 @@
-//! Kernels between samples, a tile at a time.
+//! Kernels between samples, computed one tile at a time.
 
 mod angle;
 mod arc_sine;

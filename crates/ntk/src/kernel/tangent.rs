@@ -1,4 +1,4 @@
-//! The tangent kernel of a network, of infinite width or as it stands.
+//! The tangent kernel of a network: of infinite width, or of a given network.
 
 use super::error::KernelError;
 use super::finite::{FactorBlock, FiniteKernel};
@@ -8,13 +8,13 @@ use super::tile::{self, TilePart, TileScratch};
 use std::borrow::Cow;
 
 /// The tangent kernel of a network.
-// A run holds a handful of them.
+// A run holds only a handful of them.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TangentKernel {
     /// Of the infinitely wide network, in closed form.
     Infinite(InfiniteKernel),
-    /// Of a network as it stands.
+    /// Of a given network.
     Finite(FiniteKernel),
 }
 
@@ -23,7 +23,7 @@ pub enum TangentKernel {
 pub enum SampleBlock<'a, T: Feature> {
     /// For the closed form.
     Infinite(RowBlock<'a, T>),
-    /// Gone through the network.
+    /// For a given network.
     Finite(FactorBlock),
 }
 
@@ -46,7 +46,7 @@ impl<T: Feature> SampleBlock<'_, T> {
 }
 
 impl TangentKernel {
-    /// Prepares a block of samples. `x`: n_rows × n_features, row-major, borrowed or kept.
+    /// Prepares a block of samples. `x`: n_rows × n_features, row-major, borrowed or owned.
     ///
     /// # Errors
     /// When the kernel refuses the samples; see [`InfiniteKernel::row_block`] and [`FiniteKernel::row_block`].
@@ -61,7 +61,7 @@ impl TangentKernel {
         })
     }
 
-    /// Prepares the same samples for several kernels; those of infinite width hold them together.
+    /// Prepares the same samples for several kernels; kernels of infinite width share them.
     ///
     /// # Errors
     /// When a kernel refuses the samples.
@@ -86,8 +86,8 @@ impl TangentKernel {
         Ok(blocks)
     }
 
-    /// The kernel relative to the mean of some samples where hardly anything else is left of it, see [`InfiniteKernel::centred_if_lost`]; one of
-    /// finite width as it is.
+    /// Makes the kernel relative to the mean of some samples if it is nearly constant on them, see
+    /// [`InfiniteKernel::centred_if_lost`]. A kernel of finite width stays as it is.
     ///
     /// # Errors
     /// When the kernel refuses the samples.
@@ -98,7 +98,7 @@ impl TangentKernel {
         })
     }
 
-    /// The kernel relative to the mean of some samples; one of finite width as it is.
+    /// Makes the kernel relative to the mean of some samples. A kernel of finite width stays as it is.
     pub fn centred(self, x: &[f64], n_features: usize) -> Self {
         match self {
             Self::Infinite(kernel) => Self::Infinite(kernel.centred(x, n_features)),
@@ -111,18 +111,18 @@ impl TangentKernel {
         matches!(self, Self::Infinite(kernel) if kernel.is_centred())
     }
 
-    /// Bytes that a block keeps of each sample.
-    pub fn bytes_a_sample<T: Feature>(&self, n_features: usize) -> usize {
+    /// Bytes that a block keeps per sample.
+    pub fn bytes_per_sample<T: Feature>(&self, n_features: usize) -> usize {
         match self {
             Self::Infinite(_) => n_features * size_of::<T>(),
-            Self::Finite(kernel) => kernel.bytes_a_sample(),
+            Self::Finite(kernel) => kernel.bytes_per_sample(),
         }
     }
 
     /// Computes a tile of the kernel, Θ(rows, cols), on the calling thread; see [`InfiniteKernel::tile`] and [`FiniteKernel::tile`].
     ///
     /// # Panics
-    /// As those do, and when the blocks are another kernel's.
+    /// Those of these methods; and when the blocks are another kernel's.
     pub fn tile<T: Feature>(
         &self,
         rows: &SampleBlock<'_, T>,
@@ -143,11 +143,11 @@ impl TangentKernel {
         }
     }
 
-    /// Computes the same tile of several kernels of infinite width, or of one of any width, from one product of the features; the
-    /// bits are those of [`TangentKernel::tile`].
+    /// Computes the same tile of several kernels of infinite width from one product of the features, or a tile of one kernel of
+    /// any width. The bits are those of [`TangentKernel::tile`].
     ///
     /// # Panics
-    /// As that does, and when there are several and one is of finite width.
+    /// Those of [`TangentKernel::tile`]; and when there are several kernels and one is of finite width.
     pub fn tiles<T: Feature>(
         kernels: &[Self],
         rows: &[SampleBlock<'_, T>],
@@ -179,5 +179,5 @@ impl TangentKernel {
     }
 }
 
-/// What several kernels made together must be.
+/// The message when one of several kernels is of finite width.
 const FAMILY: &str = "kernels made together are of infinite width";

@@ -6,20 +6,18 @@ fn derivatives_are_differences_of_the_output() {
         let network = Mlp::draw(4, &[7, 5], nonlinearity, Scheme::Pytorch, 3);
         let network = network.expect("widths above 0");
         let x = Mat::from_fn(4, 6, |i, j| ((3 * i + 5 * j) as f64).sin());
-        let Sweep {
-            inputs, signals, ..
-        } = network.sweep(x.as_ref());
+        let Pass { inputs, errors, .. } = network.pass(x.as_ref());
         for layer in 0..3 {
             let (row, column) = (0, 2);
             let moved = |by: f64| {
                 let mut other = network.clone();
                 other.layers_mut()[layer].weight[(row, column)] += by;
-                other.sweep(x.as_ref()).output
+                other.pass(x.as_ref()).output
             };
             let (up, down) = (moved(1e-6), moved(-1e-6));
             for sample in 0..6 {
                 let want = (up[sample] - down[sample]) / 2e-6;
-                let got = signals[layer][(row, sample)] * inputs[layer][(column, sample)];
+                let got = errors[layer][(row, sample)] * inputs[layer][(column, sample)];
                 assert!((got - want).abs() < 1e-8, "{nonlinearity:?} {got} {want}");
             }
         }
@@ -39,10 +37,10 @@ fn an_antisymmetric_network_starts_from_nought_and_learns_in_every_layer() {
         let two = one.antisymmetric();
         assert!(two.is_antisymmetric() && !one.is_antisymmetric());
         assert_eq!(two.widths(), [14, 10]);
-        let sweep = two.sweep(x.as_ref());
-        assert!(sweep.output.iter().all(|f| f.abs() < 1e-14));
-        for signals in &sweep.signals {
-            assert!(signals.norm_l2() > 0.1);
+        let pass = two.pass(x.as_ref());
+        assert!(pass.output.iter().all(|f| f.abs() < 1e-14));
+        for errors in &pass.errors {
+            assert!(errors.norm_l2() > 0.1);
         }
         let mut moved = two;
         moved.layers_mut()[1].weight[(0, 0)] += 1e-9;

@@ -19,7 +19,7 @@ pub enum FeatureArray {
 }
 
 impl FeatureArray {
-    /// Opens `features.zarr` in the folder that [`ingest`] wrote into.
+    /// Opens `features.zarr` in the folder that [`ingest`](super::ingest) wrote into.
     ///
     /// # Errors
     /// Those of [`ZarrArray::open`].
@@ -39,7 +39,8 @@ impl FeatureArray {
         }
     }
 
-    /// Some of the first `n` rows, spread over them in a few runs, as [`FeatureArray::read_rows_f64`]: a sample of the samples, up to 128 of them.
+    /// Reads up to 128 of the first `n` rows, in a few runs spread over them, as [`FeatureArray::read_rows_f64`] does: a sample
+    /// of the samples.
     ///
     /// # Errors
     /// Those of [`ZarrArray::read_rows`].
@@ -57,7 +58,7 @@ impl FeatureArray {
         Ok(values)
     }
 
-    /// Reads `rows` as float64, row-major, rows.len() x n_features: exact for either number type.
+    /// Reads `rows` as float64, row-major, rows.len() x n_features. Exact for either number type.
     ///
     /// # Errors
     /// Those of [`ZarrArray::read_rows`].
@@ -68,7 +69,7 @@ impl FeatureArray {
         })
     }
 
-    /// Reads `rows` as float32, row-major, rows.len() x n_features: rounds an array of float64.
+    /// Reads `rows` as float32, row-major, rows.len() x n_features. Rounds an array of float64.
     ///
     /// # Errors
     /// Those of [`ZarrArray::read_rows`].

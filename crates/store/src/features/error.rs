@@ -1,4 +1,4 @@
-//! Why features cannot be taken in or read back.
+//! Why the features of a table cannot be stored or read back.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::table::TableError;
 use crate::words::agreeing;
 use crate::zarr::ZarrError;
 
-/// Why features cannot be taken in or read back.
+/// Why the features of a table cannot be stored or read back.
 #[derive(Debug, thiserror::Error)]
 pub enum FeaturesError {
     /// The feature table cannot be read.
@@ -47,7 +47,7 @@ pub enum FeaturesError {
         /// Features without a value.
         all_missing: usize,
     },
-    /// The rows' destinations are not a one-to-one map onto the output rows.
+    /// The destinations of the rows do not fill the output rows once each.
     #[error(
         "{kept} of {n_destinations} destinations for the {n_table} rows of `{path}` do not fill {n_rows} output rows once each",
         path = path.display()
@@ -64,7 +64,7 @@ pub enum FeaturesError {
         /// Output rows.
         n_rows: usize,
     },
-    /// A feature's values leave the range of the array's numbers.
+    /// A value of a feature is outside the range of the array's numbers.
     #[error(
         "feature `{feature}` of `{path}` holds values too large to keep as {data_type}; rescale it, or leave it out with \
          `--feature-columns`",

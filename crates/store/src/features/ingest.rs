@@ -51,26 +51,26 @@ impl Ingested {
     }
 }
 
-/// Takes the features of `table` in: writes `features.zarr` and `features.parquet` into `folder`.
+/// Stores the features of `table`: writes `features.zarr` and `features.parquet` into `folder`.
 ///
-/// `destination` gives for each row of the table its row in the array, `None` for a row that is dropped; the kept
-/// ones must fill the `n_rows` rows once each. With `form.rint`, a feature's observed values of the kept rows are first replaced by the
-/// normal quantiles of their ranks ([`rank_normal`]). With `form.standardise`, a feature's observed values become
-/// (x - mean) / sd with mean and population sd over the kept rows, and constant and all-missing features are
-/// dropped; without it every feature is kept as it is. Missing values become 0 either way.
+/// `destination` gives, for each row of the table, its row in the array, or `None` for a dropped row. The kept rows must fill
+/// the `n_rows` rows once each. With `form.rint`, the observed values of a feature in the kept rows are first replaced by the
+/// normal quantiles of their ranks ([`rank_normal`](reml::rank_normal::rank_normal)). With `form.standardise`, they then become
+/// (x - mean) / sd with mean and population sd over the kept rows, and constant and all-missing features are dropped. Without
+/// it, every feature is kept as it is. Missing values become 0 either way.
 ///
-/// `features.zarr` is n_rows x n_features, float64 for up to 256 selected features (few features must lose
-/// nothing), float32 for more, in chunks of 1024 x 256. `features.parquet` has a row a selected feature: `feature`, `mean`,
-/// `sd`, `missing_rate`, `n_missing`, `kept`, `reason`. Former ones are replaced, each whole.
+/// `features.zarr` is n_rows x n_features in chunks of 1024 x 256: float64 for up to 256 selected features (few features must
+/// lose nothing), float32 for more. `features.parquet` has one row per selected feature: `feature`, `mean`, `sd`,
+/// `missing_rate`, `n_missing`, `kept`, `reason`. Earlier versions of both are replaced, each as a whole.
 ///
-/// `progress` is called with the columns done and all columns. Sums run in the order of the array's rows, so the
-/// result does not depend on the number of threads or the order of the table.
+/// `progress` is called with the number of columns done and of all columns. Sums run in the order of the array's rows, so the
+/// result does not depend on the number of threads or on the order of the table.
 ///
-/// Cost: one pass over the selected columns. Memory: about 128 MiB (512 MiB of a long table) for columns read and as much again
-/// for one of them in kernel order, and n_rows x 256 numbers on their way to the array.
+/// Cost: one pass over the selected columns. Memory: about 128 MiB (512 MiB for a long table) for columns as read, as much
+/// again for one of them in kernel order, and n_rows x 256 numbers on their way to the array.
 ///
 /// # Errors
-/// `NoSamples`, `Destination`, `NoFeatures`, `TooLarge`; `Table`, among them infinite values; `Zarr`, `Results`, `Write`.
+/// `NoSamples`, `Destination`, `NoFeatures`, `TooLarge`; `Table`, also for infinite values; `Zarr`, `Results`, `Write`.
 pub fn ingest(
     table: &Table,
     destination: &[Option<usize>],

@@ -1,4 +1,4 @@
-//! The feature table taken in: standardised, kept or dropped, laid out as a Zarr array in kernel order.
+//! The features of a table, stored: standardised, kept or dropped, laid out as a Zarr array in kernel order.
 
 mod array;
 mod error;

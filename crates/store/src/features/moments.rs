@@ -6,7 +6,7 @@ pub(super) struct Moments {
     pub(super) mean: f64,
     /// Population standard deviation.
     pub(super) sd: f64,
-    /// Whether all values are the same, exactly.
+    /// Whether all values are exactly the same.
     pub(super) is_constant: bool,
 }
 
@@ -37,7 +37,7 @@ impl Moments {
         mean += observed().map(|x| (x - mean) / n).sum::<f64>();
         let mut sd = (observed().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
         if !sd.is_normal() {
-            // The squares left the range of float64: take them relative to the largest deviation.
+            // The squares left the range of float64, so they are taken relative to the largest deviation.
             let scale = observed().fold(0.0, |scale: f64, x| scale.max((x - mean).abs()));
             sd = scale
                 * (observed()

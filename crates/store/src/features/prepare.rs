@@ -1,4 +1,4 @@
-//! A feature made ready for the array: ranked, standardised, rounded.
+//! Prepares a feature for the array: ranks, standardises, rounds.
 
 use reml::rank_normal::rank_normal;
 
@@ -7,18 +7,18 @@ use super::summary::{DropReason, FeatureSummary};
 use crate::scaling::scaled;
 use crate::zarr::Element;
 
-/// What is done to a feature's values on their way into the array.
+/// What is done to the values of a feature before they go into the array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureForm {
-    /// Replaced by the normal quantiles of their ranks, before all else.
+    /// Whether they are first replaced by the normal quantiles of their ranks.
     pub rint: bool,
-    /// Brought to mean 0 and standard deviation 1.
+    /// Whether they are brought to mean 0 and standard deviation 1.
     pub standardise: bool,
 }
 
-/// A number the array keeps, made from float64.
+/// A number type of the array, made from float64.
 pub(super) trait Stored: Element {
-    /// Rounds `value`; `None` when the number type has no finite number near it.
+    /// Rounds `value`; `None` when the type has no finite number near it.
     fn stored(value: f64) -> Option<Self>;
 }
 
@@ -35,7 +35,7 @@ impl Stored for f64 {
     }
 }
 
-/// A feature summarised and, when it is kept, its column of the array.
+/// The summary of a feature and, when it is kept, its column of the array.
 pub(super) type Prepared<T> = (FeatureSummary, Option<Vec<T>>);
 
 /// Summarises a feature over the rows `source` of its column, and makes its column of the array.

@@ -14,7 +14,7 @@ pub enum Column {
     Text(Vec<String>),
     /// Text, null in some rows.
     OptionalText(Vec<Option<String>>),
-    /// Float64. NaN is kept apart from null.
+    /// Float64. NaN and null are different.
     Float(Vec<Option<f64>>),
     /// Int64.
     Int(Vec<Option<i64>>),

@@ -23,7 +23,7 @@ pub enum ResultsError {
     /// The file could not be read.
     #[error(transparent)]
     Read(#[from] TableError),
-    /// A column holds another number of rows than the first.
+    /// A column has another number of rows than the first.
     #[error("column `{column}` of `{path}` has {}, the first column {expected}", counted(*found, "rows"), path = path.display())]
     Rows {
         /// The file.
@@ -55,7 +55,7 @@ pub enum ResultsError {
         /// Values given.
         found: usize,
     },
-    /// A column that should be there is not, or holds another type.
+    /// A column is missing, or holds another type.
     #[error("`{path}` has no {expected} column `{column}`", path = path.display())]
     Column {
         /// The file.

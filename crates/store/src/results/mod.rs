@@ -1,4 +1,4 @@
-//! Result tables: Parquet (zstd) and TSV, small ones at once, predictions in blocks of rows.
+//! Result tables as Parquet (zstd) and TSV: small tables written whole, predictions in blocks.
 
 mod column;
 mod columns;

@@ -17,16 +17,16 @@ use super::writer_properties::of_numbers;
 use crate::atomic::AtomicFile;
 use crate::table::Parquet;
 
-/// Bytes of predictions in a row group: what [`PredictionWriter`] holds in memory.
+/// Bytes of predictions per row group, which [`PredictionWriter`] holds in memory.
 const GROUP_BYTES: usize = 64 << 20;
 
 /// The column of ids in tables of predictions.
 pub const SAMPLE_ID: &str = "sample_id";
 
-/// What the metadata of a table of predictions has an entry of.
+/// Key of the metadata entry that marks a table of predictions.
 const MARK: &str = "ntkpipe";
 
-/// `sample_id` and a float64 column for each of `phenotypes`.
+/// The schema: `sample_id`, and one float64 column for each of `phenotypes`.
 fn prediction_schema(path: &Path, phenotypes: &[String]) -> Result<SchemaRef, ResultsError> {
     let mut seen = std::collections::HashSet::from([SAMPLE_ID]);
     if let Some(column) = phenotypes.iter().find(|name| !seen.insert(name)) {
@@ -52,13 +52,13 @@ fn prediction_properties(group_rows: usize) -> WriterProperties {
         .build()
 }
 
-/// Whether the file is a Parquet table of predictions that was written here.
+/// Whether the file is a table of predictions that this crate wrote.
 pub fn is_predictions(path: &Path) -> bool {
     let marked = |it: Parquet| it.remarks().iter().any(|(key, _)| key == MARK);
     path.is_file() && Parquet::open(path).is_ok_and(marked)
 }
 
-/// Writes the table of [`PredictionWriter`] phenotype by phenotype: one row group, of which no more than a column is in memory.
+/// Writes the table of [`PredictionWriter`] phenotype by phenotype, as one row group. Holds one column in memory.
 pub struct PredictionColumns<'g> {
     path: &'g Path,
     group: SerializedRowGroupWriter<'g, AtomicFile>,
@@ -66,10 +66,10 @@ pub struct PredictionColumns<'g> {
 }
 
 impl PredictionColumns<'_> {
-    /// Writes the table at `path`: `fill` pushes a column for each of `phenotypes`, in their order.
+    /// Writes the table at `path`. `fill` pushes one column for each of `phenotypes`, in their order.
     ///
     /// # Errors
-    /// `DuplicateColumn` when a phenotype repeats or is called `sample_id`; `Write`, `Encode`; what `fill` returns.
+    /// `DuplicateColumn` when a phenotype repeats or is called `sample_id`; `Write`, `Encode`; the errors of `fill`.
     pub fn write<E: From<ResultsError>>(
         path: &Path,
         phenotypes: &[String],
@@ -101,10 +101,10 @@ impl PredictionColumns<'_> {
         Ok(())
     }
 
-    /// Appends the next phenotype's column: a value a sample, NaN for null.
+    /// Appends the column of the next phenotype: one value per sample, NaN for null.
     ///
     /// # Errors
-    /// `Block` when there is another number of values; `Encode`.
+    /// `Block` when the number of values is another; `Encode`.
     pub fn push(&mut self, values: &[f64]) -> Result<(), ResultsError> {
         if values.len() != self.n_samples {
             return Err(ResultsError::Block {
@@ -136,10 +136,10 @@ impl PredictionColumns<'_> {
     }
 }
 
-/// Writes a table of `sample_id` and a float64 column a phenotype, block of samples by block of samples.
+/// Writes a table of `sample_id` and one float64 column per phenotype, one block of samples after another.
 ///
-/// Rows are gathered into row groups of about 64 MiB before compression (at least 1024 rows), which bounds the
-/// memory held. Dropped without [`finish`](Self::finish), it leaves no file.
+/// Rows are gathered into row groups of about 64 MiB before compression (at least 1024 rows), which bounds the memory. Dropped
+/// without [`finish`](Self::finish), the writer leaves no file.
 pub struct PredictionWriter {
     path: PathBuf,
     schema: SchemaRef,

@@ -12,9 +12,10 @@ use super::text::{write_float, write_text};
 use crate::atomic::AtomicFile;
 use crate::table::Parquet;
 
-/// Writes the table of predictions at `table` as text at `path`: null is empty, floats read back exactly, ids and names as in [`write_tsv`].
+/// Writes the table of predictions at `table` as text at `path`: null is empty, floats read back exactly, ids and names as in
+/// [`write_tsv`](super::write_tsv).
 ///
-/// Memory: a batch of rows.
+/// Memory: one batch of rows.
 ///
 /// # Errors
 /// `Read`; `Write`, `Encode`.

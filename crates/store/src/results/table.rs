@@ -17,7 +17,7 @@ use super::writer_properties::compressed;
 use crate::atomic::AtomicFile;
 use crate::table::{Parquet, decode};
 
-/// Writes `columns`, each a name and its rows, as a Parquet table (zstd); the file appears whole or not at all.
+/// Writes `columns`, each with its name, as a Parquet table (zstd). The file appears whole or not at all.
 ///
 /// # Errors
 /// `Rows`, `DuplicateColumn`; `Write`, `Encode`.
@@ -62,9 +62,9 @@ pub(crate) fn write_arrays(
     Ok(())
 }
 
-/// Reads a Parquet table whole: text, integers (as int64), floats (as float64), booleans, in file order.
+/// Reads a whole Parquet table in file order: text, integers (as int64), floats (as float64), booleans.
 ///
-/// Text without a null is `Column::Text`, with one `Column::OptionalText`.
+/// Text becomes `Column::Text` if it has no null, otherwise `Column::OptionalText`.
 ///
 /// # Errors
 /// `Read`; `ColumnType`.

@@ -23,7 +23,7 @@ impl Column {
     }
 }
 
-/// Writes text, what is active in it as escapes, quoted as in CSV where it holds the separator or a quote.
+/// Writes text with active characters as escapes; quotes it as in CSV if it holds the separator or a quote.
 pub(super) fn write_text(
     text: &str,
     separator: char,
@@ -37,7 +37,7 @@ pub(super) fn write_text(
     }
 }
 
-/// Writes the shortest digits that read back as `value`; with an exponent where plain digits grow long.
+/// Writes the shortest digits that read back as `value`, with an exponent for very large and very small values.
 pub(super) fn write_float(value: f64, into: &mut impl Write) -> std::io::Result<()> {
     let size = value.abs();
     if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) {
@@ -49,7 +49,7 @@ pub(super) fn write_float(value: f64, into: &mut impl Write) -> std::io::Result<
 
 /// Writes `columns` as tab-separated text with a header; null is empty, floats read back exactly.
 ///
-/// Text that holds a quote is quoted as in CSV; of characters that would break a line or act on a terminal the escape is written
+/// Text that holds a quote is quoted as in CSV. Characters that would break a line or act on a terminal are written as escapes
 /// ([`printable::escaped`]). Booleans are `true` and `false`.
 ///
 /// # Errors

@@ -50,9 +50,9 @@ impl File {
         }
     }
 
-    /// Says which of the columns at `places` are row numbers, the ids again, or of pandas' index.
+    /// Warns of the columns at `places` that are row numbers, the ids again, or part of pandas' index.
     ///
-    /// Cost: of Parquet the first pages of the columns whose range does not speak against it.
+    /// Cost: for Parquet, the first pages of the columns whose range allows it.
     pub(super) fn no_values(
         &self,
         names: &Names,

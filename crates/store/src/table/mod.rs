@@ -1,7 +1,7 @@
-//! Tables keyed by sample id: a row a sample, one column of ids, columns of numbers and, where asked for, of text.
-//!
-//! Parquet and delimited text, told apart by content. Text becomes Parquet in one pass, of the selected columns alone, and is
-//! then read as that. Files with a row a sample and protein, told by their columns, are turned into columns as they are read.
+//! Tables keyed by sample id: one row per sample, one column of ids, columns of numbers and, on request, of text.
+//! \\ Tables are Parquet or delimited text, told apart by content. The selected columns of a text table are turned into Parquet
+//! in one pass, and then read as Parquet. Long files, with one row per sample and protein, are recognised by their columns and
+//! turned into columns as they are read.
 
 mod error;
 mod file;

@@ -1,4 +1,4 @@
-//! A table opened: its ids read, its columns selected and checked.
+//! Opening a table: reads its ids, selects and checks its columns.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,24 @@ use super::text::{Kind, Text};
 use super::{foreign, header, ids};
 use crate::words::{agreeing, and_more, first_few};
 
-/// An open table: its ids read, its columns selected and checked, their values still where they are kept.
+/// An open table. Its ids are read, its columns are selected and checked, and its values are still on disk.
 ///
-/// Cloning shares the metadata; a Parquet file is opened anew for every read, so it must not change meanwhile.
+/// Cloning shares the metadata. A Parquet file is opened again for every read, so it must not change in the meantime.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// The file.
     pub path: PathBuf,
     /// Name of the column the ids come from.
     pub id_column: String,
-    /// Sample ids in row order, unique but for [withdrawn](Self::is_withdrawn) ones, as text.
+    /// Sample ids in row order, as text; unique except for [withdrawn](Self::is_withdrawn) ones.
     pub ids: Vec<String>,
-    /// Names of the columns of numbers, in file order (or in the order asked for, see [`Columns::Named`]).
+    /// Names of the columns of numbers, in file order, or in the requested order (see [`Columns::Named`]).
     pub columns: Vec<String>,
     /// Names of the columns of text, in file order.
     pub text_columns: Vec<String>,
-    /// What the file is and what of it is not in the table.
+    /// What the file is, and which parts of it are not in the table.
     pub origin: Origin,
-    /// Where each column of numbers, then each of text, is in the source.
+    /// Place of each column in the source: first the columns of numbers, then those of text.
     pub(super) positions: Vec<usize>,
     /// Numbers that stand for a missing value.
     pub(super) missing: Vec<f64>,
@@ -71,17 +71,19 @@ impl Table {
 
     /// Opens a table: reads the header and the id column, and selects columns.
     ///
-    /// Parquet is known by its first bytes, and a folder of its parts is one table; all else is text: fields separated by tabs, commas,
-    /// semicolons (quoted or not) or runs of blanks, as its header shows, gzipped or not. Ids may be text, integers, or floats or
-    /// decimals that are whole (all become decimal text), bytes, dictionary-encoded or not; those of a text file stay as they are written.
+    /// Parquet is recognised by its first bytes, and a folder of Parquet parts is one table. Everything else is text, gzipped
+    /// or not: fields separated by tabs, commas, semicolons (quoted or not) or runs of blanks, as the header shows. Ids may be
+    /// text, integers, whole floats or decimals (all become decimal text), or bytes, dictionary-encoded or not. Ids of a text
+    /// file stay as they are written.
     ///
-    /// Globs are `*`, `?`, `[..]`, `{a,b}`; a name that is a column is taken as it is, and a pattern may leave out the
-    /// `participant.` or `olink_instance_0.` of UK Biobank's platform. Row numbers (R's column without a name, pandas' `Unnamed: 0`
-    /// and `__index_level_0__`) and second ids (PLINK's `FID`, further `eid`s) are selected only by their full name, and a warning
-    /// names them. Columns of numbers must be integers, floats, decimals, booleans, a dictionary of these, or without any value (type null).
+    /// Globs are `*`, `?`, `[..]`, `{a,b}`. The full name of a column selects it, even if it looks like a glob. A pattern may
+    /// leave out the prefix `participant.` or `olink_instance_0.` of UK Biobank's platform. Row numbers (R's column without a
+    /// name, pandas' `Unnamed: 0` and `__index_level_0__`) and second ids (PLINK's `FID`, further `eid`s) are selected only by
+    /// their full name, and a warning names them. Columns of numbers must be integers, floats, decimals, booleans, a dictionary
+    /// of these, or empty (type null).
     ///
-    /// Cost: of Parquet the metadata, one column, and the first rows of columns whose range is that of row numbers or ids; of text one
-    /// pass over the whole file (see [`Reading::folder`]).
+    /// Cost: for Parquet, the metadata, one column, and the first rows of columns whose range is that of row numbers or ids;
+    /// for text, one pass over the whole file (see [`Reading::folder`]).
     ///
     /// # Errors
     /// `Read`, `Decode`, `Empty`, `NoRows`, `Foreign`, `Parts`, `NoHeader`, `ValuesForNames`, `NotText`, `Ragged`, `QuotedLineBreak`,
@@ -221,7 +223,7 @@ impl Table {
             File::Parquet(parquet) => (parquet, "Parquet", None, names.id, selected),
             File::Text(text) => {
                 let mut wanted = vec![(names.id, Kind::Label)];
-                // A column that is asked for twice is kept once.
+                // A column that is requested twice is kept once.
                 let mut places: HashMap<usize, usize> = HashMap::new();
                 let mut positions = Vec::new();
                 let kinds = numbers.iter().map(|&it| (it, Kind::Number));
@@ -236,7 +238,7 @@ impl Table {
                 (parquet, "text", Some(lines), 0, positions)
             }
         };
-        // The ids first: when the wrong column is taken for them, that is the error to see.
+        // The ids come first: when the wrong column is taken for them, this is the error to see.
         let ids = ids::read(&parquet, id_place, &names)?;
         check_numeric(&parquet, &positions[..columns.len()])?;
         ids::check_unique(&names, &ids)?;
@@ -287,8 +289,8 @@ fn name_proteins(proteins: &mut [String], path: &Path) -> Result<Option<String>,
     Ok(warning)
 }
 
-/// Names of UK Biobank's proteins by their number, from a table of `coding` and `meaning` (coding 143): `AARSD1;Alanyl-tRNA ...`
-/// gives `aarsd1`, as the platform's wide tables call it.
+/// Names of UK Biobank's proteins by their number, from a table of `coding` and `meaning` (coding 143). `AARSD1;Alanyl-tRNA
+/// ...` gives `aarsd1`, the name in the platform's wide tables.
 fn protein_names(path: &Path) -> Result<HashMap<String, String>, TableError> {
     let reading = Reading {
         id_column: Some("coding".to_owned()),

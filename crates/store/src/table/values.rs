@@ -20,15 +20,15 @@ impl Table {
         self.ids.len()
     }
 
-    /// Whether the id is one that UK Biobank gives to people who withdrew: a negative number in a column `eid`.
+    /// Whether UK Biobank gives this id to people who withdrew: a negative number in a column `eid`.
     pub fn is_withdrawn(&self, id: &str) -> bool {
         ids::is_withdrawn(&self.id_column, id)
     }
 
-    /// Finds the columns of numbers `names`, as indices into `columns`, in the order of `names`.
+    /// Finds the columns of numbers called `names`: indices into `columns`, in the order of `names`.
     ///
     /// # Errors
-    /// `MissingColumns` counts all that are not selected.
+    /// `MissingColumns`, which counts all names that are not selected.
     pub fn find_columns(&self, names: &[String]) -> Result<Vec<usize>, TableError> {
         let places: HashMap<&str, usize> = self
             .columns
@@ -39,10 +39,10 @@ impl Table {
         all_places(&self.path, names, &places)
     }
 
-    /// Reads whole columns: for each of `columns` (indices into the field `columns`) `n_rows` values.
+    /// Reads whole columns: `n_rows` values for each of `columns` (indices into the field `columns`).
     ///
-    /// Null and NaN become NaN. Only these columns are read, in parallel over columns. Memory: the result, and
-    /// for each thread a few thousand rows of its columns and a page of each.
+    /// Null and NaN become NaN. Reads only these columns, in parallel. Memory: the result and, for each thread, a few thousand
+    /// rows of its columns and one page of each.
     ///
     /// # Errors
     /// `Infinite`, over all of these columns; `Decode`, `Read`.
@@ -55,7 +55,8 @@ impl Table {
 
     /// Reads `rows` of columns, as [`read_columns`](Self::read_columns) does.
     ///
-    /// Row groups that hold none of `rows` are skipped; of the first, the rows before `rows` are decoded and dropped.
+    /// Row groups without any of `rows` are skipped. In the first group that is read, the rows before `rows` are decoded and
+    /// dropped.
     ///
     /// # Errors
     /// `Infinite`, `Decode`, `Read`.
@@ -93,8 +94,8 @@ impl Table {
         Ok(read)
     }
 
-    /// How many columns [`read_columns`](Self::read_columns) should be asked for at once, when `usual` suits a table whose columns
-    /// are read one by one: a long file is passed over whole each time, and some 512 MiB of its values are worth a pass.
+    /// How many columns to request at once from [`read_columns`](Self::read_columns), when `usual` suits a table whose columns
+    /// are read one by one. Each read of a long file passes over the whole file, so it should collect up to 512 MiB of values.
     pub fn columns_at_once(&self, usual: usize) -> usize {
         match &self.source {
             Source::Wide(_) => usual,
@@ -108,12 +109,12 @@ impl Table {
         columns: &[usize],
         rows: &Range<usize>,
     ) -> Result<Vec<Vec<f64>>, TableError> {
-        // More tasks than threads, so that one with slow columns does not keep the others waiting.
+        // More tasks than threads, so that one task with slow columns does not keep the others waiting.
         let width = columns
             .len()
             .div_ceil(4 * rayon::current_num_threads())
             .max(1);
-        // Of several errors the first column's, on any number of threads.
+        // Of several errors, the first column's is returned, on any number of threads.
         let read: Vec<Vec<Vec<f64>>> = columns
             .par_chunks(width)
             .map(|columns| self.read_group(parquet, columns, rows))
@@ -128,7 +129,7 @@ impl Table {
     /// Integers and whole floats become decimal text, as ids do.
     ///
     /// # Errors
-    /// `NotCategories` when it holds fractions or is of a type that is no text; `Decode`, `Read`.
+    /// `NotCategories` when it holds fractions or its type is not text; `Decode`, `Read`.
     ///
     /// # Panics
     /// If the index is outside the field `text_columns`.

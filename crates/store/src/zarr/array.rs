@@ -12,10 +12,10 @@ use super::error::ZarrError;
 use super::metadata::{ArraySpec, MOST_BYTES, read_metadata};
 use crate::atomic;
 
-/// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file a chunk.
+/// A Zarr v3 array of `shape[0]` x `shape[1]` numbers in a folder, one file per chunk.
 ///
-/// Holds no open file: it may be shared and cloned freely. Different chunks may be written from many threads
-/// and processes at once; of two writers of one chunk the last rename wins, and readers see either whole.
+/// Holds no open file, so it may be shared and cloned freely. Many threads and processes may write different chunks at once. If
+/// two write the same chunk, the last rename wins, and readers see one or the other as a whole.
 #[derive(Debug, Clone)]
 pub struct ZarrArray<T> {
     folder: PathBuf,
@@ -24,11 +24,11 @@ pub struct ZarrArray<T> {
 }
 
 impl<T: Element> ZarrArray<T> {
-    /// Creates the array's folder and `zarr.json`, no chunk. An equal array that is there is opened as it is.
+    /// Creates the array's folder and `zarr.json`, without chunks. Opens an equal array if it is already there.
     ///
     /// # Errors
-    /// `ChunkShape` for an empty chunk; `Differs` when another array is there; `Unsupported`, `Metadata` when its
-    /// `zarr.json` is of a foreign kind; `Read`, `Write`.
+    /// `ChunkShape` for an empty chunk; `Differs` when another array is there; `Unsupported`, `Metadata` when its `zarr.json`
+    /// is not as it is written here; `Read`, `Write`.
     pub fn create(folder: impl Into<PathBuf>, spec: ArraySpec) -> Result<Self, ZarrError> {
         let array = Self::described(folder, spec)?;
         match array.check_described() {
@@ -41,12 +41,12 @@ impl<T: Element> ZarrArray<T> {
         Ok(array)
     }
 
-    /// Sees that the folder still holds this array: another machine may have put its own there.
+    /// Checks that the folder still holds this array: another machine may have put its own there.
     ///
     /// # Errors
     /// `NoArray`; `Differs` when another array is there; those of [`open`](Self::open).
     pub fn check_described(&self) -> Result<(), ZarrError> {
-        // Equal bytes settle it: a float among the attributes may change by a bit when parsed.
+        // Compares bytes first: parsing may change the last bit of a float among the attributes.
         let text = fs_err::read(self.folder.join("zarr.json"));
         if text.is_ok_and(|found| found == self.description().as_bytes()) {
             return Ok(());
@@ -63,16 +63,16 @@ impl<T: Element> ZarrArray<T> {
         }
     }
 
-    /// What stands in `zarr.json`.
+    /// The content of `zarr.json`.
     fn description(&self) -> String {
         self.spec.to_metadata(T::DATA_TYPE).to_string_pretty() + "\n"
     }
 
-    /// Opens the array in `folder`; reads its `zarr.json` only.
+    /// Opens the array in `folder`; reads only its `zarr.json`.
     ///
     /// # Errors
-    /// `NoArray`, `Read`, `Metadata`; `Unsupported` when the array is not of this number type, two dimensions,
-    /// this chunk key encoding and these codecs.
+    /// `NoArray`, `Read`, `Metadata`; `Unsupported` when the array does not have this number type, two dimensions, this chunk
+    /// key encoding and these codecs.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, ZarrError> {
         let folder = folder.into();
         let (path, metadata) = read_metadata(&folder)?;
@@ -80,7 +80,7 @@ impl<T: Element> ZarrArray<T> {
         Self::described(folder, spec)
     }
 
-    /// An array that is not, or not yet, described on disk: its chunks can be written and read all the same.
+    /// An array without a `zarr.json`, or before it is written. Its chunks can be written and read.
     pub(crate) fn described(
         folder: impl Into<PathBuf>,
         spec: ArraySpec,
@@ -119,7 +119,7 @@ impl<T: Element> ZarrArray<T> {
         self.spec.shape
     }
 
-    /// Number of chunks down and across; chunks at the edge may hold less than a chunk of the array.
+    /// Number of chunks down and across. Chunks at the edge may reach beyond the array.
     pub fn grid(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.spec.shape[axis].div_ceil(self.spec.chunk[axis]))
     }
@@ -129,22 +129,22 @@ impl<T: Element> ZarrArray<T> {
         (0..down).flat_map(move |i| (0..across).map(move |j| (i, j)))
     }
 
-    /// Values in a chunk, padding included.
+    /// Values in a chunk, including padding.
     pub fn chunk_len(&self) -> usize {
         self.spec.chunk[0] * self.spec.chunk[1]
     }
 
-    /// Bytes of a chunk file, checksum included.
+    /// Bytes of a chunk file, including its checksum.
     pub fn chunk_bytes(&self) -> u64 {
         (self.chunk_len() * size_of::<T>() + CHECKSUM_BYTES) as u64
     }
 
-    /// The file of chunk (`i`, `j`), there or not.
+    /// The path of the file of chunk (`i`, `j`), whether it exists or not.
     pub fn chunk_path(&self, i: usize, j: usize) -> PathBuf {
         self.folder.join(format!("c/{i}/{j}"))
     }
 
-    /// Whether the file of chunk (`i`, `j`) is there and has the right length. Does not read it.
+    /// Whether the file of chunk (`i`, `j`) exists and has the right length. Does not read it.
     pub fn has_chunk(&self, i: usize, j: usize) -> bool {
         std::fs::metadata(self.chunk_path(i, j))
             .is_ok_and(|it| it.is_file() && it.len() == self.chunk_bytes())
@@ -179,7 +179,7 @@ impl<T: Element> ZarrArray<T> {
         })
     }
 
-    /// Reads the whole array, row-major, `shape[0]` x `shape[1]`, comparing every checksum; in parallel.
+    /// Reads the whole array in parallel, row-major, `shape[0]` x `shape[1]`; compares every checksum.
     ///
     /// # Errors
     /// Those of [`read_rows`](Self::read_rows).
@@ -194,13 +194,14 @@ impl<T: Element> ZarrArray<T> {
         Ok(values)
     }
 
-    /// Reads `rows`, row-major, `rows.len()` x `shape[1]`, comparing the checksum of every chunk they touch.
+    /// Reads `rows`, row-major, `rows.len()` x `shape[1]`; compares the checksum of every chunk it touches.
     ///
-    /// Chunks are read whole, so rows are best taken in multiples of the chunk's. Reads on the calling thread and starts
-    /// nothing on another, so it may be called with a lock held.
+    /// Chunks are read whole, so read rows in multiples of the chunk's rows. Works only on the calling thread, so it may be
+    /// called while a lock is held.
     ///
     /// # Errors
-    /// `OutsideRows`; `ChunkMissing` (the fill value does not stand in), `ChunkTruncated`, `ChunkCorrupt`, `Read`.
+    /// `OutsideRows`; `ChunkMissing` (missing chunks are not filled with the fill value), `ChunkTruncated`, `ChunkCorrupt`,
+    /// `Read`.
     pub fn read_rows(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
         let [n_rows, n_columns] = self.spec.shape;
         let chunk_rows = self.spec.chunk[0];
@@ -227,7 +228,8 @@ impl<T: Element> ZarrArray<T> {
         Ok(values)
     }
 
-    /// Zeros in place of `rows`, once all their chunks are there: a damaged shape must not ask for more than the disk holds.
+    /// Zeros for `rows`, after checking that all their chunks exist: a damaged shape must not allocate more than the disk
+    /// holds.
     fn room_for(&self, rows: Range<usize>) -> Result<Vec<T>, ZarrError> {
         let n_columns = self.spec.shape[1];
         if rows.is_empty() || n_columns == 0 {
@@ -242,7 +244,7 @@ impl<T: Element> ZarrArray<T> {
         Ok(vec![T::zeroed(); rows.len() * n_columns])
     }
 
-    /// Fills `band` with rows of the chunks of row `i`, from their row `skip` on.
+    /// Fills `band` with rows of the chunks in row `i` of the grid, starting at their row `skip`.
     fn read_band(&self, i: usize, skip: usize, band: &mut [T]) -> Result<(), ZarrError> {
         let n_columns = self.spec.shape[1];
         let chunk_columns = self.spec.chunk[1];

@@ -1,4 +1,4 @@
-//! A chunk of an array: its values, mapped, and the checksum behind them.
+//! A chunk of an array: its mapped values, and the checksum after them.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use super::error::ZarrError;
 
 pub(super) const CHECKSUM_BYTES: usize = 4;
 
-/// Compares the CRC-32C of a chunk's values with the one stored behind them.
+/// Compares the CRC-32C of a chunk's values with the stored one.
 pub(super) fn compare(
     path: &Path,
     values: &[u8],
@@ -28,7 +28,7 @@ pub(super) fn compare(
     }
 }
 
-/// A mapped chunk: its values, row-major, padding included.
+/// A mapped chunk: its values, row-major, including padding.
 #[derive(Debug)]
 pub struct Chunk<T> {
     pub(super) map: Mmap,
@@ -42,7 +42,7 @@ impl<T: Element> Chunk<T> {
         &self.path
     }
 
-    /// Reads the values and compares their CRC-32C with the one stored behind them.
+    /// Reads the values and compares their CRC-32C with the stored one.
     ///
     /// # Errors
     /// `ChunkCorrupt`.
@@ -58,7 +58,7 @@ impl<T: Element> Deref for Chunk<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // A map starts on a page, so its values are aligned; the length was checked when it was made.
+        // A map starts at a page, so its values are aligned. The length was checked when the map was made.
         bytemuck::cast_slice(&self.map[..self.map.len() - CHECKSUM_BYTES])
     }
 }

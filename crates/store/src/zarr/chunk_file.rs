@@ -1,4 +1,4 @@
-//! The files of an array's chunks: each written whole, read or mapped.
+//! The files of an array's chunks: each is written whole, and read or mapped.
 
 use std::io::Read as _;
 use std::marker::PhantomData;
@@ -28,9 +28,9 @@ impl<T: Element> ZarrArray<T> {
         })
     }
 
-    /// Writes chunk (`i`, `j`): `values` is a full chunk, row-major, zeros beyond the edge of the array.
+    /// Writes chunk (`i`, `j`). `values` is a full chunk, row-major, with zeros beyond the edge of the array.
     ///
-    /// The file is written beside and renamed, so a chunk that exists is whole; the disk is not waited for.
+    /// The file is written under a temporary name and renamed, so a chunk that exists is whole. Does not wait for the disk.
     ///
     /// # Errors
     /// `Length` when `values` is not a full chunk; `OutsideGrid`; `Write`.
@@ -49,7 +49,7 @@ impl<T: Element> ZarrArray<T> {
         Ok(())
     }
 
-    /// Opens the file of chunk (`i`, `j`), which has the right length.
+    /// Opens the file of chunk (`i`, `j`) and checks its length.
     fn open_chunk(&self, i: usize, j: usize) -> Result<(PathBuf, fs_err::File), ZarrError> {
         self.inside(i, j)?;
         let path = self.chunk_path(i, j);
@@ -72,7 +72,7 @@ impl<T: Element> ZarrArray<T> {
         }
     }
 
-    /// Sees that the file of chunk (`i`, `j`) can be opened and has the right length.
+    /// Checks that the file of chunk (`i`, `j`) can be opened and has the right length.
     ///
     /// # Errors
     /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
@@ -80,7 +80,7 @@ impl<T: Element> ZarrArray<T> {
         self.open_chunk(i, j).map(drop)
     }
 
-    /// Asks the system to start reading chunk (`i`, `j`); returns at once, and a refusal does not matter.
+    /// Asks the system to start reading chunk (`i`, `j`). Returns at once; a refusal does not matter.
     pub fn prefetch_chunk(&self, i: usize, j: usize) {
         #[cfg(target_os = "linux")]
         if let Ok((_, file)) = self.open_chunk(i, j) {
@@ -88,7 +88,7 @@ impl<T: Element> ZarrArray<T> {
         }
     }
 
-    /// Reads the values of chunk (`i`, `j`), row-major, padding included, into `values`, and compares their checksum.
+    /// Reads the values of chunk (`i`, `j`) into `values`, row-major, including padding, and compares their checksum.
     ///
     /// # Errors
     /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `ChunkCorrupt`, `Read`.
@@ -103,18 +103,18 @@ impl<T: Element> ZarrArray<T> {
         compare(&path, bytes, checksum)
     }
 
-    /// Maps the file of chunk (`i`, `j`) into memory, read-only. Checks its length, not its checksum.
+    /// Maps the file of chunk (`i`, `j`) into memory, read-only. Checks its length, but not its checksum.
     ///
-    /// The pages belong to the page cache, not to this process. Files of an array must be replaced by renaming,
-    /// as everything here does, never written in place or cut short while mapped.
+    /// The pages belong to the page cache, not to this process. While a file is mapped, it may only be replaced by renaming, as
+    /// all of this crate does; it must not be changed in place or cut short.
     ///
     /// # Errors
     /// `OutsideGrid`, `ChunkMissing`, `ChunkTruncated`, `Read`.
     pub fn map_chunk(&self, i: usize, j: usize) -> Result<Chunk<T>, ZarrError> {
         let (path, file) = self.open_chunk(i, j)?;
-        // SAFETY: the map is read-only and no longer than the file, whose length was just read from this very
-        // handle. Chunk files are only ever written under a temporary name and renamed, so no one changes or
-        // shortens the file behind this handle; that is the documented contract of an array's folder.
+        // SAFETY: the map is read-only and no longer than the file, whose length was just read from this handle. Chunk files
+        // are only written under a temporary name and then renamed, so nothing changes or shortens the file behind this handle.
+        // That is the documented contract of an array's folder.
         let map = unsafe {
             MmapOptions::new()
                 .len(self.chunk_bytes() as usize)

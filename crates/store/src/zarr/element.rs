@@ -6,7 +6,7 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// A number that an array holds: `f32` or `f64`, and no other.
+/// A number type of an array: `f32` or `f64`, and no other.
 pub trait Element:
     bytemuck::Pod + Send + Sync + PartialEq + std::fmt::Debug + sealed::Sealed
 {

@@ -30,22 +30,22 @@ pub enum ZarrError {
     Metadata {
         /// The `zarr.json`.
         path: PathBuf,
-        /// What the parser said.
+        /// The error of the parser.
         source: serde_json::Error,
     },
-    /// `zarr.json` describes an array outside the corner of Zarr that is read here.
+    /// `zarr.json` describes an array outside the subset of Zarr that is read here.
     #[error("`{path}` has {field} {found}, expected {expected}", path = path.display())]
     Unsupported {
         /// The `zarr.json`.
         path: PathBuf,
         /// Name of the metadata field.
         field: &'static str,
-        /// What would be read.
+        /// What can be read.
         expected: String,
         /// What is there, as JSON.
         found: String,
     },
-    /// An array of another shape, chunk, fill value, dimension names or attributes stands where one is created.
+    /// An array with another shape, chunk, fill value, dimension names or attributes is already there.
     #[error(
         "another array is at `{path}`: its {field} is {found}, expected {expected}",
         path = path.display()
@@ -96,7 +96,7 @@ pub enum ZarrError {
         /// Rows of the array.
         n_rows: usize,
     },
-    /// A slice of the wrong length was given to be written.
+    /// The slice to write has the wrong length.
     #[error("`{path}` takes {}, got {found}", counted(*expected, "values"), path = path.display())]
     Length {
         /// The chunk file or the folder of the array.
@@ -112,7 +112,7 @@ pub enum ZarrError {
         /// The chunk file.
         path: PathBuf,
     },
-    /// A chunk file has another length than its shape implies.
+    /// The length of a chunk file is not that of its shape.
     #[error(
         "chunk file `{path}` is damaged: expected {expected} bytes, found {found}",
         path = path.display()
@@ -125,7 +125,7 @@ pub enum ZarrError {
         /// Bytes it has.
         found: u64,
     },
-    /// The values of a chunk do not have the checksum stored with them.
+    /// The values of a chunk do not match their checksum.
     #[error(
         "chunk file `{path}` is damaged: its checksum is {expected:08x}, its values give {found:08x}",
         path = path.display()
@@ -146,7 +146,7 @@ impl ZarrError {
         move |source| Self::Read { path, source }
     }
 
-    /// Whether a file is missing or not as it was written, so that making it again is the remedy.
+    /// Whether a file is missing or damaged, so that writing it again is the remedy.
     pub fn is_damage(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What can be done to the array in a folder, whatever its number type.
+//! Functions on the array in a folder, whatever its number type.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::error::ZarrError;
 use super::metadata::data_type;
 use crate::atomic::{self, AtomicError};
 
-/// The first chunk file that lacks of the array in `folder`; what is in them is not read.
+/// Finds the first missing chunk file of the array in `folder`. Does not read the files.
 ///
 /// # Errors
 /// Those of [`ZarrArray::open`].
@@ -27,7 +27,8 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     })
 }
 
-/// Sees that every chunk file of the array in `folder` is there with its length, so that the shape can be believed; none is read.
+/// Checks that every chunk file of the array in `folder` exists and has the right length, so that the shape can be trusted.
+/// Does not read the files.
 ///
 /// # Errors
 /// Those of [`ZarrArray::open`] and [`ZarrArray::check_chunk`].
@@ -43,12 +44,13 @@ pub fn check_chunks(folder: &Path) -> Result<(), ZarrError> {
     }
 }
 
-/// Removes the array in `folder`; `zarr.json` goes first, so that who still makes chunks of it sees that they are not wanted.
+/// Removes the array in `folder`. `zarr.json` is removed first, so that a process that still writes chunks sees that they are
+/// not wanted.
 ///
 /// # Errors
 /// `Write`.
 pub fn remove(folder: &Path) -> Result<(), ZarrError> {
-    // A link to an array is all that is ours of it.
+    // If the folder is a link, only the link is ours.
     if !folder.is_symlink() {
         let path = folder.join("zarr.json");
         match fs_err::remove_file(&path) {

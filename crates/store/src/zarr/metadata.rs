@@ -11,17 +11,17 @@ use super::error::ZarrError;
 /// JSON object of user attributes, as Zarr keeps it.
 pub type Attributes = serde_json::Map<String, serde_json::Value>;
 
-/// What a process can address, and so the most that a chunk can hold.
+/// Most bytes of a chunk: what a process can address.
 pub(super) const MOST_BYTES: usize = 0x7fff_ffff_ffff;
 
-/// What an array looks like, apart from its number type.
+/// The description of an array, without its number type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArraySpec {
     /// Rows and columns of the array.
     pub shape: [usize; 2],
     /// Rows and columns of a chunk, each at least 1.
     pub chunk: [usize; 2],
-    /// Whether a Zarr reader shows chunks that are not there as NaN (`true`) or as 0.
+    /// Whether Zarr readers show missing chunks as NaN (`true`) or as 0.
     pub fill_nan: bool,
     /// User attributes, kept in `zarr.json`.
     pub attributes: Attributes,
@@ -30,7 +30,7 @@ pub struct ArraySpec {
 }
 
 impl ArraySpec {
-    /// An array of `shape` in chunks of `chunk`, filled with 0, without attributes and dimension names.
+    /// An array of `shape` in chunks of `chunk`, with fill value 0, without attributes and dimension names.
     pub fn new(shape: [usize; 2], chunk: [usize; 2]) -> Self {
         Self {
             shape,
@@ -139,7 +139,7 @@ impl ArraySpec {
     }
 }
 
-/// The error for a field of `zarr.json` that is not as it is read here.
+/// The error for a field of `zarr.json` that this crate does not read.
 fn unsupported(
     path: &Path,
     field: &'static str,
@@ -193,7 +193,7 @@ fn fill_name(fill_nan: bool) -> String {
     if fill_nan { "NaN" } else { "0" }.to_owned()
 }
 
-/// Two lengths, so small that sums of them do not overflow.
+/// Two lengths, small enough that their sums do not overflow.
 fn pair(lengths: &[u64]) -> Option<[usize; 2]> {
     let length = |length: &u64| usize::try_from(*length).ok().filter(|it| *it <= MOST_BYTES);
     match lengths {
@@ -219,7 +219,7 @@ pub(super) fn read_metadata(folder: &Path) -> Result<(PathBuf, ArrayMetadataV3),
     }
 }
 
-/// Reads the name of the number type of the array in `folder`: `float32`, `float64` or what else is there.
+/// Reads the number type of the array in `folder`: `float32`, `float64` or another.
 ///
 /// # Errors
 /// `NoArray`, `Read`, `Metadata`.

@@ -1,10 +1,10 @@
 //! Two-dimensional arrays in chunks: Zarr v3, float32 or float64, codecs `bytes` (little) and `crc32c`.
 //!
-//! The format is a fixed corner of the Zarr core specification, version 3 (zarr-specs.readthedocs.io, read
-//! 2025): regular chunk grid, chunk key encoding `default` with `/`, so chunk (i, j) is the file `c/i/j`. The
-//! file is the chunk's values, row-major, little-endian, then the CRC-32C of those bytes (RFC 3720, section
-//! 12.1) as four little-endian bytes. Chunks at the edge are full size, padded by their writer with zeros. A
-//! chunk file is thus its own memory image and is mapped as it stands; any Zarr reader opens the array.
+//! The format is a fixed subset of the Zarr core specification, version 3 (zarr-specs.readthedocs.io, read 2025): regular chunk
+//! grid, and chunk key encoding `default` with `/`, so that chunk (i, j) is the file `c/i/j`. The file holds the chunk's
+//! values, row-major and little-endian, followed by the CRC-32C of those bytes (RFC 3720, section 12.1) as four little-endian
+//! bytes. Chunks at the edge are full size, padded with zeros by the writer. A chunk file is therefore its own memory image and
+//! can be mapped directly. Any Zarr reader opens the array.
 
 mod array;
 mod chunk;

@@ -29,7 +29,7 @@ fn it_is_the_product_of_jacobians() {
             let [up, down] = [1e-6, -1e-6].map(|by| {
                 let mut moved = network.clone();
                 change(&mut moved, by);
-                moved.sweep(at).output
+                moved.pass(at).output
             });
             let slopes = up.iter().zip(&down).map(|(u, d)| (u - d) / 2e-6);
             jacobian.push(slopes.collect());
@@ -75,7 +75,7 @@ fn entries_that_cancel_keep_their_digits() {
         let x: Vec<f64> = features(n, p).iter().map(|v| v + shift).collect();
         let network = Mlp::draw(p, &[500, 500, 500], nonlinearity, scheme, 5);
         let network = network.expect("widths above 0");
-        let sweep = network.sweep(MatRef::from_column_major_slice(&x, p, n));
+        let pass = network.pass(MatRef::from_column_major_slice(&x, p, n));
         let kernel = FiniteKernel::new(network);
         let block = kernel.row_block(&x, p).expect("valid samples");
         assert!(block.is_single);
@@ -85,7 +85,7 @@ fn entries_that_cancel_keep_their_digits() {
         let got = tile(&kernel, &x, &x, p);
         for i in 0..n {
             for j in 0..n {
-                let factors = sweep.inputs.iter().zip(&sweep.signals);
+                let factors = pass.inputs.iter().zip(&pass.errors);
                 let layer = |(a, d)| product(d, i, j) * (product(a, i, j) + 1.0);
                 let want: f64 = factors.map(layer).sum();
                 let off = (f64::from(got[i * n + j]) - want).abs();

@@ -1,4 +1,4 @@
-//! A tile put together: its products, the sweep over them, its diagonal and its upper triangle.
+//! Assembles a tile: its products, the sweep over them, its diagonal and its upper triangle.
 
 use super::parallel::FindParallel;
 use super::part::{Tile, TilePart};
@@ -10,10 +10,10 @@ use amx_gemm::Multiplier;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// Rows and columns of the blocks in which double-precision products are formed.
+/// Rows and columns of the blocks in which double-precision products are computed.
 const BLOCK: usize = 256;
 
-/// Working memory of [`InfiniteKernel::tile`]; grows on first use, to be kept from tile to tile, one a thread.
+/// Working memory of [`InfiniteKernel::tile`]. Grows on first use; keep one per thread and reuse it.
 #[derive(Debug, Clone, Default)]
 pub struct TileScratch {
     rows: Vec<f64>,
@@ -27,14 +27,14 @@ impl InfiniteKernel {
     /// Computes a tile of the kernel, `Θ(rows, cols)`, on the calling thread.
     ///
     /// `out`: `n_rows x n_cols`, row-major, row `i` at `i * out_stride`. `diagonal` says that both blocks hold the same
-    /// samples: the tile is then exactly symmetric and its diagonal comes from the closed form. The product of the features is
-    /// formed in their own precision, the recursion in double. Pairs whose angle a single-precision product has lost
-    /// are formed again in double precision, or the whole product when they are more than 2 % of the tile. Large products are formed on the
-    /// processor's matrix unit where it has one.
+    /// samples: the tile is then exactly symmetric, and its diagonal comes from the closed form.
+    /// \\ The product of the features is computed in their own precision, the recursion in double precision. Pairs whose angle
+    /// is lost in single precision are computed again in double precision; if they are more than 2 % of the tile, the whole
+    /// product is. Large products are computed on the AMX unit of the processor, if it has one.
     ///
-    /// The bits depend on the two blocks and nothing else. Cost: `n_rows n_cols p` multiply-adds (half that when
-    /// `diagonal`) and about 30 per element and layer. Scratch: below `BLOCK (2 p + BLOCK)` doubles, the
-    /// parallel pairs, and 6 KiB a sample for the matrix unit.
+    /// The bits depend only on the two blocks. Cost: `n_rows n_cols p` multiply-adds (half of that when `diagonal`), and about
+    /// 30 per element and layer. Scratch: less than `BLOCK (2 p + BLOCK)` doubles, the parallel pairs, and 6 KiB per sample for
+    /// the AMX unit.
     ///
     /// # Panics
     /// When the blocks differ in features, when `out` or `out_stride` is too small, or when `diagonal` is set and the
@@ -58,10 +58,10 @@ impl InfiniteKernel {
     }
 }
 
-/// Computes the same tile of several kernels, each as [`InfiniteKernel::tile`] does, to the bit, from one product of the features.
+/// Computes the same tile of several kernels from one product of the features. The bits are those of [`InfiniteKernel::tile`].
 ///
 /// # Panics
-/// As [`InfiniteKernel::tile`] does, and when the parts are not of the same samples.
+/// Those of [`InfiniteKernel::tile`]; and when the parts do not have the same samples.
 pub fn tiles<T: Feature>(
     parts: &mut [TilePart<'_, '_, T>],
     diagonal: bool,
@@ -128,7 +128,7 @@ pub fn tiles<T: Feature>(
     }
 }
 
-/// The tiles with their products in double precision, block by block.
+/// Computes tiles from products in double precision, block by block.
 fn double<T: Feature>(
     parts: &mut [(Tile<'_, '_, T>, &mut [f32])],
     arch: pulp::Arch,
@@ -172,7 +172,7 @@ fn double<T: Feature>(
     }
 }
 
-/// Copies the lower triangle onto the upper one, a block at a time.
+/// Copies the lower triangle to the upper one, one block at a time.
 pub(crate) fn mirror(out: &mut [f32], n: usize, stride: usize) {
     const SIDE: usize = 32;
     for row in (0..n).step_by(SIDE) {

@@ -1,4 +1,4 @@
-//! A tile of the infinite-width kernel: one matrix product, one elementwise sweep.
+//! A tile of the infinite-width kernel: one matrix product, then one elementwise sweep.
 
 mod assembly;
 mod parallel;
@@ -9,7 +9,9 @@ mod sweep;
 
 pub use assembly::{TileScratch, tiles};
 pub use part::TilePart;
-pub use product::is_on_matrix_unit;
+pub use product::is_on_amx_unit;
+#[doc(hidden)]
+pub use product::is_on_amx_unit as is_on_matrix_unit;
 
 pub(super) use assembly::mirror;
 

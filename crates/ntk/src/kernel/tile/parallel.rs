@@ -6,10 +6,10 @@ use crate::kernel::infinite::Activation;
 use crate::kernel::row_block::{CHUNK, Feature};
 use pulp::{Simd, WithSimd};
 
-/// Share of nearly parallel pairs, in a tile, above which the whole product is formed in double precision.
+/// Share of nearly parallel pairs above which the whole product of a tile is computed in double precision.
 const PARALLEL_SHARE: f64 = 0.02;
 
-/// Lists the pairs whose angle single precision has lost; false, and the list cut short, when they are too many.
+/// Lists the pairs whose angle single precision has lost. Returns false when there are too many; the list is then incomplete.
 pub(super) struct FindParallel<'s, 't, 'a, T: Feature> {
     pub(super) tile: &'s Tile<'t, 'a, T>,
     pub(super) gram: &'s [f32],
@@ -50,7 +50,7 @@ impl<T: Feature> WithSimd for FindParallel<'_, '_, '_, T> {
                 load(part, &mut values);
                 let (_, inverses) = cols.factors::<CHUNK>(0, col);
                 let limits = &cols.parallel[col..col + CHUNK];
-                // 1 − c² less its limit.
+                // 1 − c² minus its limit.
                 for j in 0..CHUNK {
                     let c = (first * values[j] + bias) * inverse * inverses[j];
                     values[j] = (1.0 - c * c) - limit * limits[j];
@@ -77,7 +77,7 @@ impl<T: Feature> WithSimd for FindParallel<'_, '_, '_, T> {
 }
 
 impl<T: Feature> Tile<'_, '_, T> {
-    /// Computes the listed entries from a double-precision product of their samples.
+    /// Computes the listed entries again, from double-precision products of their samples.
     pub(super) fn repair(&self, pairs: &[(u32, u32)], out: &mut [f32]) {
         for &(row, col) in pairs {
             let (row, col) = (row as usize, col as usize);

@@ -6,20 +6,20 @@ use amx_gemm::Multiplier;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// Features summed in single precision at a stretch: shorter ones halve the rounding error and cost nothing measurable.
+/// Features per single-precision sum: shorter sums halve the rounding error, at no measurable cost.
 const STRETCH: usize = 256;
 
-/// Features and samples a side from which on the matrix unit, where there is one, is the faster.
-const UNIT_FEATURES: usize = 256;
-const UNIT_SAMPLES: usize = 512;
+/// Features, and samples per side, from which the AMX unit is faster.
+const AMX_FEATURES: usize = 256;
+const AMX_SAMPLES: usize = 512;
 
-/// Whether the product of so many features of so many samples is formed on the processor's matrix unit.
-pub fn is_on_matrix_unit(n_features: usize, sides: [usize; 2]) -> bool {
-    let is_large = n_features >= UNIT_FEATURES && sides.iter().all(|&n| n >= UNIT_SAMPLES);
+/// Whether the product of this many features and samples is computed on the AMX unit of the processor.
+pub fn is_on_amx_unit(n_features: usize, sides: [usize; 2]) -> bool {
+    let is_large = n_features >= AMX_FEATURES && sides.iter().all(|&n| n >= AMX_SAMPLES);
     is_large && amx_gemm::is_available()
 }
 
-/// The products of the features in single precision, into each of the tiles that it can hold.
+/// Computes the products of the features in single precision, into each tile that can hold them.
 pub(super) fn single_gram<T: Feature>(
     parts: &mut [(Tile<'_, '_, T>, &mut [f32])],
     multiplier: &mut Multiplier,
@@ -41,7 +41,7 @@ pub(super) fn single_gram<T: Feature>(
 }
 
 impl<T: Feature> Tile<'_, '_, T> {
-    /// The products of the features in single precision, into the tile itself.
+    /// Computes the products of the features in single precision, into the tile itself.
     pub(super) fn single_gram(
         &self,
         x: &[f32],
@@ -50,10 +50,10 @@ impl<T: Feature> Tile<'_, '_, T> {
         multiplier: &mut Multiplier,
     ) {
         let (n_rows, n_cols, p) = (self.rows.n_rows, self.cols.n_rows, self.rows.n_features);
-        if is_on_matrix_unit(p, [n_rows, n_cols]) {
+        if is_on_amx_unit(p, [n_rows, n_cols]) {
             return multiplier.multiply([x, y], p, self.diagonal, out, self.stride);
         }
-        // Not `from_row_major_slice_with_stride_mut`: in faer 0.24 it exchanges the strides and writes beyond the slice.
+        // Not `from_row_major_slice_with_stride_mut`: in faer 0.24 it swaps the strides and writes beyond the slice.
         let mut gram = MatMut::from_column_major_slice_with_stride_mut(
             &mut out[..(n_rows - 1) * self.stride + n_cols],
             n_cols,

@@ -5,14 +5,14 @@ use crate::kernel::row_block::{CHUNK, Feature, RowBlock, dot};
 use pulp::{Scalar, Simd};
 use std::f64::consts::FRAC_PI_2;
 
-/// Vectors advanced together through the layers, to hide the latency of the polynomial.
+/// Vectors that go through the layers together, to hide the latency of the polynomial.
 const GROUP: usize = 4;
 
 /// Largest `|c|` of the erf recursion, which divides by `√(1 − c²)`.
 const BELOW_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
 
 impl InfiniteKernel {
-    /// `Θ(x, x')` of a pair of samples in double precision, whatever the reference.
+    /// `Θ(x, x')` of one pair of samples in double precision, without the reference.
     pub(crate) fn entry<T: Feature>(
         &self,
         rows: &RowBlock<'_, T>,
@@ -27,7 +27,7 @@ impl InfiniteKernel {
     }
 }
 
-/// The recursion over layers, its constants spread over vectors.
+/// The recursion over layers, with its constants in vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Recursion<'k, S: Simd> {
     simd: S,
@@ -50,7 +50,7 @@ impl<'k, S: Simd> Recursion<'k, S> {
         }
     }
 
-    /// Products `x·x'` of a row with `W` vectors of columns from `col`, to kernel values.
+    /// Turns products `x·x'` of one row with `W` vectors of columns, from `col` on, into kernel values.
     #[inline(always)]
     fn group<T: Feature, const W: usize>(
         self,
@@ -81,12 +81,12 @@ impl<'k, S: Simd> Recursion<'k, S> {
         theta
     }
 
-    /// `|c|` up to `most`, and the sign of `c`.
+    /// `|c|`, at most `most`, and the sign of `c`.
     #[inline(always)]
     fn split(self, c: S::f64s, most: f64) -> (S::f64s, S::f64s) {
         let simd = self.simd;
         let sign = simd.and_f64s(c, simd.splat_f64s(-0.0));
-        // Not `abs_f64s`, which pulp 0.22 leaves as a function call.
+        // Not `abs_f64s`, which pulp 0.22 compiles to a function call.
         let size = simd.min_f64s(simd.xor_f64s(c, sign), simd.splat_f64s(most));
         (size, sign)
     }
@@ -111,7 +111,7 @@ impl<'k, S: Simd> Recursion<'k, S> {
         }
         let (angle, sine) = self.kernel.angle.evaluate(simd, cosine);
         for v in 0..W {
-            // π − a = π/2 + asin(cos a), asin odd.
+            // π − a = π/2 + asin(cos a), and asin is odd.
             let asin = simd.sub_f64s(right, angle[v]);
             let rest = simd.add_f64s(right, simd.xor_f64s(asin, sign[v]));
             let f = simd.mul_add_e_f64s(rest, simd.xor_f64s(cosine[v], sign[v]), sine[v]);
@@ -149,7 +149,7 @@ impl<'k, S: Simd> Recursion<'k, S> {
         }
     }
 
-    /// One chunk of columns of a row, those beyond the block's end included.
+    /// Computes one chunk of columns of a row, including columns beyond the end of the block.
     #[inline(always)]
     pub(super) fn chunk<T: Feature>(
         self,

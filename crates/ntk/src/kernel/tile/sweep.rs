@@ -1,11 +1,11 @@
-//! The elementwise sweep: products of the features become kernel values.
+//! The elementwise sweep: turns products of the features into kernel values.
 
 use super::part::Tile;
 use super::recursion::Recursion;
 use crate::kernel::row_block::{CHUNK, Feature};
 use pulp::{Simd, WithSimd};
 
-/// Turns the products that a tile holds into kernel values.
+/// Turns the products in a tile into kernel values.
 pub(super) struct SweepInPlace<'s, 't, 'a, T: Feature> {
     pub(super) tile: &'s Tile<'t, 'a, T>,
     pub(super) out: &'s mut [f32],
@@ -33,7 +33,7 @@ impl<T: Feature> WithSimd for SweepInPlace<'_, '_, '_, T> {
     }
 }
 
-/// Turns a block of double-precision products into a block of the tile.
+/// Turns a block of double-precision products into a block of a tile.
 pub(super) struct SweepBlock<'s, 't, 'a, T: Feature> {
     pub(super) tile: &'s Tile<'t, 'a, T>,
     pub(super) gram: &'s [f64],

@@ -191,7 +191,7 @@ fn tiles_follow_the_definition() {
     }
 }
 
-/// Of a size that the matrix unit takes, where there is one.
+/// Of a size that the AMX unit takes, where there is one.
 #[test]
 fn large_tiles_follow_the_definition() {
     let (p, n_rows, n_cols) = (300, 545, 530);

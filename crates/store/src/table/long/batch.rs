@@ -26,15 +26,15 @@ impl Batch {
         self.places.contains_key(&part)
     }
 
-    /// Name of the column of a part.
+    /// Name of the column that plays the part.
     pub(super) fn name(&self, part: Part) -> String {
         let schema = self.columns.schema();
         schema.field(self.places[&part]).name().clone()
     }
 
-    /// For each row what `of` says of the text of `part`; no row where the file lacks the part.
+    /// Calls `of` with the text of `part` in each row. Returns no value if the file does not have the part.
     ///
-    /// `of` is asked once for each distinct value of a dictionary.
+    /// `of` is called once for each distinct value of a dictionary.
     pub(super) fn each<T: Copy>(
         &self,
         part: Part,

@@ -1,4 +1,4 @@
-//! The first pass over a long file: who and what is in it.
+//! The first pass over a long file: which samples and proteins it holds, and which rows are left out.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::table::error::TableError;
 use crate::table::origin::Dropped;
 use crate::words::{SHOWN, and_more, first_few};
 
-/// Second values after which no more are looked for: a file of a few bytes may hold 2³¹.
+/// Number of second values after which the search ends: a file of a few bytes may hold 2³¹.
 const MOST_TWICE: usize = 1_000_000;
 
 /// What the rows read so far hold.
@@ -32,12 +32,12 @@ pub(super) struct FirstPass {
 }
 
 impl FirstPass {
-    /// Whether so many second values were found that more rows need not be read.
+    /// Whether so many second values were found that no more rows need to be read.
     pub(super) fn has_enough(&self) -> bool {
         self.n_twice >= MOST_TWICE
     }
 
-    /// Takes the rows of a batch, which has all parts but the values.
+    /// Reads the rows of a batch, which has all parts but the values.
     pub(super) fn take(&mut self, rules: &Rules, batch: &Batch) -> Result<(), TableError> {
         let sample = batch.each(Part::Sample, |id| self.samples.code(id))?;
         let protein = batch.each(Part::Protein, |id| self.proteins.code(id))?;
@@ -104,7 +104,7 @@ impl FirstPass {
         }
     }
 
-    /// What a person should know before the values are trusted.
+    /// What a person should know before trusting the values.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let mixed = self.normalizations.kept();

@@ -9,7 +9,7 @@ use crate::table::reading::LongReading;
 use crate::table::text::Kind;
 use crate::words::first_few;
 
-/// Olink's quantities, the one that is taken first.
+/// Olink's quantities; the first one in the file is taken.
 const QUANTITIES: [&str; 6] = [
     "NPX",
     "PCNormalizedNPX",
@@ -19,7 +19,7 @@ const QUANTITIES: [&str; 6] = [
     "Quantified",
 ];
 
-/// A column that may have a part in a long table.
+/// The part that a column can play in a long table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Sample,
@@ -34,10 +34,10 @@ pub(super) enum Part {
     Instance,
 }
 
-/// What [`Origin::form`](super::Origin::form) calls a file of Olink's.
+/// [`Origin::form`](crate::table::Origin::form) of Olink's files.
 pub const OLINK: &str = "Olink NPX, long";
 
-/// What it calls one of the UK Biobank's.
+/// [`Origin::form`](crate::table::Origin::form) of UK Biobank's files.
 pub const UK_BIOBANK: &str = "UK Biobank Olink, long";
 
 /// Which column plays which part.
@@ -52,8 +52,8 @@ impl Layout {
     /// Recognises a long table by its columns: `SampleID` and `OlinkID` with a quantity (Olink), or `eid`, `protein_id`,
     /// `result` (UK Biobank). `None` for other tables.
     ///
-    /// Names of Olink's columns as the vendor's R package OlinkAnalyze knows them (column_name_dict.R, 2025): in any case, with or
-    /// without underscores.
+    /// Names of Olink's columns are those that the vendor's R package OlinkAnalyze accepts (column_name_dict.R, 2025), in any
+    /// case, with or without underscores.
     pub(crate) fn of(
         path: &Path,
         names: &[String],
@@ -115,7 +115,7 @@ impl Layout {
         Ok(Some(Self { form, parts }))
     }
 
-    /// The columns that are read, of a text file.
+    /// The columns to read from a text file.
     pub(crate) fn wanted(&self) -> Vec<(usize, Kind)> {
         let kind = |part: &Part| match part {
             Part::Value => Kind::Number,
@@ -125,7 +125,7 @@ impl Layout {
         parts.map(|(part, place)| (*place, kind(part))).collect()
     }
 
-    /// The layout of the Parquet that has just the columns of [`wanted`](Self::wanted).
+    /// The layout of a Parquet file that has only the columns of [`wanted`](Self::wanted).
     pub(crate) fn of_wanted(&self) -> Self {
         let parts = self.parts.keys().enumerate();
         Self {

@@ -1,4 +1,4 @@
-//! Tables with a row a sample and protein: Olink's NPX files, and UK Biobank's table of Olink results.
+//! Tables with one row per sample and protein: Olink's NPX files, and UK Biobank's table of Olink results.
 
 mod batch;
 mod first_pass;
@@ -24,7 +24,7 @@ pub use self::layout::{OLINK, UK_BIOBANK};
 /// Bytes of values that one pass over a long file collects.
 const COLLECTED_BYTES: usize = 512 << 20;
 
-/// A long table, seen through once: who and what is in it.
+/// A long table after its first pass: its samples, its proteins and its rules.
 #[derive(Debug, Clone)]
 pub(super) struct Long {
     parquet: Parquet,
@@ -34,22 +34,22 @@ pub(super) struct Long {
     proteins: HashMap<String, u32>,
 }
 
-/// What [`Long::open`] found besides.
+/// What else [`Long::open`] found.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// Samples with a value that is kept, in order of the first.
+    /// Samples with a kept value, in order of their first one.
     pub(super) ids: Vec<String>,
-    /// Proteins with such a value, in order of the first, as the file calls them.
+    /// Proteins with a kept value, in order of their first one, under their names in the file.
     pub(super) proteins: Vec<String>,
     pub(super) dropped: Vec<Dropped>,
     pub(super) warnings: Vec<String>,
 }
 
 impl Long {
-    /// Sees the rows through: numbers the samples and proteins that are kept, counts what is not, and refuses a second value of
-    /// a sample and protein.
+    /// Reads all rows once: numbers the samples and proteins that are kept, counts what is left out, and refuses a second value
+    /// for a sample and protein.
     ///
-    /// Cost: one pass over all columns but the values. Memory: the ids, and a bit for each sample and protein.
+    /// Cost: one pass over all columns but the values. Memory: the ids, and one bit for each sample and protein.
     pub(crate) fn open(
         parquet: &Parquet,
         layout: Layout,
@@ -94,14 +94,14 @@ impl Long {
         Ok((long, contents))
     }
 
-    /// How many columns of `n_rows` values one [`read`](Self::read) should be asked for: few passes, within 512 MiB.
+    /// How many columns of `n_rows` values to request in one [`read`](Self::read): few passes, within 512 MiB.
     pub(crate) fn columns_at_once(n_rows: usize) -> usize {
         COLLECTED_BYTES / (8 * n_rows.max(1))
     }
 
-    /// Reads `rows` of the proteins with these numbers: NaN where a sample has no value that is kept.
+    /// Reads `rows` of the proteins with these numbers; NaN where a sample has no kept value.
     ///
-    /// Cost: one pass over the file, however few the columns.
+    /// Cost: one pass over the file, even for few columns.
     pub(crate) fn read(
         &self,
         proteins: &[usize],

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// Numbers for texts, in order of their first sight; and which of them are kept, in order of their first keeping.
+/// Numbers for texts in order of first occurrence, and which of them are kept, in order of first keeping.
 #[derive(Default)]
 pub(super) struct Numbering {
     codes: HashMap<String, u32>,
@@ -12,7 +12,7 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    /// The number of a text; `None` for none.
+    /// The number of a text; `None` for an empty or missing one.
     pub(super) fn code(&mut self, text: Option<&str>) -> Option<u32> {
         let text = text.filter(|it| !it.is_empty())?;
         if let Some(code) = self.codes.get(text) {
@@ -37,7 +37,7 @@ impl Numbering {
         }
     }
 
-    /// All texts, in order of their first sight.
+    /// All texts, in order of first occurrence.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
@@ -47,7 +47,7 @@ impl Numbering {
         self.order.len()
     }
 
-    /// The texts kept.
+    /// The kept texts.
     pub(super) fn kept(&self) -> Vec<String> {
         self.order
             .iter()
@@ -55,7 +55,7 @@ impl Numbering {
             .collect()
     }
 
-    /// The place of each text kept.
+    /// The place of each kept text.
     pub(super) fn places(&self) -> HashMap<String, u32> {
         self.kept().into_iter().zip(0..).collect()
     }
@@ -66,7 +66,7 @@ impl Numbering {
 pub(super) struct Pairs(Vec<Vec<u64>>);
 
 impl Pairs {
-    /// Whether the pair is new.
+    /// Adds a pair; returns whether it is new.
     pub(super) fn insert(&mut self, sample: u32, protein: u32) -> bool {
         let (sample, protein) = (sample as usize, protein as usize);
         if self.0.len() <= sample {

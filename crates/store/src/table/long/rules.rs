@@ -5,7 +5,7 @@ use super::layout::Part;
 use crate::table::error::TableError;
 use crate::table::reading::DropQc;
 
-/// Why a row is not in the table; of several reasons the first.
+/// Why a row is not in the table; of several reasons, the first applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
     OtherInstance,
@@ -72,8 +72,8 @@ impl Rules {
         Ok(reasons)
     }
 
-    /// Whether a value of quality control is dropped: `FAIL` or `EXCLUDED` failed; `WARN`, `Warning` and `MANUAL_WARN` are
-    /// warnings; all else, `NA` among it, passed.
+    /// Whether a value with this quality control is dropped: `FAIL` and `EXCLUDED` are failures; `WARN`, `Warning` and
+    /// `MANUAL_WARN` are warnings; everything else, also `NA`, passed.
     fn is_out(&self, quality: &str) -> bool {
         let quality = quality.to_ascii_uppercase();
         let failed = quality.contains("FAIL") || quality.contains("EXCLUDED");
@@ -85,7 +85,8 @@ impl Rules {
     }
 }
 
-/// Whether a sample without a type is one of Olink's external controls by its name: `CONTROL_SAMPLE_AS 1`, `Neg Control`.
+/// Whether the name of a sample without a type is that of one of Olink's external controls: `CONTROL_SAMPLE_AS 1`, `Neg
+/// Control`.
 fn is_control_sample(name: &str) -> bool {
     const CONTROLS: [&str; 6] = [
         "CONTROLSAMPLE",
@@ -100,7 +101,7 @@ fn is_control_sample(name: &str) -> bool {
     CONTROLS.iter().any(|it| name.contains(it))
 }
 
-/// Whether an assay without a type is one of Olink's internal controls by its name: `Incubation control 1`, `Ext Ctrl`.
+/// Whether the name of an assay without a type is that of one of Olink's internal controls: `Incubation control 1`, `Ext Ctrl`.
 fn is_control_assay(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_control = name.contains("control") || name.contains("ctrl");

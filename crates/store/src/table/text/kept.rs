@@ -21,21 +21,21 @@ use crate::table::parquet::Parquet;
 /// Values parsed at a time.
 pub(super) const BATCH_VALUES: usize = 4 << 20;
 
-/// Bytes of columns kept in memory; more go to a file without a name.
+/// Bytes of columns kept in memory; larger ones go to a file without a name.
 const KEPT_IN_MEMORY: usize = 64 << 20;
 
-/// What a column's fields are.
+/// What the fields of a column are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A number, or missing.
     Number,
-    /// Text as it stands, blanks around it taken off.
+    /// Text as it is, without the blanks around it.
     Text,
-    /// Such text that only the usual words make missing: ids, and what a long table says of its rows.
+    /// Text for which only the usual words mean missing: ids, and what a long table says about its rows.
     Label,
 }
 
-/// Parquet in memory, or on disk when it grows large, without compression.
+/// Parquet without compression, in memory, or on disk when it becomes large.
 pub(super) struct Writer {
     path: PathBuf,
     folder: PathBuf,
@@ -72,7 +72,7 @@ impl Writer {
         }
         let schema = Arc::new(Schema::new(fields));
         let file = tempfile::spooled_tempfile_in(KEPT_IN_MEMORY, &folder);
-        // Arrow's own schema, which cannot name half a million columns, says no more than Parquet's does.
+        // Arrow's schema cannot hold half a million columns, and adds nothing to Parquet's.
         let options = ArrowWriterOptions::new()
             .with_properties(properties.build())
             .with_skip_arrow_metadata(true);
@@ -104,7 +104,7 @@ impl Writer {
     }
 }
 
-/// The columns of the file at `path` could not be kept in `folder`.
+/// The error for columns of the file at `path` that could not be kept in `folder`.
 fn keeping(path: &Path, folder: &Path) -> impl Fn(ParquetError) -> TableError {
     move |source| TableError::Keep {
         path: path.to_path_buf(),
@@ -115,8 +115,8 @@ fn keeping(path: &Path, folder: &Path) -> impl Fn(ParquetError) -> TableError {
 
 /// Maps a whole file.
 fn map(file: &File) -> std::io::Result<Bytes> {
-    // SAFETY: the file has no name and its only handle is this process's, which does not write to it any more, so its
-    // content does not change and it is not cut short while it is mapped.
+    // SAFETY: the file has no name, and the only handle is this process's, which does not write to it any more. Its content
+    // does not change and it is not cut short while it is mapped.
     let mapped = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(mapped))
 }

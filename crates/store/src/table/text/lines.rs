@@ -10,10 +10,10 @@ use crate::table::error::TableError;
 use crate::table::file_start::open;
 use crate::table::foreign;
 
-/// Longest header that is looked at, in bytes.
+/// Longest header that is read, in bytes.
 const LONGEST_HEADER: u64 = 64 << 20;
 
-/// The text of a file, decompressed where it is gzipped, without a byte order mark.
+/// The text of a file, decompressed if it is gzipped, without a byte order mark.
 pub(crate) fn content(path: &Path) -> Result<Box<dyn BufRead>, TableError> {
     let mut file = BufReader::with_capacity(1 << 20, open(path)?);
     let start = file.fill_buf().map_err(TableError::reading(path))?;
@@ -35,7 +35,7 @@ pub(crate) fn content(path: &Path) -> Result<Box<dyn BufRead>, TableError> {
     Ok(text)
 }
 
-/// The first line of a file that is not empty, unless the file is of another kind.
+/// The first line of a file that is not empty; an error if the file is of another kind.
 pub(super) fn first_line(path: &Path) -> Result<Vec<u8>, TableError> {
     let mut start = Vec::new();
     let text = content(path)?
@@ -60,15 +60,15 @@ pub(super) fn first_line(path: &Path) -> Result<Vec<u8>, TableError> {
     Ok(first.unwrap_or(&line).to_vec())
 }
 
-/// Byte of the text at which the search for a record began.
+/// Byte of the text where the search for a record began.
 pub(super) fn start_of(record: &ByteRecord) -> u64 {
     record.position().map_or(0, csv::Position::byte)
 }
 
-/// Line of the record that comes next at `byte` of the text, counted from 1, and what it says: any line ending counts, and so do empty
-/// lines.
+/// Number (from 1) and text of the first line that is not empty at or after `byte`. Every line ending counts, also those of
+/// empty lines.
 ///
-/// Cost: the text up to there is read again, so it is for messages.
+/// Cost: reads the text up to there again, so it is only for messages.
 pub(super) fn line_at(path: &Path, byte: u64) -> Result<(u64, Vec<u8>), TableError> {
     let mut text = content(path)?;
     let mut said = Vec::new();

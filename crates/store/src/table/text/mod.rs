@@ -1,4 +1,4 @@
-//! Delimited text, gzipped or not, made into columns.
+//! Delimited text, gzipped or not, turned into columns.
 
 mod kept;
 mod lines;
@@ -28,13 +28,13 @@ pub(super) use self::lines::content;
 pub(crate) use self::records::unquoted;
 pub(crate) use self::separator::{Separator, separator};
 
-/// Most columns of a text table: some 6 KiB of memory are kept for each while it is read.
+/// Most columns of a text table: each takes about 6 KiB of memory while it is read.
 const MOST_COLUMNS: usize = 1_000_000;
 
-/// Values of the first rows that are kept.
+/// Most values that are kept of the first rows.
 const HEAD_VALUES: usize = 4 << 20;
 
-/// Bytes of records that wait to be parsed.
+/// Most bytes of records that wait to be parsed.
 const BATCH_BYTES: usize = 64 << 20;
 
 /// A text table whose header is known.
@@ -44,7 +44,7 @@ pub(super) struct Text {
     separator: Separator,
     /// Names in the header.
     pub(super) names: Vec<String>,
-    /// What a person should know of the lines before the rows.
+    /// What a person should know about the lines before the rows.
     pub(super) warnings: Vec<String>,
     /// Records before the first row.
     skipped: usize,
@@ -53,9 +53,10 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Reads the header: the first line that is not empty; and the first rows. Content tells the kind, the file's name does not.
+    /// Reads the header, which is the first line that is not empty, and the first rows. The content tells the kind of file; its
+    /// name does not.
     ///
-    /// A line `sep=;` before the header is heeded. Rows of `FID IID value` need no header.
+    /// A line `sep=;` before the header sets the separator. Rows of `FID IID value` need no header.
     pub(super) fn open(path: &Path) -> Result<Self, TableError> {
         let line = first_line(path)?;
         let declared = declared_separator(&line);
@@ -93,7 +94,7 @@ impl Text {
         Ok(text)
     }
 
-    /// Sees whether the first record names the columns; `first` is that record.
+    /// Decides whether the first record names the columns; `first` is that record.
     fn tell_header(&mut self, first: ByteRecord) -> Result<(), TableError> {
         match header::first(&self.names, &self.head) {
             First::Header => {}
@@ -130,12 +131,14 @@ impl Text {
         self.head.iter().map(field).collect()
     }
 
-    /// Reads the columns at `wanted` in one pass, as Parquet with just these columns, in this order; and how many lines are not empty.
+    /// Reads the columns at `wanted` in one pass, as Parquet with only these columns, in this order. Also returns the number of
+    /// lines that are not empty.
     ///
-    /// `missing` stands for a missing value besides [`MISSING_VALUES`](super::MISSING_VALUES). Columns of more than 64 MiB are kept in a file without
-    /// a name in `folder` (by default the system's folder for temporary files), which is gone when this process ends.
+    /// `missing` holds further words for a missing value, besides [`MISSING_VALUES`](super::MISSING_VALUES). Columns of more
+    /// than 64 MiB go to a file without a name in `folder` (by default the system's folder for temporary files), which
+    /// disappears when this process ends.
     ///
-    /// Cost: one pass over the text; 8 bytes a number. Memory: some 150 MiB.
+    /// Cost: one pass over the text; 8 bytes per number. Memory: about 150 MiB.
     pub(super) fn columns(
         &self,
         wanted: &[(usize, Kind)],
@@ -165,7 +168,7 @@ impl Text {
                 bytes += record.as_slice().len() + size_of::<usize>() * record.len();
             }
             if used == batch_rows || bytes >= BATCH_BYTES || (!is_more && used > 0) {
-                // Of several errors the first column's, on any number of threads.
+                // Of several errors, the first column's is returned, on any number of threads.
                 let parsed: Vec<(ArrayRef, Option<Wrong>)> = wanted
                     .par_iter()
                     .map(|&(place, kind)| self.parse(&batch[..used], place, kind, missing))
@@ -178,7 +181,7 @@ impl Text {
                 }
                 writer.write(arrays)?;
                 if bytes >= BATCH_BYTES {
-                    // Room made for long records is given back.
+                    // Frees the memory of long records.
                     batch.clear();
                 }
                 (used, bytes) = (0, 0);
@@ -212,7 +215,7 @@ impl Text {
         Ok((writer.finish()?, records.lines()))
     }
 
-    /// What can be done about fields that are no numbers.
+    /// What to do about fields that are not numbers.
     fn remedy<'w>(&self, mut wrong: impl Iterator<Item = &'w Wrong>) -> &'static str {
         if wrong.any(|it| has_decimal_comma(&it.text)) {
             return "write numbers with a decimal point (in R by `write.csv`, not `write.csv2`)";
@@ -229,7 +232,7 @@ impl Text {
         }
     }
 
-    /// Says why a record has not as many fields as the header.
+    /// Explains why a record does not have as many fields as the header.
     fn ragged(&self, record: &ByteRecord) -> Result<TableError, TableError> {
         let (line, text) = line_at(&self.path, start_of(record))?;
         let (expected, found) = (self.names.len(), record.len());
@@ -314,7 +317,7 @@ impl Text {
     }
 }
 
-/// A field that is no number.
+/// A field that is not a number.
 #[derive(Debug, Clone)]
 struct Wrong {
     /// Where its record starts.
@@ -336,7 +339,7 @@ impl std::fmt::Display for Wrong {
     }
 }
 
-/// Whether a field is a number with a comma in place of the point: `-4,1458`.
+/// Whether a field is a number with a decimal comma: `-4,1458`.
 fn has_decimal_comma(text: &str) -> bool {
     text.split_once(',').is_some_and(|(whole, fraction)| {
         let number = format!("{whole}.{fraction}");
@@ -359,7 +362,7 @@ fn names(path: &Path, record: &ByteRecord) -> Result<Vec<String>, TableError> {
     record.iter().enumerate().map(name).collect()
 }
 
-/// Refuses more columns than are read.
+/// Refuses too many columns.
 fn check_width(path: &Path, n: usize) -> Result<(), TableError> {
     match n > MOST_COLUMNS {
         true => Err(TableError::TooManyColumns {

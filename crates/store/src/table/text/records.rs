@@ -1,4 +1,4 @@
-//! The records of a text file: its lines, cut into fields.
+//! The records of a text file: lines cut into fields.
 
 use std::cell::Cell;
 use std::io::{BufRead, Read};
@@ -17,12 +17,12 @@ const LONGEST_RECORD: u64 = 64 << 20;
 /// Bytes that are read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The records of a file, the header first: each is a line, of at most [`LONGEST_RECORD`] bytes.
+/// The records of a file, header first. Each is one line of at most [`LONGEST_RECORD`] bytes.
 pub(super) struct Records {
     path: PathBuf,
     separator: Separator,
     from: Source,
-    /// Bytes that may still be read for the record at hand.
+    /// Bytes that may still be read for the current record.
     left: Rc<Cell<u64>>,
 }
 
@@ -67,7 +67,7 @@ impl Records {
         })
     }
 
-    /// Lines read so far that are not empty.
+    /// Number of lines read so far that are not empty.
     pub(super) fn lines(&self) -> u64 {
         match &self.from {
             Source::Separated(reader) => reader.get_ref().lines(),
@@ -75,7 +75,7 @@ impl Records {
         }
     }
 
-    /// Reads the next record that is not empty; `false` at the end.
+    /// Reads the next record that is not empty; returns `false` at the end.
     pub(super) fn next(&mut self, record: &mut ByteRecord) -> Result<bool, TableError> {
         let (text, byte, lines, buffer) = match &mut self.from {
             Source::Separated(reader) => {
@@ -90,7 +90,7 @@ impl Records {
                     }
                     _ => TableError::reading(&self.path)(error.into()),
                 })?;
-                // What a quote without its end swallows would be one row in the place of many.
+                // A quote without an end would turn many rows into one.
                 if record
                     .as_slice()
                     .iter()
@@ -141,7 +141,7 @@ impl Records {
     }
 }
 
-/// Text whose lines are counted as it is read, of which so many bytes are read until more are allowed.
+/// Text that counts its lines as it is read, and stops after `left` bytes.
 struct Counted {
     text: Box<dyn BufRead>,
     left: Rc<Cell<u64>>,
@@ -159,7 +159,7 @@ impl Counted {
         }
     }
 
-    /// Lines so far that are not empty.
+    /// Number of lines so far that are not empty.
     fn lines(&self) -> u64 {
         self.ended + u64::from(self.is_in_line)
     }
@@ -179,7 +179,7 @@ impl Read for Counted {
     }
 }
 
-/// Takes the quotes off fields that both begin and end with one.
+/// Removes the quotes of fields that both begin and end with one.
 fn take_quotes_off(record: &mut ByteRecord) {
     if !record.as_slice().contains(&b'"') {
         return;
@@ -196,7 +196,7 @@ fn take_quotes_off(record: &mut ByteRecord) {
     *record = plain;
 }
 
-/// Text with one quote in the place of two.
+/// Text with each pair of quotes replaced by one.
 fn halved(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut bytes = field.iter().copied().peekable();
@@ -209,7 +209,7 @@ fn halved(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// That the record which begins at `byte` has no end.
+/// The error for the record at `byte`, which does not end.
 fn too_long(path: &Path, byte: u64) -> TableError {
     line_at(path, byte).map_or_else(
         |error| error,

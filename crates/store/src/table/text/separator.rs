@@ -1,6 +1,6 @@
-//! What stands between the fields of a line.
+//! The separator between the fields of a line.
 
-/// How fields are told apart.
+/// How fields are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Separator {
     /// By this byte; fields may be quoted.
@@ -10,7 +10,7 @@ pub(crate) enum Separator {
 }
 
 impl Separator {
-    /// How many fields a line has by this separator, quotes apart.
+    /// How many fields a line has with this separator, ignoring quotes.
     pub(super) fn count(self, line: &[u8]) -> usize {
         match self {
             Self::Byte(separator) => 1 + line.iter().filter(|it| **it == separator).count(),
@@ -34,7 +34,7 @@ impl std::fmt::Display for Separator {
     }
 }
 
-/// The separator of a header: a tab where there is one, else the more frequent of comma and semicolon, else blanks.
+/// The separator of a header: a tab if there is one, else the more frequent of comma and semicolon, else blanks.
 pub(crate) fn separator(header: &[u8]) -> Separator {
     let mut is_quoted = false;
     let mut counts = [0_usize; 3];
