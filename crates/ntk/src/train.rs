@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::network::{Linear, Nonlinearity, Scheme};
 
-    /// Samples that lack every fifth phenotype, with an intercept and a covariate.
+    /// Samples, every fifth without the phenotype, with an intercept and a covariate.
     struct Cohort {
         /// Orthonormal columns that span the intercept and the covariate on the observed samples, zero elsewhere.
         basis: Mat<f64>,

@@ -196,7 +196,7 @@ impl Cohort {
 
     /// The columns of `proteins.parquet` for one slab, and how many values are missing.
     ///
-    /// A value is location + scale (tail(z) + plate shift); it is null where the person lacks the panel, where it
+    /// A value is location + scale (tail(z) + plate shift); it is null where the person does not have the panel, where it
     /// is below the detection limit, and in sporadic holes.
     pub(crate) fn protein_columns(&self, slab: &Slab, rows: &Rows) -> (Vec<ArrayRef>, u64) {
         let n = self.proteome.proteins.len();

@@ -48,7 +48,7 @@ pub enum SpectrumError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file is not as this version writes it, or does not fit the files beside it.

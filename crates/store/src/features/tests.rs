@@ -75,7 +75,7 @@ fn odd_columns() -> Named {
     ]
 }
 
-/// Row 4 is dropped, the others turned round.
+/// Row 4 is dropped, the others are reversed.
 const TURNED: [Option<usize>; 6] = [Some(4), Some(3), Some(2), Some(1), None, Some(0)];
 
 #[test]
@@ -244,7 +244,7 @@ fn wide_features_are_float32_and_threads_do_not_matter() {
     );
     assert_eq!(stored.len(), again.len());
 
-    // Streamed in blocks, the same.
+    // The same values, streamed in blocks.
     for rows in [0..n, 5..6, 100..2000] {
         let mut streamed = Vec::new();
         let mut next = rows.start;
@@ -277,7 +277,7 @@ fn ranks_of_the_kept_rows_take_the_place_of_values() {
         .unwrap()
         .read_rows_f64(0..4)
         .unwrap();
-    // Three ranks evenly about the middle one, and the missing value at their mean.
+    // Three ranks, symmetric about the middle one, and the missing value at their mean.
     assert!((read[0] + 1.5_f64.sqrt()).abs() < 1e-12, "{read:?}");
     assert!(read[2].abs() < 1e-12 && read[4] == 0.0, "{read:?}");
     assert!((read[6] - 1.5_f64.sqrt()).abs() < 1e-12, "{read:?}");

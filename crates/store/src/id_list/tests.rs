@@ -102,7 +102,7 @@ fn a_column_by_name_and_one_that_meets() {
         "{:?}",
         list.warnings
     );
-    // Both meet somebody: the second is the id, and that is said.
+    // Both columns have known ids: the second is the id, with a warning.
     let list = read_known(b"7 1018682\n7 1026337\n", None).unwrap();
     assert_eq!(list.ids, ["1018682", "1026337"]);
     assert!(
@@ -110,7 +110,7 @@ fn a_column_by_name_and_one_that_meets() {
         "{:?}",
         list.warnings
     );
-    // The same id twice is no question.
+    // If both are the same id, there is no warning.
     let list = read_known(b"S1 S1\nS2 S2\n", None).unwrap();
     assert_eq!((list.ids.len(), list.warnings.len()), (2, 0));
 }

@@ -17,7 +17,7 @@ pub enum ResultsError {
     Encode {
         /// The file.
         path: PathBuf,
-        /// What the Parquet writer or the operating system said.
+        /// The error of the Parquet writer or of the operating system.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file could not be read.

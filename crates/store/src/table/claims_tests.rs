@@ -1,4 +1,4 @@
-//! Parquet that says it holds what it does not, of the corpus that fuzzing starts from.
+//! Parquet files that claim more than they hold, from the corpus for fuzzing.
 
 use super::*;
 use std::path::Path;
@@ -75,7 +75,7 @@ const CLAIMS: [(&str, &str, &str); 18] = [
     ("claims_rows", "", "has 1099511627776 rows"),
 ];
 
-/// The message and its causes, or none where all columns of a table are read.
+/// The message and its cause; `None` if all columns of the table can be read.
 fn answer(name: &str) -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/table");
     let read = Table::open(&folder.join(format!("{name}.parquet")), None, &[])

@@ -46,7 +46,7 @@ pub enum TableError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file does not start as Parquet files do.
@@ -65,7 +65,7 @@ pub enum TableError {
     Decode {
         /// The file.
         path: PathBuf,
-        /// What the Parquet reader said.
+        /// The error of the Parquet reader.
         source: ArrowError,
     },
     /// Two columns have the same name.

@@ -16,7 +16,7 @@ pub enum ZarrError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// There is no array here.

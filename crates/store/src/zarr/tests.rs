@@ -283,7 +283,7 @@ fn many_threads_write_and_map() {
         chunk.verify().unwrap();
         assert!(chunk.iter().all(|value| *value == (i * 8 + j) as f32));
     });
-    // A row of chunks a folder, and nothing half written beside them.
+    // One folder per row of chunks, and no temporary file in it.
     let names = |path: PathBuf| fs_err::read_dir(path).unwrap().count();
     let rows = folder.path().join("c");
     assert_eq!(names(rows.clone()), 8);

@@ -15,7 +15,7 @@ fn tile<T: Feature>(kernel: &FiniteKernel, x: &[T], y: &[T], p: usize) -> Vec<f3
     out
 }
 
-/// Θ(x, x') = J(x) J(x')' with a Jacobian of finite differences.
+/// Θ(x, x') = J(x) J(x')' with a Jacobian from finite differences.
 #[test]
 fn it_is_the_product_of_jacobians() {
     let (n, p) = (5, 3);
@@ -59,7 +59,7 @@ fn it_is_the_product_of_jacobians() {
     }
 }
 
-/// Of blocks without entries that cancel, with a few and with many.
+/// Blocks with no entries that cancel, with a few, and with many.
 #[test]
 fn entries_that_cancel_keep_their_digits() {
     let (n, p) = (24, 100);
@@ -103,7 +103,7 @@ fn entries_that_cancel_keep_their_digits() {
     );
 }
 
-/// A network whose layers undo each other's scale, and whose parameters learn at rates that undo it as well, has the same kernel.
+/// If one layer undoes the scale of another, and the learning rates of their parameters follow, the kernel stays the same.
 #[test]
 fn factors_beyond_single_precision_stay_in_double() {
     let (n, p, scale) = (6, 8, 1e30_f64);

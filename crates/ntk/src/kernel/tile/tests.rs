@@ -191,12 +191,12 @@ fn tiles_follow_the_definition() {
     }
 }
 
-/// Of a size that the AMX unit takes, where there is one.
+/// A product large enough for the AMX unit, if there is one.
 #[test]
 fn large_tiles_follow_the_definition() {
     let (p, n_rows, n_cols) = (300, 545, 530);
     let (x, mut y) = (normal(n_rows * p, 15), normal(n_cols * p, 16));
-    // Two-valued features, some outliers, and a duplicate.
+    // Features with two values, some outliers, and a duplicate sample.
     for value in &mut y[..10 * p] {
         *value = if *value < 0.5 { -0.6 } else { 1.6 };
     }
@@ -240,7 +240,7 @@ fn parallel_antiparallel_near_and_zero_samples() {
     }
     let single = single(&x);
     for kernel in kernels() {
-        // The definition itself goes through the angle: 1e-8 of it is lost at a duplicate.
+        // The definition itself uses the angle, and loses 1e-8 at a duplicate sample.
         assert!(error(&kernel, &x, &x, p, true) < 3e-7, "{kernel:?}");
         let worst = error(&kernel, &single, &single, p, true);
         assert!(worst < 1e-6, "{kernel:?}: {worst}");
@@ -260,7 +260,7 @@ fn parallel_antiparallel_near_and_zero_samples() {
 
 #[test]
 fn crowded_tiles_are_formed_in_double_precision() {
-    // Every pair nearly parallel: one direction plus little noise.
+    // All pairs are nearly parallel: one direction plus a little noise.
     let (p, n) = (64, 300);
     let (base, mut x) = (normal(p, 7), normal(n * p, 8));
     for row in x.chunks_mut(p) {
