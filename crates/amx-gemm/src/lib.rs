@@ -38,6 +38,20 @@ pub fn is_available() -> bool {
 }
 
 /// Working memory of [`Multiplier::multiply`]. Keep one per thread and reuse it. Takes up to 3 KiB per row and per column.
+///
+/// # Examples
+///
+/// ```
+/// use amx_gemm::{Multiplier, is_available};
+///
+/// if is_available() {
+///     // 2 rows and 1 row of 2 values.
+///     let (x, y) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0]);
+///     let mut out = [0.0; 2];
+///     Multiplier::default().multiply([&x, &y], 2, false, &mut out, 1);
+///     assert!((out[0] - 17.0).abs() < 1e-4 && (out[1] - 39.0).abs() < 1e-4);
+/// }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Multiplier {
     left: Digits,
@@ -46,7 +60,8 @@ pub struct Multiplier {
 
 impl Multiplier {
     /// Computes `X Y'` into `out`, on the calling thread.
-    /// \\ `x`, `y`: rows of `length` finite values. `out`: row-major, row `i` at `i * stride`. If `lower` is set, entries right
+    ///
+    /// `x`, `y`: rows of `length` finite values. `out`: row-major, row `i` at `i * stride`. If `lower` is set, entries right
     /// of the diagonal may be left unchanged.
     ///
     /// An entry has an error of about 6e-8 |x| |y| and its own rounding for each thousand values. Vectors below 2⁻¹⁰⁵ lose

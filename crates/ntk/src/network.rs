@@ -156,6 +156,20 @@ pub enum Scheme {
 }
 
 /// A multilayer perceptron with one output.
+///
+/// # Examples
+///
+/// ```
+/// use ntk::network::{Mlp, Nonlinearity, Scheme};
+///
+/// // 10 features, hidden layers of 32 and 16 units, parameters drawn from seed 1.
+/// let network = Mlp::draw(10, &[32, 16], Nonlinearity::Relu, Scheme::He, 1)?;
+/// assert_eq!(network.widths(), [32, 16]);
+/// assert_eq!(network.n_parameters(), (10 + 1) * 32 + (32 + 1) * 16 + 16 + 1);
+/// // Two copies side by side: 0 before training.
+/// assert!(network.antisymmetric().is_antisymmetric());
+/// # Ok::<(), ntk::network::DrawError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
     /// Shared by copies of the network until one of them changes.

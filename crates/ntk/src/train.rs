@@ -26,6 +26,28 @@ const MOST_PARTS: usize = 32;
 /// Weights, residual and loss are float64; `T` is the type in which passes and gradients are multiplied. The samples are split
 /// into parts by their number alone, and the gradients of the parts are added in order. The bits therefore do not depend on the
 /// number of threads.
+///
+/// # Examples
+///
+/// ```
+/// use faer::{MatMut, mat};
+/// use ntk::network::{Linear, Mlp, Nonlinearity};
+/// use ntk::train::Training;
+///
+/// // f = w x on samples x = 1, 2 with y = x, from w = 0; no covariates, so P = 1.
+/// let layer = Linear {
+///     weight: mat![[0.0]],
+///     bias: None,
+///     variances: None,
+/// };
+/// let network = Mlp::new(vec![layer], Nonlinearity::Relu)?;
+/// let project = |_: MatMut<'_, f64>| ();
+/// let mut training = Training::new(network, &[true; 2], &project, &[1.0, 2.0], vec![1.0f64, 2.0]);
+/// assert_eq!(training.step(0.1), 1.25); // (1² + 2²) / (2 · 2)
+/// // w = 0.1 · (1 · 1 + 2 · 2) / 2
+/// assert!((training.into_network().layers()[0].weight[(0, 0)] - 0.25).abs() < 1e-15);
+/// # Ok::<(), ntk::network::NetworkError>(())
+/// ```
 pub struct Training<'a, T: Feature> {
     network: Mlp,
     project: &'a (dyn Fn(MatMut<'_, f64>) + Sync),

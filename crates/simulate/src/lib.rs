@@ -79,6 +79,24 @@ pub const COHORT: &str = "cohort.json";
 /// - [`SimulateError::Exists`]: `out_dir` holds a file of one of these names, but no cohort;
 /// - [`SimulateError::ConstantSignal`]: few samples, all with the same signal;
 /// - [`SimulateError::Folder`], [`SimulateError::Write`], [`SimulateError::Table`], [`SimulateError::Summary`]: a file cannot be written.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_simulate::{PHENOTYPES, SimulateOptions, simulate};
+///
+/// let folder = tempfile::tempdir()?;
+/// let options = SimulateOptions {
+///     samples: 50,
+///     features: 8,
+///     phenotypes: 2,
+///     ..SimulateOptions::default()
+/// };
+/// let summary = simulate(&options, folder.path(), &|_, _| ())?;
+/// assert_eq!(summary.feature_rows, 50);
+/// assert!(folder.path().join(PHENOTYPES).exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn simulate(
     options: &SimulateOptions,
     out_dir: &Path,
@@ -250,7 +268,7 @@ fn write_summary(summary: &CohortSummary, path: &Path) -> Result<AtomicFile, Sim
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync());
     written.map_err(|source| SimulateError::Summary {
         path: path.to_path_buf(),
-        source: source.into(),
+        source,
     })?;
     Ok(file)
 }

@@ -3,7 +3,7 @@
 //!
 //! A temporary name is the final name followed by `.tmp-<process id>-<counter>`. A process that is killed leaves its temporary
 //! files behind, and [`remove_leftovers`] removes them. The rename is atomic for other processes, and when this process dies.
-//! After a loss of power, only what [`AtomicFile::commit`] wrote is certain. [`write`] does not wait for the disk, so its
+//! After a loss of power, only what [`AtomicFile::commit`] wrote is certain. [`write()`] does not wait for the disk, so its
 //! readers check length and checksum.
 
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The final name that belongs to a temporary name, as [`temporary_name`] makes them.
+/// The final name that belongs to a temporary name, as this module makes them.
 pub fn final_name(name: &str) -> Option<&str> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let (name, end) = name.rsplit_once(MARK)?;
@@ -85,6 +85,22 @@ pub fn is_stream(path: &Path) -> bool {
 }
 
 /// A buffered file that takes its final name on [`commit`](Self::commit), and is removed when it is dropped before.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::atomic::AtomicFile;
+/// use std::io::Write as _;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("result.txt");
+/// let mut file = AtomicFile::create(&path)?;
+/// file.write_all(b"whole")?;
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path)?, b"whole");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,

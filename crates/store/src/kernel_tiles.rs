@@ -125,10 +125,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Several kernels must be of infinite width: one product of the features serves a tile of each of them. `outputs` receives f₀
 /// of every block of samples that goes through a network, perhaps more than once. `progress` is called with the number of tiles
 /// done and of all tiles, including those found on disk.
-/// \\ Each tile is formed on one thread, written under a temporary name and renamed: an interruption costs only the tiles under
+///
+/// Each tile is formed on one thread, written under a temporary name and renamed: an interruption costs only the tiles under
 /// way. Tiles are taken in strips, as high as the features kept in memory allow, and column by column within a strip. A strip
 /// thus reads every block of features once.
-/// \\ Cost: n² p / 2 multiply-adds. Memory: one tile per thread and kernel, two blocks of feature rows per thread, and up to
+///
+/// Cost: n² p / 2 multiply-adds. Memory: one tile per thread and kernel, two blocks of feature rows per thread, and up to
 /// 128 MiB of further blocks.
 ///
 /// # Errors

@@ -379,7 +379,7 @@ fn variances(network: &Mlp) -> Option<[f64; 2]> {
 }
 
 /// What the metadata tells.
-struct Said {
+struct MetadataEntries {
     nonlinearity: Nonlinearity,
     variances: Option<[f64; 2]>,
 }
@@ -387,7 +387,7 @@ struct Said {
 fn record(
     metadata: Option<&HashMap<String, String>>,
     path: &Path,
-) -> Result<Said, NetworkFileError> {
+) -> Result<MetadataEntries, NetworkFileError> {
     let entry = |key| metadata.and_then(|it| it.get(key));
     let damaged = || NetworkFileError::Record {
         path: path.to_path_buf(),
@@ -410,7 +410,7 @@ fn record(
     let valid = |[w, b]: &[f64; 2]| w.is_finite() && *w > 0.0 && b.is_finite() && *b >= 0.0;
     let variances = own.and_then(|it| it.variances);
     match variances.as_ref().is_none_or(valid) {
-        true => Ok(Said {
+        true => Ok(MetadataEntries {
             nonlinearity,
             variances,
         }),

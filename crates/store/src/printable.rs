@@ -15,6 +15,14 @@ pub fn is_active(character: char) -> bool {
 }
 
 /// `text` with every active character as an escape: `\n`, `\t`, `\r`, otherwise `\u{1b}`.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::printable::escaped;
+///
+/// assert_eq!(escaped("a\tb"), r"a\tb");
+/// ```
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, |_| false)
 }

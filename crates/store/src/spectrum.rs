@@ -236,7 +236,7 @@ pub fn read_record(folder: &Path) -> Result<SpectrumRecord, SpectrumError> {
     }
 }
 
-/// Reads what [`write`] wrote, for the same operator.
+/// Reads what [`write()`] wrote, for the same operator.
 ///
 /// # Errors
 /// When a file is missing, damaged, or belongs to another operator.

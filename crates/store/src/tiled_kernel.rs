@@ -130,6 +130,14 @@ pub fn lower_triangle(side: usize) -> Vec<(usize, usize)> {
 ///
 /// Tiles of one round touch different parts of the product, so they run in parallel. Each part is summed in the order of the
 /// rounds, so the bits do not depend on the number of threads.
+///
+/// # Examples
+///
+/// ```
+/// let rounds = ntkpipe_store::tiled_kernel::rounds(3);
+/// assert_eq!(rounds[0], [(0, 0), (1, 1), (2, 2)]);
+/// assert_eq!(rounds.concat().len(), 3 * (3 + 1) / 2);
+/// ```
 pub fn rounds(side: usize) -> Vec<Vec<(usize, usize)>> {
     let mut rounds = vec![(0..side).map(|i| (i, i)).collect::<Vec<_>>()];
     let players = side + side % 2;

@@ -4,6 +4,15 @@
 pub(crate) const SHOWN: usize = 5;
 
 /// `1 phenotype`, `2 phenotypes`: `several` is the plural.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::words::counted;
+///
+/// assert_eq!(counted(1, "phenotypes"), "1 phenotype");
+/// assert_eq!(counted(2, "passes"), "2 passes");
+/// ```
 pub fn counted(n: usize, several: &str) -> String {
     let one = match several {
         "people" => "person",

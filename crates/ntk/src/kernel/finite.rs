@@ -27,6 +27,24 @@ const FEW_CANCELLED: f64 = 0.02;
 /// ```
 ///
 /// where r_W and r_b are the layer's [`rates`](crate::network::Linear::rates); r_b is 0 for a layer without biases.
+///
+/// # Examples
+///
+/// ```
+/// use faer::mat;
+/// use ntk::kernel::FiniteKernel;
+/// use ntk::network::{Linear, Mlp, Nonlinearity};
+///
+/// // A linear network f = 3 x₁ + 4 x₂ has the kernel x·x'.
+/// let layer = Linear { weight: mat![[3.0, 4.0]], bias: None, variances: None };
+/// let kernel = FiniteKernel::new(Mlp::new(vec![layer], Nonlinearity::Relu)?);
+/// let block = kernel.row_block(&[1.0f32, 2.0, 3.0, 5.0], 2)?; // 2 samples × 2 features
+/// assert_eq!(block.output(), [11.0, 29.0]);
+/// let mut tile = [0.0f32; 4];
+/// kernel.tile(&block, &block, true, &mut tile, 2);
+/// assert_eq!(tile, [5.0, 13.0, 13.0, 34.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct FiniteKernel {
     network: Mlp,

@@ -1,4 +1,10 @@
 //! The neural tangent kernel of an infinitely wide network, in closed form.
+//!
+//! ```text
+//! k ← w x·x'/p + b,  Θ ← k;    in each hidden layer  k ← w F(k) + b,  Θ ← k + w Ḟ(k) Θ
+//! ```
+//!
+//! [`InfiniteKernel`] gives F and Ḟ for ReLU and erf.
 
 use super::angle::Angle;
 use super::arc_sine::ArcSine;
@@ -30,6 +36,19 @@ pub enum Activation {
 /// ```
 ///
 /// Depth 0 is the linear kernel.
+///
+/// # Examples
+///
+/// ```
+/// use ntk::kernel::{Activation, InfiniteKernel};
+/// use std::f64::consts::PI;
+///
+/// // One hidden layer of erf units. At x·x/p = 1: k11 = 1, D = 9, F = (2/π) asin(2/3), Ḟ = (4/π) / √5.
+/// let kernel = InfiniteKernel::new(Activation::Erf, 1, 1.0, 0.0)?;
+/// let (f, slope) = (2.0 / PI * (2.0f64 / 3.0).asin(), 4.0 / PI / 5f64.sqrt());
+/// assert!((kernel.diagonal(1.0) - (f + slope)).abs() < 1e-14);
+/// # Ok::<(), ntk::kernel::KernelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfiniteKernel {
     activation: Activation,

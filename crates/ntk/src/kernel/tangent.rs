@@ -8,6 +8,20 @@ use super::tile::{self, TilePart, TileScratch};
 use std::borrow::Cow;
 
 /// The tangent kernel of a network.
+///
+/// # Examples
+///
+/// ```
+/// use ntk::kernel::{Activation, InfiniteKernel, TangentKernel, TileScratch};
+///
+/// // Depth 0 is the linear kernel w x·x'/p + b.
+/// let kernel = TangentKernel::Infinite(InfiniteKernel::new(Activation::Relu, 0, 1.0, 0.5)?);
+/// let (rows, cols) = (kernel.block::<f32>(vec![1.0, 2.0], 2)?, kernel.block(vec![3.0, 5.0], 2)?);
+/// let mut tile = [0.0f32; 1];
+/// kernel.tile(&rows, &cols, false, &mut tile, 1, &mut TileScratch::default());
+/// assert_eq!(tile, [13.0 / 2.0 + 0.5]);
+/// # Ok::<(), ntk::kernel::KernelError>(())
+/// ```
 // A run holds only a handful of them.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]

@@ -19,7 +19,7 @@ pub enum FeatureArray {
 }
 
 impl FeatureArray {
-    /// Opens `features.zarr` in the folder that [`ingest`](super::ingest) wrote into.
+    /// Opens `features.zarr` in the folder that [`ingest`](super::ingest()) wrote into.
     ///
     /// # Errors
     /// Those of [`ZarrArray::open`].

@@ -21,6 +21,23 @@ use crate::table::{Parquet, decode};
 ///
 /// # Errors
 /// `Rows`, `DuplicateColumn`; `Write`, `Encode`.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::results::{Column, read_table, write_table};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("phenotypes.parquet");
+/// let names = vec!["height".to_owned(), "weight".to_owned()];
+/// let columns = [
+///     ("phenotype".to_owned(), Column::Text(names)),
+///     ("t_hat".to_owned(), Column::Float(vec![Some(1.5), None])),
+/// ];
+/// write_table(&path, &columns)?;
+/// assert_eq!(read_table(&path)?, columns);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_table(path: &Path, columns: &[(String, Column)]) -> Result<(), ResultsError> {
     check(path, columns)?;
     let fields: Vec<Field> = columns

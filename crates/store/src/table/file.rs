@@ -53,7 +53,7 @@ impl File {
     /// Warns of the columns at `places` that are row numbers, the ids again, or part of pandas' index.
     ///
     /// Cost: for Parquet, the first pages of the columns whose range allows it.
-    pub(super) fn no_values(
+    pub(super) fn warn_of_no_values(
         &self,
         names: &Names,
         places: &[usize],

@@ -154,7 +154,7 @@ const RUN_FILES: [&str; 8] = [
 ];
 
 /// The kind of a table whose rows are not samples, by the names of its columns; `None` for what may be a table of samples.
-pub(super) fn turned_over(names: &[String]) -> Option<Foreign> {
+pub(super) fn rows_are_not_samples(names: &[String]) -> Option<Foreign> {
     let known = PROTEIN_ROWS.iter().find(|(_, columns)| {
         let there = |column: &&&str| names.iter().any(|name| name == **column);
         columns.iter().filter(there).count() >= 2
@@ -216,9 +216,12 @@ mod tests {
     fn a_row_a_protein_is_known_by_its_columns() {
         let names = |text: &str| -> Vec<String> { text.split('\t').map(str::to_owned).collect() };
         let matrix = names("Protein.Group\tProtein.Names\tGenes\t1.raw\t2.raw");
-        assert!(turned_over(&matrix).is_some_and(|it| it.what.contains("DIA-NN")));
-        assert!(turned_over(&names("feature\ta.raw\tb.raw\tc.raw")).is_some());
+        assert!(rows_are_not_samples(&matrix).is_some_and(|it| it.what.contains("DIA-NN")));
+        assert!(rows_are_not_samples(&names("feature\ta.raw\tb.raw\tc.raw")).is_some());
         // In the transposed table the name of the index stays.
-        assert_eq!(turned_over(&names("Protein.Group\tP1\tP2\tP3")), None);
+        assert_eq!(
+            rows_are_not_samples(&names("Protein.Group\tP1\tP2\tP3")),
+            None
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Tables keyed by sample id: one row per sample, one column of ids, columns of numbers and, on request, of text.
-//! \\ Tables are Parquet or delimited text, told apart by content. The selected columns of a text table are turned into Parquet
+//!
+//! Tables are Parquet or delimited text, told apart by content. The selected columns of a text table are turned into Parquet
 //! in one pass, and then read as Parquet. Long files, with one row per sample and protein, are recognised by their columns and
 //! turned into columns as they are read.
 

@@ -19,6 +19,22 @@ use crate::words::{agreeing, and_more, first_few};
 /// An open table. Its ids are read, its columns are selected and checked, and its values are still on disk.
 ///
 /// Cloning shares the metadata. A Parquet file is opened again for every read, so it must not change in the meantime.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::table::Table;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("traits.csv");
+/// std::fs::write(&path, "IID,height,weight\nann,1.7,60\nbob,NA,80\n")?;
+/// let table = Table::open(&path, None, &["h*".to_owned()])?;
+/// assert_eq!(table.ids, ["ann", "bob"]);
+/// assert_eq!(table.columns, ["height"]);
+/// let heights = &table.read_columns(&[0])?[0];
+/// assert!(heights[0] == 1.7 && heights[1].is_nan());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Table {
     /// The file.
@@ -113,7 +129,7 @@ impl Table {
             let text = Text::open(path)?;
             (text.names.clone(), File::Text(text))
         };
-        if let Some(it) = foreign::turned_over(&header) {
+        if let Some(it) = foreign::rows_are_not_samples(&header) {
             return Err(TableError::foreign(path, it));
         }
         let n_columns = header.len();
@@ -206,7 +222,7 @@ impl Table {
         warnings.extend(names.warnings(reading, &selected));
         let is_any = matches!(reading.columns, Columns::Matching(_));
         if is_any {
-            warnings.extend(file.no_values(&names, &numbers)?);
+            warnings.extend(file.warn_of_no_values(&names, &numbers)?);
         }
         if is_any && numbers.is_empty() && texts.is_empty() {
             return Err(TableError::NoColumns {

@@ -16,6 +16,23 @@ use crate::atomic;
 ///
 /// Holds no open file, so it may be shared and cloned freely. Many threads and processes may write different chunks at once. If
 /// two write the same chunk, the last rename wins, and readers see one or the other as a whole.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
+///
+/// let folder = tempfile::tempdir()?;
+/// // 3 x 2 numbers in chunks of 2 x 2.
+/// let array = ZarrArray::<f32>::create(folder.path(), ArraySpec::new([3, 2], [2, 2]))?;
+/// array.write_all(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// let array = ZarrArray::<f32>::open(folder.path())?;
+/// assert_eq!(array.grid(), [2, 1]);
+/// assert_eq!(array.read_rows(1..3)?, [3.0, 4.0, 5.0, 6.0]);
+/// // Chunks at the edge are padded with zeros.
+/// assert_eq!(array.map_chunk(1, 0)?[..], [5.0, 6.0, 0.0, 0.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ZarrArray<T> {
     folder: PathBuf,

@@ -28,7 +28,8 @@ impl InfiniteKernel {
     ///
     /// `out`: `n_rows x n_cols`, row-major, row `i` at `i * out_stride`. `diagonal` says that both blocks hold the same
     /// samples: the tile is then exactly symmetric, and its diagonal comes from the closed form.
-    /// \\ The product of the features is computed in their own precision, the recursion in double precision. Pairs whose angle
+    ///
+    /// The product of the features is computed in their own precision, the recursion in double precision. Pairs whose angle
     /// is lost in single precision are computed again in double precision; if they are more than 2 % of the tile, the whole
     /// product is. Large products are computed on the AMX unit of the processor, if it has one.
     ///

@@ -1,4 +1,10 @@
-//! The recursion over layers.
+//! The recursion over layers: `k ← w F(k) + b`, then `Θ ← k + w Ḟ(k) Θ`.
+//!
+//! ```text
+//! ReLU  c = k / √(k11 k22)  a = arccos c   w F = (w/2π) √(k11 k22) (sin a + (π − a) c)   w Ḟ = (w/2π) (π − a)
+//! erf   c = 2k / √D         D = (1 + 2k11)(1 + 2k22)
+//!                                          w F = (2w/π) asin c                           w Ḟ = (2w/π) (2/√D) / √(1 − c²)
+//! ```
 
 use crate::kernel::infinite::{Activation, InfiniteKernel};
 use crate::kernel::row_block::{CHUNK, Feature, RowBlock, dot};

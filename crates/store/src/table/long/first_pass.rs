@@ -6,13 +6,13 @@ use std::path::Path;
 use super::batch::Batch;
 use super::layout::Part;
 use super::numbering::{Numbering, Pairs};
-use super::rules::{Rules, Why};
+use super::rules::{Reason, Rules};
 use crate::table::error::TableError;
 use crate::table::origin::Dropped;
 use crate::words::{SHOWN, and_more, first_few};
 
 /// Number of second values after which the search ends: a file of a few bytes may hold 2³¹.
-const MOST_TWICE: usize = 1_000_000;
+const MOST_DUPLICATES: usize = 1_000_000;
 
 /// What the rows read so far hold.
 #[derive(Default)]
@@ -23,18 +23,18 @@ pub(super) struct FirstPass {
     /// Control samples that were left out.
     controls: Numbering,
     /// Rows left out for each reason, and the samples or proteins they are of.
-    dropped: BTreeMap<Why, (usize, HashSet<u32>)>,
+    dropped: BTreeMap<Reason, (usize, HashSet<u32>)>,
     seen: Pairs,
     /// Second values of a sample and protein, and the first few of them for a message.
-    n_twice: usize,
-    twice: Vec<String>,
+    n_duplicates: usize,
+    duplicates: Vec<String>,
     n_rows: usize,
 }
 
 impl FirstPass {
     /// Whether so many second values were found that no more rows need to be read.
     pub(super) fn has_enough(&self) -> bool {
-        self.n_twice >= MOST_TWICE
+        self.n_duplicates >= MOST_DUPLICATES
     }
 
     /// Reads the rows of a batch, which has all parts but the values.
@@ -43,7 +43,7 @@ impl FirstPass {
         let protein = batch.each(Part::Protein, |id| self.proteins.code(id))?;
         let normalization = batch.each(Part::Normalization, |it| self.normalizations.code(it))?;
         let reasons = rules.reasons(batch)?;
-        for (row, why) in reasons.into_iter().enumerate() {
+        for (row, reason) in reasons.into_iter().enumerate() {
             self.n_rows += 1;
             let (Some(sample), Some(protein)) = (sample[row], protein[row]) else {
                 let part = match sample[row] {
@@ -57,8 +57,8 @@ impl FirstPass {
                     row: self.n_rows,
                 });
             };
-            match why {
-                Some(why) => self.drop(why, sample, protein),
+            match reason {
+                Some(reason) => self.drop(reason, sample, protein),
                 None => {
                     if let Some(Some(it)) = normalization.get(row) {
                         self.normalizations.keep(*it);
@@ -70,11 +70,15 @@ impl FirstPass {
         Ok(())
     }
 
-    fn drop(&mut self, why: Why, sample: u32, protein: u32) {
-        let (rows, whose) = self.dropped.entry(why).or_default();
+    fn drop(&mut self, reason: Reason, sample: u32, protein: u32) {
+        let (rows, whose) = self.dropped.entry(reason).or_default();
         *rows += 1;
-        whose.insert(if why.is_of_assay() { protein } else { sample });
-        if why == Why::ControlSample {
+        whose.insert(if reason.is_of_assay() {
+            protein
+        } else {
+            sample
+        });
+        if reason == Reason::ControlSample {
             self.controls.code(Some(self.samples.name(sample)));
         }
     }
@@ -83,23 +87,23 @@ impl FirstPass {
         self.samples.keep(sample);
         self.proteins.keep(protein);
         if !self.seen.insert(sample, protein) {
-            self.n_twice += 1;
-            if self.twice.len() < SHOWN {
+            self.n_duplicates += 1;
+            if self.duplicates.len() < SHOWN {
                 let (sample, protein) = (self.samples.name(sample), self.proteins.name(protein));
-                self.twice.push(format!("`{protein}` of `{sample}`"));
+                self.duplicates.push(format!("`{protein}` of `{sample}`"));
             }
         }
     }
 
     /// Refuses a second value of a sample and protein.
-    pub(super) fn refuse_twice(&self, path: &Path) -> Result<(), TableError> {
-        match self.n_twice {
+    pub(super) fn refuse_duplicates(&self, path: &Path) -> Result<(), TableError> {
+        match self.n_duplicates {
             0 => Ok(()),
             n => Err(TableError::DuplicateValues {
                 path: path.to_path_buf(),
                 n,
                 is_least: self.has_enough(),
-                shown: and_more(&self.twice, n),
+                shown: and_more(&self.duplicates, n),
             }),
         }
     }
@@ -129,8 +133,8 @@ impl FirstPass {
     pub(super) fn dropped(&self, instance: u32) -> Vec<Dropped> {
         let by_reason = self.dropped.iter();
         let mut dropped: Vec<Dropped> = by_reason
-            .map(|(why, (rows, whose))| Dropped {
-                why: why.text(instance),
+            .map(|(reason, (rows, whose))| Dropped {
+                why: reason.text(instance),
                 rows: *rows,
                 of: whose.len(),
             })

@@ -83,7 +83,7 @@ impl Long {
             }
             pass.take(&long.rules, &batch?)?;
         }
-        pass.refuse_twice(parquet.path())?;
+        pass.refuse_duplicates(parquet.path())?;
         let contents = Contents {
             ids: pass.samples.kept(),
             proteins: pass.proteins.kept(),

@@ -7,7 +7,7 @@ use crate::table::reading::DropQc;
 
 /// Why a row is not in the table; of several reasons, the first applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Why {
+pub(super) enum Reason {
     OtherInstance,
     ControlSample,
     ControlAssay,
@@ -15,7 +15,7 @@ pub(super) enum Why {
     AssayQc,
 }
 
-impl Why {
+impl Reason {
     pub(super) fn text(self, instance: u32) -> String {
         match self {
             Self::OtherInstance => format!("samples of another instance than {instance}"),
@@ -40,35 +40,35 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Why each row of a batch is dropped; `None` when it is kept.
-    pub(super) fn reasons(&self, batch: &Batch) -> Result<Vec<Option<Why>>, TableError> {
+    pub(super) fn reasons(&self, batch: &Batch) -> Result<Vec<Option<Reason>>, TableError> {
         let mut reasons = vec![None; batch.columns.num_rows()];
-        let mut mark = |part: Part, why: Why, is_out: &dyn Fn(&str) -> bool| {
+        let mut mark = |part: Part, new: Reason, is_out: &dyn Fn(&str) -> bool| {
             let out = batch.each(part, |text| is_out(text.unwrap_or_default()))?;
             for (reason, _) in reasons.iter_mut().zip(out).filter(|(_, out)| *out) {
-                *reason = Some(reason.map_or(why, |it: Why| it.min(why)));
+                *reason = Some(reason.map_or(new, |it: Reason| it.min(new)));
             }
             Ok::<(), TableError>(())
         };
         let instance = self.instance.to_string();
-        mark(Part::Instance, Why::OtherInstance, &|it| it != instance)?;
+        mark(Part::Instance, Reason::OtherInstance, &|it| it != instance)?;
         match batch.has(Part::SampleType) {
-            true => mark(Part::SampleType, Why::ControlSample, &|it| {
+            true => mark(Part::SampleType, Reason::ControlSample, &|it| {
                 !it.is_empty() && !it.eq_ignore_ascii_case("SAMPLE")
             })?,
             false if !batch.has(Part::Instance) => {
-                mark(Part::Sample, Why::ControlSample, &is_control_sample)?
+                mark(Part::Sample, Reason::ControlSample, &is_control_sample)?
             }
             false => {}
         }
         match batch.has(Part::AssayType) {
-            true => mark(Part::AssayType, Why::ControlAssay, &|it| {
+            true => mark(Part::AssayType, Reason::ControlAssay, &|it| {
                 !it.is_empty() && !it.eq_ignore_ascii_case("assay")
             })?,
-            false => mark(Part::Assay, Why::ControlAssay, &is_control_assay)?,
+            false => mark(Part::Assay, Reason::ControlAssay, &is_control_assay)?,
         }
         let is_out = |it: &str| self.is_out(it);
-        mark(Part::SampleQc, Why::SampleQc, &is_out)?;
-        mark(Part::AssayQc, Why::AssayQc, &is_out)?;
+        mark(Part::SampleQc, Reason::SampleQc, &is_out)?;
+        mark(Part::AssayQc, Reason::AssayQc, &is_out)?;
         Ok(reasons)
     }
 

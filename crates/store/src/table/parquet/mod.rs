@@ -1,5 +1,6 @@
 //! A Parquet file, on disk or kept by this process, read column by column.
-//! \\ Sizes and counts that the file claims are checked against the file before the Parquet library allocates memory for them.
+//!
+//! Sizes and counts that the file claims are checked against the file before the Parquet library allocates memory for them.
 
 mod delta;
 mod footer;
