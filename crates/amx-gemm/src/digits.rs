@@ -1,4 +1,4 @@
-//! Vectors as base-256 digits, in the order in which the matrix unit takes them.
+//! Vectors as base-256 digits, in the order in which the AMX unit reads them.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -6,27 +6,27 @@ use std::sync::OnceLock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Vectors of a group: rows of a register.
+/// Vectors per group: rows of a tile register.
 pub(crate) const GROUP: usize = 16;
-/// Values of a vector in a register.
+/// Values of a vector per register.
 pub(crate) const STEP: usize = 64;
-/// Values that are multiplied out at a stretch: what is at work stays in cache, and sums within 31 bits.
+/// Values that are multiplied in one run: the digits stay in cache, and the sums stay within 31 bits.
 pub(crate) const STRETCH: usize = 1024;
-/// Digits of a value.
+/// Digits per value.
 pub(crate) const PLACES: usize = 3;
-/// A vector's largest square over the mean of n, as a share of √n, beyond which a value stands out: up to here, what the products of lesser
-/// digits come to is 6e-8 of |x| |y|, one standard deviation.
+/// A value stands out of its vector of n values if its square exceeds this number times √n times the mean square. In other
+/// vectors, the products of the lowest digits are as small as 6e-8 |x| |y| (one standard deviation).
 const EVEN: f32 = 2.0;
-/// Largest integer of three digits up to 127, which a vector's largest value becomes.
+/// Largest integer of three digits up to 127. The largest value of a vector is scaled to it.
 const MOST: f32 = 8_355_711.0;
 
-/// What a register holds of one digit: 16 vectors × 64 values.
+/// One digit of 16 vectors × 64 values, as a register holds it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Register(pub [i8; GROUP * STEP]);
 
-/// Which factor of a product vectors are, which decides on their order: of the left one, a vector after the other; of the right one, four
-/// values of each in turn.
+/// The factor of a product to which vectors belong, which decides their order: on the left, one vector after another; on the
+/// right, four values of each vector in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Left,
@@ -36,16 +36,16 @@ pub(crate) enum Side {
 /// Vectors as digits, padded with zeros to whole pairs of groups and whole steps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Digits {
-    /// Group after group, digit after digit, the steps of each.
+    /// For each group and each of its digits, the registers of all steps.
     registers: Vec<Register>,
-    /// What a unit of each vector's digits is worth.
+    /// The value of one unit of the last digit of each vector.
     scales: Vec<f64>,
     n_steps: usize,
     is_even: bool,
 }
 
 impl Digits {
-    /// Takes the values `stretch` of each of the vectors in `x`, which have `length`.
+    /// Takes the values in the range `stretch` of each vector in `x`; vectors have `length` values.
     pub(crate) fn take(&mut self, x: &[f32], length: usize, stretch: Range<usize>, side: Side) {
         let n = x.len() / length;
         let n_groups = 2 * n.div_ceil(2 * GROUP);
@@ -78,7 +78,7 @@ impl Digits {
         }
     }
 
-    /// What a unit of each vector's digits is worth.
+    /// The value of one unit of the last digit of each vector.
     pub(crate) fn scales(&self) -> &[f64] {
         &self.scales
     }
@@ -93,14 +93,14 @@ impl Digits {
         self.n_steps
     }
 
-    /// Registers of the group that begins with `vector`: digit after digit, its steps.
+    /// Registers of the group that begins with `vector`: for each digit, the registers of all steps.
     pub(crate) fn of_group(&self, vector: usize) -> &[Register] {
         let size = self.n_steps * PLACES;
         &self.registers[vector / GROUP * size..][..size]
     }
 }
 
-/// Puts the digits of a vector in its place.
+/// Writes the digits of one vector into its place in the registers.
 struct Put<'a> {
     values: &'a [f32],
     factors: &'a [[f32; STEP]],
@@ -110,7 +110,7 @@ struct Put<'a> {
 }
 
 impl pulp::NullaryFnOnce for Put<'_> {
-    /// What a unit of the digits is worth, and whether no value stands out.
+    /// The value of one unit of the last digit, and whether no value stands out.
     type Output = (f64, bool);
 
     #[inline(always)]
@@ -160,10 +160,11 @@ impl pulp::NullaryFnOnce for Put<'_> {
     }
 }
 
-/// For each of a stretch's values a number from 1 to 1.5, on the left; one over it, on the right.
+/// Factors of the values of a vector, drawn once from 1 to 1.5: the values of the left vectors are multiplied by them, those of
+/// the right vectors by their inverses.
 ///
-/// Values that repeat have the same digits, and what is rounded and left out of them would add up. Multiplied by these they have not, and their
-/// products are the same.
+/// Without them, equal values have equal digits, and their rounding errors and the products left out would add up. With them
+/// the errors differ, and the products of left and right vectors stay the same.
 fn factors(side: Side) -> &'static [[f32; STEP]] {
     type Factors = [[f32; STEP]; STRETCH / STEP];
     static FACTORS: OnceLock<Box<[Factors; 2]>> = OnceLock::new();
@@ -183,23 +184,24 @@ fn factors(side: Side) -> &'static [[f32; STEP]] {
     }
 }
 
-/// What brings values up to `largest` to 24 bits.
+/// The number that scales values of at most `largest` to 24 bits.
 #[inline(always)]
 fn scale_of(largest: f32) -> f32 {
-    // Of vectors below 2⁻¹⁰⁵ it does not fit single precision, and they lose digits.
+    // For vectors below 2⁻¹⁰⁵ it does not fit into single precision; they lose digits.
     match largest {
         0.0 => 1.0,
         _ => (MOST / largest).min(f32::MAX),
     }
 }
 
-/// The digits of values times `factors` times `scale`, leading ones first.
+/// The digits of values times `factors` times `scale`, leading digits first.
 #[inline(always)]
 fn digits(values: &[f32; STEP], factors: &[f32; STEP], scale: f32) -> [[i8; STEP]; PLACES] {
     let mut digits = [[0; STEP]; PLACES];
     for k in 0..STEP {
         let scaled = (values[k] * factors[k] * scale).round_ties_even();
-        // SAFETY: a number between the two ends, also where the value is none: `clamp` would leave it.
+        // SAFETY: the number is between the two bounds, also when the value is not a number: `max` then returns the bound,
+        // while `clamp` would keep NaN.
         #[allow(clippy::manual_clamp)]
         let whole: i32 = unsafe { scaled.max(-MOST).min(MOST).to_int_unchecked() };
         let last = whole as i8;

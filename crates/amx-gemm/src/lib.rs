@@ -1,15 +1,17 @@
-//! Products of single-precision matrices on the processor's matrix unit, which multiplies 8-bit integers (Intel AMX).
+//! Intel AMX int8 products (Ozaki splitting): products of single-precision matrices on the processor's AMX unit, which
+//! multiplies 8-bit integers.
 //!
-//! A vector is brought to integers of 24 bits, and these to three digits in base 256; the products of digits are summed exactly
-//! (Ozaki, Ogita, Oishi & Rump 2012; on integers Ootomo, Ozaki & Yokota 2024):
+//! The values of a vector are scaled to integers of 24 bits, and each integer is split into three digits in base 256. The
+//! products of digits are summed exactly (Ozaki, Ogita, Oishi & Rump 2012; with integers, Ootomo, Ozaki & Yokota 2024):
 //!
 //! ```text
 //!     x = u (2¹⁶ x₀ + 2⁸ x₁ + x₂),  u = max|x| / 8,355,711,  |xᵢ| ≤ 128
 //!     x·y ≈ u v Σ_{i+j≤3} 2^(32−8i−8j) xᵢ·yⱼ
 //! ```
 //!
-//! Where no value stands out of its vector, the terms of i + j = 3 are as small as the rounding to 24 bits and are left out too. Exact sums
-//! have no order: a product's bits depend on its two vectors and on whether those terms are formed.
+//! The terms with i + j = 3 are left out too where no value stands out of its vector: they are then as small as the rounding to
+//! 24 bits. Exact sums do not depend on their order. The bits of a product therefore depend only on its two vectors and on
+//! whether those terms are formed.
 
 use std::sync::OnceLock;
 
@@ -17,25 +19,39 @@ use std::sync::OnceLock;
     not(all(target_arch = "x86_64", target_os = "linux")),
     allow(dead_code)
 )]
-mod digits;
+mod amx_unit;
 #[cfg_attr(
     not(all(target_arch = "x86_64", target_os = "linux")),
     allow(dead_code)
 )]
-mod unit;
+mod digits;
 
 use digits::{Digits, GROUP, STEP, STRETCH, Side};
 
-/// Columns whose digits stay in cache while rows pass by.
+/// Columns whose digits stay in cache while the rows are multiplied with them.
 const PANEL: usize = 256;
 
-/// Whether this processor has a matrix unit that the operating system lets the process use.
+/// Whether this processor has an AMX unit for 8-bit integers, and the operating system lets this process use it.
 pub fn is_available() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(unit::request)
+    *FOUND.get_or_init(amx_unit::request)
 }
 
-/// Working memory of [`Multiplier::multiply`], to be kept from product to product, one a thread. Up to 3 KiB a row and a column.
+/// Working memory of [`Multiplier::multiply`]. Keep one per thread and reuse it. Takes up to 3 KiB per row and per column.
+///
+/// # Examples
+///
+/// ```
+/// use amx_gemm::{Multiplier, is_available};
+///
+/// if is_available() {
+///     // 2 rows and 1 row of 2 values.
+///     let (x, y) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0]);
+///     let mut out = [0.0; 2];
+///     Multiplier::default().multiply([&x, &y], 2, false, &mut out, 1);
+///     assert!((out[0] - 17.0).abs() < 1e-4 && (out[1] - 39.0).abs() < 1e-4);
+/// }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Multiplier {
     left: Digits,
@@ -43,14 +59,17 @@ pub struct Multiplier {
 }
 
 impl Multiplier {
-    /// X Y' into `out`, on the calling thread. `x`, `y`: rows of `length` finite values; `out`: row-major, row `i` at `i * stride`;
-    /// where `lower` is set, entries right of the diagonal may be left as they are.
+    /// Computes `X Y'` into `out`, on the calling thread.
     ///
-    /// An entry errs by some 6e-8 of |x| |y| and its own rounding for each thousand values. Cost: 6 multiply-adds of 8 bits a pair of values, 8
-    /// where one stands out. Vectors below 2⁻¹⁰⁵ lose digits.
+    /// `x`, `y`: rows of `length` finite values. `out`: row-major, row `i` at `i * stride`. If `lower` is set, entries right
+    /// of the diagonal may be left unchanged.
+    ///
+    /// An entry has an error of about 6e-8 |x| |y| and its own rounding for each thousand values. Vectors below 2⁻¹⁰⁵ lose
+    /// digits. Cost: 6 multiply-adds of 8 bits per pair of values, or 8 where a value stands out.
     ///
     /// # Panics
-    /// Without a matrix unit, and when `x`, `y` are not whole rows of a value or more, or `out` or `stride` is too short.
+    /// Without an AMX unit; when `x` or `y` does not hold whole rows of at least one value; when `out` or `stride` is too
+    /// small.
     pub fn multiply(
         &mut self,
         [x, y]: [&[f32]; 2],
@@ -65,23 +84,23 @@ impl Multiplier {
             n_rows < 2 || stride >= n_cols,
             "rows of {n_cols} values at stride {stride}"
         );
-        let unit = unit::Session::begin();
-        // As long as one another, in whole steps.
+        let amx = amx_unit::Session::begin();
+        // Ranges of equal length, in whole steps.
         let size = length.div_ceil(length.div_ceil(STRETCH).max(1));
         let size = size.next_multiple_of(STEP).max(STEP);
         for start in (0..length).step_by(size) {
             let stretch = start..(start + size).min(length);
             self.left.take(x, length, stretch.clone(), Side::Left);
             self.right.take(y, length, stretch, Side::Right);
-            // What is not written below stays zero.
-            let mut block = unit::Block::new();
+            // Sums that are not written below stay zero.
+            let mut block = amx_unit::Block::new();
             for first in (0..n_cols).step_by(PANEL) {
                 let end = (first + PANEL).min(n_cols);
                 let top = if lower { first } else { 0 };
                 for i in (top..n_rows).step_by(2 * GROUP) {
                     let end = if lower { end.min(i + 2 * GROUP) } else { end };
                     for j in (first..end).step_by(2 * GROUP) {
-                        unit.products(&mut block, &self.left, &self.right, [i, j]);
+                        amx.products(&mut block, &self.left, &self.right, [i, j]);
                         let into = &mut out[i * stride + j..];
                         let size = [n_rows - i, n_cols - j].map(|n| n.min(2 * GROUP));
                         let scales = [&self.left.scales()[i..], &self.right.scales()[j..]];
@@ -99,7 +118,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// How the values of a vector are spread.
+    /// How the values of a test vector are distributed.
     #[derive(Debug, Clone, Copy)]
     enum Law {
         Normal,
@@ -116,7 +135,7 @@ mod tests {
         Zero,
     }
 
-    /// A generator's next number between 0 and 1.
+    /// The next number of a generator, between 0 and 1.
     fn uniform(state: &mut u64) -> f64 {
         *state = state
             .wrapping_mul(6364136223846793005)

@@ -1,11 +1,30 @@
-//! Neural tangent kernels, and the networks they are of.
+//! Neural tangent kernels, and the networks they belong to.
 //!
-//! Wide networks trained by gradient flow follow their neural tangent kernel (NTK; Jacot, Gabriel & Hongler 2018, Lee et al. 2019).
-//! [`kernel`] gives tiles of it, of infinitely wide networks in closed form and of given networks from their weights; [`network`] is a
-//! multilayer perceptron, and [`train`] trains one by gradient descent.
+//! A wide network trained by gradient flow follows its neural tangent kernel (NTK; Jacot, Gabriel & Hongler 2018, Lee et al. 2019).
+//! [`kernel`] computes tiles of it: in closed form for infinitely wide networks, and from the weights for given networks.
+//! [`network`] is a multilayer perceptron, and [`train`] trains it by gradient descent.
 //!
-//! No statistics, no files, no printing. f32 for tiles and features, f64 for diagonals and few features; every sum runs in a fixed order,
-//! so that no result depends on the number of threads.
+//! This crate has no statistics, reads and writes no files, and prints nothing. Tiles and features are f32; diagonals, and tables
+//! of few features, are f64. Every sum runs in a fixed order, so that no result depends on the number of threads.
+//!
+//! From features to a tile of the kernel, on two orthogonal samples:
+//!
+//! ```
+//! use ntk::kernel::{Activation, InfiniteKernel, TileScratch};
+//! use std::f32::consts::FRAC_1_PI;
+//!
+//! // One hidden layer, weight variance 2, no biases.
+//! let kernel = InfiniteKernel::new(Activation::Relu, 1, 2.0, 0.0)?;
+//! let samples = [1.0f32, 0.0, 0.0, 1.0]; // 2 samples × 2 features, row-major
+//! let block = kernel.row_block(&samples[..], 2)?;
+//! let mut tile = [0.0f32; 4];
+//! kernel.tile(&block, &block, true, &mut tile, 2, &mut TileScratch::default());
+//!
+//! // k11 = 2 · (x·x / 2) = 1 stays the same through the layer, and Θ(x, x) = 2 k11. For the pair, the angle is π/2: Θ(x, x') = 1/π.
+//! assert_eq!([tile[0], tile[3]], [2.0, 2.0]);
+//! assert!((tile[1] - FRAC_1_PI).abs() < 1e-6 && tile[1] == tile[2]);
+//! # Ok::<(), ntk::kernel::KernelError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod kernel;

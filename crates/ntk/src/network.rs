@@ -33,7 +33,7 @@ impl Nonlinearity {
     #[inline(always)]
     fn apply<T: Feature>(self, z: &mut [T], slope: &mut [T]) {
         if self == Self::Relu {
-            // Two loops without branches, which become vector instructions; in one they do not.
+            // Two loops without branches become vector instructions; a single loop does not.
             for (&z, slope) in z.iter().zip(slope) {
                 *slope = T::round(if z.into() > 0.0 { 1.0 } else { 0.0 });
             }
@@ -71,9 +71,10 @@ impl Nonlinearity {
 pub struct Linear {
     /// W, outputs × inputs.
     pub weight: Mat<f64>,
-    /// b, a value an output.
+    /// b, one value per output.
     pub bias: Option<Vec<f64>>,
-    /// In the NTK parameterisation, the variances w / inputs and b under which it draws W and b; `None` as networks are usually made.
+    /// In the NTK parameterisation, the variances w / inputs and b from which W and b are drawn; `None` for networks in the
+    /// usual parameterisation.
     pub variances: Option<[f64; 2]>,
 }
 
@@ -88,7 +89,8 @@ impl Linear {
         self.weight.nrows()
     }
 
-    /// What a unit step of gradient descent is multiplied by, for W and for b: their variances in the NTK parameterisation, else 1.
+    /// The factors of a unit step of gradient descent, for W and for b: their variances in the NTK parameterisation, otherwise
+    /// 1.
     pub fn rates(&self) -> [f64; 2] {
         self.variances.unwrap_or([1.0; 2])
     }
@@ -98,20 +100,20 @@ impl Linear {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
-    /// There is none.
+    /// There is no layer.
     #[error("the network has no layers")]
     NoLayers,
-    /// A layer does not take what the one before it gives.
+    /// The inputs of a layer are not the outputs of the one before it.
     #[error("layer {layer} takes {inputs} inputs and the layer before it has {outputs} outputs")]
     Chain {
         /// Place of the layer, from 0.
         layer: usize,
-        /// What it takes.
+        /// Inputs of the layer.
         inputs: usize,
-        /// What it is given.
+        /// Outputs of the layer before.
         outputs: usize,
     },
-    /// The biases of a layer are not one an output.
+    /// A layer does not have one bias per output.
     #[error("layer {layer} has {outputs} outputs and {biases} biases")]
     Biases {
         /// Place of the layer, from 0.
@@ -121,7 +123,7 @@ pub enum NetworkError {
         /// Biases.
         biases: usize,
     },
-    /// The last layer must have one output.
+    /// The last layer does not have exactly one output.
     #[error("the last layer has {outputs} outputs, expected 1")]
     Outputs {
         /// Outputs.
@@ -138,61 +140,77 @@ pub enum NetworkError {
 /// How the parameters of a new network are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scheme {
-    /// As PyTorch does: weights and biases uniform on ±1/√inputs.
+    /// As in PyTorch: weights and biases uniform on ±1/√inputs.
     Pytorch,
     /// He et al. 2015: weights normal with variance 2 / inputs, biases 0.
     He,
-    /// In the NTK parameterisation: weights normal with variance w / inputs and biases with variance b, trained at rates of
-    /// that size, so that the tangent kernel goes to [`InfiniteKernel`](crate::kernel::InfiniteKernel) as widths grow.
+    /// In the NTK parameterisation: weights normal with variance w / inputs, biases normal with variance b, and learning rates
+    /// of the same size. The tangent kernel then converges to [`InfiniteKernel`](crate::kernel::InfiniteKernel) as the widths
+    /// grow.
     Ntk {
         /// w.
         weight_variance: f64,
-        /// b; at 0 the network has no biases.
+        /// b; with b = 0 the network has no biases.
         bias_variance: f64,
     },
 }
 
 /// A multilayer perceptron with one output.
+///
+/// # Examples
+///
+/// ```
+/// use ntk::network::{Mlp, Nonlinearity, Scheme};
+///
+/// // 10 features, hidden layers of 32 and 16 units, parameters drawn from seed 1.
+/// let network = Mlp::draw(10, &[32, 16], Nonlinearity::Relu, Scheme::He, 1)?;
+/// assert_eq!(network.widths(), [32, 16]);
+/// assert_eq!(network.n_parameters(), (10 + 1) * 32 + (32 + 1) * 16 + 16 + 1);
+/// // Two copies side by side: 0 before training.
+/// assert!(network.antisymmetric().is_antisymmetric());
+/// # Ok::<(), ntk::network::DrawError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
-    /// Shared by copies until one of them changes its own.
+    /// Shared by copies of the network until one of them changes.
     layers: Arc<Vec<Linear>>,
     nonlinearity: Nonlinearity,
 }
 
-/// What the network makes of a block of samples, a column a sample; its room serves one sweep after another.
+/// Forward-backward pass: the values of a network on a block of samples, one column per sample. The buffers serve one pass
+/// after another.
 #[derive(Debug, Clone)]
-pub struct Sweep<T: Feature = f64> {
+pub struct Pass<T: Feature = f64> {
     /// Inputs a_l of each layer, inputs × samples.
     pub inputs: Vec<Mat<T>>,
-    /// Derivatives d_l of the output to what each layer gives, outputs × samples.
-    pub signals: Vec<Mat<T>>,
-    /// f, a value a sample.
+    /// Backpropagated errors d_l of each layer, outputs × samples: the derivatives of the output to z_l.
+    pub errors: Vec<Mat<T>>,
+    /// f, one value per sample.
     pub output: Vec<f64>,
     /// W_{l+1}' d_{l+1} of each hidden layer.
     products: Vec<Mat<T>>,
     last: Mat<T>,
 }
 
-/// W and b of a layer in the precision of a sweep.
+/// W and b of a layer, in the precision of a pass.
 pub(crate) type Parameters<'a, T> = (MatRef<'a, T>, Option<&'a [T]>);
 
-impl<T: Feature> Sweep<T> {
-    /// Room for `n` samples in a network of hidden layers of the given widths.
+impl<T: Feature> Pass<T> {
+    /// Buffers for `n` samples in a network with hidden layers of the given widths.
     pub(crate) fn new(widths: &[usize], n: usize) -> Self {
         let room = |width: &usize| Mat::from_fn(*width, n, |_, _| T::round(0.0));
         let hidden = || widths.iter().map(room);
         let last = Mat::from_fn(1, n, |_, _| T::round(1.0));
         Self {
             inputs: [Mat::new()].into_iter().chain(hidden()).collect(),
-            signals: hidden().chain([last.clone()]).collect(),
+            errors: hidden().chain([last.clone()]).collect(),
             output: vec![0.0; n],
             products: hidden().collect(),
             last,
         }
     }
 
-    /// Takes the samples `x` through the layers and back. The input of the first layer is left to the caller, who has it.
+    /// Takes the samples `x` forward and backward through the layers. The caller keeps the input of the first layer.
     pub(crate) fn run(
         &mut self,
         layers: &[Parameters<'_, T>],
@@ -203,7 +221,8 @@ impl<T: Feature> Sweep<T> {
         self.backward(layers);
     }
 
-    /// The output, to the bit that of [`Sweep::run`], each layer's inputs and, as signals, the slopes σ'(z_l).
+    /// The forward pass: the output, with the same bits as in [`Pass::run`], the inputs of each layer, and the slopes σ'(z_l)
+    /// in place of the errors.
     pub(crate) fn forward(
         &mut self,
         layers: &[Parameters<'_, T>],
@@ -223,7 +242,7 @@ impl<T: Feature> Sweep<T> {
                 output.for_each(|(f, z)| *f = z[0].into() + bias);
                 break;
             }
-            let slopes = &mut self.signals[l];
+            let slopes = &mut self.errors[l];
             pulp::Arch::new().dispatch(|| {
                 for i in 0..n {
                     let z = z.col_as_slice_mut(i);
@@ -238,25 +257,25 @@ impl<T: Feature> Sweep<T> {
         }
     }
 
-    /// d_l = σ'(z_l) ∘ W_{l+1}' d_{l+1} from the slopes.
+    /// The backward pass: d_l = σ'(z_l) ∘ W_{l+1}' d_{l+1} from the slopes.
     fn backward(&mut self, layers: &[Parameters<'_, T>]) {
         let depth = layers.len() - 1;
-        self.signals[depth]
+        self.errors[depth]
             .col_iter_mut()
             .for_each(|mut d| d[0] = T::round(1.0));
         for l in (0..depth).rev() {
-            let (signals, above) = self.signals.split_at_mut(l + 1);
+            let (errors, above) = self.errors.split_at_mut(l + 1);
             let product = &mut self.products[l];
             T::multiply(
                 product.as_mut(),
                 layers[l + 1].0.transpose(),
                 above[0].as_ref(),
             );
-            let signal = &mut signals[l];
+            let error = &mut errors[l];
             pulp::Arch::new().dispatch(|| {
-                for i in 0..signal.ncols() {
-                    let signal = signal.col_as_slice_mut(i).iter_mut();
-                    for (d, &p) in signal.zip(product.col_as_slice(i)) {
+                for i in 0..error.ncols() {
+                    let error = error.col_as_slice_mut(i).iter_mut();
+                    for (d, &p) in error.zip(product.col_as_slice(i)) {
                         *d = T::round((*d).into() * p.into());
                     }
                 }
@@ -266,10 +285,11 @@ impl<T: Feature> Sweep<T> {
 }
 
 impl Mlp {
-    /// A network of the given layers, first to last.
+    /// Makes a network of the given layers, first to last.
     ///
     /// # Errors
-    /// When a layer does not fit the one before it or its biases, the last has not one output, or a parameter is not finite.
+    /// When a layer does not fit the one before it or its own biases, when the last layer does not have one output, or when a
+    /// parameter is not finite.
     pub fn new(layers: Vec<Linear>, nonlinearity: Nonlinearity) -> Result<Self, NetworkError> {
         for (layer, it) in layers.iter().enumerate() {
             let outputs = layer.checked_sub(1).map(|l| layers[l].n_outputs());
@@ -304,12 +324,12 @@ impl Mlp {
         }
     }
 
-    /// A new network on `n_features` features with hidden layers of the given widths.
+    /// Draws a new network on `n_features` features with hidden layers of the given widths.
     ///
-    /// Each layer is a stream of its own of `seed`.
+    /// Each layer uses its own random stream of `seed`.
     ///
     /// # Errors
-    /// When a width is 0 or a variance is not a finite number of at least 0.
+    /// When a width is 0, or a variance is negative or not finite.
     pub fn draw(
         n_features: usize,
         widths: &[usize],
@@ -382,10 +402,11 @@ impl Mlp {
         })
     }
 
-    /// Two copies of this network side by side, the output (f − f) / √2: twice as wide, and 0 before training.
+    /// Two copies of this network side by side, with the output (f − f) / √2: twice as wide, and 0 before training.
     ///
-    /// Between hidden layers the weights from one copy to the other are 0 and are trained like the others. With half the rate a weight, as
-    /// twice the inputs have in the NTK parameterisation, the tangent kernel has the limit that this network's has.
+    /// Between hidden layers, the weights from one copy to the other are 0, and are trained like the others. In the NTK
+    /// parameterisation, twice the inputs halve the rate of each weight, so the tangent kernel has the same limit as this
+    /// network's.
     pub fn antisymmetric(&self) -> Self {
         let last = self.layers.len() - 1;
         let doubled = |(l, layer): (usize, &Linear)| {
@@ -421,7 +442,8 @@ impl Mlp {
         }
     }
 
-    /// Whether the network is as [`Mlp::antisymmetric`] makes it, whose output is 0 but for rounding, and not linear alone.
+    /// Whether the network has a hidden layer and the symmetry that [`Mlp::antisymmetric`] gives it: its output is then 0 except for
+    /// rounding.
     pub fn is_antisymmetric(&self) -> bool {
         let last = self.layers.len() - 1;
         let is_mirrored = |(l, layer): (usize, &Linear)| {
@@ -457,7 +479,7 @@ impl Mlp {
         &self.layers
     }
 
-    /// The layers, to be changed; their shapes must stay.
+    /// The layers, to be changed; their shapes must stay the same.
     pub(crate) fn layers_mut(&mut self) -> &mut [Linear] {
         Arc::<Vec<Linear>>::make_mut(&mut self.layers)
     }
@@ -467,7 +489,7 @@ impl Mlp {
         self.nonlinearity
     }
 
-    /// Number of features it takes.
+    /// Number of features that the network takes.
     pub fn n_features(&self) -> usize {
         self.layers[0].n_inputs()
     }
@@ -485,21 +507,21 @@ impl Mlp {
         self.layers.iter().map(of).sum()
     }
 
-    /// Values of the factors of one sample, Σ (inputs + outputs) over the layers: multiply-adds of a kernel entry.
+    /// Values in the factors of one sample, Σ (inputs + outputs) over the layers: the multiply-adds of one kernel entry.
     pub fn n_factors(&self) -> usize {
         let of = |l: &Linear| l.n_inputs() + l.n_outputs();
         self.layers.iter().map(of).sum()
     }
 
-    /// The network's output and the factors of its derivatives on samples `x`, n_features × samples.
+    /// The network's output, and the factors of its derivatives, on samples `x` (n_features × samples).
     ///
-    /// Runs on the calling thread. Cost: 4 flops a parameter and sample.
+    /// Runs on the calling thread. Cost: 4 flops per parameter and sample.
     #[cfg(test)]
-    pub(crate) fn sweep(&self, x: MatRef<'_, f64>) -> Sweep {
-        let mut sweep = Sweep::new(&self.widths(), x.ncols());
-        sweep.run(&self.parameters(), self.nonlinearity, x);
-        sweep.inputs[0] = x.to_owned();
-        sweep
+    pub(crate) fn pass(&self, x: MatRef<'_, f64>) -> Pass {
+        let mut pass = Pass::new(&self.widths(), x.ncols());
+        pass.run(&self.parameters(), self.nonlinearity, x);
+        pass.inputs[0] = x.to_owned();
+        pass
     }
 
     pub(crate) fn parameters(&self) -> Vec<Parameters<'_, f64>> {
@@ -520,88 +542,10 @@ pub enum DrawError {
     /// A variance is negative or not finite.
     #[error("variance is {variance}, expected a finite number of at least 0")]
     Variance {
-        /// Value asked for.
+        /// The requested variance.
         variance: f64,
     },
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn derivatives_are_differences_of_the_output() {
-        for nonlinearity in [Nonlinearity::Relu, Nonlinearity::Tanh, Nonlinearity::Gelu] {
-            let network = Mlp::draw(4, &[7, 5], nonlinearity, Scheme::Pytorch, 3);
-            let network = network.expect("widths above 0");
-            let x = Mat::from_fn(4, 6, |i, j| ((3 * i + 5 * j) as f64).sin());
-            let Sweep {
-                inputs, signals, ..
-            } = network.sweep(x.as_ref());
-            for layer in 0..3 {
-                let (row, column) = (0, 2);
-                let moved = |by: f64| {
-                    let mut other = network.clone();
-                    other.layers_mut()[layer].weight[(row, column)] += by;
-                    other.sweep(x.as_ref()).output
-                };
-                let (up, down) = (moved(1e-6), moved(-1e-6));
-                for sample in 0..6 {
-                    let want = (up[sample] - down[sample]) / 2e-6;
-                    let got = signals[layer][(row, sample)] * inputs[layer][(column, sample)];
-                    assert!((got - want).abs() < 1e-8, "{nonlinearity:?} {got} {want}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_antisymmetric_network_starts_from_nought_and_learns_in_every_layer() {
-        let x = Mat::from_fn(4, 6, |i, j| ((3 * i + 5 * j) as f64).sin());
-        let ntk = Scheme::Ntk {
-            weight_variance: 2.0,
-            bias_variance: 0.5,
-        };
-        for scheme in [Scheme::Pytorch, Scheme::He, ntk] {
-            let one = Mlp::draw(4, &[7, 5], Nonlinearity::Relu, scheme, 3);
-            let one = one.expect("widths above 0");
-            let two = one.antisymmetric();
-            assert!(two.is_antisymmetric() && !one.is_antisymmetric());
-            assert_eq!(two.widths(), [14, 10]);
-            let sweep = two.sweep(x.as_ref());
-            assert!(sweep.output.iter().all(|f| f.abs() < 1e-14));
-            for signals in &sweep.signals {
-                assert!(signals.norm_l2() > 0.1);
-            }
-            let mut moved = two;
-            moved.layers_mut()[1].weight[(0, 0)] += 1e-9;
-            assert!(!moved.is_antisymmetric());
-        }
-    }
-
-    #[test]
-    fn layers_that_do_not_fit_are_refused() {
-        let layer = |outputs, inputs| Linear {
-            weight: Mat::zeros(outputs, inputs),
-            bias: None,
-            variances: None,
-        };
-        let new = |layers| Mlp::new(layers, Nonlinearity::Relu).map(|_| ());
-        assert_eq!(new(vec![]), Err(NetworkError::NoLayers));
-        assert_eq!(new(vec![layer(3, 2), layer(1, 3)]), Ok(()));
-        let outputs = 2;
-        assert_eq!(
-            new(vec![layer(2, 2)]),
-            Err(NetworkError::Outputs { outputs })
-        );
-        let chain = NetworkError::Chain {
-            layer: 1,
-            inputs: 4,
-            outputs: 3,
-        };
-        assert_eq!(new(vec![layer(3, 2), layer(1, 4)]), Err(chain));
-        let mut bad = layer(1, 2);
-        bad.weight[(0, 1)] = f64::NAN;
-        assert_eq!(new(vec![bad]), Err(NetworkError::NotFinite { layer: 0 }));
-    }
-}
+mod tests;

@@ -1,83 +1,105 @@
-//! A network under training by full-batch gradient descent, the covariates profiled out.
+//! Training of a network by full-batch gradient descent, with the covariates profiled out.
 //!
 //! ```text
 //!     L = |P (f − y)|² / 2n on the samples S,   r = P (f − y),   ∂L/∂f = r / n
 //!     W_l ← W_l − ρ w_l Σ_i r_i d_l(i) a_l(i)' / n,   b_l ← b_l − ρ v_l Σ_i r_i d_l(i) / n
 //! ```
 //!
-//! ρ is the learning rate, w_l and v_l are the layer's [`rates`](crate::network::Linear::rates), d_l and a_l the factors of a
-//! [`Sweep`]. To first order in ρ a step moves f by −ρ K[·,S] r / n, K the network's tangent kernel: in the limit of wide layers
-//! and small steps the increment after k of them is K[·,S] α at t = k ρ, the fit of [`flow`](crate::flow) (Yao et al. 2026).
+//! ρ is the learning rate; w_l and v_l are the layer's [`rates`](crate::network::Linear::rates); d_l and a_l are the factors of
+//! a [`Pass`]. To first order in ρ, a step moves f by −ρ K[·,S] r / n, where K is the network's tangent kernel. In the limit of
+//! wide layers and small steps, the increment after k steps is therefore K[·,S] α at t = k ρ: the fit of the gradient flow (Yao
+//! et al. 2026).
 
 use crate::kernel::Feature;
-use crate::network::{Mlp, Parameters, Sweep};
+use crate::network::{Mlp, Parameters, Pass};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Fewest samples of a part.
+/// Fewest samples per part.
 const PART_ROWS: usize = 128;
-/// Most parts: each holds a gradient of its own.
+/// Most parts; each holds its own gradient.
 const MOST_PARTS: usize = 32;
 
-/// A network under training on one phenotype.
+/// A network in training on one phenotype.
 ///
-/// Weights, residual and loss are float64; `T` is what sweeps and gradients are multiplied in. The samples are split into parts
-/// by their number alone and the parts' gradients are added in order, so that the bits do not depend on the number of threads.
+/// Weights, residual and loss are float64; `T` is the type in which passes and gradients are multiplied. The samples are split
+/// into parts by their number alone, and the gradients of the parts are added in order. The bits therefore do not depend on the
+/// number of threads.
+///
+/// # Examples
+///
+/// ```
+/// use faer::{MatMut, mat};
+/// use ntk::network::{Linear, Mlp, Nonlinearity};
+/// use ntk::train::Training;
+///
+/// // f = w x on samples x = 1, 2 with y = x, from w = 0; no covariates, so P = 1.
+/// let layer = Linear {
+///     weight: mat![[0.0]],
+///     bias: None,
+///     variances: None,
+/// };
+/// let network = Mlp::new(vec![layer], Nonlinearity::Relu)?;
+/// let project = |_: MatMut<'_, f64>| ();
+/// let mut training = Training::new(network, &[true; 2], &project, &[1.0, 2.0], vec![1.0f64, 2.0]);
+/// assert_eq!(training.step(0.1), 1.25); // (1² + 2²) / (2 · 2)
+/// // w = 0.1 · (1 · 1 + 2 · 2) / 2
+/// assert!((training.into_network().layers()[0].weight[(0, 0)] - 0.25).abs() < 1e-15);
+/// # Ok::<(), ntk::network::NetworkError>(())
+/// ```
 pub struct Training<'a, T: Feature> {
     network: Mlp,
     project: &'a (dyn Fn(MatMut<'_, f64>) + Sync),
     /// Places of S among all samples.
     observed: Vec<usize>,
     target: Vec<f64>,
-    /// Features of S, sample after sample.
+    /// Features of S, one sample after another.
     x: Vec<T>,
-    /// Weights and biases as the sweeps read them.
+    /// Weights and biases in the precision of the passes.
     rounded: Vec<(Mat<T>, Option<Vec<T>>)>,
     /// P (f − y), zero outside S.
     residual: Mat<f64>,
     parts: Vec<Part<T>>,
 }
 
-/// A share of S and what is made of it.
+/// Some samples of S and the values computed from them.
 struct Part<T: Feature> {
     rows: Range<usize>,
-    sweep: Sweep<T>,
+    pass: Pass<T>,
     /// Σ_i r_i d_l(i) a_l(i)' and Σ_i r_i d_l(i) of each layer.
     gradients: Vec<(Mat<T>, Vec<f64>)>,
 }
 
 impl<T: Feature> Part<T> {
-    /// From the residual of the part's samples; the signals are used up.
+    /// Computes the gradients from the residual of the part's samples; overwrites the backpropagated errors.
     fn gradients(&mut self, x: MatRef<'_, T>, residual: &[f64]) {
-        let Sweep {
-            inputs, signals, ..
-        } = &mut self.sweep;
+        let Pass { inputs, errors, .. } = &mut self.pass;
         for (l, (of_weights, of_biases)) in self.gradients.iter_mut().enumerate() {
             of_biases.fill(0.0);
-            let signals = &mut signals[l];
+            let errors = &mut errors[l];
             for (i, &r) in residual.iter().enumerate() {
-                let signal = signals.col_as_slice_mut(i).iter_mut();
-                for (d, sum) in signal.zip(of_biases.iter_mut()) {
+                let error = errors.col_as_slice_mut(i).iter_mut();
+                for (d, sum) in error.zip(of_biases.iter_mut()) {
                     let product = (*d).into() * r;
                     *sum += product;
                     *d = T::round(product);
                 }
             }
             let a = if l == 0 { x } else { inputs[l].as_ref() };
-            T::multiply(of_weights.as_mut(), signals.as_ref(), a.transpose());
+            T::multiply(of_weights.as_mut(), errors.as_ref(), a.transpose());
         }
     }
 }
 
 impl<'a, T: Feature> Training<'a, T> {
-    /// A network about to be trained on the samples S of `mask`.
+    /// Prepares the training of a network on the samples S, which `mask` marks.
     ///
-    /// `project` replaces the columns of an n × k block, zero outside S, by P times them. `x`: features of the samples of S,
-    /// n_S × n_features, row-major. `values`: the phenotype, one value per sample, those outside S unused.
+    /// `project` multiplies the columns of an n × k block, which is zero outside S, by P. `x`: features of the samples in S,
+    /// n_S × n_features, row-major. `values`: the phenotype, one value per sample; those outside S are not used.
     ///
     /// # Panics
-    /// When `x` or `values` is not of that length.
+    /// When `x` or `values` has another length.
     pub fn new(
         network: Mlp,
         mask: &[bool],
@@ -95,7 +117,7 @@ impl<'a, T: Feature> Training<'a, T> {
             let rows = n * k / n_parts..n * (k + 1) / n_parts;
             let layers = network.layers().iter();
             Part {
-                sweep: Sweep::new(&network.widths(), rows.len()),
+                pass: Pass::new(&network.widths(), rows.len()),
                 rows,
                 gradients: layers
                     .map(|l| (zeros(l.n_outputs(), l.n_inputs()), vec![0.0; l.n_outputs()]))
@@ -124,7 +146,7 @@ impl<'a, T: Feature> Training<'a, T> {
         }
     }
 
-    /// Bytes that training on `n` samples takes: features, factors of each sample, a gradient a part, the weights.
+    /// Bytes that training on `n` samples takes: features, factors of each sample, one gradient per part, and the weights.
     pub fn bytes(network: &Mlp, n: usize) -> u64 {
         let hidden: usize = network.widths().iter().sum();
         let values =
@@ -132,9 +154,9 @@ impl<'a, T: Feature> Training<'a, T> {
         (values * size_of::<T>() + (network.n_parameters() + n) * size_of::<f64>()) as u64
     }
 
-    /// Takes a step at the learning rate and returns the loss before it; NaN or infinite once the training has diverged.
+    /// Takes one step and returns the loss before it, which is NaN or infinite once the training has diverged.
     ///
-    /// Cost: 6 flops a parameter and sample, less 2 for those of the first layer.
+    /// Cost: 6 flops per parameter and sample, minus 2 for those of the first layer.
     pub fn step(&mut self, learning_rate: f64) -> f64 {
         let loss = self.loss();
         let (residual, observed) = (self.residual.col_as_slice(0), &self.observed);
@@ -151,7 +173,8 @@ impl<'a, T: Feature> Training<'a, T> {
         loss
     }
 
-    /// |P (f − y)|² / 2n of the network as it stands. Cost: 4 flops a parameter and sample, less 2 for those of the first layer.
+    /// The loss |P (f − y)|² / 2n of the current network. Cost: 4 flops per parameter and sample, minus 2 for those of the
+    /// first layer.
     pub fn loss(&mut self) -> f64 {
         let nonlinearity = self.network.nonlinearity();
         let parameters: Vec<Parameters<'_, T>> = self
@@ -162,9 +185,9 @@ impl<'a, T: Feature> Training<'a, T> {
         let (x, n_features) = (&self.x, self.network.n_features());
         self.parts.par_iter_mut().for_each(|part| {
             let x = samples(x, n_features, part.rows.clone());
-            part.sweep.run(&parameters, nonlinearity, x);
+            part.pass.run(&parameters, nonlinearity, x);
         });
-        let output = self.parts.iter().flat_map(|part| &part.sweep.output);
+        let output = self.parts.iter().flat_map(|part| &part.pass.output);
         let residual = self.residual.col_as_slice_mut(0);
         for ((&i, f), y) in self.observed.iter().zip(output).zip(&self.target) {
             residual[i] = f - y;
@@ -174,7 +197,7 @@ impl<'a, T: Feature> Training<'a, T> {
         square / (2.0 * self.observed.len() as f64)
     }
 
-    /// Moves the parameters by −ρ / n times the gradients' sums, part after part.
+    /// Moves the parameters by −ρ / n times the sum of the gradients, in the order of the parts.
     fn descend(&mut self, step: f64) {
         let parts = &self.parts;
         let layers = self.network.layers_mut().iter_mut().zip(&mut self.rounded);
@@ -211,7 +234,7 @@ impl<'a, T: Feature> Training<'a, T> {
         }
     }
 
-    /// The network as it stands.
+    /// The current network.
     pub fn into_network(self) -> Mlp {
         self.network
     }
@@ -221,7 +244,7 @@ fn n_parts(n: usize) -> usize {
     (n / PART_ROWS).next_power_of_two().min(MOST_PARTS)
 }
 
-/// Samples of S, n_features × rows.
+/// The samples of S in `rows`, n_features × rows.
 fn samples<T>(x: &[T], n_features: usize, rows: Range<usize>) -> MatRef<'_, T> {
     let values = &x[rows.start * n_features..rows.end * n_features];
     MatRef::from_column_major_slice(values, n_features, rows.len())
@@ -232,7 +255,7 @@ mod tests {
     use super::*;
     use crate::network::{Linear, Nonlinearity, Scheme};
 
-    /// Samples that lack every fifth phenotype, with an intercept and a covariate.
+    /// Samples, every fifth without the phenotype, with an intercept and a covariate.
     struct Cohort {
         /// Orthonormal columns that span the intercept and the covariate on the observed samples, zero elsewhere.
         basis: Mat<f64>,
@@ -288,7 +311,7 @@ mod tests {
         let p = network.n_features();
         let n = cohort.x.len() / p;
         let f = network
-            .sweep(MatRef::from_column_major_slice(&cohort.x, p, n))
+            .pass(MatRef::from_column_major_slice(&cohort.x, p, n))
             .output;
         let mut f = f.iter();
         let mut rest = Mat::from_fn(cohort.mask.len(), 1, |i, _| match cohort.mask[i] {
@@ -456,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn single_precision_sweeps_train_the_same_network() {
+    fn single_precision_passes_train_the_same_network() {
         let cohort = cohort(400, 5);
         let project = |block: MatMut<'_, f64>| cohort.project(block);
         let network = drawn(5, &[64, 64], Nonlinearity::Relu, Scheme::He);

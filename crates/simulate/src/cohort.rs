@@ -15,7 +15,7 @@ use crate::proteome::{BLOCK, Proteome};
 use crate::slab::Slab;
 use crate::stream::{Purpose, stream};
 
-/// Protein columns made into arrays by one task: 16 four-byte values are one cache line of a row.
+/// Protein columns that one task turns into arrays: 16 values of four bytes are one cache line of a row.
 const COLUMNS_PER_TASK: usize = 16;
 
 /// Mean and standard deviation of a phenotype's signal over everyone.
@@ -25,7 +25,7 @@ pub(crate) struct Moments {
     sd: f64,
 }
 
-/// The design of a cohort: all that is drawn before any person is.
+/// The design of a cohort: everything that is drawn before any person.
 #[derive(Clone, Debug)]
 pub(crate) struct Cohort {
     seed: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Cohort {
     pub(crate) plates: Plates,
     pub(crate) people: People,
     pub(crate) phenotypes: Vec<Phenotype>,
-    /// Columns that some phenotype depends on, rising.
+    /// Columns that some phenotype depends on, in rising order.
     causal: Vec<usize>,
 }
 
@@ -83,7 +83,7 @@ impl Cohort {
 
     /// Goes over everyone once for the mean and the standard deviation of each signal.
     ///
-    /// Blocks are summed in parallel and added up in their order. `progress` is told the rows of each slab done.
+    /// Blocks are summed in parallel, and their sums are added in order. `progress` is called with the rows of each slab.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Cohort {
                 )
                 .collect();
             for row in blocks.iter().flat_map(|block| block.chunks_exact(m)) {
-                // Welford 1962: the running mean and the running sum of squares about it.
+                // Welford 1962: the running mean, and the running sum of squares about it.
                 count += 1.0;
                 for ((mean, square), g) in mean.iter_mut().zip(&mut square).zip(row) {
                     let off = g - *mean;
@@ -196,7 +196,7 @@ impl Cohort {
 
     /// The columns of `proteins.parquet` for one slab, and how many values are missing.
     ///
-    /// A value is location + scale (tail(z) + plate shift); it is null where the person lacks the panel, where it
+    /// A value is location + scale (tail(z) + plate shift); it is null where the person does not have the panel, where it
     /// is below the detection limit, and in sporadic holes.
     pub(crate) fn protein_columns(&self, slab: &Slab, rows: &Rows) -> (Vec<ArrayRef>, u64) {
         let n = self.proteome.proteins.len();

@@ -9,10 +9,10 @@ const FIRST_EID: u32 = 1_000_000;
 const HALF_BITS: u32 = 12;
 const HALF_MASK: u32 = (1 << HALF_BITS) - 1;
 
-/// Gives each person an id of seven digits: all different, in no order, nothing kept in memory.
+/// Gives each person a different id of seven digits, in no order, without a list in memory.
 ///
-/// A Feistel network of four rounds is a bijection of 24-bit numbers; walking it until the result is below 9,000,000
-/// makes it one of [0, 9,000,000) (Black and Rogaway 2002, cycle walking; 1.9 steps on average).
+/// A Feistel network of four rounds is a bijection of 24-bit numbers. Repeating it until the result is below 9,000,000 makes it
+/// a bijection of [0, 9,000,000) (Black and Rogaway 2002, cycle walking; 1.9 steps on average).
 #[derive(Clone, Debug)]
 pub(crate) struct Eids {
     keys: [u32; 4],
@@ -26,7 +26,7 @@ impl Eids {
         }
     }
 
-    /// The id of a person, whose number is below [`EID_COUNT`].
+    /// The id of a person with a number below [`EID_COUNT`].
     pub(crate) fn of(&self, person: usize) -> i64 {
         debug_assert!(person < EID_COUNT);
         let mut number = person as u32;

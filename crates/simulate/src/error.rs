@@ -13,9 +13,9 @@ pub enum SimulateError {
     TooFew {
         /// What is counted.
         what: &'static str,
-        /// The least that works.
+        /// The smallest number allowed.
         least: usize,
-        /// What the options say.
+        /// The number in the options.
         found: usize,
     },
     /// An option asks for more than a cohort can hold.
@@ -23,9 +23,9 @@ pub enum SimulateError {
     TooMany {
         /// What is counted.
         what: &'static str,
-        /// The most that works.
+        /// The largest number allowed.
         most: usize,
-        /// What the options say.
+        /// The number in the options.
         found: usize,
     },
     /// There are more people than ids of seven digits.
@@ -47,7 +47,7 @@ pub enum SimulateError {
         low: f64,
         /// Largest value allowed.
         high: f64,
-        /// What the options say.
+        /// The value in the options.
         found: f64,
     },
     /// A range ends before it starts.
@@ -70,13 +70,13 @@ pub enum SimulateError {
         /// The phenotype.
         phenotype: String,
     },
-    /// A file of that name is there, and no simulation made it.
+    /// A file of that name is there that no simulation wrote.
     #[error("`{}` exists and no `cohort.json` beside it says that a simulation wrote it; choose another directory or remove the file", .path.display())]
     Exists {
-        /// The file in the way.
+        /// The file.
         path: PathBuf,
     },
-    /// The folder of the cohort could not be made.
+    /// The folder of the cohort could not be created.
     #[error("cannot make `{}`", .path.display())]
     Folder {
         /// The folder.
@@ -84,7 +84,7 @@ pub enum SimulateError {
         /// The cause.
         source: std::io::Error,
     },
-    /// A file could not be made, written or given its name.
+    /// A file could not be created, written or renamed.
     #[error(transparent)]
     Write(#[from] AtomicError),
     /// A table could not be encoded or written.

@@ -1,23 +1,23 @@
-//! A simulated cohort, in the likeness of the UK Biobank's Olink proteomics.
+//! Simulates a cohort that resembles the UK Biobank's Olink proteomics.
 //!
 //! | file | content |
 //! |---|---|
-//! | `proteins.parquet` | `eid`, then a float32 column a protein, in NPX; null where missing |
-//! | `phenotypes.parquet` | `eid`, then a float64 column a phenotype; null where missing |
+//! | `proteins.parquet` | `eid`, then one float32 column per protein, in NPX; null where missing |
+//! | `phenotypes.parquet` | `eid`, then one float64 column per phenotype; null where missing |
 //! | `covariates.parquet` | `eid`, `age`, `sex`, `batch`, `pc1` to `pc10` |
-//! | `truth.parquet` | a row a phenotype: `phenotype`, `kind`, `signal_share`, `n_causal`, `missing_rate`, `causal_features` |
+//! | `truth.parquet` | one row per phenotype: `phenotype`, `kind`, `signal_share`, `n_causal`, `missing_rate`, `causal_features` |
 //! | `cohort.json` | the options, the seed, and what was counted |
 //!
-//! Proteins follow a factor model whose correlation eigenvalues fall about as j^-0.9; a quarter have a heavy right
-//! tail; plates and batches shift whole panels; values are missing by panel (6 to 12 % of people each), below a detection
-//! limit (one protein in fifty, 20 to 40 %) and in sporadic holes (1 %). A phenotype is
+//! Proteins follow a factor model whose correlation eigenvalues fall about as j^-0.9. A quarter of them have a heavy right
+//! tail. Plates and batches shift whole panels. Values are missing by panel (6 to 12 % of people each), below a detection limit
+//! (one protein in fifty, 20 to 40 % of people) and in sporadic holes (1 %). A phenotype is
 //!
 //!   y = √s (g − mean g) / sd g + √(1 − s) e + effects of age, sex, batch and components
 //!
-//! where g depends on the complete protein values, without shifts and before anything is missing, and is independent of
-//! the covariates; mean and sd are over everyone simulated. So `signal_share` s is the share of Var(y | covariates) that the
-//! complete proteins explain; from what is left of them after missing values, less can be had. `missing_rate` is
-//! the probability that a value is missing; `causal_features` is joined by commas, an interaction's two by two.
+//! where g depends on the complete protein values, before shifts and missing values, and is independent of the covariates; mean
+//! and sd are over everyone simulated. The `signal_share` s is thus the share of Var(y | covariates) that the complete proteins
+//! explain; the values that are not missing explain less. `missing_rate` is the probability that a value is missing.
+//! `causal_features` is joined by commas; for an interaction, pairs follow one another.
 
 mod cohort;
 mod eid;
@@ -58,27 +58,45 @@ pub const PROTEINS: &str = "proteins.parquet";
 pub const PHENOTYPES: &str = "phenotypes.parquet";
 /// File name of the covariate table.
 pub const COVARIATES: &str = "covariates.parquet";
-/// File name of the table of what is true of each phenotype.
+/// File name of the table with the truth about each phenotype.
 pub const TRUTH: &str = "truth.parquet";
 /// File name of the summary.
 pub const COHORT: &str = "cohort.json";
 
-/// Simulates a cohort and writes its five files into `out_dir`, which is made where absent.
+/// Simulates a cohort and writes its five files into `out_dir`, which is created if it is absent.
 ///
-/// Everyone is drawn twice from the same counter-based random numbers: once for the variance of the signals, once to be
-/// written, so that memory holds a slab of at most 4096 people and 64 MiB of protein values (about four times that with
-/// what is made from it), and the bytes depend on the options alone, not on the number of threads. `progress` is called on
-/// this thread with the rows done and the rows in total, over both passes. Files get their names when all of them are
-/// whole; an earlier cohort in `out_dir` is replaced then.
+/// Everyone is drawn twice from the same counter-based random numbers: once for the variance of the signals, and once to be
+/// written. Memory therefore holds only a slab of at most 4096 people and 64 MiB of protein values (about four times that with
+/// the values derived from it). The bytes depend only on the options, not on the number of threads. `progress` is called on
+/// this thread with the rows done and the total, over both passes. Files are renamed when all of them are complete; an earlier
+/// cohort in `out_dir` is then replaced.
 ///
-/// Cost: 2 passes of 90 flops a protein value, and one pass of encoding and writing them.
+/// Cost: 2 passes of 90 flops per protein value, and one pass to encode and write them.
 ///
 /// # Errors
 ///
 /// - options that no cohort can follow, see [`SimulateOptions::validate`];
-/// - [`SimulateError::Exists`]: a file of that name, not from a simulation, stands in `out_dir`;
+/// - [`SimulateError::Exists`]: `out_dir` holds a file of one of these names, but no cohort;
 /// - [`SimulateError::ConstantSignal`]: few samples, all with the same signal;
 /// - [`SimulateError::Folder`], [`SimulateError::Write`], [`SimulateError::Table`], [`SimulateError::Summary`]: a file cannot be written.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_simulate::{PHENOTYPES, SimulateOptions, simulate};
+///
+/// let folder = tempfile::tempdir()?;
+/// let options = SimulateOptions {
+///     samples: 50,
+///     features: 8,
+///     phenotypes: 2,
+///     ..SimulateOptions::default()
+/// };
+/// let summary = simulate(&options, folder.path(), &|_, _| ())?;
+/// assert_eq!(summary.feature_rows, 50);
+/// assert!(folder.path().join(PHENOTYPES).exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn simulate(
     options: &SimulateOptions,
     out_dir: &Path,
@@ -101,46 +119,28 @@ pub fn simulate(
     };
     let moments = cohort.moments(&slabs, &mut advance)?;
 
-    let names = |names: &mut dyn Iterator<Item = &String>, kind: &DataType| -> Vec<Field> {
-        let eid = Field::new("eid", DataType::Int64, false);
-        let rest = names.map(|name| Field::new(name, kind.clone(), true));
-        std::iter::once(eid).chain(rest).collect()
-    };
-    let mut proteins = RowGroupWriter::create(
-        &out_dir.join(PROTEINS),
-        names(
-            &mut cohort.proteome.proteins.iter().map(|p| &p.name),
-            &DataType::Float32,
-        ),
-    )?;
-    let mut phenotypes = RowGroupWriter::create(
-        &out_dir.join(PHENOTYPES),
-        names(
-            &mut cohort.phenotypes.iter().map(|p| &p.name),
-            &DataType::Float64,
-        ),
-    )?;
-    let mut covariates = RowGroupWriter::create(&out_dir.join(COVARIATES), covariate_fields())?;
+    let mut tables = Tables::create(&cohort, out_dir)?;
     let mut missing = 0;
     let mut shared_rows = 0;
     for slab in &slabs {
         let rows = cohort.rows(slab, &moments);
-        phenotypes.append(&cohort.phenotype_columns(&rows))?;
-        covariates.append(&cohort.covariate_columns(&rows))?;
+        let tables = &mut tables;
+        tables.phenotypes.append(&cohort.phenotype_columns(&rows))?;
+        tables.covariates.append(&cohort.covariate_columns(&rows))?;
         if slab.in_features {
             let (columns, missing_here) = cohort.protein_columns(slab, &rows);
             missing += missing_here;
             let in_all = |p: &&person::Person| p.in_phenotypes && p.in_covariates;
             shared_rows += rows.people.iter().filter(in_all).count();
             drop(rows);
-            proteins.append(&columns)?;
+            tables.proteins.append(&columns)?;
         }
         advance(slab.rows);
     }
 
-    let (proteins, feature_rows) = proteins.finish()?;
-    let (phenotypes, phenotype_rows) = phenotypes.finish()?;
-    let (covariates, covariate_rows) = covariates.finish()?;
+    let (proteins, feature_rows) = tables.proteins.finish()?;
+    let (phenotypes, phenotype_rows) = tables.phenotypes.finish()?;
+    let (covariates, covariate_rows) = tables.covariates.finish()?;
     let truth = write_truth(&cohort, &out_dir.join(TRUTH))?;
     let of_kind = |kind: Kind| cohort.phenotypes.iter().filter(|p| p.kind == kind).count();
     let summary = CohortSummary {
@@ -166,7 +166,34 @@ pub fn simulate(
     Ok(summary)
 }
 
-/// Fails when a file of a cohort's name is there without the summary that every cohort has.
+/// The tables that are written slab by slab.
+struct Tables {
+    proteins: RowGroupWriter,
+    phenotypes: RowGroupWriter,
+    covariates: RowGroupWriter,
+}
+
+impl Tables {
+    fn create(cohort: &Cohort, out_dir: &Path) -> Result<Self, SimulateError> {
+        let proteins = cohort.proteome.proteins.iter().map(|p| &p.name);
+        let phenotypes = cohort.phenotypes.iter().map(|p| &p.name);
+        let create = |name: &str, fields| RowGroupWriter::create(&out_dir.join(name), fields);
+        Ok(Self {
+            proteins: create(PROTEINS, fields(proteins, &DataType::Float32))?,
+            phenotypes: create(PHENOTYPES, fields(phenotypes, &DataType::Float64))?,
+            covariates: create(COVARIATES, covariate_fields())?,
+        })
+    }
+}
+
+/// `eid`, then one column of type `kind` for each of `names`.
+fn fields<'n>(names: impl Iterator<Item = &'n String>, kind: &DataType) -> Vec<Field> {
+    let eid = Field::new("eid", DataType::Int64, false);
+    let rest = names.map(|name| Field::new(name, kind.clone(), true));
+    std::iter::once(eid).chain(rest).collect()
+}
+
+/// Fails when a file of one of these names is there without the summary that every cohort has.
 fn refuse_foreign_files(out_dir: &Path) -> Result<(), SimulateError> {
     if out_dir.join(COHORT).exists() {
         return Ok(());
@@ -241,7 +268,7 @@ fn write_summary(summary: &CohortSummary, path: &Path) -> Result<AtomicFile, Sim
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync());
     written.map_err(|source| SimulateError::Summary {
         path: path.to_path_buf(),
-        source: source.into(),
+        source,
     })?;
     Ok(file)
 }

@@ -3,10 +3,13 @@ use serde::{Deserialize, Serialize};
 use crate::eid::EID_COUNT;
 use crate::error::SimulateError;
 
-/// The size and the make-up of a simulated cohort.
+/// Most columns of a table besides the ids: Parquet numbers the columns of a row group in 16 bits, with a sign.
+const MOST_COLUMNS: usize = 32_766;
+
+/// The size and composition of a simulated cohort.
 ///
-/// The defaults give 5000 people, 500 proteins and 20 phenotypes. Two equal sets of options give the same
-/// bytes on disk, for any number of threads.
+/// The defaults give 5000 people, 500 proteins and 20 phenotypes. Equal options give equal bytes on disk, for any number of
+/// threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimulateOptions {
@@ -16,9 +19,9 @@ pub struct SimulateOptions {
     pub features: usize,
     /// Phenotypes, at least 1.
     pub phenotypes: usize,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Phenotypes without any signal; a quarter of all, rounded down, when not given.
+    /// Phenotypes without any signal; by default a quarter of all, rounded down.
     pub noise_phenotypes: Option<usize>,
     /// Share of the phenotypes that have missing values of their own, in [0, 1]; the others are complete.
     pub masked_share: f64,
@@ -26,13 +29,13 @@ pub struct SimulateOptions {
     pub min_missing: f64,
     /// Largest missing rate of a phenotype with missing values, in [0, 0.95].
     pub max_missing: f64,
-    /// Smallest share of a phenotype's variance, covariates aside, that proteins explain, in (0, 1).
+    /// Smallest share of a phenotype's variance, given the covariates, that proteins explain, in (0, 1).
     pub min_signal: f64,
     /// Largest such share, in (0, 1).
     pub max_signal: f64,
-    /// Causal proteins of a phenotype with signal, at least 2; all proteins where there are fewer.
+    /// Causal proteins of a phenotype with signal, at least 2; all proteins if there are fewer.
     pub causal_features: usize,
-    /// Share of people that the phenotype table lacks, and (others) the covariate table, in [0, 0.5].
+    /// Share of people missing from the phenotype table, and (other people) from the covariate table, in [0, 0.5].
     pub absent_share: f64,
     /// People in the phenotype and covariate tables only, as a share of `samples`, in [0, 0.5].
     pub extra_share: f64,
@@ -63,60 +66,27 @@ impl SimulateOptions {
     ///
     /// # Errors
     ///
-    /// Each variant of [`SimulateError`] that concerns options: too few or too many of something, a share
-    /// out of its range, a range that ends before it starts.
+    /// Each variant of [`SimulateError`] about options: too few or too many of something, a share out of its range, a range
+    /// that ends before it starts.
     pub fn validate(&self) -> Result<(), SimulateError> {
-        if self.samples < 10 {
-            return Err(SimulateError::TooFew {
-                what: "samples",
-                least: 10,
-                found: self.samples,
-            });
+        for (what, least, found) in [
+            ("samples", 10, self.samples),
+            ("features", 2, self.features),
+            ("phenotypes", 1, self.phenotypes),
+            ("causal features", 2, self.causal_features),
+        ] {
+            if found < least {
+                return Err(SimulateError::TooFew { what, least, found });
+            }
         }
-        if self.features < 2 {
-            return Err(SimulateError::TooFew {
-                what: "features",
-                least: 2,
-                found: self.features,
-            });
-        }
-        if self.phenotypes < 1 {
-            return Err(SimulateError::TooFew {
-                what: "phenotypes",
-                least: 1,
-                found: self.phenotypes,
-            });
-        }
-        if self.causal_features < 2 {
-            return Err(SimulateError::TooFew {
-                what: "causal features",
-                least: 2,
-                found: self.causal_features,
-            });
-        }
-        // Parquet numbers the columns of a row group in 16 bits, with a sign; one is taken by the ids.
-        if self.features >= 32_767 {
-            return Err(SimulateError::TooMany {
-                what: "features",
-                most: 32_766,
-                found: self.features,
-            });
-        }
-        if self.phenotypes >= 32_767 {
-            return Err(SimulateError::TooMany {
-                what: "phenotypes",
-                most: 32_766,
-                found: self.phenotypes,
-            });
-        }
-        if let Some(noise) = self.noise_phenotypes
-            && noise > self.phenotypes
-        {
-            return Err(SimulateError::TooMany {
-                what: "noise phenotypes",
-                most: self.phenotypes,
-                found: noise,
-            });
+        for (what, most, found) in [
+            ("features", MOST_COLUMNS, self.features),
+            ("phenotypes", MOST_COLUMNS, self.phenotypes),
+            ("noise phenotypes", self.phenotypes, self.noise()),
+        ] {
+            if found > most {
+                return Err(SimulateError::TooMany { what, most, found });
+            }
         }
         for (name, value, low, high) in [
             ("masked_share", self.masked_share, 0.0, 1.0),
@@ -168,7 +138,7 @@ impl SimulateOptions {
         self.samples.saturating_add(self.extra())
     }
 
-    /// People in the phenotype and covariate tables only; at least one unless their share is zero.
+    /// People in the phenotype and covariate tables only; at least one, unless their share is zero.
     fn extra(&self) -> usize {
         // Exact: a validated share of at most half of fewer than 2^53 samples.
         (self.extra_share * self.samples as f64).ceil() as usize

@@ -13,10 +13,10 @@ pub(crate) const COMPONENTS: usize = 10;
 /// Numbers that a phenotype's covariate effects multiply.
 pub(crate) const COVARIATES: usize = 3 + COMPONENTS;
 
-/// Share of people who lack every panel of the second half at once.
+/// Share of people without any panel of the second half.
 const SECOND_HALF_MISSING: f64 = 0.04;
 
-/// Everything about a person but proteins and phenotypes.
+/// All data of a person except proteins and phenotypes.
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) eid: i64,
@@ -53,7 +53,7 @@ pub(crate) struct People {
     seed: u64,
     absent_share: f64,
     eids: Eids,
-    /// Of each panel: the share of people who lack it.
+    /// For each panel, the share of people who do not have it.
     pub(crate) panel_missing: Vec<f64>,
 }
 

@@ -16,7 +16,7 @@ pub enum Kind {
     Linear,
     /// g = Σ b_j 1(x_j > c_j).
     Threshold,
-    /// g = Σ b_j x_j x_j', causal proteins taken two by two.
+    /// g = Σ b_j x_j x_j', with the causal proteins in pairs.
     Interaction,
     /// g = 0.
     Noise,
@@ -43,18 +43,18 @@ pub(crate) struct Phenotype {
     pub(crate) signal_share: f64,
     /// Zero for a complete phenotype.
     pub(crate) missing_rate: f64,
-    /// Columns of the causal proteins; two by two for an interaction.
+    /// Columns of the causal proteins; in pairs for an interaction.
     pub(crate) causal: Vec<usize>,
-    /// b, one a protein, or one a pair.
+    /// b, one per protein, or one per pair.
     coefficients: Vec<f64>,
-    /// c, of a threshold phenotype.
+    /// c, for a threshold phenotype.
     thresholds: Vec<f64>,
     /// Effects of [`super::person::Person::covariates`].
     effects: [f64; COVARIATES],
 }
 
 impl Phenotype {
-    /// g of one person, whose complete protein values are `x`; needed at the causal columns only.
+    /// g of one person with the complete protein values `x`; only the causal columns are used.
     pub(crate) fn signal(&self, x: &[f32]) -> f64 {
         let causal = self.causal.iter();
         match self.kind {
@@ -88,8 +88,8 @@ impl Phenotype {
 
     /// Draws all phenotypes.
     ///
-    /// Kinds are dealt in turn, then shuffled; signal shares lie evenly on a log scale and missing rates evenly on a
-    /// plain one over their ranges, so that even a small cohort holds strong and weak, complete and sparse phenotypes.
+    /// Kinds are assigned in turn, then shuffled. Signal shares are spaced evenly on a log scale and missing rates evenly on a
+    /// linear scale, so that even a small cohort has strong and weak, complete and sparse phenotypes.
     pub(crate) fn draw_all(options: &SimulateOptions) -> Vec<Self> {
         let mut rng = stream(options.seed, Purpose::Phenotypes, 0);
         let m = options.phenotypes;

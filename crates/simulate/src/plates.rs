@@ -4,12 +4,12 @@ use rand_distr::StandardNormal;
 use crate::options::SimulateOptions;
 use crate::stream::{Purpose, stream};
 
-/// Batches that plates come in.
+/// Number of batches of plates.
 pub(crate) const BATCHES: usize = 7;
 
 const PEOPLE_PER_PLATE: usize = 88;
 
-/// The plates that samples lie on, and what each does to a panel.
+/// The plates of the samples, and the shift that each gives a panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Plates {
     pub(crate) count: usize,

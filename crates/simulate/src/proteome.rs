@@ -5,16 +5,16 @@ use crate::options::SimulateOptions;
 use crate::stream::{Purpose, stream};
 use crate::tail::Tail;
 
-/// People whose values come from one stream of random numbers.
+/// People whose values come from one random stream.
 pub(crate) const BLOCK: usize = 64;
 
-/// Eigenvalue j of the proteins' correlations is meant to fall as j^-DECAY.
+/// Eigenvalue j of the proteins' correlations falls about as j^-DECAY.
 const DECAY: f64 = 0.9;
 const GLOBAL_FACTORS: usize = 40;
 const FACTORS_PER_PATHWAY: usize = 4;
-/// Columns worked on at a time, so that their loadings stay in the first-level cache.
+/// Columns computed at a time; their loadings stay in the first-level cache.
 const COLUMNS: usize = 128;
-/// Factors may explain this much of a protein, on average.
+/// The factors explain at most this much of a protein, on average.
 const MOST_EXPLAINED: f64 = 0.85;
 
 /// Name, shape and units of one protein.
@@ -29,15 +29,15 @@ pub(crate) struct Protein {
     pub(crate) scale: f32,
     /// Share of sporadic holes.
     pub(crate) hole_rate: f64,
-    /// Latent values below this are below the detection limit, hence missing.
+    /// Latent values below this are below the detection limit, and so missing.
     pub(crate) detection: f32,
 }
 
 /// The factor model that complete protein values follow.
 ///
-/// Latent value of protein j: z_j = Σ_k a_jk f_k + Σ_i b_ji h_{c(j) i} + d_j e_j, all of f, h, e standard
-/// normal, Var z_j = 1. The 40 global factors f reach every protein, with E a_jk² ∝ k^-0.9; the 4 factors h of each of
-/// 20 to 40 pathways reach its members c(j) only and carry the eigenvalues after the 40th; the value is x_j = tail_j(z_j).
+/// Latent value of protein j: z_j = Σ_k a_jk f_k + Σ_i b_ji h_{c(j) i} + d_j e_j, with all f, h, e standard normal and Var z_j
+/// = 1. The 40 global factors f reach every protein, with E a_jk² ∝ k^-0.9. Each of 20 to 40 pathways has 4 factors h, which
+/// reach only its members c(j) and give the eigenvalues after the 40th. The protein's value is x_j = tail_j(z_j).
 #[derive(Clone, Debug)]
 pub(crate) struct Proteome {
     seed: u64,
@@ -78,13 +78,13 @@ impl Proteome {
         let mut proteins = Vec::with_capacity(n);
         let mut loading = [0.0_f64; GLOBAL_FACTORS + FACTORS_PER_PATHWAY];
         let (mut panel, mut in_panel) = (0, 0);
-        // Every fiftieth protein, from a place of its own, is mostly below the detection limit.
+        // Every fiftieth protein, from a random first one, is mostly below the detection limit.
         let faint = rng.random_range(0..50_usize);
         for j in 0..n {
             let mut variance = 0.0;
             for (k, share) in global_share.iter().chain(&local_share).enumerate() {
                 let normal: f64 = rng.sample(StandardNormal);
-                // Most proteins rise together on the first factor, as blood samples do.
+                // Most proteins rise together with the first factor, as in blood samples.
                 let unit = if k == 0 { 0.8 + 0.6 * normal } else { normal };
                 loading[k] = unit * (share * shrink).sqrt();
                 variance += loading[k] * loading[k];
@@ -137,7 +137,7 @@ impl Proteome {
 
     /// Writes the latent values z of one block of people.
     ///
-    /// `z`: rows x n_features, row-major, at most [`BLOCK`] rows. Cost: 88 flops and one normal number a value.
+    /// `z`: rows x n_features, row-major, at most [`BLOCK`] rows. Cost: 88 flops and one normal number per value.
     pub(crate) fn latent(&self, block: usize, z: &mut [f32]) {
         let n = self.proteins.len();
         debug_assert!(z.len() <= BLOCK * n);
@@ -184,10 +184,10 @@ impl Proteome {
     }
 }
 
-/// The mean share of a protein's variance that each global factor, then each factor of its pathway, explains.
+/// The mean share of a protein's variance that each global factor explains, and then each factor of its pathway.
 ///
-/// Eigenvalue j of p is to be p j^-0.9 / Σ_i i^-0.9. A global factor of share v gives the eigenvalue p v, a factor of
-/// one of C pathways p v / C; the pathways' factors take the places after the global ones, C at a time.
+/// Eigenvalue j of p should be p j^-0.9 / Σ_i i^-0.9. A global factor of share v gives the eigenvalue p v; a factor of one of C
+/// pathways gives p v / C. The factors of the pathways take the places after the global ones, C at a time.
 fn shares(n_features: usize, n_pathways: usize) -> (Vec<f64>, Vec<f64>) {
     let total: f64 = (1..=n_features).map(|j| (j as f64).powf(-DECAY)).sum();
     let share = |j: usize| (j as f64).powf(-DECAY) / total;

@@ -1,16 +1,16 @@
 use crate::options::SimulateOptions;
 use crate::proteome::BLOCK;
 
-/// Values of a slab's feature matrix, at most: 64 MiB of them.
+/// Most values in a slab's feature matrix: 64 MiB.
 const MOST_VALUES: usize = 1 << 24;
 const MOST_ROWS: usize = 4096;
 
-/// Consecutive people who are in memory at once and share a row group.
+/// Consecutive people who are in memory at the same time and share a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slab {
     pub(crate) index: usize,
     pub(crate) first_person: usize,
-    /// Number of its first block of random numbers; its other blocks follow.
+    /// Number of its first block; its other blocks follow.
     pub(crate) first_block: usize,
     pub(crate) rows: usize,
     /// Whether its people are in the feature table.

@@ -2,12 +2,12 @@ use serde::Serialize;
 
 use crate::options::SimulateOptions;
 
-/// What a simulation wrote; `cohort.json` holds it.
+/// The content of `cohort.json`: what a simulation wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CohortSummary {
-    /// Version of the program, for a cohort depends on it.
+    /// Version of the program, because a cohort depends on it.
     pub version: &'static str,
-    /// The options, seed included.
+    /// The options, including the seed.
     pub options: SimulateOptions,
     /// Rows of `proteins.parquet`.
     pub feature_rows: usize,
@@ -19,11 +19,11 @@ pub struct CohortSummary {
     pub shared_rows: usize,
     /// Share of the protein values that are null.
     pub feature_missing_share: f64,
-    /// Protein panels; a person lacks all of a panel or little of it.
+    /// Protein panels; a person is missing a whole panel, or little of it.
     pub panels: usize,
-    /// Of each panel, the share of people who are drawn to lack it.
+    /// For each panel, the share of people who are drawn to be without it.
     pub panel_missing_rates: Vec<f64>,
-    /// Plates; each shifts the panels a little.
+    /// Plates; each shifts the panels slightly.
     pub plates: usize,
     /// Phenotypes of each kind.
     pub linear_phenotypes: usize,

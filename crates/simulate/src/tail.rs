@@ -1,19 +1,19 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// The shape of a protein's distribution: an increasing map of a standard normal value to one of mean 0 and variance 1.
+/// The shape of a protein's distribution: an increasing function of a standard normal value, with mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Tail {
     /// x = z.
     Normal,
-    /// x = (z + a max(z, 0)² − a/2) / sd, sd² = 1 + 4a φ(0) + 5a²/4: a right tail close to an exponential's.
+    /// x = (z + a max(z, 0)² − a/2) / sd, sd² = 1 + 4a φ(0) + 5a²/4: a right tail like that of an exponential.
     Bent { bend: f32, scale: f32 },
-    /// x = (exp(sz) − exp(s²/2)) / sd, sd² = exp(s²) (exp(s²) − 1): a lognormal's tail.
+    /// x = (exp(sz) − exp(s²/2)) / sd, sd² = exp(s²) (exp(s²) − 1): the tail of a lognormal.
     Lognormal { sigma: f32, mean: f32, scale: f32 },
 }
 
 impl Tail {
-    /// One protein in seven has an exponential-like tail, one in ten a lognormal one.
+    /// One protein in seven has an exponential-like tail, and one in ten a lognormal tail.
     pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Self {
         let kind: f64 = rng.random();
         let strength: f64 = rng.random();
@@ -45,7 +45,7 @@ impl Tail {
         }
     }
 
-    /// The value that stands for the standard normal value `z`.
+    /// The value that belongs to the standard normal value `z`.
     #[inline]
     pub(crate) fn apply(self, z: f32) -> f32 {
         match self {

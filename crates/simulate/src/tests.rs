@@ -89,16 +89,21 @@ fn bytes_depend_on_the_seed_but_not_on_threads() {
     }
 }
 
-#[test]
-fn tables_have_the_promised_columns_and_people() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = SimulateOptions {
+/// 5000 samples of 70 proteins.
+fn wide() -> SimulateOptions {
+    SimulateOptions {
         samples: 5000,
         features: 70,
         ..small()
-    };
+    }
+}
+
+#[test]
+fn progress_rises_to_both_passes_over_everyone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = wide();
     let steps = RefCell::new(Vec::new());
-    let summary = simulate(&options, dir.path(), &|done, total| {
+    simulate(&options, dir.path(), &|done, total| {
         steps.borrow_mut().push((done, total));
     })
     .unwrap();
@@ -110,6 +115,19 @@ fn tables_have_the_promised_columns_and_people() {
     );
     assert_eq!(steps.last().unwrap(), &(2 * 5025, 2 * 5025));
 
+    let text = std::fs::read_to_string(dir.path().join(COHORT)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["options"]["seed"], 11);
+    let back: SimulateOptions = serde_json::from_value(json["options"].clone()).unwrap();
+    assert_eq!(back, options);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 5, "temporary files are left: {left:?}");
+}
+
+#[test]
+fn tables_have_the_promised_columns_and_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = quietly(&wide(), dir.path());
     let file = std::fs::File::open(dir.path().join(PROTEINS)).unwrap();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let rows: Vec<i64> = builder
@@ -181,7 +199,13 @@ fn tables_have_the_promised_columns_and_people() {
             .iter()
             .all(|f| f.data_type() == &DataType::Float64)
     );
+}
 
+#[test]
+fn the_truth_names_kind_and_causal_proteins_of_each_phenotype() {
+    let dir = tempfile::tempdir().unwrap();
+    quietly(&wide(), dir.path());
+    let schema = read(dir.path(), PROTEINS).schema();
     let truth = read(dir.path(), TRUTH);
     let mut kinds: HashMap<&str, usize> = HashMap::new();
     for row in 0..7 {
@@ -213,14 +237,6 @@ fn tables_have_the_promised_columns_and_people() {
         ("noise", 1),
     ];
     assert_eq!(kinds, HashMap::from(expected));
-
-    let text = std::fs::read_to_string(dir.path().join(COHORT)).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(json["options"]["seed"], 11);
-    let back: SimulateOptions = serde_json::from_value(json["options"].clone()).unwrap();
-    assert_eq!(back, options);
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-    assert_eq!(left.len(), 5, "temporary files are left: {left:?}");
 }
 
 #[test]
@@ -457,93 +473,36 @@ fn the_smallest_cohort_is_written() {
 
 #[test]
 fn impossible_options_are_refused_before_anything_is_written() {
-    let refused = |options: SimulateOptions, words: &str| {
+    type Change = fn(&mut SimulateOptions);
+    let cases: [(Change, &str); 11] = [
+        (|it| it.samples = 9, "at least 10 samples, 9 asked for"),
+        (|it| it.features = 1, "at least 2 features"),
+        (|it| it.phenotypes = 0, "at least 1 phenotypes"),
+        (|it| it.causal_features = 1, "at least 2 causal features"),
+        (|it| it.features = 40_000, "at most 32766 features"),
+        (|it| it.samples = 8_990_000, "seven digits give 9000000"),
+        (|it| it.samples = usize::MAX, "seven digits"),
+        (
+            |it| it.noise_phenotypes = Some(21),
+            "at most 20 noise phenotypes",
+        ),
+        (|it| it.masked_share = 1.5, "`masked_share` is 1.5"),
+        (|it| it.max_signal = f64::NAN, "`max_signal` is NaN"),
+        (
+            |it| it.min_missing = 0.5,
+            "`min_missing` is 0.5, above `max_missing`",
+        ),
+    ];
+    for (change, words) in cases {
+        let mut options = SimulateOptions::default();
+        change(&mut options);
         let dir = tempfile::tempdir().unwrap();
         let out_dir = dir.path().join("cohort");
-        let message = simulate(&options, &out_dir, &|_, _| {})
-            .unwrap_err()
-            .to_string();
+        let error = simulate(&options, &out_dir, &|_, _| {}).unwrap_err();
+        let message = error.to_string();
         assert!(message.contains(words), "{message}");
         assert!(!out_dir.exists());
-    };
-    let base = SimulateOptions::default;
-    refused(
-        SimulateOptions {
-            samples: 9,
-            ..base()
-        },
-        "at least 10 samples, 9 asked for",
-    );
-    refused(
-        SimulateOptions {
-            features: 1,
-            ..base()
-        },
-        "at least 2 features",
-    );
-    refused(
-        SimulateOptions {
-            phenotypes: 0,
-            ..base()
-        },
-        "at least 1 phenotypes",
-    );
-    refused(
-        SimulateOptions {
-            causal_features: 1,
-            ..base()
-        },
-        "at least 2 causal features",
-    );
-    refused(
-        SimulateOptions {
-            features: 40_000,
-            ..base()
-        },
-        "at most 32766 features",
-    );
-    refused(
-        SimulateOptions {
-            samples: 8_990_000,
-            ..base()
-        },
-        "seven digits give 9000000",
-    );
-    refused(
-        SimulateOptions {
-            samples: usize::MAX,
-            ..base()
-        },
-        "seven digits",
-    );
-    refused(
-        SimulateOptions {
-            noise_phenotypes: Some(21),
-            ..base()
-        },
-        "at most 20 noise phenotypes",
-    );
-    refused(
-        SimulateOptions {
-            masked_share: 1.5,
-            ..base()
-        },
-        "`masked_share` is 1.5",
-    );
-    refused(
-        SimulateOptions {
-            max_signal: f64::NAN,
-            ..base()
-        },
-        "`max_signal` is NaN",
-    );
-    refused(
-        SimulateOptions {
-            min_missing: 0.5,
-            ..base()
-        },
-        "`min_missing` is 0.5, above `max_missing`",
-    );
+    }
 }
 
 #[test]

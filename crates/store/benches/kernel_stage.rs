@@ -1,19 +1,20 @@
-//! The kernel stage against the matrix products that it cannot do without.
+//! The time of the kernel stage, beside that of the matrix products in it.
 //!
 //!     cargo bench --bench kernel_stage -- --samples 8192 --features 2923
 //!     cargo bench --bench kernel_stage -- --samples 50000 --repeats 1     # 6 GB of disk, a few minutes
 //!
-//! Target: wall ≤ 1.4 × bare products. They take turns in one process, so that what else the machine does hits each, and
-//! the ratio is the middle of the turns' ratios. The stage is run twice a turn: as it is, and with ballast, files of a tile's size
-//! of which one is removed before each tile is written. A virtual machine that gives back what is free, and is given memory again page by
-//! page as it touches it, takes up to fifteen times as long to write to new pages as to those that it holds; with ballast it holds them.
+//! Target: wall ≤ 1.4 × bare products. Stage and products take turns in one process, so that other work on the machine affects
+//! both; the ratio is the median of the turns' ratios. The stage runs twice per turn: as it is, and with ballast. Ballast is files
+//! of a tile's size, one of which is removed before each tile is written. A virtual machine that returns free memory to its host,
+//! and gets it back page by page, writes to new pages up to fifteen times slower than to pages that it holds. With ballast it
+//! holds them.
 #![allow(clippy::print_stdout)]
 
 mod common;
 
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{Arguments, median, numbers, seconds};
 use faer::linalg::matmul::matmul;
@@ -28,11 +29,11 @@ use rayon::prelude::*;
 
 /// Rows and columns of a chunk of `features.zarr`, as ingestion writes it.
 const FEATURE_CHUNK: [usize; 2] = [1024, 256];
-/// Features of the tile that the recursion is timed on: so few that the product is the lesser part, and enough that
-/// hardly a pair is nearly parallel.
+/// Features of the tile on which the recursion is timed: few enough that the product is the smaller part, and enough that
+/// hardly any pair is nearly parallel.
 const FEW_FEATURES: usize = 64;
 
-/// `out` = rows · colsᵀ, its lower triangle alone on the diagonal, on the calling thread: what a tile starts from.
+/// `out` = rows · colsᵀ on the calling thread, only its lower triangle for a tile on the diagonal.
 fn product(rows: MatRef<'_, f32>, cols: MatRef<'_, f32>, diagonal: bool, out: &mut [f32]) {
     let out = MatMut::from_row_major_slice_mut(
         &mut out[..rows.nrows() * cols.nrows()],
@@ -56,7 +57,7 @@ fn product(rows: MatRef<'_, f32>, cols: MatRef<'_, f32>, diagonal: bool, out: &m
     }
 }
 
-/// The products of all tiles of the lower triangle, a tile a thread as in the stage; the features are in memory.
+/// The products of all tiles of the lower triangle, one tile per thread as in the stage; the features are in memory.
 fn bare_products(x: MatRef<'_, f32>, tile: usize) {
     let n = x.nrows();
     let rows = |block: usize| x.subrows(block * tile, tile.min(n - block * tile));
@@ -67,13 +68,13 @@ fn bare_products(x: MatRef<'_, f32>, tile: usize) {
             || vec![0.0_f32; tile * tile],
             |out, (i, j)| {
                 product(rows(i), rows(j), i == j, out);
-                // Nobody reads the products: without this they need not be formed.
+                // Without this, the compiler may leave out products that nobody reads.
                 black_box(out);
             },
         );
 }
 
-/// Checks an entry of a bare product against its definition, lest something less than the product is timed.
+/// Checks an entry of a bare product against its definition, so that no less than the product is timed.
 fn check_product(x: MatRef<'_, f32>, tile: usize) -> anyhow::Result<()> {
     let side = tile.min(x.nrows());
     let mut out = vec![0.0_f32; side * side];
@@ -90,7 +91,7 @@ fn check_product(x: MatRef<'_, f32>, tile: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nanoseconds an entry that a tile takes beyond its product: recursion and search for nearly parallel pairs.
+/// Nanoseconds per entry that a tile takes besides its product: recursion and search for nearly parallel pairs.
 fn recursion(kernel: &InfiniteKernel, side: usize) -> anyhow::Result<f64> {
     let (x, y) = (
         numbers(side * FEW_FEATURES, 2),
@@ -116,7 +117,7 @@ fn recursion(kernel: &InfiniteKernel, side: usize) -> anyhow::Result<f64> {
     Ok(median(readings) * 1e9 / (side * side) as f64)
 }
 
-/// Files that take as much of the page cache as tiles will.
+/// Files that take as much of the page cache as the tiles.
 struct Ballast {
     folder: PathBuf,
     n_tiles: usize,
@@ -124,7 +125,7 @@ struct Ballast {
 }
 
 impl Ballast {
-    /// Writes them.
+    /// Writes the files.
     fn lay(folder: PathBuf, n_tiles: usize, tile: &ZarrArray<f32>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let bytes = vec![1_u8; tile.chunk_bytes() as usize];
@@ -144,17 +145,49 @@ impl Ballast {
         self.folder.join(k.to_string())
     }
 
-    /// Makes room for the tiles that come after the `done` that are written.
+    /// Removes files to make room for the tiles that come after the first `done`.
     fn give_way(&self, done: usize) {
         let first = if done == 0 { 0 } else { done + self.ahead };
         for k in first..(done + self.ahead + 1).min(self.n_tiles) {
-            // A file that stays only costs pages.
+            // A file that cannot be removed only costs pages.
             let _ = std::fs::remove_file(self.file(k));
         }
     }
 }
 
-/// Nanoseconds an entry that a tile's two blocks of rows take to read and to prepare.
+/// The kernel stage of all tiles.
+struct Stage<'s> {
+    kernels: [TangentKernel; 1],
+    features: &'s ZarrArray<f32>,
+    tiles: Vec<(usize, usize)>,
+    tile: usize,
+    folder: &'s Path,
+}
+
+impl Stage<'_> {
+    /// Seconds that one run takes, with ballast or without.
+    fn seconds(&self, has_ballast: bool) -> anyhow::Result<f64> {
+        let n = self.features.shape()[0];
+        let folder = self.folder.join("kernel.zarr");
+        let array = ZarrArray::create(&folder, spec(n, self.tile, Attributes::new()))?;
+        let lay = || Ballast::lay(self.folder.join("ballast"), self.tiles.len(), &array);
+        let ballast = has_ballast.then(lay).transpose()?;
+        let arrays = [array];
+        let progress = |done: usize, _: usize| {
+            if let Some(ballast) = &ballast {
+                ballast.give_way(done);
+            }
+        };
+        let (kernels, x, tiles) = (&self.kernels, self.features, &self.tiles);
+        let none = &|_: usize, _: &[f64]| ();
+        let taken =
+            seconds(|| kernel_tiles::compute(kernels, x, n, &arrays, tiles, none, &progress))?;
+        std::fs::remove_dir_all(&folder)?;
+        Ok(taken)
+    }
+}
+
+/// Nanoseconds per entry that it takes to read and to prepare the two blocks of rows of a tile.
 fn row_blocks(
     kernel: &InfiniteKernel,
     features: &ZarrArray<f32>,
@@ -192,14 +225,20 @@ fn main() -> anyhow::Result<()> {
     check_product(x, tile)?;
     let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0)?;
     let kernels = [TangentKernel::Infinite(kernel.clone())];
-    let all = lower_triangle(n.div_ceil(tile));
     let threads = rayon::current_num_threads();
     println!(
         "n = {n}, p = {p}, tiles of {tile}, {threads} threads, ReLU of depth {}",
         kernel.depth()
     );
 
-    // The lower triangle alone: n² p / 2 multiply-adds.
+    let stage = Stage {
+        kernels,
+        features: &features_on_disk,
+        tiles: lower_triangle(n.div_ceil(tile)),
+        tile,
+        folder: folder.path(),
+    };
+    // Only the lower triangle: n² p / 2 multiply-adds.
     let flops = n as f64 * n as f64 * p as f64;
     let mut readings = Vec::new();
     for turn in 0..=repeats {
@@ -207,31 +246,8 @@ fn main() -> anyhow::Result<()> {
             bare_products(x, tile);
             Ok::<(), Infallible>(())
         })?;
-        let tiles_folder = folder.path().join("kernel.zarr");
-        let stage = |has_ballast: bool| -> anyhow::Result<f64> {
-            let array = ZarrArray::create(&tiles_folder, spec(n, tile, Attributes::new()))?;
-            let ballast = match has_ballast {
-                true => Some(Ballast::lay(
-                    folder.path().join("ballast"),
-                    all.len(),
-                    &array,
-                )?),
-                false => None,
-            };
-            let arrays = [array];
-            let progress = |done: usize, _: usize| {
-                if let Some(ballast) = &ballast {
-                    ballast.give_way(done);
-                }
-            };
-            let (x, none) = (&features_on_disk, &|_: usize, _: &[f64]| ());
-            let taken =
-                seconds(|| kernel_tiles::compute(&kernels, x, n, &arrays, &all, none, &progress))?;
-            std::fs::remove_dir_all(&tiles_folder)?;
-            Ok(taken)
-        };
-        let (plain, held) = (stage(false)?, stage(true)?);
-        // The first turn warms up; a single one asked for is taken as it is.
+        let (plain, held) = (stage.seconds(false)?, stage.seconds(true)?);
+        // The first turn warms up, unless it is the only one.
         if turn > 0 || repeats == 1 {
             readings.push((bare, plain, held));
             println!(
@@ -258,7 +274,7 @@ fn main() -> anyhow::Result<()> {
         .build()?
         .install(|| row_blocks(&kernel, &features_on_disk, tile))?;
     println!(
-        "on one thread, ns an entry: bare products {:.2}, recursion {:.2}, row blocks at most {preparing:.2} \
+        "on one thread, ns per entry: bare products {:.2}, recursion {:.2}, row blocks at most {preparing:.2} \
          and {reading:.2} to read them",
         median(readings.iter().map(|r| r.0)) * threads as f64 * 2e9 / (n * n) as f64,
         recursion(&kernel, tile)?,

@@ -1,10 +1,10 @@
-//! A pass over the kernel's tiles against the matrix products that it cannot do without.
+//! The time of a pass over the kernel's tiles, beside that of the matrix products in it.
 //!
 //!     cargo bench --bench pass -- --samples 8192 --columns 64,256,1000
 //!     cargo bench --bench pass -- --samples 50000 --repeats 2     # 6 GB of disk, kept in the page cache
 //!
-//! The two take turns in one process, so that what else the machine does hits both, and the ratio is the middle of the
-//! turns' ratios. Tiles are in the page cache and their checksums compared before the clock starts.
+//! The two take turns in one process, so that other work on the machine affects both; the ratio is the median of the turns'
+//! ratios. Tiles are in the page cache, and their checksums are compared before the clock starts.
 #![allow(clippy::print_stdout)]
 
 mod common;
@@ -20,7 +20,7 @@ use ntkpipe_store::zarr::{Attributes, Chunk, ZarrArray};
 use rayon::prelude::*;
 use reml::KernelMatrix;
 
-/// One or two products a tile, a tile a thread as in the pass; tiles and blocks of vectors are in memory.
+/// One or two products per tile, one tile per thread as in the pass; tiles and blocks of vectors are in memory.
 fn bare_products(tiles: &[(usize, usize, Chunk<f32>)], side: usize, x: &Mat<f32>) {
     tiles.par_iter().with_max_len(1).for_each_init(
         || Mat::<f32>::zeros(side, x.ncols()),
@@ -37,7 +37,7 @@ fn bare_products(tiles: &[(usize, usize, Chunk<f32>)], side: usize, x: &Mat<f32>
                     Par::Seq,
                 );
             }
-            // Nobody reads the products: without this they need not be formed.
+            // Without this, the compiler may leave out products that nobody reads.
             black_box(out);
         },
     );
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
     let side = arguments.number("tile", default_tile(n))?;
     let folder = arguments.folder()?;
 
-    // Any numbers will do for a product: these spare the time of a real kernel.
+    // The time of a product does not depend on the numbers, so no kernel is computed.
     let path = folder.path().join("kernel.zarr");
     let array = ZarrArray::<f32>::create(&path, spec(n, side, Attributes::new()))?;
     let order = lower_triangle(n.div_ceil(side));
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
         let bare = median(readings.iter().map(|r| r.0));
-        // Whole tiles are multiplied, those at the edge with their padding.
+        // Whole tiles are multiplied, including the padding at the edge.
         let padded = (n.next_multiple_of(side)) as f64;
         println!(
             "{width} columns: bare products {bare:.3} s ({:.0} GFLOP/s), pass {:.3} s, ratio {:.3}",

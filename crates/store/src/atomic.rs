@@ -1,9 +1,10 @@
-//! Files and folders that appear whole or not at all: written beside their final name, then renamed.
+//! Files and folders that appear whole or not at all: each is written under a temporary name beside its final one, then
+//! renamed.
 //!
-//! A temporary name is the final name followed by `.tmp-<process id>-<counter>`; a process that is killed
-//! leaves it behind for [`remove_leftovers`]. The rename is atomic against other processes and
-//! against the death of this one. Against a loss of power only what was written with [`AtomicFile::commit`] is
-//! certain; [`write`] does not wait for the disk, and its readers check length and checksum.
+//! A temporary name is the final name followed by `.tmp-<process id>-<counter>`. A process that is killed leaves its temporary
+//! files behind, and [`remove_leftovers`] removes them. The rename is atomic for other processes, and when this process dies.
+//! After a loss of power, only what [`AtomicFile::commit`] wrote is certain. [`write()`] does not wait for the disk, so its
+//! readers check length and checksum.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -13,13 +14,13 @@ use std::time::Duration;
 
 const MARK: &str = ".tmp-";
 
-/// Why a file or folder could not be written, renamed or removed. The cause, as `source`, names the operation.
+/// Why a file or folder could not be written, renamed or removed. The `source` names the operation.
 #[derive(Debug, thiserror::Error)]
 #[error("could not write `{path}`", path = path.display())]
 pub struct AtomicError {
     /// The final name of the file or folder.
     pub path: PathBuf,
-    /// What the operating system said; its kind is kept (`StorageFull` on a full disk).
+    /// The error of the operating system; its kind is kept (`StorageFull` on a full disk).
     pub source: io::Error,
 }
 
@@ -42,7 +43,7 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The final name that a temporary one, as [`temporary_name`] makes them, belongs to.
+/// The final name that belongs to a temporary name, as this module makes them.
 pub fn final_name(name: &str) -> Option<&str> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let (name, end) = name.rsplit_once(MARK)?;
@@ -50,7 +51,7 @@ pub fn final_name(name: &str) -> Option<&str> {
     (is_number(process) && is_number(counter)).then_some(name)
 }
 
-/// Calls `make` on fresh temporary names until one is not taken (another machine may share the folder).
+/// Calls `make` on fresh temporary names until one is free (another machine may share the folder).
 fn unused<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
     loop {
         let temporary = temporary_name(path);
@@ -74,7 +75,7 @@ fn create_file(path: &Path) -> io::Result<(PathBuf, fs_err::File)> {
     })
 }
 
-/// Whether `path` is a pipe, a device, or one of this process's open files: nothing to replace by renaming.
+/// Whether `path` is a pipe, a device, or an open file of this process: these cannot be replaced by renaming.
 pub fn is_stream(path: &Path) -> bool {
     let is_of_system = ["/dev", "/proc"]
         .iter()
@@ -83,7 +84,23 @@ pub fn is_stream(path: &Path) -> bool {
     found.is_ok_and(|it| !it.is_dir() && (is_of_system || !it.is_file()))
 }
 
-/// A buffered file that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
+/// A buffered file that takes its final name on [`commit`](Self::commit), and is removed when it is dropped before.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::atomic::AtomicFile;
+/// use std::io::Write as _;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("result.txt");
+/// let mut file = AtomicFile::create(&path)?;
+/// file.write_all(b"whole")?;
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path)?, b"whole");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -92,8 +109,8 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Opens a temporary file beside `path`, whose folder is created if it is absent. What is no regular file ([`is_stream`]) is written to
-    /// as it stands.
+    /// Opens a temporary file beside `path`. Creates the folder if it is absent. A path that is no regular file ([`is_stream`])
+    /// is written to directly.
     ///
     /// # Errors
     /// [`AtomicError`] when the folder or the file cannot be created.
@@ -118,10 +135,10 @@ impl AtomicFile {
         &self.path
     }
 
-    /// Waits until what was written is on disk.
+    /// Waits until everything written is on disk.
     ///
     /// # Errors
-    /// Where the disk refuses it, as a full one does.
+    /// When the disk refuses, for example because it is full.
     pub fn sync(&mut self) -> io::Result<()> {
         self.writer.flush()?;
         match self.temporary {
@@ -130,11 +147,11 @@ impl AtomicFile {
         }
     }
 
-    /// Waits until the content is on disk, then gives the file its final name, replacing what was there.
+    /// Waits until the content is on disk, then gives the file its final name. Replaces a file that was there.
     ///
     /// # Errors
-    /// [`AtomicError`] when the content cannot be written (a full disk) or the file not renamed; the temporary
-    /// file is then removed.
+    /// [`AtomicError`] when the content cannot be written (a full disk) or the file cannot be renamed; the temporary file is
+    /// then removed.
     pub fn commit(mut self) -> Result<(), AtomicError> {
         let finish = |this: &mut Self| -> io::Result<()> {
             this.sync()?;
@@ -162,7 +179,7 @@ impl Write for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Nothing to tell: the error that led here is already on its way, and leftovers are removed later.
+            // Not reported: the error that led here is already on its way, and leftovers are removed later.
             let _ = fs_err::remove_file(temporary);
         }
     }
@@ -189,7 +206,7 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> Result<(), AtomicError> {
     })
 }
 
-/// A folder that takes its final name on [`commit`](Self::commit) and vanishes when dropped before.
+/// A folder that takes its final name on [`commit`](Self::commit), and is removed when it is dropped before.
 #[derive(Debug)]
 pub struct AtomicFolder {
     path: PathBuf,
@@ -251,7 +268,7 @@ impl Drop for AtomicFolder {
     }
 }
 
-/// Removes a folder with all that is in it, also where the last files of another machine that was told to stop still arrive.
+/// Removes a folder and its content. Tries again while another machine that was told to stop still writes its last files there.
 ///
 /// # Errors
 /// [`AtomicError`] when it cannot be removed.
@@ -268,16 +285,16 @@ pub fn remove_folder(folder: &Path) -> Result<(), AtomicError> {
     fs_err::remove_dir_all(folder).map_err(AtomicError::at(folder))
 }
 
-/// Removes temporary files and folders that killed processes left, where they have not changed for `unchanged`.
+/// Removes temporary files and folders that killed processes left behind, if they have not changed for `unchanged`.
 ///
-/// Give no time to spare only while no other process writes there: a live writer's temporary file would vanish as well.
+/// Pass a zero duration only when no other process writes there: the temporary file of a live writer would be removed too.
 ///
 /// # Errors
 /// [`AtomicError`] when one cannot be removed.
 pub fn remove_leftovers(leftovers: &[PathBuf], unchanged: Duration) -> Result<(), AtomicError> {
     let remove = |path: &Path| -> io::Result<()> {
         let found = fs_err::symlink_metadata(path)?;
-        // A clock that is behind makes what is fresh seem to be of the future.
+        // When this machine's clock is behind, a fresh file seems to come from the future.
         let age = found.modified()?.elapsed().unwrap_or_default();
         match found.is_dir() {
             _ if age < unchanged => Ok(()),
@@ -286,7 +303,7 @@ pub fn remove_leftovers(leftovers: &[PathBuf], unchanged: Duration) -> Result<()
         }
     };
     leftovers.iter().try_for_each(|path| match remove(path) {
-        // A live writer has renamed it.
+        // A live writer has renamed it in the meantime.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(AtomicError::at(path)),
     })

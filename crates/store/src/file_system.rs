@@ -1,12 +1,12 @@
-//! Which file systems are reached over a network, and files that are no links.
+//! Which file systems are reached over a network, and how to open a file without following a link.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 
-/// What `folder`, or the nearest folder above it that exists, is on, where that is a network's file system; `None` for a disk, and where
-/// the system does not tell.
+/// The file system that holds `folder`, or the nearest folder above it that exists, if it is a network file system. `None` for
+/// a local disk, and where the system does not tell.
 ///
-/// FUSE counts: what stands behind it cannot be told, and is a network more often than not.
+/// FUSE counts as a network: what is behind it cannot be told, and it often is one.
 pub fn network(folder: &Path) -> Option<&'static str> {
     let folder = folder.ancestors().find(|f| f.is_dir())?;
     #[cfg(target_os = "linux")]
@@ -17,10 +17,10 @@ pub fn network(folder: &Path) -> Option<&'static str> {
     None
 }
 
-/// Opens the file at `path` itself: where a link stands in its place, fails instead of following it.
+/// Opens the file at `path` itself. Fails if `path` is a link, instead of following it.
 ///
 /// # Errors
-/// Those of opening; on Unix `FilesystemLoop` for a link.
+/// Those of opening a file; `FilesystemLoop` for a link on Unix.
 pub fn open_itself(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
@@ -30,7 +30,8 @@ pub fn open_itself(options: &mut OpenOptions, path: &Path) -> std::io::Result<Fi
     options.open(path)
 }
 
-/// By `f_type` of statfs(2): include/uapi/linux/magic.h, and for what is no part of Linux the table of GNU coreutils' stat (read 2026).
+/// Names by `f_type` of statfs(2): from include/uapi/linux/magic.h, and for file systems outside Linux from the table in GNU
+/// coreutils' stat (read 2026).
 #[cfg(any(target_os = "linux", test))]
 fn name(magic: u32) -> Option<&'static str> {
     Some(match magic {

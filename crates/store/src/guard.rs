@@ -9,18 +9,18 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread, now, becomes an error.
+/// Whether a panic of this thread would become an error now.
 ///
-/// For panic hooks: such a panic is no bug to report.
+/// For panic hooks: such a panic is not a bug to report.
 pub fn is_guarded() -> bool {
     GUARDED.get()
 }
 
 /// Runs `decode`, a call into the Parquet library, and turns its panic into an error.
 ///
-/// The library answers some damaged files with a panic: its maintainers hold that to be well-defined behaviour, to be
-/// replaced by errors case by case (arrow-rs issues 5332, 9742, read 2026). What the panic leaves behind is a reader
-/// that the caller drops, and no lock or static of ours.
+/// The library panics on some damaged files. Its maintainers call that well-defined behaviour, and replace the panics by errors
+/// case by case (arrow-rs issues 5332, 9742, read 2026). A panic leaves behind a reader, which the caller drops, and no lock or
+/// static of this program.
 pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(decode));

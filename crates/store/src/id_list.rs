@@ -1,28 +1,29 @@
-//! Lists of sample ids, as `--keep` and `--remove` take them: read as tables are, but that a header is no need and an id may repeat.
+//! Lists of sample ids, as `--keep` and `--remove` take them. They are read as tables are, except that a header is optional and
+//! an id may repeat.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use crate::first_few;
 use crate::table::{
     LARGEST_LIST, ListFile, ParquetList, Separator, TableError, is_eid, separator, unquoted,
 };
+use crate::words::first_few;
 use crate::words::{agreeing, counted};
 
-/// Columns that are looked at where the one that should hold the ids meets nobody.
+/// How many other columns are searched when no id in the expected column is known.
 const LOOKED_AT: usize = 16;
 
 /// Why a list of sample ids cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IdListError {
-    /// The file could not be read, as a table could not.
+    /// The file could not be read; tables fail for the same reasons.
     #[error("could not read the id list `{path}`", path = path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// What a table would say.
+        /// The error of the table reader.
         source: Box<TableError>,
     },
     /// The file is not text.
@@ -34,7 +35,7 @@ pub enum IdListError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is larger than lists are.
+    /// The file is larger than a list may be.
     #[error(
         "the id list `{path}` has more than {LARGEST_LIST} bytes of text; write its column of ids alone",
         path = path.display()
@@ -43,7 +44,7 @@ pub enum IdListError {
         /// The file.
         path: PathBuf,
     },
-    /// Some lines have one field, others more.
+    /// Some lines have one field, others have more.
     #[error(
         "line {line} of the id list `{path}` has {}, the lines before it {expected}; \
          write one sample id a line, or every line with the same fields",
@@ -60,7 +61,7 @@ pub enum IdListError {
         /// Fields of this line.
         found: usize,
     },
-    /// A quoted field goes on over the end of its line.
+    /// A quoted field continues after the end of its line.
     #[error(
         "line {line} of the id list `{path}` has a quote that is not closed; take it away, or close it in its line",
         path = path.display()
@@ -71,7 +72,7 @@ pub enum IdListError {
         /// The line, counted from 1.
         line: u64,
     },
-    /// A line is nothing but ids.
+    /// A line holds several ids and nothing else.
     #[error("line {line} of the id list `{path}` holds {}; write one a line", counted(*n, "ids"), path = path.display())]
     Several {
         /// The file.
@@ -81,7 +82,7 @@ pub enum IdListError {
         /// How many.
         n: usize,
     },
-    /// A line has other fields, but no id.
+    /// A line has fields but no id.
     #[error("line {line} of the id list `{path}` has no id in {column}", path = path.display())]
     MissingId {
         /// The file.
@@ -98,26 +99,27 @@ pub enum IdListError {
 pub struct IdList {
     /// The file.
     pub path: PathBuf,
-    /// Where in it the ids are: ``column `eid` ``, `column 2`.
+    /// The place of the ids in the file: ``column `eid` ``, `column 2`.
     pub column: String,
     /// The ids, each once, in file order.
     pub ids: Vec<String>,
-    /// What a person should know of how the ids were found, a sentence each.
+    /// What a person should know about how the ids were found, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Reads a list of sample ids: Parquet or text, gzipped or not, told apart by content.
 ///
-/// The ids are in the column called `id_column`, else `IID`, else `eid`, else the first that has a name. Text needs no header: its
-/// lines are one id each, or of several fields of which the second is the id (`FID IID`) unless the first `is_known` more often.
-/// A column that holds none that `is_known` gives way to one that does, with a warning. Empty lines and those that start with
-/// `#` are skipped, unless one names the columns (`#FID IID`). R's row names are no ids, with a header of their own or without.
-/// `1018682.0` is `1018682` where that is known and it is not.
+/// The ids are in the column called `id_column`, else in `IID`, else in `eid`, else in the first column that has a name. Text
+/// needs no header. Each line then is one id, or has several fields of which the second is the id (`FID IID`), unless
+/// `is_known` accepts more of the first fields. If `is_known` accepts no id of the column, a column of which it accepts some is
+/// taken instead, with a warning. Empty lines are skipped, and so are lines that start with `#`, unless one names the columns
+/// (`#FID IID`). R's row names are not ids, whether they have a header or not. `1018682.0` is read as `1018682` where only the
+/// latter is known.
 ///
 /// `is_known` tells whether a table has the id. Memory: the file, at most 256 MiB of text.
 ///
 /// # Errors
-/// `Table`; `NotText`, `TooLarge`; `Uneven`, `Unclosed`, `Several`, `MissingId`, which name the line.
+/// `Table`; and `NotText`, `TooLarge`, `Uneven`, `Unclosed`, `Several`, `MissingId`, which name the line.
 pub fn read_id_list(
     path: &Path,
     id_column: Option<&str>,
@@ -205,7 +207,7 @@ impl Found {
     }
 }
 
-/// `1018682` of `1018682.0`.
+/// The `1018682` in `1018682.0`.
 fn whole(id: &str) -> Option<&str> {
     let (number, fraction) = id.split_once('.')?;
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
@@ -213,7 +215,8 @@ fn whole(id: &str) -> Option<&str> {
         .then_some(number)
 }
 
-/// Takes `first`, unless it meets nobody and another does; then that which meets most, with a warning.
+/// Takes `first`, unless none of its ids is known and another column has known ids. Then takes the column with the most, with a
+/// warning.
 fn best(
     first: Found,
     others: impl Iterator<Item = Result<Found, IdListError>>,
@@ -254,16 +257,16 @@ fn of_parquet(
     let first = read(named.map(|place| names[place].as_str()))?;
     let others = names.iter().enumerate().take(LOOKED_AT);
     let others = others.filter(|(place, _)| Some(*place) != named);
-    // A column that can hold no ids is none to look in.
+    // A column that cannot hold ids is not searched.
     let others = others.filter_map(|(_, name)| read(Some(name)).ok());
     best(first, others.map(Ok)).or_else(|_| read(None).map(|it| (it, Vec::new())))
 }
 
-/// The rows of a text.
+/// The rows of a text file.
 struct Text<'p> {
     path: &'p Path,
     separator: Separator,
-    /// Names of the columns, where the first line has them.
+    /// Names of the columns, if the first line has them.
     header: Option<Vec<String>>,
     /// Lines, counted from 1, and their fields.
     rows: Vec<(u64, StringRecord)>,
@@ -294,7 +297,7 @@ impl<'p> Text<'p> {
                 *line = "";
             }
         }
-        // The first line that has several fields shows what is between them.
+        // The first line with several fields shows the separator.
         let separator = lines
             .iter()
             .map(|line| line.trim())
@@ -334,7 +337,7 @@ impl<'p> Text<'p> {
             let record = record.map_err(|_| IdListError::NotText {
                 path: self.path.to_path_buf(),
             })?;
-            // A record's position is where the one before it ended: empty lines may stand between.
+            // A record's position is the end of the record before; empty lines may stand between.
             let end = record.position().map_or(0, csv::Position::byte) as usize;
             let empty = bytes
                 .iter()
@@ -361,8 +364,8 @@ impl<'p> Text<'p> {
         }
     }
 
-    /// Takes the first row for the header if it names the ids, has a column without a name as R and pandas write it, or looks unlike
-    /// all that follows.
+    /// Takes the first row as the header if it names the ids, has a column without a name as R and pandas write it, or looks
+    /// unlike all rows after it.
     fn find_header(&mut self, id_column: Option<&str>) {
         if self.header.is_some() || self.rows.is_empty() {
             return;
@@ -444,12 +447,12 @@ impl<'p> Text<'p> {
         Ok((taken, warnings))
     }
 
-    /// Each line an id, blanks and all, if tables have such.
+    /// Takes each whole line as an id, blanks included, if a table has such ids.
     fn whole_lines(&self, is_known: &dyn Fn(&str) -> bool) -> Option<Found> {
         if self.separator != Separator::Blanks || self.header.is_some() {
             return None;
         }
-        // A quoted field may be empty, and is no blank before the id.
+        // A quoted field may be empty; that is not a blank before the id.
         let line = |fields: &StringRecord| {
             let fields: Vec<&str> = fields.iter().filter(|it| !it.is_empty()).collect();
             fields.join(" ")
@@ -460,7 +463,7 @@ impl<'p> Text<'p> {
         Some(Found::new("its lines".to_owned(), ids, is_known))
     }
 
-    /// Refuses rows of other numbers of fields; fields too many that are empty are none.
+    /// Refuses rows with different numbers of fields; empty fields at the end do not count.
     fn check_even(&mut self) -> Result<(), IdListError> {
         let mut expected = match &self.header {
             Some(names) => names.len(),
@@ -480,7 +483,7 @@ impl<'p> Text<'p> {
             let filled = fields.iter().enumerate().filter(|it| !it.1.is_empty());
             let last = filled.last().map_or(0, |it| it.0 + 1);
             let found = fields.len().min(expected.max(last));
-            // Between blanks, what follows the ids may be any number of words.
+            // Where blanks separate the fields, any number of words may follow the ids.
             let differs = match self.separator {
                 Separator::Blanks => found.min(2) != expected.min(2),
                 Separator::Byte(_) => found != expected,
@@ -516,7 +519,7 @@ impl<'p> Text<'p> {
     }
 }
 
-/// Fields of a line whose quotes, if any, stand around whole fields.
+/// Fields of a line; quotes, if any, surround whole fields.
 fn fields_of(line: &str, separator: Separator) -> StringRecord {
     let plain = |field: &str| {
         let field = unquoted(field.trim().as_bytes());
@@ -529,7 +532,7 @@ fn fields_of(line: &str, separator: Separator) -> StringRecord {
     .into()
 }
 
-/// Place of the column that is called as ids are.
+/// Place of the column whose name says that it holds ids.
 fn named_place(names: &[String], id_column: Option<&str>) -> Option<usize> {
     let place = |is_it: &dyn Fn(&str) -> bool| names.iter().position(|name| is_it(name));
     id_column
@@ -539,14 +542,14 @@ fn named_place(names: &[String], id_column: Option<&str>) -> Option<usize> {
         .or_else(|| place(&is_eid))
 }
 
-/// The first column that has a name, or else the second: R's row names and pandas' index have none.
+/// The first column that has a name, or else the second: the row names of R and the index of pandas have no name.
 fn first_named(names: &[String]) -> Option<usize> {
     let is_named = |name: &String| !name.is_empty() && !name.starts_with("Unnamed: ");
     let named = names.iter().position(is_named);
     named.or((names.len() > 1).then_some(1))
 }
 
-/// Whether the first fields are 1, 2, 3, ..., as R's row names are.
+/// Whether the first fields are 1, 2, 3, ..., as the row names of R are.
 fn is_row_names(rows: &[(u64, StringRecord)]) -> bool {
     let numbers = rows.iter().map(|it| it.1[0].parse::<usize>().ok());
     numbers
@@ -554,7 +557,7 @@ fn is_row_names(rows: &[(u64, StringRecord)]) -> bool {
         .all(|(at, number)| number == Some(at + 1))
 }
 
-/// Whether a field has no digit where at least half of those below have, or is no number where all of them are.
+/// Whether a field has no digit while at least half of the fields below have one, or is not a number while all of them are.
 fn is_unlike(first: &str, rest: &[(u64, StringRecord)], place: usize) -> bool {
     let below = || rest.iter().filter_map(|it| it.1.get(place));
     let has_digit = |text: &str| text.bytes().any(|it| it.is_ascii_digit());
@@ -568,178 +571,4 @@ fn is_unlike(first: &str, rest: &[(u64, StringRecord)], place: usize) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io::Write as _;
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-    use parquet::arrow::ArrowWriter;
-
-    use super::*;
-
-    const KNOWN: [&str; 6] = ["S1", "S2", "1018682", "1026337", "7", "NEG CONTROL"];
-
-    fn read_known(text: &[u8], id_column: Option<&str>) -> Result<IdList, IdListError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keep.txt");
-        fs_err::write(&path, text).unwrap();
-        read_id_list(&path, id_column, &|id| KNOWN.contains(&id))
-    }
-
-    fn read(text: &[u8]) -> Result<Vec<String>, IdListError> {
-        Ok(read_known(text, None)?.ids)
-    }
-
-    #[test]
-    fn every_layout_gives_the_same_ids() {
-        let layouts = [
-            "S1\nS2\nS1\n",
-            "S1\r\nS2\r\n\r\nS1",
-            "S1\rS2\rS1\r",
-            "\u{feff}S1\nS2\nS1\n",
-            "IID\nS1\nS2\nS1\n",
-            "#IID\nS1\nS2\nS1\n",
-            "#IID SEX\nS1 1\nS2 2\nS1 1\n",
-            "F S1\nF S2\nF\tS1\n",
-            "F S1\rF S2\r",
-            "FID IID\nF S1\nF S2\nF S1\n",
-            "fid,iid\nF,S1\nF,S2\n",
-            "F,S1\nF,S2\n",
-            "#FID\tIID\tSEX\nF\tS1\t1\nF\tS2\t2\nF\tS1\t1\n",
-            "# made by hand\nS1\n# more\nS2\nS1\n",
-            "# made by hand, \"today\nS1\nS2\n",
-            "person,reason\nS1,left\nS2,\"left, and moved\"\n",
-            "\"S1\"\n\"S2\"\n",
-            "S1,left\nS2,moved\n",
-            "S1;1\nS2;2\n",
-            "S1\tleft \"us\nS2\t\"moved\n",
-            "S1 left the study\nS2 moved\n",
-            "eid\nS1,\nS2,\n",
-            "S1,\nS2,\n",
-            "\"\",\"x\"\n\"1\",\"S1\"\n\"2\",\"S2\"\n",
-            "\"x\"\n\"1\" \"S1\"\n\"2\" \"S2\"\n",
-            "x\n1\tS1\n2\tS2\n",
-            "Unnamed: 0,person\n0,S1\n1,S2\n",
-            ",0\n0,S1\n1,S2\n",
-            "n,person,reason\n1,S1,left\n2,S2,moved\n",
-        ];
-        for layout in layouts {
-            assert_eq!(read(layout.as_bytes()).unwrap(), ["S1", "S2"], "{layout:?}");
-        }
-        assert_eq!(read(b"").unwrap(), Vec::<String>::new());
-        assert_eq!(read(b"IID\n").unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_first_line_may_be_an_id() {
-        for text in [
-            "1018682\n1026337\n",
-            "1018682",
-            "S1\nS9\n",
-            "unknown\nS1x\n",
-        ] {
-            let first = text.lines().next().unwrap();
-            let is_id = first != "unknown";
-            assert_eq!(
-                read(text.as_bytes()).unwrap()[0] == first,
-                is_id,
-                "{text:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn numbers_with_a_fraction_and_ids_with_blanks() {
-        let list = read_known(b"eid\n1018682.0\n1026337.00\n5.5\n", None).unwrap();
-        assert_eq!(list.ids, ["1018682", "1026337", "5.5"]);
-        assert!(
-            list.warnings[0].starts_with("2 ids have a fraction"),
-            "{:?}",
-            list.warnings
-        );
-        assert_eq!(read(b"S1\nNEG CONTROL\n").unwrap(), ["S1", "NEG CONTROL"]);
-        assert_eq!(read(b"NEG CONTROL\n").unwrap(), ["NEG CONTROL"]);
-    }
-
-    #[test]
-    fn a_column_by_name_and_one_that_meets() {
-        let text = b"IID,other\nS1,S2\n";
-        assert_eq!(read_known(text, Some("other")).unwrap().ids, ["S2"]);
-        assert_eq!(read_known(text, Some("absent")).unwrap().ids, ["S1"]);
-        let list = read_known(b"number,person\n1,S1\n2,S2\n", None).unwrap();
-        assert_eq!(list.column, "column `person`");
-        assert!(
-            list.warnings[0].contains("no id in column `number`"),
-            "{:?}",
-            list.warnings
-        );
-        // Both meet somebody: the second is the id, and that is said.
-        let list = read_known(b"7 1018682\n7 1026337\n", None).unwrap();
-        assert_eq!(list.ids, ["1018682", "1026337"]);
-        assert!(
-            list.warnings[0].contains("there is no header"),
-            "{:?}",
-            list.warnings
-        );
-        // The same id twice is no question.
-        let list = read_known(b"S1 S1\nS2 S2\n", None).unwrap();
-        assert_eq!((list.ids.len(), list.warnings.len()), (2, 0));
-    }
-
-    #[test]
-    fn gzip_and_parquet() {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(b"eid,reason\nS1,left\nS2,left\n").unwrap();
-        assert_eq!(read(&gzip.finish().unwrap()).unwrap(), ["S1", "S2"]);
-        let parquet = |columns: Vec<(&str, ArrayRef)>| {
-            let batch = RecordBatch::try_from_iter(columns).unwrap();
-            let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-            writer.write(&batch).unwrap();
-            read(&writer.into_inner().unwrap()).unwrap()
-        };
-        let texts: ArrayRef = Arc::new(StringArray::from(vec!["S1", "S2", "S1"]));
-        assert_eq!(parquet(vec![("person", texts.clone())]), ["S1", "S2"]);
-        let floats: ArrayRef = Arc::new(Float64Array::from(vec![1018682.0, 7.0, 1026337.0]));
-        assert_eq!(parquet(vec![("eid", floats)]), ["1018682", "7", "1026337"]);
-        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 2]));
-        assert_eq!(
-            parquet(vec![("n", numbers), ("person", texts)]),
-            ["S1", "S2"]
-        );
-    }
-
-    #[test]
-    fn errors_name_the_file_and_line() {
-        let said = |text: &[u8]| read(text).unwrap_err().to_string();
-        let error = said(b"S1\nF S2\n");
-        assert!(error.starts_with("line 2 of the id list `"), "{error}");
-        assert!(
-            error.contains("has 2 fields, the lines before it 1; write one sample id a line"),
-            "{error}"
-        );
-        assert!(
-            said(b"eid,reason\nS1,left\nS2\n").contains("line 3"),
-            "a line without a reason"
-        );
-        let error = said(b"eid,reason\nS1,\"left\nS2,left\"\nS3,left\n");
-        assert!(error.contains("a quote that is not closed"), "{error}");
-        assert!(
-            said(b"S1,S2,1018682\n").contains("line 1 of the id list")
-                && said(b"S1 S2 7").contains("holds 3 ids")
-        );
-        let error = said(b"eid,reason\n# none\n,left\n");
-        assert!(
-            error.contains("line 3") && error.contains("no id in column `eid`"),
-            "{error}"
-        );
-        let error = said(b"\xff\xfe\x00");
-        assert!(error.contains("could not read the id list"), "{error}");
-        assert!(
-            said(b"S\xff").contains("neither Parquet nor UTF-8 text"),
-            "Latin-1"
-        );
-        let absent = read_id_list(Path::new("no/such/list"), None, &|_| false);
-        let error = absent.unwrap_err().to_string();
-        assert_eq!(error, "could not read the id list `no/such/list`");
-    }
-}
+mod tests;

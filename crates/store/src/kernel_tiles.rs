@@ -1,4 +1,4 @@
-//! From features on disk to kernel tiles on disk, and to products with the kernel of samples outside it.
+//! From features on disk to kernel tiles on disk, and to products with the kernel of other samples.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,12 +36,12 @@ pub enum KernelTilesError {
     },
 }
 
-/// Bytes of feature rows that are kept beside those in use; what does not fit is read again, once for each strip of tiles.
+/// Bytes of feature rows that are kept besides those in use. Blocks beyond that are read again, once for each strip of tiles.
 const KEPT_BYTES: usize = 128 << 20;
-/// Most blocks of rows that are kept: beyond, reading is a small part of the tiles' work.
+/// Most blocks of rows that are kept; beyond that, reading is a small part of the work.
 const MOST_KEPT: usize = 8;
 
-/// What is told of a block of samples that has gone through a network: the first of them, and f₀ of each.
+/// Receives the network's output f₀ for a block of samples: the first sample of the block, and f₀ of each of them.
 pub type Outputs<'a> = &'a (dyn Fn(usize, &[f64]) + Sync);
 
 /// Blocks of feature rows, prepared for the kernel; those used last are kept.
@@ -51,7 +51,7 @@ struct Blocks<'a, T: Element + Feature> {
     outputs: Outputs<'a>,
     n: usize,
     side: usize,
-    /// How many are kept beside those in use.
+    /// How many blocks are kept besides those in use.
     kept: usize,
     slots: Vec<Mutex<Weak<Vec<SampleBlock<'static, T>>>>>,
     recent: Mutex<VecDeque<Arc<Vec<SampleBlock<'static, T>>>>>,
@@ -65,7 +65,7 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         n: usize,
         side: usize,
     ) -> Self {
-        let of_sample = |kernel: &TangentKernel| kernel.bytes_a_sample::<T>(features.shape()[1]);
+        let of_sample = |kernel: &TangentKernel| kernel.bytes_per_sample::<T>(features.shape()[1]);
         let bytes = side * kernels.first().map_or(0, of_sample);
         Self {
             kernels,
@@ -83,8 +83,8 @@ impl<'a, T: Element + Feature> Blocks<'a, T> {
         (block * self.side, ((block + 1) * self.side).min(self.n))
     }
 
-    /// The rows of a block; others who want the same wait while they are read, so the read starts no work that a thread
-    /// could wait for: it might be handed a tile of the same block meanwhile.
+    /// The rows of a block. Other threads that want the same block wait while it is read. The read therefore starts no parallel
+    /// work: a waiting thread could be handed a tile of the same block.
     fn get(&self, block: usize) -> Result<Arc<Vec<SampleBlock<'static, T>>>, KernelTilesError> {
         let rows = {
             let mut slot = lock(&self.slots[block]);
@@ -120,14 +120,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Computes those of `tiles` of each kernel K, on the first `n` rows of `features`, that are not yet in its array of `arrays`.
+/// Computes, for each kernel K on the first `n` rows of `features`, those of `tiles` that are not yet in its array of `arrays`.
 ///
-/// Several kernels must be of infinite width: each tile of theirs is made from one product of the features.
-/// `outputs` is told f₀ of every block of samples that goes through a network, perhaps more than once; `progress` of tiles done and all
-/// tiles, those found included. Each tile is formed on one thread and written
-/// beside and renamed, so that an interruption costs the tiles under way and no other. Tiles are taken in strips of as
-/// many rows of tiles as their features can be kept, column by column, so that a strip reads every block of features once.
-/// Cost: n² p / 2 multiply-adds; memory: a tile a thread and kernel, two blocks of feature rows a thread, and up to 128 MiB of them more.
+/// Several kernels must be of infinite width: one product of the features serves a tile of each of them. `outputs` receives f₀
+/// of every block of samples that goes through a network, perhaps more than once. `progress` is called with the number of tiles
+/// done and of all tiles, including those found on disk.
+///
+/// Each tile is formed on one thread, written under a temporary name and renamed: an interruption costs only the tiles under
+/// way. Tiles are taken in strips, as high as the features kept in memory allow, and column by column within a strip. A strip
+/// thus reads every block of features once.
+///
+/// Cost: n² p / 2 multiply-adds. Memory: one tile per thread and kernel, two blocks of feature rows per thread, and up to
+/// 128 MiB of further blocks.
 ///
 /// # Errors
 /// When features cannot be read, a tile cannot be written, or the kernel overflows.
@@ -163,7 +167,7 @@ pub fn compute<T: Element + Feature>(
             TangentKernel::tiles(kernels, &rows, &cols, i == j, &mut made, side, &mut scratch);
             for (array, tile) in arrays.iter().zip(&made) {
                 if !array.has_chunk(i, j) {
-                    // A tile does not say which kernel it is of: its array does.
+                    // A tile does not say which kernel it belongs to; its array does.
                     array.check_described()?;
                     array.write_chunk(i, j, tile)?;
                 }
@@ -178,9 +182,9 @@ pub fn compute<T: Element + Feature>(
         .collect()
 }
 
-/// K(x, x) of the first `n` samples of `features` for each of the kernels, as it is before it is rounded to single precision.
+/// K(x, x) of the first `n` samples of `features` for each kernel, before it is rounded to single precision.
 ///
-/// Cost: one read of the features, and what a kernel makes of a sample.
+/// Cost: one read of the features, and one kernel preparation per sample.
 ///
 /// # Errors
 /// When features cannot be read, or a kernel refuses them.
@@ -203,12 +207,12 @@ pub fn diagonals<T: Element + Feature>(
     Ok((0..kernels.len()).map(of_kernel).collect())
 }
 
-/// K(x, S) α for new samples: `rows` holds their features (row-major, scaled as the training features), `alpha` the dual
-/// weights (n × m) of the training samples, the first n rows of `features`.
+/// K(x, S) α for new samples. `rows` holds their features (row-major, scaled as the training features). `alpha` holds the dual
+/// weights (n × m) of the training samples, which are the first n rows of `features`.
 ///
-/// The cross-kernel is formed block by block and never kept. Sums run over blocks of training samples in order, columns in
-/// panels of 32: a column's bits do not depend on its neighbours. Cost: one kernel entry for each pair of a new and a
-/// training sample, 2 m flops each with m rounded up to whole panels.
+/// The cross-kernel is formed block by block and never kept. Sums run over blocks of training samples in order, in panels of 32
+/// columns, so the bits of a column do not depend on its neighbours. Cost: one kernel entry per pair of a new and a training
+/// sample, and 2 m flops each, with m rounded up to whole panels.
 ///
 /// # Errors
 /// When training features cannot be read or the kernel refuses a row.
@@ -221,20 +225,21 @@ pub fn cross_product<T: Element + Feature>(
     Ok(cross_products(kernel, features, rows, alpha, None)?.products)
 }
 
-/// What new samples' rows of the kernel come to.
+/// Sums over the kernel rows of new samples.
 pub struct CrossProducts {
-    /// K(x, ·) times the columns given.
+    /// K(x, ·) times the given columns.
     pub products: Mat<f32>,
-    /// Σᵢ K(x, i)² over the samples given.
+    /// Σᵢ K(x, i)² over the given samples.
     pub squares: Vec<f64>,
     /// K(x, x).
     pub diagonal: Vec<f64>,
 }
 
-/// [`cross_product`] with, where `over` says which training samples to sum over, the rows' sums of squares and the diagonal; else these are empty.
+/// As [`cross_product`]. If `over` says which training samples to sum over, also returns the sums of squares of the rows and
+/// the diagonal; otherwise these are empty.
 ///
 /// # Errors
-/// As there.
+/// Those of [`cross_product`].
 pub fn cross_products<T: Element + Feature>(
     kernel: &TangentKernel,
     features: &ZarrArray<T>,

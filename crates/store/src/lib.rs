@@ -1,7 +1,7 @@
 //! Everything ntkpipe keeps on disk: Parquet tables keyed by sample id, Zarr arrays of tiles, result tables.
 //!
-//! Files are written beside their final name and renamed ([`atomic`]), so that a file that exists is whole.
-//! Unsafe code of the program is in this crate ([`zarr`] maps its chunks) and in `amx-gemm`, and carries a `SAFETY` comment.
+//! Files are written under a temporary name and renamed ([`atomic`]), so a file that exists is whole. Unsafe code of the
+//! program is in this crate ([`zarr`] maps its chunks) and in `amx-gemm`; each use carries a `SAFETY` comment.
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -26,17 +26,3 @@ pub mod table;
 pub mod tiled_kernel;
 pub mod words;
 pub mod zarr;
-
-/// Joins the first few of `names` for a message: `` `a`, `b` and 3 more ``.
-pub(crate) fn first_few<S: AsRef<str>>(names: &[S]) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{}`", name.as_ref()))
-        .collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}

@@ -1,6 +1,7 @@
-//! The memory that is left.
+//! Free memory.
 
-/// Bytes of memory that are free, where the system tells: of the machine, of the control group, and of what this process may address.
+/// Free bytes of memory, if the system tells: the least of what the machine, the control group and the limits of this process
+/// allow.
 pub(crate) fn free_memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let number = |text: &str| text.trim().parse::<u64>().ok();

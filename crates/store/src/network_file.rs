@@ -1,8 +1,9 @@
 //! Networks as PyTorch's `state_dict` in a safetensors file: `nn.Sequential` of `Linear` layers with one nonlinearity between them.
 //!
-//! The tensors are `[prefix.]K.weight` (outputs × inputs) and, where a layer has them, `[prefix.]K.bias`, K the place in the
-//! `nn.Sequential`. The file does not say what stands between the layers; the metadata entry `activation` (`relu`, `tanh`,
-//! `gelu`) does, where there is one. Files written here carry the entry `ntkpipe`, which also tells the NTK parameterisation.
+//! The tensors are `[prefix.]K.weight` (outputs × inputs) and, where a layer has them, `[prefix.]K.bias`, with K the place in
+//! the `nn.Sequential`. The tensors do not say which nonlinearity stands between the layers. The metadata entry `activation`
+//! (`relu`, `tanh`, `gelu`) says it, if there is one. Files written here carry the entry `ntkpipe`, which also tells the NTK
+//! parameterisation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError};
 
-/// What a file says of the network beside its tensors.
+/// Metadata entry of files written here.
 const RECORD: &str = "ntkpipe";
-/// Its nonlinearity, in files that others write.
+/// Metadata entry that names the nonlinearity in files of others.
 const ACTIVATION: &str = "activation";
 
 /// A network with the names of its layers and the precision it is kept in.
@@ -38,7 +39,7 @@ pub enum NetworkFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not safetensors.
@@ -49,7 +50,7 @@ pub enum NetworkFileError {
         /// Why.
         source: SafeTensorError,
     },
-    /// A tensor is not what a network of Linear layers has there.
+    /// A tensor does not fit a network of Linear layers.
     #[error("`{path}`: tensor `{tensor}` {problem}", path = path.display())]
     Tensor {
         /// The file.
@@ -59,13 +60,13 @@ pub enum NetworkFileError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// What ntkpipe left in the file beside the tensors is no longer what it writes.
+    /// The metadata entry `ntkpipe` is not as it is written here.
     #[error("`{path}`: its metadata entry `ntkpipe` is damaged; write the network again, or remove the entry to have it read as one that is trained at one rate", path = path.display())]
     Record {
         /// The file.
         path: PathBuf,
     },
-    /// The nonlinearity that the file names is not known.
+    /// The file names an unknown nonlinearity.
     #[error("`{path}` says that its activation is `{activation}`, expected relu, tanh or gelu", path = path.display())]
     Activation {
         /// The file.
@@ -75,7 +76,7 @@ pub enum NetworkFileError {
     },
 }
 
-/// What a file written here says of the network.
+/// The metadata entry `ntkpipe`.
 #[derive(Serialize, Deserialize)]
 struct Record {
     activation: String,
@@ -92,6 +93,15 @@ fn name_of(nonlinearity: Nonlinearity) -> &'static str {
     }
 }
 
+/// The error for a tensor: `problem` follows its name in the message.
+fn wrong(path: &Path, tensor: &str, problem: impl Into<String>) -> NetworkFileError {
+    NetworkFileError::Tensor {
+        path: path.to_path_buf(),
+        tensor: tensor.to_owned(),
+        problem: problem.into(),
+    }
+}
+
 /// The tensors of one layer.
 #[derive(Default)]
 struct Parts<'a> {
@@ -99,8 +109,149 @@ struct Parts<'a> {
     bias: Option<TensorView<'a>>,
 }
 
+impl Parts<'_> {
+    /// Whether the weights are in double precision.
+    fn is_double(&self) -> bool {
+        let weight = self.weight.as_ref();
+        weight.is_some_and(|view| view.dtype() == Dtype::F64)
+    }
+
+    /// Makes the layer `name` from them; `variances` are (w, b) of the NTK parameterisation.
+    fn layer(
+        &self,
+        name: &str,
+        variances: Option<[f64; 2]>,
+        path: &Path,
+    ) -> Result<Linear, NetworkFileError> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let Some(view) = &self.weight else {
+            let problem = format!("is missing: `{bias}` is there");
+            return Err(wrong(path, &weight, problem));
+        };
+        let shape = view.shape();
+        let &[outputs, inputs] = shape else {
+            let problem = format!(
+                "has shape {shape:?}, expected outputs × inputs: it is no Linear layer's; only Linear layers with ReLU, Tanh or GELU between them are read"
+            );
+            return Err(wrong(path, &weight, problem));
+        };
+        // A tensor without a value may claim any other length.
+        if outputs == 0 || inputs == 0 {
+            let problem = format!("has shape {shape:?}, expected lengths of at least 1");
+            return Err(wrong(path, &weight, problem));
+        }
+        let weights = values(view).map_err(|problem| wrong(path, &weight, problem))?;
+        let read_bias = |view: &TensorView<'_>| {
+            if view.shape() != [outputs] {
+                let shape = view.shape();
+                let problem = format!(
+                    "has shape {shape:?}, expected [{outputs}] as `{weight}` has {outputs} outputs"
+                );
+                return Err(wrong(path, &bias, problem));
+            }
+            values(view).map_err(|problem| wrong(path, &bias, problem))
+        };
+        Ok(Linear {
+            weight: Mat::from_fn(outputs, inputs, |o, i| weights[o * inputs + i]),
+            bias: self.bias.as_ref().map(read_bias).transpose()?,
+            variances: variances.map(|[w, b]| [w / inputs as f64, b]),
+        })
+    }
+}
+
+/// The tensors of each layer with the layer's name, by its place in the `nn.Sequential`.
+fn parts_by_place<'f>(
+    file: &'f SafeTensors<'_>,
+    path: &Path,
+) -> Result<BTreeMap<usize, (String, Parts<'f>)>, NetworkFileError> {
+    let mut by_place: BTreeMap<usize, (String, Parts<'_>)> = BTreeMap::new();
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut prefix: Option<String> = None;
+    for (name, view) in tensors {
+        let place = name.rsplit_once('.').and_then(|(layer, part)| {
+            let (before, place) = layer.rsplit_once('.').unwrap_or(("", layer));
+            Some((before, place.parse::<usize>().ok()?, layer, part))
+        });
+        let Some((before, place, layer, part)) = place else {
+            let problem = "has no name of the form `K.weight` or `K.bias`, K a layer's place; only `nn.Sequential` of Linear layers is read";
+            return Err(wrong(path, &name, problem));
+        };
+        let first = prefix.get_or_insert_with(|| before.to_owned());
+        if first != before {
+            let problem = format!(
+                "is of another part of the model than `{first}.*`; save the `state_dict` of one `nn.Sequential`"
+            );
+            return Err(wrong(path, &name, problem));
+        }
+        let entry = by_place.entry(place);
+        let parts = &mut entry
+            .or_insert_with(|| (layer.to_owned(), Parts::default()))
+            .1;
+        match part {
+            "weight" => parts.weight = Some(view),
+            "bias" => parts.bias = Some(view),
+            _ => {
+                let problem = "belongs to no Linear layer; only Linear layers with ReLU, Tanh or GELU between them are read";
+                return Err(wrong(path, &name, problem));
+            }
+        }
+    }
+    Ok(by_place)
+}
+
+/// Checks the places of the layers `names`. They are Linear, nonlinearity, perhaps Dropout, Linear, …: the steps are equal, or
+/// a layer is missing.
+fn check_steps(places: &[usize], names: &[String], path: &Path) -> Result<(), NetworkFileError> {
+    let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
+    if let Some(at) = steps.iter().position(|&step| step == 1) {
+        let (before, name) = (&names[at], format!("{}.weight", names[at + 1]));
+        let problem = format!("follows `{before}.weight` with no activation between them");
+        return Err(wrong(path, &name, problem));
+    }
+    let least = steps.iter().min().copied().unwrap_or(2).min(3);
+    // A Dropout may stand before some layers and not before others.
+    if let Some(at) = steps.iter().position(|&step| step > least + 1) {
+        let (before, after) = (&names[at], &names[at + 1]);
+        let prefix = before.strip_suffix(&places[at].to_string());
+        let missing = format!(
+            "{}{}.weight",
+            prefix.unwrap_or_default(),
+            places[at] + least
+        );
+        let problem = format!("is missing: `{before}.weight` is followed by `{after}.weight`");
+        return Err(wrong(path, &missing, problem));
+    }
+    Ok(())
+}
+
+/// The error for layers `names` that do not make a network.
+fn no_network(error: NetworkError, names: &[String], path: &Path) -> NetworkFileError {
+    let weight = |layer: usize| format!("{}.weight", names[layer]);
+    match error {
+        NetworkError::NoLayers => wrong(path, "0.weight", "is missing: the file holds no tensors"),
+        NetworkError::Chain {
+            layer,
+            inputs,
+            outputs,
+        } => {
+            let problem = format!(
+                "takes {inputs} inputs and `{}` before it has {outputs} outputs; a layer may be missing",
+                weight(layer - 1)
+            );
+            wrong(path, &weight(layer), problem)
+        }
+        NetworkError::Outputs { outputs } => {
+            let problem =
+                format!("has {outputs} outputs, expected 1: the last layer predicts one phenotype");
+            wrong(path, &weight(names.len() - 1), problem)
+        }
+        other => wrong(path, &weight(0), other.to_string()),
+    }
+}
+
 impl NetworkFile {
-    /// A network under the names that `nn.Sequential(Linear, ReLU, Linear, …)` gives its layers, in single precision.
+    /// Names the layers of a network as `nn.Sequential(Linear, ReLU, Linear, …)` does, in single precision.
     pub fn new(network: Mlp) -> Self {
         let layers = 0..network.layers().len();
         Self {
@@ -110,16 +261,16 @@ impl NetworkFile {
         }
     }
 
-    /// Reads a network. `nonlinearity`: between its layers; by default what the file says, and relu where it says nothing.
+    /// Reads a network. `nonlinearity` stands between its layers; by default the one the file names, or relu if it names none.
     ///
     /// # Errors
-    /// When the file cannot be read, is no safetensors file, or a tensor is missing, not finite, of a shape that does not fit the
-    /// others, or not a Linear layer's. The message names the tensor.
+    /// When the file cannot be read or is not a safetensors file; when a tensor is missing, not finite, does not fit the other
+    /// tensors, or does not belong to a Linear layer. The message names the tensor.
     pub fn read(path: &Path, nonlinearity: Option<Nonlinearity>) -> Result<Self, NetworkFileError> {
         Self::parse(&Self::bytes(path)?, path, nonlinearity)
     }
 
-    /// The bytes of a file, as [`NetworkFile::parse`] takes them.
+    /// Reads the bytes of a file, for [`NetworkFile::parse`].
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -130,20 +281,15 @@ impl NetworkFile {
         })
     }
 
-    /// Takes a network from the bytes of a file; `path` is for messages.
+    /// Reads a network from the bytes of a file; `path` is for messages.
     ///
     /// # Errors
-    /// As [`NetworkFile::read`].
+    /// Those of [`NetworkFile::read`].
     pub fn parse(
         bytes: &[u8],
         path: &Path,
         nonlinearity: Option<Nonlinearity>,
     ) -> Result<Self, NetworkFileError> {
-        let wrong = |tensor: &str, problem: String| NetworkFileError::Tensor {
-            path: path.to_path_buf(),
-            tensor: tensor.to_owned(),
-            problem,
-        };
         let malformed = |source| NetworkFileError::Format {
             path: path.to_path_buf(),
             source,
@@ -152,133 +298,27 @@ impl NetworkFile {
         let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
         let record = record(header.metadata().as_ref(), path)?;
 
-        let mut parts: BTreeMap<usize, (String, Parts<'_>)> = BTreeMap::new();
-        let mut tensors = file.tensors();
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut prefix: Option<String> = None;
-        for (name, view) in tensors {
-            let place = name.rsplit_once('.').and_then(|(layer, part)| {
-                let (before, place) = layer.rsplit_once('.').unwrap_or(("", layer));
-                Some((
-                    before.to_owned(),
-                    place.parse::<usize>().ok()?,
-                    layer.to_owned(),
-                    part.to_owned(),
-                ))
-            });
-            let Some((before, place, layer, part)) = place else {
-                return Err(wrong(&name, "has no name of the form `K.weight` or `K.bias`, K a layer's place; only `nn.Sequential` of Linear layers is read".into()));
-            };
-            if prefix.get_or_insert_with(|| before.clone()) != &before {
-                let first = prefix.unwrap_or_default();
-                return Err(wrong(
-                    &name,
-                    format!(
-                        "is of another part of the model than `{first}.*`; save the `state_dict` of one `nn.Sequential`"
-                    ),
-                ));
-            }
-            let parts = &mut parts.entry(place).or_insert((layer, Parts::default())).1;
-            match part.as_str() {
-                "weight" => parts.weight = Some(view),
-                "bias" => parts.bias = Some(view),
-                _ => return Err(wrong(&name, "belongs to no Linear layer; only Linear layers with ReLU, Tanh or GELU between them are read".into())),
-            }
+        let (mut places, mut names, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut is_double = false;
+        for (place, (name, parts)) in parts_by_place(&file, path)? {
+            is_double |= parts.is_double();
+            layers.push(parts.layer(&name, record.variances, path)?);
+            names.push(name);
+            places.push(place);
         }
-
-        let places: Vec<usize> = parts.keys().copied().collect();
-        let (mut names, mut layers, mut is_double) = (Vec::new(), Vec::new(), false);
-        for (layer, parts) in parts.into_values() {
-            let weight = format!("{layer}.weight");
-            let Some(view) = parts.weight else {
-                return Err(wrong(
-                    &weight,
-                    format!("is missing: `{layer}.bias` is there"),
-                ));
-            };
-            let &[outputs, inputs] = view.shape() else {
-                return Err(wrong(
-                    &weight,
-                    format!(
-                        "has shape {:?}, expected outputs × inputs: it is no Linear layer's; only Linear layers with ReLU, Tanh or GELU between them are read",
-                        view.shape()
-                    ),
-                ));
-            };
-            // Without a value there is nothing to hold the other length against.
-            if outputs == 0 || inputs == 0 {
-                return Err(wrong(
-                    &weight,
-                    format!(
-                        "has shape {:?}, expected lengths of at least 1",
-                        view.shape()
-                    ),
-                ));
-            }
-            is_double |= view.dtype() == Dtype::F64;
-            let values = values(&view).map_err(|problem| wrong(&weight, problem))?;
-            let bias = parts.bias.map(|view| {
-                let name = format!("{layer}.bias");
-                if view.shape() != [outputs] {
-                    return Err(wrong(&name, format!("has shape {:?}, expected [{outputs}] as `{weight}` has {outputs} outputs", view.shape())));
-                }
-                self::values(&view).map_err(|problem| wrong(&name, problem))
-            });
-            layers.push(Linear {
-                weight: Mat::from_fn(outputs, inputs, |o, i| values[o * inputs + i]),
-                bias: bias.transpose()?,
-                variances: record.variances.map(|[w, b]| [w / inputs as f64, b]),
-            });
-            names.push(layer);
-        }
-
-        // Linear, nonlinearity, perhaps Dropout, Linear, …: one step all along, or a layer is missing.
-        let steps: Vec<usize> = places.windows(2).map(|two| two[1] - two[0]).collect();
-        if let Some(at) = steps.iter().position(|&step| step == 1) {
-            return Err(wrong(
-                &format!("{}.weight", names[at + 1]),
-                format!(
-                    "follows `{}.weight` with no activation between them",
-                    names[at]
-                ),
-            ));
-        }
-        let least = steps.iter().min().copied().unwrap_or(2).min(3);
-        // A Dropout may stand before some layers and not before others.
-        if let Some(at) = steps.iter().position(|&step| step > least + 1) {
-            let lacks = names[at]
-                .strip_suffix(&places[at].to_string())
-                .unwrap_or_default();
-            return Err(wrong(
-                &format!("{lacks}{}.weight", places[at] + least),
-                format!(
-                    "is missing: `{}.weight` is followed by `{}.weight`",
-                    names[at],
-                    names[at + 1]
-                ),
-            ));
-        }
+        check_steps(&places, &names, path)?;
         let network = Mlp::new(layers, nonlinearity.unwrap_or(record.nonlinearity));
-        let network = network.map_err(|error| {
-            let tensor = |layer: usize| format!("{}.weight", names[layer]);
-            match error {
-                NetworkError::NoLayers => wrong("0.weight", "is missing: the file holds no tensors".into()),
-                NetworkError::Chain { layer, inputs, outputs } => wrong(&tensor(layer), format!("takes {inputs} inputs and `{}` before it has {outputs} outputs; a layer may be missing", tensor(layer - 1))),
-                NetworkError::Outputs { outputs } => wrong(&tensor(names.len() - 1), format!("has {outputs} outputs, expected 1: the last layer predicts one phenotype")),
-                other => wrong(&tensor(0), other.to_string()),
-            }
-        })?;
         Ok(Self {
-            network,
+            network: network.map_err(|error| no_network(error, &names, path))?,
             layers: names,
             is_double,
         })
     }
 
-    /// The file's bytes: for the same network the same.
+    /// The content of the file; equal networks give equal bytes.
     ///
     /// # Errors
-    /// When the format cannot hold it.
+    /// When the format cannot hold the network.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
         let mut data: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         let encode = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
@@ -313,7 +353,7 @@ impl NetworkFile {
             activation: name_of(self.network.nonlinearity()).to_owned(),
             variances: variances(&self.network),
         };
-        // One entry: the order of several would be left to chance.
+        // One entry only: the order of several is random.
         let metadata = HashMap::from([(RECORD.to_owned(), serde_json::to_string(&record)?)]);
         safetensors::serialize(views?, Some(metadata))
     }
@@ -321,7 +361,7 @@ impl NetworkFile {
     /// Writes the file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), AtomicError> {
         let bytes = self.to_bytes().map_err(|error| AtomicError {
             path: path.to_path_buf(),
@@ -338,8 +378,8 @@ fn variances(network: &Mlp) -> Option<[f64; 2]> {
     first.variances.map(of_first)
 }
 
-/// What the metadata says.
-struct Said {
+/// What the metadata tells.
+struct MetadataEntries {
     nonlinearity: Nonlinearity,
     variances: Option<[f64; 2]>,
 }
@@ -347,7 +387,7 @@ struct Said {
 fn record(
     metadata: Option<&HashMap<String, String>>,
     path: &Path,
-) -> Result<Said, NetworkFileError> {
+) -> Result<MetadataEntries, NetworkFileError> {
     let entry = |key| metadata.and_then(|it| it.get(key));
     let damaged = || NetworkFileError::Record {
         path: path.to_path_buf(),
@@ -370,7 +410,7 @@ fn record(
     let valid = |[w, b]: &[f64; 2]| w.is_finite() && *w > 0.0 && b.is_finite() && *b >= 0.0;
     let variances = own.and_then(|it| it.variances);
     match variances.as_ref().is_none_or(valid) {
-        true => Ok(Said {
+        true => Ok(MetadataEntries {
             nonlinearity,
             variances,
         }),
@@ -408,161 +448,4 @@ fn values(view: &TensorView<'_>) -> Result<Vec<f64>, String> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use ntk::network::Scheme;
-
-    fn drawn(scheme: Scheme) -> NetworkFile {
-        NetworkFile::new(Mlp::draw(3, &[4, 5], Nonlinearity::Gelu, scheme, 1).unwrap())
-    }
-
-    /// Names and shapes.
-    type Tensors<'a> = &'a [(&'a str, &'a [usize])];
-
-    /// A file of tensors of ones.
-    fn file(tensors: Tensors<'_>, metadata: &[(&str, &str)]) -> Vec<u8> {
-        let bytes: Vec<Vec<u8>> = tensors
-            .iter()
-            .map(|(_, shape)| 1.0_f32.to_le_bytes().repeat(shape.iter().product()))
-            .collect();
-        let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
-            (
-                *name,
-                TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap(),
-            )
-        });
-        let metadata = metadata
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        safetensors::serialize(views, Some(metadata.collect())).unwrap()
-    }
-
-    fn refusal(bytes: &[u8]) -> String {
-        let error = NetworkFile::parse(bytes, Path::new("w.safetensors"), None);
-        error.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_network_comes_back_as_it_was() {
-        let ntk = |weight_variance, bias_variance| Scheme::Ntk {
-            weight_variance,
-            bias_variance,
-        };
-        // Also where the first layer, of 3 inputs, learns at rates of 1.
-        let ntk = [ntk(1.5, 0.25), ntk(3.0, 1.0), ntk(3.0, 0.0)];
-        for scheme in [Scheme::Pytorch, Scheme::He].into_iter().chain(ntk) {
-            let mut network = drawn(scheme);
-            network.is_double = true;
-            let bytes = network.to_bytes().unwrap();
-            let again = NetworkFile::parse(&bytes, Path::new("w"), None).unwrap();
-            assert_eq!(again, network);
-            assert_eq!(again.to_bytes().unwrap(), bytes);
-        }
-    }
-
-    #[test]
-    fn a_damaged_record_is_refused_and_not_taken_for_none() {
-        let layers: [(&str, &[usize]); 2] = [("0.weight", &[4, 2]), ("2.weight", &[1, 4])];
-        for record in [
-            "{}",
-            r#"{"activation": "relu", "variances": [2.0]}"#,
-            r#"{"activation": "relu", "variances": [-2.0, 0.0]}"#,
-            r#"{"activation": "relu", "variances": "#,
-        ] {
-            let message = refusal(&file(&layers, &[("ntkpipe", record)]));
-            assert!(message.contains("`ntkpipe` is damaged"), "{message}");
-        }
-        let sound = [("ntkpipe", r#"{"activation": "tanh"}"#)];
-        assert!(NetworkFile::parse(&file(&layers, &sound), Path::new("w"), None).is_ok());
-    }
-
-    #[test]
-    fn the_file_or_the_caller_says_the_nonlinearity() {
-        let layers: [(&str, &[usize]); 2] = [("net.0.weight", &[4, 2]), ("net.3.weight", &[1, 4])];
-        let read = |metadata: &[(&str, &str)], asked| {
-            let bytes = file(&layers, metadata);
-            let read = NetworkFile::parse(&bytes, Path::new("w"), asked).unwrap();
-            read.network.nonlinearity()
-        };
-        assert_eq!(read(&[], None), Nonlinearity::Relu);
-        assert_eq!(read(&[("activation", "Tanh")], None), Nonlinearity::Tanh);
-        let asked = Some(Nonlinearity::Gelu);
-        assert_eq!(read(&[("activation", "tanh")], asked), Nonlinearity::Gelu);
-        let message = refusal(&file(&layers, &[("activation", "silu")]));
-        assert!(message.contains("`silu`"), "{message}");
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let cases: [(Tensors<'_>, &str); 9] = [
-            (
-                &[("0.weight", &[4, 2]), ("2.weight", &[1, 5])],
-                "`2.weight` takes 5 inputs",
-            ),
-            (
-                &[
-                    ("0.weight", &[4, 2]),
-                    ("2.bias", &[4]),
-                    ("4.weight", &[1, 4]),
-                ],
-                "`2.weight` is missing",
-            ),
-            (
-                &[
-                    ("0.weight", &[4, 2]),
-                    ("2.weight", &[4, 4]),
-                    ("6.weight", &[1, 4]),
-                ],
-                "`4.weight` is missing",
-            ),
-            (
-                &[
-                    ("0.weight", &[4, 2]),
-                    ("1.weight", &[4]),
-                    ("2.weight", &[1, 4]),
-                ],
-                "`1.weight` has shape [4]",
-            ),
-            (
-                &[("0.weight", &[4, 2]), ("1.weight", &[1, 4])],
-                "no activation",
-            ),
-            (
-                &[("0.weight", &[4, 2]), ("2.weight", &[3, 4])],
-                "`2.weight` has 3 outputs",
-            ),
-            (
-                &[
-                    ("0.weight", &[4, 2]),
-                    ("0.bias", &[3]),
-                    ("2.weight", &[1, 4]),
-                ],
-                "`0.bias` has shape [3]",
-            ),
-            (
-                &[
-                    ("0.weight", &[4, 2]),
-                    ("1.running_mean", &[4]),
-                    ("2.weight", &[1, 4]),
-                ],
-                "`1.running_mean` belongs",
-            ),
-            (
-                &[("fc1.weight", &[4, 2]), ("out.weight", &[1, 4])],
-                "`fc1.weight` has no name",
-            ),
-        ];
-        for (tensors, part) in cases {
-            let message = refusal(&file(tensors, &[]));
-            assert!(message.contains(part), "{message}");
-        }
-        assert!(refusal(b"PK not tensors").contains("no safetensors file"));
-        let mut network = drawn(Scheme::He);
-        network.is_double = true;
-        let mut bytes = network.to_bytes().unwrap();
-        let end = bytes.len();
-        bytes[end - 8..].copy_from_slice(&f64::NAN.to_le_bytes());
-        let message = refusal(&bytes);
-        assert!(message.contains("holds NaN"), "{message}");
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
-//! Text from files made fit for a terminal, a log or a table of lines: no name may move the cursor, reverse what stands around it, or begin
-//! a line of its own.
+//! Makes text from files safe for a terminal, a log or a table of lines: no name may move the cursor, reverse the text around
+//! it, or begin a new line.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character does something to the text around it instead of standing for itself.
+/// Whether a character acts on the text around it instead of standing for itself.
 ///
 /// Control characters (Unicode category Cc), line and paragraph separators, and the marks, embeddings, overrides and isolates of the
 /// bidirectional algorithm (Unicode Standard Annex 9, table 4, read 2026).
@@ -14,12 +14,20 @@ pub fn is_active(character: char) -> bool {
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` with every active character as an escape: `\n`, `\t`, `\r`, else `\u{1b}`.
+/// `text` with every active character as an escape: `\n`, `\t`, `\r`, otherwise `\u{1b}`.
+///
+/// # Examples
+///
+/// ```
+/// use ntkpipe_store::printable::escaped;
+///
+/// assert_eq!(escaped("a\tb"), r"a\tb");
+/// ```
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, |_| false)
 }
 
-/// A message with what is active in it as an escape, but for the line breaks of its own: those before a line that is indented.
+/// A message with every active character as an escape, except for its own line breaks: those before an indented line.
 pub fn message(text: &str) -> Cow<'_, str> {
     escaped_but(text, |rest| rest.starts_with("\n  "))
 }
@@ -43,15 +51,17 @@ fn escaped_but(text: &str, keeps: impl Fn(&str) -> bool) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// JSON with what is active in its strings, but for line breaks between its lines, as escapes of JSON: its content stays the same.
+/// JSON with every active character in its strings as a JSON escape, except for line breaks between its lines. The content
+/// stays the same.
 pub fn json(text: &str) -> Cow<'_, str> {
-    // Every active character is of the basic plane, so four digits name it.
+    // Every active character is in the basic plane, so four digits name it.
     replaced(text, ['\n'], |character| {
         format!("\\u{:04x}", u32::from(character))
     })
 }
 
-/// A page with what is active in it, but for line breaks and tabs, as `[U+202E]`, which means nothing to HTML, JSON or a script.
+/// A page with every active character, except line breaks and tabs, as `[U+202E]`, which means nothing to HTML, JSON or a
+/// script.
 pub fn page(text: &str) -> Cow<'_, str> {
     replaced(text, ['\n', '\t'], |character| {
         format!("[U+{:04X}]", u32::from(character))

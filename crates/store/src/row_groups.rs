@@ -7,16 +7,14 @@ use arrow_array::ArrayRef;
 use arrow_schema::{Field, Schema};
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
 use crate::atomic::AtomicFile;
-use crate::results::ResultsError;
+use crate::results::{ResultsError, of_numbers};
 
-/// A Parquet file (zstd, no dictionaries) written row group by row group, the columns of a group encoded in parallel.
+/// A Parquet file (zstd, no dictionaries) written row group by row group. The columns of a group are encoded in parallel.
 pub struct RowGroupWriter {
     schema: Arc<Schema>,
     writer: SerializedFileWriter<AtomicFile>,
@@ -30,16 +28,12 @@ impl RowGroupWriter {
     /// Starts a table that will stand at `path`.
     ///
     /// # Errors
-    /// When the file cannot be made, or a field is of a type that Parquet does not have.
+    /// When the file cannot be created, or Parquet does not have the type of a field.
     pub fn create(path: &Path, fields: Vec<Field>) -> Result<Self, ResultsError> {
         let file = AtomicFile::create(path)?;
         let schema = Arc::new(Schema::new(fields));
         let start = || -> Result<_, ParquetError> {
-            let mut properties = WriterProperties::builder()
-                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-                .set_dictionary_enabled(false)
-                .set_statistics_enabled(EnabledStatistics::Chunk)
-                .build();
+            let mut properties = of_numbers().build();
             add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
             let root = ArrowSchemaConverter::new()
                 .convert(&schema)?
@@ -57,7 +51,7 @@ impl RowGroupWriter {
         })
     }
 
-    /// Appends one row group, one array per column; no rows, no group.
+    /// Appends one row group with one array per column; without rows, appends nothing.
     ///
     /// # Errors
     /// When an array is not of its field's type, or the disk is full.
@@ -96,7 +90,8 @@ impl RowGroupWriter {
         Ok(())
     }
 
-    /// Completes the file, which has its temporary name until it is [committed](AtomicFile::commit). Returns it and the number of rows.
+    /// Completes the file and returns it with the number of rows. It keeps its temporary name until it is
+    /// [committed](AtomicFile::commit).
     ///
     /// # Errors
     /// When the rest cannot be written.

@@ -1,4 +1,4 @@
-//! The samples of a run: which rows of the feature table are kept and which are in the kernel.
+//! The samples of a run: which rows of the feature table are kept, and which of them are in the kernel.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use arrow_schema::{DataType, Field};
 
 use crate::results::{Columns, ResultsError, write_arrays};
 
-/// The content of `samples.parquet`: three columns of equal length, a row a sample, in kernel order.
+/// The content of `samples.parquet`: three columns of equal length, one row per sample, in kernel order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Samples {
     /// Sample ids.
     pub sample_id: Vec<String>,
-    /// Whether the sample is in the kernel; others are predicted only.
+    /// Whether the sample is in the kernel; the others are only predicted.
     pub in_kernel: Vec<bool>,
     /// Row of the sample in the feature table, from 0.
     pub row: Vec<u64>,
 }
 
 impl Samples {
-    /// The samples in the order of the feature table, each as its place here.
+    /// The samples in the order of the feature table, each as its place in kernel order.
     pub fn table_order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.row.len()).collect();
         order.sort_by_key(|&i| self.row[i]);
@@ -50,7 +50,7 @@ impl Samples {
     /// Reads what [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// [`ResultsError`]: `Read`; `Column` when one is missing or of another type.
+    /// [`ResultsError`]: `Read`; `Column` when a column is missing or of another type.
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
         let mut columns = Columns::read(path)?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! How features were standardised, and the same done to the features of new samples.
+//! How features were standardised, and the same scaling for the features of new samples.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ pub enum ScalingError {
     /// The scaling could not be written or read.
     #[error(transparent)]
     Results(#[from] ResultsError),
-    /// The table of new features could not be read, or it lacks features.
+    /// The table of new features could not be read.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The new table lacks features the model was trained on.
+    /// The new table does not have all features that the model was trained on.
     #[error(
         "`{path}` lacks {n} of the {} the model was trained on: {names}; add {}, null where unknown",
         counted(*n_features, "features"),
@@ -43,7 +43,7 @@ pub enum ScalingError {
     },
 }
 
-/// The features a model was trained on, in its order, and how they were scaled: value = (x - mean) / sd.
+/// The features a model was trained on, in its order, and their scaling: value = (x - mean) / sd.
 ///
 /// Three vectors of n_features. Raw features have mean 0 and sd 1. A missing value becomes 0 after scaling.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -67,7 +67,7 @@ impl FeatureScaling {
         self.names.is_empty()
     }
 
-    /// Takes the kept features from `features.parquet`; `standardised` as it was when they were ingested.
+    /// Takes the kept features from `features.parquet`; `standardised` says whether they were standardised.
     ///
     /// # Errors
     /// `Results`.
@@ -118,10 +118,10 @@ impl FeatureScaling {
         Ok(Self { names, mean, sd })
     }
 
-    /// Opens a table of new features with exactly these features selected, whatever columns `reading` asks for.
+    /// Opens a table of new features with exactly these features selected, whatever columns `reading` names.
     ///
     /// # Errors
-    /// `MissingFeatures`; `Table` for all else that [`Table::open_as`] refuses.
+    /// `MissingFeatures`; `Table` for everything else that [`Table::open_as`] refuses.
     pub fn open_table(&self, path: &Path, reading: &Reading) -> Result<Table, ScalingError> {
         let reading = Reading {
             columns: Columns::Named(self.names.clone()),
@@ -153,7 +153,7 @@ fn missing_features(error: TableError) -> ScalingError {
     }
 }
 
-/// Scales one value, missing (NaN) to 0.
+/// Scales one value; a missing value (NaN) becomes 0.
 pub(crate) fn scaled(value: f64, mean: f64, sd: f64) -> f64 {
     if value.is_nan() {
         0.0
@@ -164,8 +164,8 @@ pub(crate) fn scaled(value: f64, mean: f64, sd: f64) -> f64 {
 
 /// Reads `rows` of `table`, scaled: row-major, rows.len() x n_features, in the features' training order.
 ///
-/// Cost: every row group that holds one of `rows` is decoded up to their end, so take many rows at once.
-/// Memory: the result, and 128 MiB.
+/// Cost: every row group that holds one of `rows` is decoded up to their end, so take many rows at once. Memory: the result,
+/// and 128 MiB.
 ///
 /// # Errors
 /// `MissingFeatures`, `Table`.
@@ -217,11 +217,11 @@ fn read_scaled(
 
 /// Streams rows of a table, scaled as the training features were, in blocks.
 ///
-/// Yields the rows of each block and its values, row-major, rows x n_features, missing as 0, in float64. (The
-/// training features were rounded to float32 when there were more than 256; values here are not.)
+/// Yields the rows of each block and its values, row-major, rows x n_features, in float64; a missing value is 0. (Training
+/// features were rounded to float32 when there were more than 256; these values are not.)
 ///
-/// Rows are decoded some 256 MiB at a time, whatever the block; a table whose row group is larger is decoded
-/// once for each of these portions.
+/// About 256 MiB of rows are decoded at a time, whatever the block. A larger row group is decoded once for each of these
+/// portions.
 #[derive(Debug)]
 pub struct StandardisedRows<'a> {
     table: &'a Table,
@@ -230,7 +230,7 @@ pub struct StandardisedRows<'a> {
     rows: Range<usize>,
     block_rows: usize,
     kept_rows: usize,
-    /// Rows decoded and not yet handed out, and their values from the row `first` on.
+    /// Rows decoded but not yet returned, and their values from the row `first` on.
     ready: Range<usize>,
     first: usize,
     values: Vec<f64>,
@@ -240,7 +240,7 @@ impl<'a> StandardisedRows<'a> {
     /// Prepares to stream `rows` of `table` in blocks of `block_rows` (at least 1); reads nothing yet.
     ///
     /// # Errors
-    /// `MissingFeatures` when the selected columns of `table` lack features of `scaling`.
+    /// `MissingFeatures` when the selected columns of `table` do not have all features of `scaling`.
     ///
     /// # Panics
     /// If `rows` is outside the table.

@@ -1,4 +1,4 @@
-//! The `spectrum/` folder: the probes' space that every phenotype uses, and the leading eigenpairs.
+//! The `spectrum/` folder: the reference spectrum, which every phenotype uses, and the leading eigenpairs.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::{self, AtomicError, AtomicFolder};
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
 
-/// The arrays of the folder; `coupling.zarr` is not there when the probes' space is invariant.
+/// The arrays of the folder. `coupling.zarr`, the residual block of the Lanczos recurrence, is absent when the Krylov space is
+/// invariant.
 pub const ARRAYS: [&str; 8] = [
     "probes.zarr",
     "projected.zarr",
@@ -31,7 +32,7 @@ const RECORD: &str = "spectrum.json";
 /// Rows of a chunk of the tall arrays.
 const CHUNK_ROWS: usize = 4096;
 
-/// Side of the squares in which columns are turned to rows, and back: their lines stay in cache, whatever the strides.
+/// Side of the squares in which columns become rows and back; their lines stay in cache, whatever the strides.
 const SQUARE: usize = 16;
 
 /// Why the folder could not be written or read.
@@ -48,10 +49,10 @@ pub enum SpectrumError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file is not what this version writes, or does not fit those beside it.
+    /// A file is not as this version writes it, or does not fit the files beside it.
     #[error("`{path}` is damaged or of another version", path = path.display())]
     Damaged {
         /// The file.
@@ -59,39 +60,41 @@ pub enum SpectrumError {
     },
 }
 
-/// `spectrum.json`.
+/// The content of `spectrum.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpectrumRecord {
-    /// Samples in the operator's mask.
+    /// Number of samples of the operator.
     pub n_samples: usize,
     /// Rank of the covariates.
     pub n_covariates: usize,
-    /// Dimension the operator acts on.
+    /// Dimension of the space on which the operator acts.
     pub dof: usize,
     /// Exact Σ λ.
     pub trace: f64,
-    /// What it would be if samples had nothing in common: Σ (1 − hᵢ) Kᵢᵢ / n, hᵢ the covariates' leverages; 0 where an earlier version did not say.
+    /// The trace if samples had nothing in common: Σ (1 − hᵢ) Kᵢᵢ / n, with hᵢ the leverages of the covariates; 0 in files of
+    /// earlier versions.
     #[serde(default)]
     pub scale: f64,
     /// Exact Σ λ².
     pub frobenius_squared: f64,
-    /// Up to which size an eigenvalue is the rounding of the tiles to single precision.
+    /// Eigenvalues up to this size come from the rounding of the tiles to single precision.
     #[serde(default)]
     pub rounding: f64,
-    /// Σ ((λ − λ̄) / s)ᵏ for k = 3 to 6, with mean λ̄ and standard deviation s of the eigenvalues; null where the null law does not need them.
+    /// Σ ((λ − λ̄) / s)ᵏ for k = 3 to 6, with mean λ̄ and standard deviation s of the eigenvalues; null where the null
+    /// distribution does not need them.
     #[serde(default)]
     pub higher_moments: Option<[f64; 4]>,
-    /// Columns of each block of the probes' space, the block after the last pass included.
+    /// Columns of each block of the Krylov space, including the block after the last pass.
     pub block_widths: Vec<usize>,
-    /// Rows of the coupling out of the space; 0 when the space is invariant.
+    /// Rows of the residual block; 0 when the Krylov space is invariant.
     pub coupling_rows: usize,
     /// Leading eigenvalues of A = P K P / n, descending.
     pub eigenvalues: Vec<f64>,
-    /// |A v − λ v| of each.
+    /// |A v − λ v| of each eigenpair.
     pub residual_norms: Vec<f64>,
 }
 
-/// Writes matrices of as many rows side by side.
+/// Writes matrices with equal numbers of rows side by side.
 fn write_matrix<T: Element>(
     folder: &Path,
     parts: &[MatRef<'_, T>],
@@ -142,10 +145,11 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
     Ok(matrix)
 }
 
-/// Writes a survey: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`, `coupling.zarr`,
-/// `covariate_products.zarr`, `square_diagonal.zarr`, `eigenvectors.zarr` (n × leading, float32), `spectrum.json`.
+/// Writes a reference spectrum: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`,
+/// `coupling.zarr`, `covariate_products.zarr`, `square_diagonal.zarr`, `eigenvectors.zarr` (n × leading, float32),
+/// `spectrum.json`.
 ///
-/// The folder is replaced whole. Cost: n × (probe columns + leading) floats written; T is decomposed where it was not yet.
+/// Replaces the whole folder. Cost: n × (probe columns + leading) floats written; T is decomposed if it was not yet.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -158,7 +162,7 @@ pub fn write(
     let probes = survey.probes();
     let widths: Vec<usize> = probes.blocks().iter().map(Mat::ncols).collect();
     let path = |name: &str| root.join(name);
-    // T is decomposed meanwhile.
+    // T is decomposed in the meantime.
     let space = || -> Result<(), ZarrError> {
         let blocks: Vec<MatRef<'_, f32>> = probes.blocks().iter().map(Mat::as_ref).collect();
         write_matrix(&path("probes.zarr"), &blocks, ["sample", "probe"])?;
@@ -178,7 +182,7 @@ pub fn write(
         }
     };
     let decomposed = || -> Result<Vec<f64>, ZarrError> {
-        // This decomposes T, before two threads ask for its eigenpairs.
+        // This decomposes T before two threads ask for its eigenpairs.
         let mut leading = survey.density().leading().to_vec();
         leading.truncate(50);
         let vectors = || -> Result<(), ZarrError> {
@@ -224,7 +228,7 @@ pub fn write(
     Ok(record)
 }
 
-/// Reads `spectrum.json` alone.
+/// Reads only `spectrum.json`.
 ///
 /// # Errors
 /// `Read`, `Damaged`.
@@ -236,7 +240,7 @@ pub fn read_record(folder: &Path) -> Result<SpectrumRecord, SpectrumError> {
     }
 }
 
-/// Reads what [`write`] wrote, for the same operator.
+/// Reads what [`write()`] wrote, for the same operator.
 ///
 /// # Errors
 /// When a file is missing, damaged, or belongs to another operator.
@@ -261,7 +265,7 @@ pub fn read<'a>(
     let sum = widths
         .iter()
         .try_fold(0_usize, |sum, width| sum.checked_add(*width));
-    // The coupling leads from the last block that was multiplied out to the one after it.
+    // The residual block leads from the last block that was multiplied to the one after it.
     let coupled = match (coupling.nrows(), widths.as_slice()) {
         (_, []) => false,
         (0, _) => true,
@@ -296,7 +300,7 @@ pub fn read<'a>(
         higher: record.higher_moments,
     };
     let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
-    // Where they were not kept, they are found here, before threads that wait for one another ask for them.
+    // If they were not kept, they are computed here, before threads that wait for one another ask for them.
     probes.eigen();
     let parts = ReferenceSpectrumParts {
         moments,
@@ -308,7 +312,7 @@ pub fn read<'a>(
     Ok((ReferenceSpectrum::from_parts(operator, parts), record))
 }
 
-/// The eigenpairs of an m × m matrix, where they were kept; earlier versions did not.
+/// Reads the eigenpairs of an m × m matrix, if they were kept; earlier versions did not keep them.
 fn read_eigen(folder: &Path, m: usize) -> Result<Option<SymmetricEigen>, SpectrumError> {
     if !folder.join("ritz_vectors.zarr").exists() {
         return Ok(None);
@@ -360,7 +364,7 @@ mod tests {
             assert_eq!(made.probes().blocks(), back.probes().blocks());
             assert_eq!(made.probes().projected(), back.probes().projected());
             assert_eq!(made.probes().residuals(), back.probes().residuals());
-            // As kept, and as found again where they were not.
+            // As kept, and as computed again when they were not kept.
             let pairs = |survey: &ReferenceSpectrum<'_>| survey.probes().eigen().cloned();
             assert_eq!(pairs(&made), pairs(&back));
             std::fs::remove_dir_all(path.join("ritz_vectors.zarr")).unwrap();

@@ -1,4 +1,4 @@
-//! The kernel in square tiles on disk: computed once, multiplied tile by tile ever after, mapped or copied.
+//! The kernel in square tiles on disk: computed once, then multiplied tile by tile, mapped or copied.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -17,28 +17,28 @@ use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
 /// Fewest columns of a product: a single column would take another path through the matrix product, with other bits.
 const MIN_COLUMNS: usize = 4;
 
-/// Rows of a tile that are multiplied at a time, for either triangle: from memory they come once, then from cache.
+/// Rows of a tile that are multiplied at a time. The first triangle reads them from memory, the second from cache.
 const PANEL_ROWS: usize = 96;
 
-/// Bytes of a kernel up to which its tiles are copied when they are first used, and kept: to open and map one takes longer than to
+/// A kernel of up to this many bytes keeps its tiles in memory once they are used: to open and map a tile takes longer than to
 /// multiply it.
 const KEPT_BYTES: u64 = 32 << 20;
 
-/// Side of a tile for `n` samples: a power of two between 256 and 2048, at least 8 tiles a side where n allows.
+/// Side of a tile for `n` samples: a power of two between 256 and 2048, with at least 8 tiles per side where n allows.
 ///
-/// Rounding depends on it, so it is a function of n alone.
+/// Rounding depends on the side, so it is a function of n alone.
 pub fn default_tile(n: usize) -> usize {
     (n / 8).next_power_of_two().clamp(256, 2048)
 }
 
-/// The lower triangle of a symmetric kernel in square tiles, `n` × `n` in all.
+/// The lower triangle of a symmetric n × n kernel, in square tiles.
 #[derive(Debug)]
 pub struct TiledKernel {
     array: ZarrArray<f32>,
     access: Access,
-    /// Room for copied tiles that is not in use.
+    /// Buffers for copied tiles that are not in use.
     spare: Mutex<Vec<Vec<f32>>>,
-    /// The tiles of a small kernel, side × side; else nothing.
+    /// The tiles of a small kernel, side × side; empty for a larger one.
     kept: Vec<OnceLock<Vec<f32>>>,
     diagonal: Vec<f64>,
     verified: Vec<AtomicBool>,
@@ -48,10 +48,10 @@ pub struct TiledKernel {
 /// How tiles come into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Mapped: the page cache is all the memory they take. Their checksums are compared when they are first used.
+    /// Mapped: tiles take no memory beyond the page cache. Checksums are compared when a tile is first used.
     Map,
-    /// Copied: for file systems where a page that cannot be fetched would kill the process and another machine's write may come late. A
-    /// tile a thread of anonymous memory, checksums compared at each use.
+    /// Copied: for file systems where a page that cannot be read would kill the process, and where writes of another machine
+    /// may arrive late. Takes one tile of memory per thread; checksums are compared at each use.
     Copy,
 }
 
@@ -94,7 +94,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Traffic {
     /// Passes over the kernel.
     pub passes: u64,
-    /// Columns multiplied, all passes together.
+    /// Columns multiplied, in all passes together.
     pub columns: u64,
     /// Bytes of tiles read.
     pub bytes_read: u64,
@@ -107,7 +107,7 @@ struct Counters {
     bytes: AtomicU64,
 }
 
-/// The array that a kernel of `n` samples is kept in; `fingerprint` says what it was computed from.
+/// Describes the array that holds a kernel of `n` samples in tiles of side `tile`. `attributes` go into its `zarr.json`.
 pub fn spec(n: usize, tile: usize, attributes: Attributes) -> ArraySpec {
     ArraySpec {
         shape: [n, n],
@@ -125,11 +125,19 @@ pub fn lower_triangle(side: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Rounds in which every tile of the lower triangle comes once and no row of tiles twice in a round: the diagonal,
-/// then the circle method of a round-robin tournament.
+/// Rounds of tiles of the lower triangle: every tile comes once, and each row of tiles at most once per round. The first round
+/// is the diagonal; the others follow the circle method of a round-robin tournament.
 ///
-/// Tiles of one round touch different parts of the product, so they run in parallel, and each part is summed in the
-/// order of the rounds: the same bits for any number of threads.
+/// Tiles of one round touch different parts of the product, so they run in parallel. Each part is summed in the order of the
+/// rounds, so the bits do not depend on the number of threads.
+///
+/// # Examples
+///
+/// ```
+/// let rounds = ntkpipe_store::tiled_kernel::rounds(3);
+/// assert_eq!(rounds[0], [(0, 0), (1, 1), (2, 2)]);
+/// assert_eq!(rounds.concat().len(), 3 * (3 + 1) / 2);
+/// ```
 pub fn rounds(side: usize) -> Vec<Vec<(usize, usize)>> {
     let mut rounds = vec![(0..side).map(|i| (i, i)).collect::<Vec<_>>()];
     let players = side + side % 2;
@@ -154,15 +162,15 @@ pub fn rounds(side: usize) -> Vec<Vec<(usize, usize)>> {
 }
 
 impl TiledKernel {
-    /// Opens a kernel whose tiles are all there, and reads its diagonal.
+    /// Opens a kernel that has all its tiles, and reads its diagonal.
     ///
     /// # Errors
-    /// A tile that is missing, cut short or whose checksum disagrees, by name.
+    /// When a tile is missing, cut short, or does not match its checksum; the message names the file.
     pub fn open(folder: &Path, access: Access) -> Result<Self, ZarrError> {
         Self::open_keeping(folder, access, KEPT_BYTES)
     }
 
-    /// [`TiledKernel::open`] that keeps tiles of up to `kept_bytes` together.
+    /// [`TiledKernel::open`] with another limit for kernels that are kept in memory.
     fn open_keeping(folder: &Path, access: Access, kept_bytes: u64) -> Result<Self, ZarrError> {
         let array = ZarrArray::<f32>::open(folder)?;
         let (side, tile, n) = (array.grid()[0], array.spec().chunk[0], array.shape()[0]);
@@ -210,7 +218,7 @@ impl TiledKernel {
         self.array.spec().chunk[0]
     }
 
-    /// Counts [`TiledKernel::traffic`] from here on.
+    /// Sets the counters of [`TiledKernel::traffic`] to zero.
     pub fn count_anew(&self) {
         let Counters {
             passes,
@@ -222,7 +230,7 @@ impl TiledKernel {
         }
     }
 
-    /// What was read and multiplied since the kernel was opened, or [counted anew](Self::count_anew).
+    /// What was read and multiplied since the kernel was opened, or since [`count_anew`](Self::count_anew).
     pub fn traffic(&self) -> Traffic {
         Traffic {
             passes: self.done.passes.load(Ordering::Relaxed),
@@ -231,7 +239,7 @@ impl TiledKernel {
         }
     }
 
-    /// Bytes of anonymous memory that tiles take while they are used.
+    /// Bytes of memory that tiles take while they are used, beyond the page cache.
     pub fn copied_bytes(&self) -> usize {
         let side = self.array.grid()[0];
         let n_tiles = match (self.kept.is_empty(), self.access) {
@@ -249,7 +257,7 @@ impl TiledKernel {
                 if kept.get().is_none() {
                     let mut values = Vec::new();
                     self.array.read_chunk(i, j, &mut values)?;
-                    // Another thread may have been faster: with the same.
+                    // Another thread may have been faster, with the same values.
                     let _ = kept.set(values);
                 }
                 Tile::Kept(kept.get().map_or(&[], Vec::as_slice))
@@ -278,15 +286,15 @@ impl TiledKernel {
         self.done.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The part of tile (i, j) that has samples.
+    /// The part of tile (i, j) that holds samples.
     fn values<'t>(&self, tile: &'t [f32], i: usize, j: usize) -> MatRef<'t, f32> {
         let (side, n) = (self.tile_side(), self.n_samples());
         let [rows, columns] = [i, j].map(|at| side.min(n - at * side));
         MatRef::from_row_major_slice(tile, side, side).submatrix(0, 0, rows, columns)
     }
 
-    /// The products of each row of tiles with `parts`, summed in the order of the rounds. Each tile is read once and serves both
-    /// triangles, on one thread; the next round's tiles are asked for ahead.
+    /// The products of each row of tiles with `parts`, summed in the order of the rounds. Each tile is read once, on one
+    /// thread, and serves both triangles. The tiles of the next round are prefetched.
     fn sums_by_rounds(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
         let mut sums: Vec<Option<Columns>> =
             parts.iter().map(|part| Some(part.zeros_like())).collect();
@@ -323,8 +331,8 @@ impl TiledKernel {
         Ok(sums.into_iter().flatten().collect())
     }
 
-    /// As [`TiledKernel::sums_by_rounds`], each row of tiles by itself, so that no thread waits for another: where tiles are kept,
-    /// one can as well be used twice.
+    /// As [`TiledKernel::sums_by_rounds`], but each row of tiles on its own, so that no thread waits for another. Where tiles
+    /// are kept in memory, using one twice costs nothing.
     fn sums_by_rows(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
         let in_order = rounds(parts.len()).concat();
         let sum_of = |(row, part): (usize, &Columns)| {
@@ -343,7 +351,7 @@ impl TiledKernel {
     }
 }
 
-/// A block of vectors cut into the rows of each tile, with as many columns as a product has at least.
+/// Cuts a block of vectors into the rows of each tile, with at least [`MIN_COLUMNS`] columns.
 fn cut(x: MatRef<'_, f32>, side: usize, tile: usize) -> Vec<Mat<f32>> {
     let columns = if x.ncols() == 0 {
         0
@@ -374,14 +382,14 @@ fn join(parts: &[Mat<f32>], n: usize, columns: usize) -> Mat<f32> {
     whole
 }
 
-/// Vectors on the samples of one row of tiles, for K and for K∘K: what its tiles are multiplied with, or what it has summed up so far.
+/// Vectors on the samples of one row of tiles, for K and for K∘K: the factors of the products, or their sums so far.
 struct Columns {
     plain: Mat<f32>,
     squared: Mat<f32>,
 }
 
 impl Columns {
-    /// As many, zero.
+    /// Vectors of the same sizes, all zero.
     fn zeros_like(&self) -> Self {
         let [plain, squared] =
             [&self.plain, &self.squared].map(|of| Mat::zeros(of.nrows(), of.ncols()));
@@ -394,10 +402,10 @@ fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
     matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
 }
 
-/// What a tile's product is added to, and what it is multiplied with.
+/// What the product of a tile is added to, and what the tile is multiplied with.
 type Share<'s, C> = Option<(&'s mut C, &'s C)>;
 
-/// The shares of K X and of (K∘K) S; none of a product without columns.
+/// The contributions to K X and to (K∘K) S; none for a product without columns.
 fn split(share: Share<'_, Columns>) -> [Share<'_, Mat<f32>>; 2] {
     let Some((sum, of)) = share else {
         return [None, None];
@@ -406,7 +414,7 @@ fn split(share: Share<'_, Columns>) -> [Share<'_, Mat<f32>>; 2] {
     shares.map(|(sum, of)| (of.ncols() > 0).then_some((sum, of)))
 }
 
-/// The share of some rows of a tile, from `start` on, in a product: on these rows and on the tile's columns.
+/// Adds the contribution of some rows of a tile, from `start` on, to a product: on these rows and on the columns of the tile.
 fn add_rows(
     rows: MatRef<'_, f32>,
     start: usize,
@@ -422,7 +430,8 @@ fn add_rows(
     }
 }
 
-/// A tile's share of K X and, for `scale` s, of (s K ∘ s K) S on its rows (`low`), on its columns (`high`), or on both.
+/// Adds a tile's contribution to K X and, for `scale` s, to (s K ∘ s K) S: on its rows (`low`), on its columns (`high`), or on
+/// both.
 fn add_tile(k: MatRef<'_, f32>, scale: f32, low: Share<'_, Columns>, high: Share<'_, Columns>) {
     let [[mut low, mut low_squared], [mut high, mut high_squared]] = [low, high].map(split);
     for start in (0..k.nrows()).step_by(PANEL_ROWS) {
@@ -442,7 +451,7 @@ fn add_tile(k: MatRef<'_, f32>, scale: f32, low: Share<'_, Columns>, high: Share
     }
 }
 
-/// Samples by row of tiles, each with its place and its row within the tile.
+/// Samples grouped by row of tiles, each with its place in `samples` and its row within the tile.
 fn by_row(samples: &[usize], tile: usize) -> BTreeMap<usize, Vec<(usize, usize)>> {
     let mut by_row: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
     for (place, &sample) in samples.iter().enumerate() {
@@ -493,7 +502,7 @@ impl KernelMatrix for TiledKernel {
                 for (&j, wanted) in &by_row {
                     let chunk = self.tile(i.max(j), i.min(j))?;
                     self.count_bytes(1);
-                    // Along the tile's rows, as they are stored.
+                    // Along the rows of the tile, as they are stored.
                     match j <= i {
                         true => {
                             for (r, row) in chunk.chunks_exact(tile).take(len).enumerate() {
@@ -541,7 +550,7 @@ impl KernelMatrix for TiledKernel {
             .columns
             .fetch_add(columns as u64, Ordering::Relaxed);
         self.count_bytes(side * (side + 1) / 2);
-        // Three copies of the block at once, the caller's included, are what phenotypes are admitted by.
+        // The number of phenotypes in a batch assumes three copies of the block at once, including the caller's.
         drop(parts);
         let (products, squares): (Vec<_>, Vec<_>) =
             sums.into_iter().map(|s| (s.plain, s.squared)).unzip();
@@ -554,151 +563,4 @@ impl KernelMatrix for TiledKernel {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_visit_each_tile_once_and_no_row_twice_at_a_time() {
-        for side in 1..12 {
-            let rounds = rounds(side);
-            let mut seen: Vec<(usize, usize)> = rounds.concat();
-            seen.sort_unstable();
-            assert_eq!(seen, lower_triangle(side));
-            for round in &rounds {
-                let mut rows: Vec<usize> = round
-                    .iter()
-                    .flat_map(|&(i, j)| if i == j { vec![i] } else { vec![i, j] })
-                    .collect();
-                rows.sort_unstable();
-                assert!(rows.windows(2).all(|w| w[0] != w[1]), "{side}: {round:?}");
-            }
-        }
-    }
-
-    fn kernel(n: usize, tile: usize, folder: &Path) -> (TiledKernel, Mat<f32>) {
-        let k = Mat::from_fn(n, n, |i, j| {
-            1.0 / (1.0 + (i as f32 - j as f32).abs()) + ((i * j) as f32 * 0.1).sin()
-        });
-        let array = ZarrArray::<f32>::create(folder, spec(n, tile, Attributes::new())).unwrap();
-        for (i, j) in lower_triangle(n.div_ceil(tile)) {
-            let mut chunk = vec![0.0; tile * tile];
-            for r in 0..tile.min(n - i * tile) {
-                for c in 0..tile.min(n - j * tile) {
-                    chunk[r * tile + c] = k[(i * tile + r, j * tile + c)];
-                }
-            }
-            array.write_chunk(i, j, &chunk).unwrap();
-        }
-        let kernel = TiledKernel::open_keeping(folder, Access::Map, 0);
-        (kernel.unwrap(), k)
-    }
-
-    #[test]
-    fn products_match_the_dense_kernel() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tiled, k) = kernel(75, 16, &folder.path().join("k.zarr"));
-        let x = Mat::from_fn(75, 6, |i, j| ((i + j * 3) as f32 * 0.3).cos());
-        let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
-        let (products, squares) = tiled.multiply(x.as_ref(), s.as_ref()).unwrap();
-        let k2 = Mat::from_fn(75, 75, |i, j| k[(i, j)] * k[(i, j)]);
-        assert!((products - &k * &x).norm_max() < 1e-4);
-        let square = (tiled.unit() * tiled.unit()) as f32;
-        assert!((squares * faer::Scale(square) - k2 * &s).norm_max() < 1e-4);
-        assert_eq!(tiled.traffic().passes, 1);
-        assert_eq!(tiled.traffic().columns, 8);
-        assert_eq!(tiled.traffic().bytes_read, 15 * (16 * 16 * 4 + 4));
-        let chosen = [3, 17, 15, 74, 40];
-        let sub = tiled.submatrix(&chosen).unwrap();
-        assert_eq!(sub, Mat::from_fn(5, 5, |i, j| k[(chosen[i], chosen[j])]));
-        let columns = tiled.columns(&chosen).unwrap();
-        assert_eq!(columns, Mat::from_fn(75, 5, |i, j| k[(i, chosen[j])]));
-    }
-
-    #[test]
-    fn a_columns_bits_depend_on_neither_its_neighbours_nor_the_threads() {
-        let folder = tempfile::tempdir().unwrap();
-        // The last row of tiles, and the last of a tile's panels, have 1 row and more.
-        for n in [700, 513, 256 + PANEL_ROWS + 1] {
-            let (tiled, _) = kernel(n, 256, &folder.path().join(format!("{n}.zarr")));
-            let x = Mat::from_fn(n, 83, |i, j| ((i * 7 + j * 31) as f32 * 0.013).cos());
-            let none = Mat::<f32>::zeros(n, 0);
-            let pool = |threads| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .unwrap()
-            };
-            let all = pool(2)
-                .install(|| tiled.multiply(x.as_ref(), none.as_ref()))
-                .unwrap()
-                .0;
-            for column in [0, 17, 82] {
-                for width in [1, 3, 5, 40] {
-                    let first = column.min(83 - width);
-                    let some = pool(1)
-                        .install(|| tiled.multiply(x.subcols(first, width), none.as_ref()))
-                        .unwrap()
-                        .0;
-                    let (want, got) = (all.col_as_slice(column), some.col_as_slice(column - first));
-                    assert!(
-                        want.iter()
-                            .zip(got)
-                            .all(|(a, b)| a.to_bits() == b.to_bits()),
-                        "{column} {width}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn copied_and_kept_tiles_are_the_mapped_ones_and_copied_ones_are_looked_at_each_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("k.zarr");
-        let (mapped, _) = kernel(75, 16, &path);
-        let copied = TiledKernel::open_keeping(&path, Access::Copy, 0).unwrap();
-        let kept = TiledKernel::open(&path, Access::Map).unwrap();
-        let x = Mat::from_fn(75, 6, |i, j| ((i + j * 3) as f32 * 0.3).cos());
-        let s = Mat::from_fn(75, 2, |i, j| f32::from(u8::from((i + j) % 3 > 0)));
-        let products = |kernel: &TiledKernel| kernel.multiply(x.as_ref(), s.as_ref());
-        let chosen = [3, 74, 40];
-        let of = |kernel: &TiledKernel| kernel.submatrix(&chosen).unwrap();
-        let want = (products(&mapped).unwrap(), of(&mapped), mapped.traffic());
-        for other in [&copied, &kept] {
-            let got = (products(other).unwrap(), of(other), other.traffic());
-            assert_eq!(want, got);
-            assert_eq!(mapped.diagonal(), other.diagonal());
-        }
-        assert_eq!(mapped.copied_bytes(), 0);
-        assert_eq!(kept.copied_bytes(), 15 * (16 * 16 * 4 + 4));
-        assert!(lock(&copied.spare).len() * (16 * 16 * 4 + 4) <= copied.copied_bytes());
-
-        let mut bytes = std::fs::read(path.join("c/2/1")).unwrap();
-        bytes[100] ^= 1;
-        std::fs::write(path.join("c/2/1"), bytes).unwrap();
-        let error = products(&copied).unwrap_err();
-        assert!(error.to_string().contains("c/2/1"), "{error}");
-    }
-
-    #[test]
-    fn a_damaged_tile_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("k.zarr");
-        let (tiled, _) = kernel(75, 16, &path);
-        let victim = path.join("c/2/1");
-        let mut bytes = std::fs::read(&victim).unwrap();
-        bytes[100] ^= 1;
-        std::fs::write(&victim, bytes).unwrap();
-        let x = Mat::<f32>::zeros(75, 1);
-        for (access, kept) in [
-            (Access::Map, 0),
-            (Access::Copy, 0),
-            (Access::Map, KEPT_BYTES),
-        ] {
-            let damaged = TiledKernel::open_keeping(&path, access, kept).unwrap();
-            let error = damaged.multiply(x.as_ref(), x.as_ref()).unwrap_err();
-            assert!(error.to_string().contains("c/2/1"), "{error}");
-        }
-        drop(tiled);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Whatever numeric Parquet table is written, the same numbers are read: bit for bit, for every type and layout.
+//! Any numeric Parquet table reads back bit for bit, for every type and layout.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -21,7 +21,7 @@ use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 
-/// A column, and what is to be read from it; NaN is missing.
+/// A column, and the values expected from it; NaN is missing.
 type Case = (ArrayRef, Vec<f64>);
 
 fn numbers<T: Copy>(values: &[Option<T>], number: impl Fn(T) -> f64) -> Vec<f64> {
@@ -92,7 +92,7 @@ fn column(n: usize) -> BoxedStrategy<Case> {
     .boxed()
 }
 
-/// Distinct ids of each type that holds them, and as they are to be read.
+/// Distinct ids of each type that can hold them, and the ids expected.
 fn ids(n: usize) -> BoxedStrategy<(ArrayRef, Vec<String>)> {
     (0..6_u8, "[^\\x00]{0,6}")
         .prop_map(move |(kind, word)| {
@@ -120,7 +120,7 @@ fn ids(n: usize) -> BoxedStrategy<(ArrayRef, Vec<String>)> {
         .boxed()
 }
 
-/// How a table is laid out in its file.
+/// The layout of a table in its file.
 fn layout() -> BoxedStrategy<WriterProperties> {
     let codec = prop_oneof![
         Just(Compression::UNCOMPRESSED),

@@ -1,4 +1,4 @@
-//! The angle of a cosine in `[0, 1]`, and its sine: branch-free, one square root.
+//! The angle of a cosine in `[0, 1]`, and its sine: no branches, one square root.
 
 use super::chebyshev::interpolate;
 use pulp::Simd;
@@ -8,10 +8,10 @@ const DEGREE: usize = 10;
 
 /// `arccos(x) = √(1 − x) A(x)` and `√(1 − x²) = √(1 − x) R(x)`, relative errors below 1e-10.
 ///
-/// `A` and `R(x) = √(1 + x)` are analytic up to their branch point at `x = −1`, so that their Chebyshev interpolants on
-/// `[0, 1]` gain a factor `3 + √8` a degree (Trefethen 2013, theorem 8.2). The coefficients are those of the monomials in
-/// `2x − 1`, where they decay: Horner's rule loses nothing. A kernel value is kept to 6e-8, and ReLU adds
-/// the angle to one that is never small: no relative accuracy is needed of `π/2 − arccos(x)`.
+/// `A` and `R(x) = √(1 + x)` are analytic up to their branch point at `x = −1`, so their Chebyshev interpolants on `[0, 1]`
+/// gain a factor `3 + √8` per degree (Trefethen 2013, theorem 8.2). The polynomials are stored in powers of `2x − 1`. Their
+/// coefficients decay, so Horner's rule loses nothing. Kernel values are kept to 6e-8, and the ReLU recursion adds the angle to
+/// a number that is never small: `π/2 − arccos(x)` needs no relative accuracy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Angle {
     arc: [f64; DEGREE + 1],

@@ -1,4 +1,4 @@
-//! The arc sine on `[0, 1]`, branch-free and to full relative accuracy.
+//! The arc sine on `[0, 1]`: no branches, full relative accuracy.
 
 use super::chebyshev::interpolate;
 use pulp::Simd;
@@ -9,9 +9,9 @@ const DEGREE: usize = 10;
 
 /// `asin(s) = s Q(s²)` for `s` up to 1/2, relative error below 1e-12, and `asin(x) = π/2 − 2 asin(√((1 − x)/2))` beyond.
 ///
-/// `asin(√z)/√z` is analytic up to its branch point at `z = 1`, so that its Chebyshev interpolant on `[0, 1/4]` gains a
-/// factor `7 + √48` a degree (Trefethen 2013, theorem 8.2). The coefficients are those of the monomials in `8z − 1`, where
-/// they decay by a factor 7: Horner's rule loses nothing.
+/// `asin(√z)/√z` is analytic up to its branch point at `z = 1`, so its Chebyshev interpolant on `[0, 1/4]` gains a factor `7 +
+/// √48` per degree (Trefethen 2013, theorem 8.2). The polynomial is stored in powers of `8z − 1`. Its coefficients decay by a
+/// factor 7, so Horner's rule loses nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ArcSine {
     coefficients: [f64; DEGREE + 1],

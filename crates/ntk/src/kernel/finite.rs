@@ -1,61 +1,79 @@
-//! The neural tangent kernel of a network as it stands, layer by layer, without a Jacobian.
+//! The neural tangent kernel of a given network, computed layer by layer, without a Jacobian.
 
 use faer::{MatMut, MatRef};
 use std::sync::OnceLock;
 
-use super::KernelError;
+use super::error::KernelError;
 use super::row_block::{Feature, check_features, dot};
 use super::tile::mirror;
-use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Sweep};
+use crate::network::{Linear, Mlp, Nonlinearity, Parameters, Pass};
 
-/// Rows and columns of the blocks in which a tile is formed: their products stay in cache.
+/// Rows and columns of the blocks in which a tile is computed; their products stay in cache.
 const BLOCK: usize = 256;
-/// Samples that go through the network together.
-const SWEEP: usize = 64;
-/// |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below which an entry is what is left of terms that cancel: from single-precision products it would
-/// have lost more than a digit.
+/// Samples that pass through the network together.
+const SAMPLES_PER_PASS: usize = 64;
+/// Entries with |Θ(x, x')| / √(Θ(x, x) Θ(x', x')) below this number are differences of larger terms. Single-precision products
+/// would lose more than one digit of them.
 const CANCELLED: f64 = 0.1;
-/// Share of a block's entries that are formed again one by one; where more have cancelled, the block is.
+/// Up to this share of a block, such entries are computed again one by one; if there are more, the whole block is.
 const FEW_CANCELLED: f64 = 0.02;
 
-/// Tangent kernel of an [`Mlp`] at its present parameters.
+/// Tangent kernel of an [`Mlp`] at its current parameters.
 ///
-/// With a_l the input of layer l and d_l the derivative of the output to what it gives,
+/// With a_l the input of layer l, and d_l the derivative of the output to z_l, the layer's output before the nonlinearity,
 ///
 /// ```text
 ///     Θ(x, x') = Σ_l d_l·d_l' (r_W a_l·a_l' + r_b)
 /// ```
 ///
-/// r_W and r_b the layer's [`rates`](crate::network::Linear::rates), r_b only where it has biases.
+/// where r_W and r_b are the layer's [`rates`](crate::network::Linear::rates); r_b is 0 for a layer without biases.
+///
+/// # Examples
+///
+/// ```
+/// use faer::mat;
+/// use ntk::kernel::FiniteKernel;
+/// use ntk::network::{Linear, Mlp, Nonlinearity};
+///
+/// // A linear network f = 3 x₁ + 4 x₂ has the kernel x·x'.
+/// let layer = Linear { weight: mat![[3.0, 4.0]], bias: None, variances: None };
+/// let kernel = FiniteKernel::new(Mlp::new(vec![layer], Nonlinearity::Relu)?);
+/// let block = kernel.row_block(&[1.0f32, 2.0, 3.0, 5.0], 2)?; // 2 samples × 2 features
+/// assert_eq!(block.output(), [11.0, 29.0]);
+/// let mut tile = [0.0f32; 4];
+/// kernel.tile(&block, &block, true, &mut tile, 2);
+/// assert_eq!(tile, [5.0, 13.0, 13.0, 34.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct FiniteKernel {
     network: Mlp,
 }
 
-/// A block of samples gone through the network.
+/// A block of samples after their pass through a network.
 #[derive(Debug, Clone)]
 pub struct FactorBlock {
     factors: Factors<f32>,
-    /// Whether single precision holds their products.
+    /// Whether single precision can hold their products.
     is_single: bool,
-    /// The factors in double precision, from the first use on.
+    /// The factors in double precision, computed on first use.
     exact: OnceLock<Factors<f64>>,
-    /// The features, where `factors` has them rounded.
+    /// The features in double precision, if `factors` has them rounded.
     features: Option<Vec<f64>>,
     output: Vec<f64>,
     diagonal: Vec<f64>,
 }
 
-/// The two factors of each layer, sample after sample.
+/// The two factors of each layer, one sample after another.
 #[derive(Debug, Clone)]
 struct Factors<T> {
     /// a_l of each layer.
     inputs: Vec<Vec<T>>,
     /// d_l of each layer; empty for the last, where it is 1.
-    signals: Vec<Vec<T>>,
+    errors: Vec<Vec<T>>,
 }
 
-/// First sample and number of samples of the rows and of the columns of a block of entries.
+/// First sample and number of samples, for the rows and for the columns of a block of entries.
 type Span = [(usize, usize); 2];
 
 impl FactorBlock {
@@ -64,7 +82,7 @@ impl FactorBlock {
         self.diagonal.len()
     }
 
-    /// f₀, a value a sample.
+    /// f₀, one value per sample.
     pub fn output(&self) -> &[f64] {
         &self.output
     }
@@ -76,7 +94,7 @@ impl FactorBlock {
 }
 
 impl FiniteKernel {
-    /// The kernel of a network.
+    /// Makes the kernel of a network.
     pub fn new(network: Mlp) -> Self {
         Self { network }
     }
@@ -86,20 +104,20 @@ impl FiniteKernel {
         &self.network
     }
 
-    /// Bytes that a block keeps of each sample, where its entries do not cancel; else three times as many.
-    pub(super) fn bytes_a_sample(&self) -> usize {
+    /// Bytes that a block keeps per sample, while its entries do not cancel; three times as many otherwise.
+    pub(super) fn bytes_per_sample(&self) -> usize {
         self.network.n_factors() * size_of::<f32>()
     }
 
-    /// f₀ of samples `x`, row-major; a value a sample. Cost: 2 flops a parameter and sample.
+    /// f₀ of the samples `x` (row-major), one value per sample. Cost: 2 flops per parameter and sample.
     ///
     /// # Errors
-    /// When the samples have not the features that the network takes, or its output overflows.
+    /// When the number of features is not the one that the network takes, or the output overflows.
     pub fn output<T: Feature>(&self, x: &[T], n_features: usize) -> Result<Vec<f64>, KernelError> {
         self.check_shape(x.len(), n_features)?;
         let mut output = Vec::with_capacity(x.len() / n_features);
-        self.in_blocks(x, Sweep::forward, |_, sweep| {
-            output.extend_from_slice(&sweep.output);
+        self.in_blocks(x, Pass::forward, |_, pass| {
+            output.extend_from_slice(&pass.output);
         });
         check_output(&output)?;
         Ok(output)
@@ -122,34 +140,35 @@ impl FiniteKernel {
         }
     }
 
-    /// Takes the samples through the network, block by block, and hands each block and what came of it to `each`.
+    /// Takes the samples through the network, block by block, and passes each block and its pass to `each`.
     fn in_blocks<T: Feature>(
         &self,
         x: &[T],
-        through: fn(&mut Sweep, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
-        mut each: impl FnMut(MatRef<'_, f64>, &Sweep),
+        through: fn(&mut Pass, &[Parameters<'_, f64>], Nonlinearity, MatRef<'_, f64>),
+        mut each: impl FnMut(MatRef<'_, f64>, &Pass),
     ) {
         let network = &self.network;
         let n_features = network.n_features();
         let (parameters, widths) = (network.parameters(), network.widths());
-        let (mut wide, mut sweep) = (Vec::new(), Sweep::new(&widths, 0));
-        for block in x.chunks(SWEEP * n_features) {
+        let (mut wide, mut pass) = (Vec::new(), Pass::new(&widths, 0));
+        for block in x.chunks(SAMPLES_PER_PASS * n_features) {
             let n = block.len() / n_features;
-            if sweep.output.len() != n {
-                sweep = Sweep::new(&widths, n);
+            if pass.output.len() != n {
+                pass = Pass::new(&widths, n);
             }
             let x = MatRef::from_column_major_slice(T::widen(block, &mut wide), n_features, n);
-            through(&mut sweep, &parameters, network.nonlinearity(), x);
-            each(x, &sweep);
+            through(&mut pass, &parameters, network.nonlinearity(), x);
+            each(x, &pass);
         }
     }
 
     /// Takes a block of samples through the network. `x`: n_rows × n_features, row-major.
     ///
-    /// On the calling thread. Cost: 4 flops a parameter and sample.
+    /// Runs on the calling thread. Cost: 4 flops per parameter and sample.
     ///
     /// # Errors
-    /// When the samples have not the features that the network takes, a feature is not finite, or the kernel or the output overflows.
+    /// When the number of features is not the one that the network takes, a feature is not finite, or the kernel or the output
+    /// overflows.
     pub fn row_block<T: Feature>(
         &self,
         x: &[T],
@@ -161,19 +180,19 @@ impl FiniteKernel {
         let mut factors = Factors::with_capacity(of, n_rows);
         let [mut diagonal, mut output] = [(); 2].map(|()| Vec::with_capacity(n_rows));
         let mut is_single = true;
-        self.in_blocks(x, Sweep::run, |x, sweep| {
-            for i in 0..sweep.output.len() {
+        self.in_blocks(x, Pass::run, |x, pass| {
+            for i in 0..pass.output.len() {
                 let mut value = 0.0;
                 for (l, layer) in of.iter().enumerate() {
-                    let a = if l == 0 { x } else { sweep.inputs[l].as_ref() };
-                    let [a, d] = [a, sweep.signals[l].as_ref()].map(|m| square(m, i));
+                    let a = if l == 0 { x } else { pass.inputs[l].as_ref() };
+                    let [a, d] = [a, pass.errors[l].as_ref()].map(|m| square(m, i));
                     is_single &= [a, d].into_iter().all(fits_single);
                     value += d * (layer.rates()[0] * a + bias_rate(layer));
                 }
                 diagonal.push(value);
             }
-            output.extend_from_slice(&sweep.output);
-            factors.keep(x, sweep);
+            output.extend_from_slice(&pass.output);
+            factors.keep(x, pass);
         });
         for (row, &value) in diagonal.iter().enumerate() {
             let features = &x[row * n_features..(row + 1) * n_features];
@@ -197,15 +216,15 @@ impl FiniteKernel {
         })
     }
 
-    /// The factors of a block in double precision; the samples go through the network again.
+    /// The factors of a block in double precision; computes them by another pass through the network.
     fn exact<'b>(&self, block: &'b FactorBlock) -> &'b Factors<f64> {
         block.exact.get_or_init(|| {
             let mut exact = Factors::with_capacity(self.network.layers(), block.n_rows());
             match &block.features {
-                Some(x) => self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep)),
+                Some(x) => self.in_blocks(x, Pass::run, |x, pass| exact.keep(x, pass)),
                 None => {
                     let x = &block.factors.inputs[0];
-                    self.in_blocks(x, Sweep::run, |x, sweep| exact.keep(x, sweep));
+                    self.in_blocks(x, Pass::run, |x, pass| exact.keep(x, pass));
                 }
             }
             exact
@@ -213,13 +232,15 @@ impl FiniteKernel {
     }
 
     /// Computes a tile of the kernel on the calling thread; arguments as for
-    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are formed in single precision and, where
-    /// an entry is what is left of terms that cancel, again in double; the layers' products and their sum in double.
+    /// [`InfiniteKernel::tile`](super::InfiniteKernel::tile). Products over features and units are computed in single
+    /// precision, and again in double precision for entries in which terms cancel. The products of the two factors, and their
+    /// sum over layers, are in double precision.
     ///
-    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half that when `diagonal`. Scratch: 4 `BLOCK²` values in single precision.
+    /// Cost: `n_rows n_cols Σ (inputs + outputs)` multiply-adds, half of that when `diagonal`. Scratch: 4 `BLOCK²` values in
+    /// single precision.
     ///
     /// # Panics
-    /// When `out` or `out_stride` is too small, or `diagonal` is set and the blocks differ in length.
+    /// When `out` or `out_stride` is too small, or when `diagonal` is set and the blocks differ in length.
     pub fn tile(
         &self,
         rows: &FactorBlock,
@@ -230,7 +251,7 @@ impl FiniteKernel {
     ) {
         let (n_rows, n_cols) = (rows.n_rows(), cols.n_rows());
         assert!(!diagonal || n_rows == n_cols, "a diagonal tile is square");
-        // Smaller squares leave less of the upper triangle to be formed in vain.
+        // Smaller squares waste less work above the diagonal.
         let side = if diagonal { BLOCK / 2 } else { BLOCK };
         let mut sums = vec![0.0; side * side];
         for i in (0..n_rows).step_by(side) {
@@ -255,7 +276,7 @@ impl FiniteKernel {
         }
     }
 
-    /// The entries of `at`, rows × columns in row-major order.
+    /// Computes the entries of `at`, rows × columns, row-major.
     fn block(&self, sums: &mut [f64], rows: &FactorBlock, cols: &FactorBlock, at: Span) {
         let exact = || (self.exact(rows), self.exact(cols));
         let mut lost = Vec::new();
@@ -275,7 +296,7 @@ impl FiniteKernel {
         }
     }
 
-    /// The entries of `at` from products in the factors' precision.
+    /// Computes the entries of `at` from products in the precision of the factors.
     fn products<T: Feature>(
         &self,
         sums: &mut [f64],
@@ -288,7 +309,7 @@ impl FiniteKernel {
         for (l, layer) in self.network.layers().iter().enumerate() {
             let rates = [layer.rates()[0], bias_rate(layer)];
             let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
-            let of = [&rows.signals[l], &cols.signals[l]];
+            let of = [&rows.errors[l], &cols.errors[l]];
             gram(&mut of_signals, of, at, n_outputs);
             gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
             add_layer(sums, &of_inputs, &of_signals, rates);
@@ -308,7 +329,7 @@ impl FiniteKernel {
                     ),
                 };
                 let a = product(&rows.inputs[l], &cols.inputs[l], layer.n_inputs());
-                let d = product(&rows.signals[l], &cols.signals[l], layer.n_outputs());
+                let d = product(&rows.errors[l], &cols.errors[l], layer.n_outputs());
                 d * (layer.rates()[0] * a + bias_rate(layer))
             })
             .sum()
@@ -316,29 +337,29 @@ impl FiniteKernel {
 }
 
 impl<T: Feature> Factors<T> {
-    /// Room for the factors of so many samples.
+    /// Reserves memory for the factors of `n_rows` samples.
     fn with_capacity(layers: &[Linear], n_rows: usize) -> Self {
         let room = |size: usize| Vec::with_capacity(size * n_rows);
         let hidden = &layers[..layers.len() - 1];
-        let signals = hidden.iter().map(|l| room(l.n_outputs()));
+        let errors = hidden.iter().map(|l| room(l.n_outputs()));
         Self {
             inputs: layers.iter().map(|l| room(l.n_inputs())).collect(),
-            signals: signals.chain([Vec::new()]).collect(),
+            errors: errors.chain([Vec::new()]).collect(),
         }
     }
 
-    /// Appends samples that have gone through the network.
-    fn keep(&mut self, x: MatRef<'_, f64>, sweep: &Sweep) {
+    /// Appends samples after their pass through the network.
+    fn keep(&mut self, x: MatRef<'_, f64>, pass: &Pass) {
         let n_hidden = self.inputs.len() - 1;
         append(&mut self.inputs[0], x);
         for l in 0..n_hidden {
-            append(&mut self.inputs[l + 1], sweep.inputs[l + 1].as_ref());
-            append(&mut self.signals[l], sweep.signals[l].as_ref());
+            append(&mut self.inputs[l + 1], pass.inputs[l + 1].as_ref());
+            append(&mut self.errors[l], pass.errors[l].as_ref());
         }
     }
 }
 
-/// Appends the samples of a factor.
+/// Appends samples to one factor.
 fn append<T: Feature>(factor: &mut Vec<T>, samples: MatRef<'_, f64>) {
     pulp::Arch::new().dispatch(|| {
         for sample in samples.col_iter() {
@@ -361,13 +382,13 @@ fn check_output(output: &[f64]) -> Result<(), KernelError> {
     }
 }
 
-/// Whether single precision holds the products of samples whose factors have this squared norm.
+/// Whether single precision can hold the products of samples whose factors have this squared norm.
 fn fits_single(square: f64) -> bool {
     square == 0.0 || (1e-25..=1e35).contains(&square)
 }
 
-/// Places of the entries that are what is left of terms that cancel: |Σ d·d' (r_W a·a' + r_b)| ≤ √(Θ(x, x) Θ(x', x')) by Cauchy and
-/// Schwarz, and the rounding of single-precision products is a share of that.
+/// Places of the entries in which terms cancel. By Cauchy and Schwarz, |Σ d·d' (r_W a·a' + r_b)| ≤ √(Θ(x, x) Θ(x', x')), and
+/// the rounding error of single-precision products is proportional to that bound.
 fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     let [(i, height), (j, width)] = at;
     let largest = |(first, n): (usize, usize), of: &[f64]| -> Vec<f64> {
@@ -379,10 +400,10 @@ fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     ];
     let mut lost = Vec::new();
     for (row, (sums, of_row)) in sums.chunks_exact(width).zip(rows).enumerate() {
-        // Not of a value that is not a number.
+        // A value that is not a number is not sound.
         let is_sound = |(sum, of_col): (&f64, &f64)| sum.abs() >= CANCELLED * of_row * of_col;
         let pairs = || sums.iter().zip(&cols);
-        // Hardly any row has one that is not.
+        // Hardly any row has an entry that is not sound.
         let n_sound = || pairs().map(|it| u32::from(is_sound(it))).sum::<u32>();
         if pulp::Arch::new().dispatch(n_sound) as usize != width {
             let places = pairs().enumerate().filter(|(_, it)| !is_sound(*it));
@@ -392,15 +413,15 @@ fn cancelled(sums: &[f64], diagonals: [&[f64]; 2], at: Span) -> Vec<usize> {
     lost
 }
 
-/// Products of the rows' and the columns' samples in one factor of `size` values a sample, those of `at` (first and how many), rows × columns
-/// in row-major order; ones where the factor is not kept because it is 1.
+/// Products of the samples of the rows and of the columns in one factor, which has `size` values per sample: those of `at`
+/// (first sample and number of samples), rows × columns, row-major. All ones if the factor is not kept because it is 1.
 fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: Span, size: usize) {
     let [(i, height), (j, width)] = at;
     if of[0].is_empty() {
         out.fill(T::round(1.0));
         return;
     }
-    // A sample's values are contiguous, a column here; so is a row of the products.
+    // The values of a sample are contiguous, here a column; so is a row of the products.
     let [of_rows, of_cols] = [(of[0], i, height), (of[1], j, width)].map(|(values, first, n)| {
         MatRef::from_column_major_slice(&values[first * size..(first + n) * size], size, n)
     });
@@ -424,219 +445,10 @@ fn square(samples: MatRef<'_, f64>, i: usize) -> f64 {
     samples.col(i).squared_norm_l2()
 }
 
-/// r_b: nothing where the layer has no biases.
+/// r_b; 0 if the layer has no biases.
 fn bias_rate(layer: &Linear) -> f64 {
     layer.bias.as_ref().map_or(0.0, |_| layer.rates()[1])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::{InfiniteKernel, infinite};
-    use crate::network::Scheme;
-    use faer::Mat;
-
-    fn features(n: usize, p: usize) -> Vec<f64> {
-        let value = |i: usize| ((i * i) as f64 * 0.37 + i as f64).sin() * 1.7;
-        (0..n * p).map(value).collect()
-    }
-
-    fn tile<T: Feature>(kernel: &FiniteKernel, x: &[T], y: &[T], p: usize) -> Vec<f32> {
-        let [rows, cols] = [x, y].map(|x| kernel.row_block(x, p).expect("valid samples"));
-        let mut out = vec![0.0; rows.n_rows() * cols.n_rows()];
-        kernel.tile(&rows, &cols, false, &mut out, cols.n_rows());
-        out
-    }
-
-    /// Θ(x, x') = J(x) J(x')' with a Jacobian of finite differences.
-    #[test]
-    fn it_is_the_product_of_jacobians() {
-        let (n, p) = (5, 3);
-        let x = features(n, p);
-        for nonlinearity in [Nonlinearity::Tanh, Nonlinearity::Gelu] {
-            let network = Mlp::draw(p, &[6, 4], nonlinearity, Scheme::Pytorch, 9);
-            let network = network.expect("widths above 0");
-            let at = MatRef::from_column_major_slice(&x, p, n);
-            let mut jacobian: Vec<Vec<f64>> = Vec::new();
-            let mut record = |change: &dyn Fn(&mut Mlp, f64)| {
-                let [up, down] = [1e-6, -1e-6].map(|by| {
-                    let mut moved = network.clone();
-                    change(&mut moved, by);
-                    moved.sweep(at).output
-                });
-                let slopes = up.iter().zip(&down).map(|(u, d)| (u - d) / 2e-6);
-                jacobian.push(slopes.collect());
-            };
-            for (l, layer) in network.layers().iter().enumerate() {
-                for o in 0..layer.n_outputs() {
-                    for i in 0..layer.n_inputs() {
-                        record(&|it, by| it.layers_mut()[l].weight[(o, i)] += by);
-                    }
-                    record(&|it, by| {
-                        let bias = it.layers_mut()[l].bias.as_mut();
-                        bias.expect("PyTorch has biases")[o] += by;
-                    });
-                }
-            }
-            let got = tile(&FiniteKernel::new(network.clone()), &x, &x, p);
-            for i in 0..n {
-                for j in 0..n {
-                    let want: f64 = jacobian.iter().map(|row| row[i] * row[j]).sum();
-                    let got = f64::from(got[i * n + j]);
-                    assert!(
-                        (got - want).abs() < 1e-6 * want.abs().max(1.0),
-                        "{got} {want}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// Of blocks without entries that cancel, with a few and with many.
-    #[test]
-    fn entries_that_cancel_keep_their_digits() {
-        let (n, p) = (24, 100);
-        let all = [(0, n); 2];
-        let product = |m: &Mat<f64>, i, j| dot(m.col_as_slice(i), m.col_as_slice(j));
-        let mut n_lost = Vec::new();
-        for (shift, nonlinearity, scheme) in [
-            (0.0, Nonlinearity::Relu, Scheme::Pytorch),
-            (0.0, Nonlinearity::Gelu, Scheme::He),
-            (0.8, Nonlinearity::Tanh, Scheme::Pytorch),
-            (0.0, Nonlinearity::Tanh, Scheme::He),
-        ] {
-            let x: Vec<f64> = features(n, p).iter().map(|v| v + shift).collect();
-            let network = Mlp::draw(p, &[500, 500, 500], nonlinearity, scheme, 5);
-            let network = network.expect("widths above 0");
-            let sweep = network.sweep(MatRef::from_column_major_slice(&x, p, n));
-            let kernel = FiniteKernel::new(network);
-            let block = kernel.row_block(&x, p).expect("valid samples");
-            assert!(block.is_single);
-            let mut sums = vec![0.0; n * n];
-            kernel.products(&mut sums, &block.factors, &block.factors, all);
-            n_lost.push(cancelled(&sums, [&block.diagonal; 2], all).len());
-            let got = tile(&kernel, &x, &x, p);
-            for i in 0..n {
-                for j in 0..n {
-                    let factors = sweep.inputs.iter().zip(&sweep.signals);
-                    let layer = |(a, d)| product(d, i, j) * (product(a, i, j) + 1.0);
-                    let want: f64 = factors.map(layer).sum();
-                    let off = (f64::from(got[i * n + j]) - want).abs();
-                    assert!(
-                        off < 1e-6 * want.abs(),
-                        "{nonlinearity:?} {scheme:?} {off} {want}"
-                    );
-                }
-            }
-        }
-        let few = (FEW_CANCELLED * (n * n) as f64) as usize;
-        assert!(
-            n_lost[..2] == [0, 0] && (1..=few).contains(&n_lost[2]) && n_lost[3] > few,
-            "{n_lost:?}"
-        );
-    }
-
-    /// A network whose layers undo each other's scale, and whose parameters learn at rates that undo it as well, has the same kernel.
-    #[test]
-    fn factors_beyond_single_precision_stay_in_double() {
-        let (n, p, scale) = (6, 8, 1e30_f64);
-        let x = features(n, p);
-        let network = Mlp::draw(p, &[12, 10], Nonlinearity::Relu, Scheme::Pytorch, 3);
-        let plain = network.expect("widths above 0");
-        let mut scaled = plain.clone();
-        let squared = scale * scale;
-        let by = [
-            (scale, scale, [squared, squared]),
-            (1.0, scale, [1.0, squared]),
-            (1.0 / scale, 1.0, [1.0 / squared, 1.0]),
-        ];
-        for (layer, (weights, biases, rates)) in scaled.layers_mut().iter_mut().zip(by) {
-            layer.weight = &layer.weight * faer::Scale(weights);
-            let bias = layer.bias.iter_mut().flatten();
-            bias.for_each(|b| *b *= biases);
-            layer.variances = Some(rates);
-        }
-        let [plain, scaled] = [plain, scaled].map(FiniteKernel::new);
-        let kept = |kernel: &FiniteKernel| kernel.row_block(&x, p).map(|b| b.is_single);
-        assert_eq!([&plain, &scaled].map(kept), [Ok(true), Ok(false)]);
-        let [want, got] = [plain, scaled].map(|kernel| tile(&kernel, &x, &x, p));
-        for (want, got) in want.iter().zip(&got) {
-            assert!((got - want).abs() < 1e-6 * want.abs(), "{got} {want}");
-        }
-    }
-
-    #[test]
-    fn precision_blocks_and_symmetry_do_not_show() {
-        let (n, p) = (300, 40);
-        let x = features(n, p);
-        let network = Mlp::draw(p, &[50, 20], Nonlinearity::Relu, Scheme::He, 4);
-        let kernel = FiniteKernel::new(network.expect("widths above 0"));
-        let whole = tile(&kernel, &x, &x, p);
-        let narrow: Vec<f32> = x.iter().map(|&v| v as f32).collect();
-        let single = tile(&kernel, &narrow, &narrow, p);
-        let scale = whole.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-        for (a, b) in whole.iter().zip(&single) {
-            assert!((a - b).abs() < 2e-6 * scale, "{a} {b}");
-        }
-        let block = kernel.row_block(&x, p).expect("valid samples");
-        let mut diagonal = vec![0.0; n * n];
-        kernel.tile(&block, &block, true, &mut diagonal, n);
-        for (i, (a, b)) in whole.iter().zip(&diagonal).enumerate() {
-            assert!((a - b).abs() < 1e-6 * scale, "{i} {a} {b}");
-            assert_eq!(diagonal[i], diagonal[i % n * n + i / n]);
-        }
-    }
-
-    #[test]
-    fn wide_networks_have_the_infinite_kernel() {
-        let (n, p) = (12, 8);
-        let x = features(n, p);
-        for (weight_variance, bias_variance) in [(2.0, 0.0), (1.5, 0.3)] {
-            let infinite = InfiniteKernel::new(
-                infinite::Activation::Relu,
-                2,
-                weight_variance,
-                bias_variance,
-            )
-            .expect("valid kernel");
-            let block = infinite.row_block(&x[..], p).expect("valid samples");
-            let mut limit = vec![0.0; n * n];
-            infinite.tile(&block, &block, true, &mut limit, n, &mut Default::default());
-            let scheme = Scheme::Ntk {
-                weight_variance,
-                bias_variance,
-            };
-            let networks = 60;
-            let mut moments = vec![[0.0; 2]; n * n];
-            for seed in 0..networks {
-                let network = Mlp::draw(p, &[300, 300], Nonlinearity::Relu, scheme, seed);
-                let kernel = FiniteKernel::new(network.expect("widths above 0"));
-                let one = tile(&kernel, &x, &x, p);
-                for (moments, &value) in moments.iter_mut().zip(&one) {
-                    moments[0] += f64::from(value) / networks as f64;
-                    moments[1] += f64::from(value).powi(2) / networks as f64;
-                }
-            }
-            let largest = limit.iter().fold(0.0_f32, |m, v| m.max(*v));
-            for ([mean, square], limit) in moments.iter().zip(&limit) {
-                let error = ((square - mean * mean) / (networks - 1) as f64).sqrt();
-                let off = (mean - f64::from(*limit)).abs();
-                assert!(error < 0.04 * f64::from(largest), "{error}");
-                assert!(off < 4.0 * error, "{mean} {limit} {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_samples_are_refused() {
-        let network = Mlp::draw(3, &[4], Nonlinearity::Relu, Scheme::He, 0);
-        let kernel = FiniteKernel::new(network.expect("widths above 0"));
-        let wrong = KernelError::Features {
-            expected: 3,
-            found: 2,
-        };
-        assert_eq!(kernel.row_block(&[0.0; 4], 2).map(|_| ()), Err(wrong));
-        let bad = kernel.row_block(&[0.0, 1.0, 2.0, 1.0, f64::NAN, 2.0], 3);
-        assert_eq!(bad.map(|_| ()), Err(KernelError::NotFinite { row: 1 }));
-    }
-}
+mod tests;

@@ -1,10 +1,14 @@
 //! The neural tangent kernel of an infinitely wide network, in closed form.
+//!
+//! ```text
+//! k ← w x·x'/p + b,  Θ ← k;    in each hidden layer  k ← w F(k) + b,  Θ ← k + w Ḟ(k) Θ
+//! ```
+//!
+//! [`InfiniteKernel`] gives F and Ḟ for ReLU and erf.
 
-use super::KernelError;
 use super::angle::Angle;
 use super::arc_sine::ArcSine;
-use super::row_block::{Feature, RowBlock};
-use std::borrow::Cow;
+use super::error::KernelError;
 use std::f64::consts::{FRAC_1_PI, FRAC_2_PI};
 use std::sync::Arc;
 
@@ -32,6 +36,19 @@ pub enum Activation {
 /// ```
 ///
 /// Depth 0 is the linear kernel.
+///
+/// # Examples
+///
+/// ```
+/// use ntk::kernel::{Activation, InfiniteKernel};
+/// use std::f64::consts::PI;
+///
+/// // One hidden layer of erf units. At x·x/p = 1: k11 = 1, D = 9, F = (2/π) asin(2/3), Ḟ = (4/π) / √5.
+/// let kernel = InfiniteKernel::new(Activation::Erf, 1, 1.0, 0.0)?;
+/// let (f, slope) = (2.0 / PI * (2.0f64 / 3.0).asin(), 4.0 / PI / 5f64.sqrt());
+/// assert!((kernel.diagonal(1.0) - (f + slope)).abs() < 1e-14);
+/// # Ok::<(), ntk::kernel::KernelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfiniteKernel {
     activation: Activation,
@@ -40,12 +57,12 @@ pub struct InfiniteKernel {
     bias_variance: f64,
     pub(super) angle: Angle,
     pub(super) arc_sine: ArcSine,
-    /// The sample that values are relative to.
+    /// The sample to which values are relative.
     pub(super) reference: Option<Arc<[f64]>>,
 }
 
 impl InfiniteKernel {
-    /// Sets up the kernel.
+    /// Makes a kernel.
     ///
     /// # Errors
     /// [`KernelError::Depth`] beyond 64 layers; [`KernelError::WeightVariance`] unless positive and finite;
@@ -105,7 +122,7 @@ impl InfiniteKernel {
 
     /// `Θ(x, x)` given `mean_square = x·x/p`, from its closed form: ReLU `F = k11/2`, `Ḟ = 1/2`; erf at `k = k11`.
     ///
-    /// Exact to rounding; the way through the angle would lose half the digits.
+    /// Exact to rounding; the formula with the angle would lose half of the digits.
     pub fn diagonal(&self, mean_square: f64) -> f64 {
         let mut variance = self.first_variance(mean_square);
         let mut theta = variance;
@@ -120,40 +137,13 @@ impl InfiniteKernel {
         theta
     }
 
-    /// Variance `k11` at each layer given `mean_square = x·x/p`: `depth + 1` values, the input layer's first.
+    /// Variance `k11` at each layer, given `mean_square = x·x/p`: `depth + 1` values, starting with the input layer.
     pub fn layer_variances(&self, mean_square: f64) -> Vec<f64> {
         let mut variances = vec![self.first_variance(mean_square)];
         for layer in 0..self.depth {
             variances.push(self.next_variance(variances[layer]));
         }
         variances
-    }
-
-    /// Prepares a block of samples. `x`: n_rows x n_features, row-major, borrowed or kept.
-    ///
-    /// Cost: one multiply-add a value.
-    ///
-    /// # Errors
-    /// [`KernelError::NoFeatures`] when `n_features` is 0; [`KernelError::RaggedRows`] when `x` is not a whole number of
-    /// rows; [`KernelError::NotFinite`] for a missing or infinite feature; [`KernelError::Overflow`] when a sample's kernel
-    /// value exceeds single precision.
-    pub fn row_block<'a, T: Feature>(
-        &self,
-        x: impl Into<Cow<'a, [T]>>,
-        n_features: usize,
-    ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, Arc::new(x.into()), n_features)
-    }
-
-    /// Prepares the samples of another kernel's block, which both then hold.
-    ///
-    /// # Errors
-    /// [`KernelError::Overflow`] when a sample's kernel value exceeds single precision.
-    pub fn block_beside<'a, T: Feature>(
-        &self,
-        other: &RowBlock<'a, T>,
-    ) -> Result<RowBlock<'a, T>, KernelError> {
-        RowBlock::new(self, other.x.clone(), other.n_features)
     }
 
     fn first_variance(&self, mean_square: f64) -> f64 {
@@ -169,7 +159,7 @@ impl InfiniteKernel {
         self.weight_variance * f + self.bias_variance
     }
 
-    /// What the recursion multiplies by at a layer of this variance: `(scale, inverse)`.
+    /// The factors `(scale, inverse)` of the recursion at a layer with this variance.
     pub(super) fn factors(&self, variance: f64) -> (f64, f64) {
         match self.activation {
             Activation::Relu if variance > 0.0 => (variance.sqrt(), 1.0 / variance.sqrt()),
@@ -178,12 +168,13 @@ impl InfiniteKernel {
         }
     }
 
-    /// The factor whose product for two samples is the `1 − c²` below which single precision has lost the angle.
+    /// One sample's factor of a bound. The product of two samples' factors is the `1 − c²` below which single precision has
+    /// lost the angle.
     ///
-    /// An error `ε |x||x'|` of the product `x·x'` moves the cosine `c` (erf: the argument of asin) by `ε r r'`, with `r²` the
-    /// part of the sample's variance that comes from the features; the angle moves by `ε r r' / √(1 − c²)`, which is
-    /// held to `7 ε` (without a bias, ReLU pairs beyond `|c| = 0.99` are over it), and the derivative of asin by the
-    /// share `ε r r' / (1 − c²)`, held to `1.2 ε`.
+    /// An error `ε |x||x'|` of the product `x·x'` changes the cosine `c` (erf: the argument of asin) by `ε r r'`, where `r²` is
+    /// the part of the sample's variance that comes from the features. The angle then changes by `ε r r' / √(1 − c²)`, which is
+    /// kept below `7 ε`. (Without a bias, ReLU pairs with `|c|` above 0.99 exceed it.) The derivative of asin changes by the
+    /// relative amount `ε r r' / (1 − c²)`, which is kept below `1.2 ε`.
     pub(super) fn parallel(&self, mean_square: f64) -> f64 {
         let from_features = self.weight_variance * mean_square;
         let variance = from_features + self.bias_variance;
@@ -196,7 +187,7 @@ impl InfiniteKernel {
         }
     }
 
-    /// `w Ḟ` and `w F` carry this constant: ReLU `w/(2π)`, erf `2w/π`.
+    /// The constant in `w Ḟ` and `w F`: ReLU `w/(2π)`, erf `2w/π`.
     pub(super) fn layer_constant(&self) -> f64 {
         match self.activation {
             Activation::Relu => 0.5 * FRAC_1_PI * self.weight_variance,
@@ -237,7 +228,7 @@ mod tests {
 
     #[test]
     fn diagonal_of_relu_at_weight_variance_two() {
-        // k11 is kept from layer to layer and each adds k11 once more.
+        // k11 stays the same from layer to layer, and each layer adds k11 once more.
         for depth in 0..=4 {
             let kernel = InfiniteKernel::new(Activation::Relu, depth, 2.0, 0.0).expect("valid");
             let expected = 2.0 * 0.7 * (depth + 1) as f64;

@@ -1,26 +1,28 @@
-//! A kernel relative to one sample: what all samples have in common is taken off before values are rounded.
+//! A kernel relative to one sample: what all samples have in common is subtracted before values are rounded.
 
-use super::{Activation, InfiniteKernel, KernelError};
+use super::error::KernelError;
+use super::infinite::{Activation, InfiniteKernel};
 
-/// Share of the trace, beside a constant, below which single precision loses what tells samples apart.
+/// The share of the trace that is not a constant; below this share, single precision cannot tell samples apart.
 const LOST_IN_SINGLE: f64 = 0.15;
 
-/// Share below which double precision has lost it too: of smooth kernels, and of ReLU, where the share is that of the angle and a cosine
-/// holds the angle to 2e-8.
+/// The share below which double precision cannot either: for smooth kernels, and for ReLU. For ReLU the angle matters, and a
+/// cosine holds the angle only to 2e-8.
 const LOST_IN_DOUBLE: [f64; 2] = [1e-9, 8e-7];
 
 impl InfiniteKernel {
-    /// The kernel relative to the mean `r` of some samples (`x`: n × `n_features`, row-major) where a constant is nearly all that it has on them:
+    /// Makes the kernel relative to the mean `r` of some samples (`x`: n × `n_features`, row-major), if it is nearly constant
+    /// on them:
     ///
     /// ```text
     /// K(x, x') − K(x, r) − K(r, x') + K(r, r)
     /// ```
     ///
-    /// This is the kernel of ψ(x) − ψ(r) where ψ(x)'ψ(x') = K(x, x'). Off a constant the two are the same operator,
-    /// P K P with P 1 = 0, and where dual weights add up to 0 predictions differ by a constant, which the intercept takes. Without an
-    /// intercept among the covariates they are different models.
+    /// This is the kernel of ψ(x) − ψ(r), where ψ(x)'ψ(x') = K(x, x'). If the covariates hold an intercept, the two kernels
+    /// give the same operator P K P, because P 1 = 0. If moreover the dual weights sum to 0, predictions differ by a constant,
+    /// which the intercept absorbs. Without an intercept they are different models.
     ///
-    /// Else the kernel as it is. Cost: n² / 2 entries in double precision.
+    /// Returns other kernels unchanged. Cost: n² / 2 entries in double precision.
     ///
     /// # Errors
     /// When the kernel refuses the samples.
@@ -34,7 +36,7 @@ impl InfiniteKernel {
         })
     }
 
-    /// The kernel relative to the mean of some samples, see [`InfiniteKernel::centred_if_lost`].
+    /// Makes the kernel relative to the mean of some samples, see [`InfiniteKernel::centred_if_lost`].
     pub fn centred(mut self, x: &[f64], n_features: usize) -> Self {
         let n = (x.len() / n_features.max(1)) as f64;
         let mut mean = vec![0.0; n_features];
@@ -50,12 +52,13 @@ impl InfiniteKernel {
         self.reference.is_some()
     }
 
-    /// Share of the trace on some samples that is left beside a constant: 1 − 1'K 1 / (n tr K).
+    /// The share of the trace that is not a constant, on some samples: 1 − 1'K 1 / (n tr K).
     fn varying_share(&self, x: &[f64], n_features: usize) -> Result<f64, KernelError> {
         let block = self.row_block(x, n_features)?;
         let (n, diagonal) = (block.n_rows(), block.diagonal());
         let trace: f64 = diagonal.iter().sum();
-        // Half the sum of what each pair has less than its two samples on average, each term small where the share is.
+        // Half the sum, over pairs, of the difference between the pair's entry and the mean of its two diagonal entries. Each
+        // term is small where the share is.
         let mut lacking = 0.0;
         for i in 0..n {
             for j in 0..i {
@@ -77,8 +80,8 @@ mod tests {
         (0..n * p).map(value).collect()
     }
 
-    /// Of kernels that hold hardly anything beside a constant, the tile relative to a reference holds what tells samples apart, to single
-    /// precision of that, and equals the kernel off a constant.
+    /// For nearly constant kernels, the tile relative to a reference keeps the differences between samples to single precision,
+    /// and equals the kernel up to a constant.
     #[test]
     fn what_is_left_beside_a_constant_is_kept_to_single_precision() {
         let (n, p) = (60, 8);
@@ -126,7 +129,7 @@ mod tests {
         let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).expect("valid");
         let kernel = kernel.centred_if_lost(&samples(60, 8, 0.0, 1.0), 8);
         assert!(!kernel.expect("finite").is_centred());
-        // Samples that do not differ have nothing to be kept.
+        // If all samples are the same, there is nothing to keep.
         let kernel = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).expect("valid");
         let kernel = kernel.centred_if_lost(&[1.0; 80], 8);
         assert!(!kernel.expect("finite").is_centred());

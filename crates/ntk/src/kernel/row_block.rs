@@ -1,26 +1,27 @@
-//! A block of samples, with what the kernel recursion needs to know of each.
+//! A block of samples, with the numbers that the kernel recursion needs for each.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{InfiniteKernel, KernelError};
+use super::error::KernelError;
+use super::infinite::InfiniteKernel;
 
-/// Columns are swept in groups of this many; per-sample factors are padded to a multiple of it.
+/// Columns are computed in groups of this size; factors per sample are padded to a multiple of it.
 pub(crate) const CHUNK: usize = 32;
 
-/// Rows of a product in double precision that are formed at a time: of a factor that nearly fills the cache, faer takes such panels faster
-/// than the whole.
+/// Rows of a double-precision product that are computed at a time. When a factor nearly fills the cache, faer is faster on such
+/// panels than on the whole.
 const PANEL_ROWS: usize = 96;
 
 /// A feature's storage type: `f32` or `f64`.
 pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
-    /// The values as `f64`, converted into `buffer` where they are not.
+    /// The values as `f64`, converted into `buffer` if necessary.
     #[doc(hidden)]
     fn widen<'a>(x: &'a [Self], buffer: &'a mut Vec<f64>) -> &'a [f64];
 
-    /// The values as `f32`, where they are.
+    /// The values as `f32`, if they are `f32`.
     #[doc(hidden)]
     fn narrow(x: &[Self]) -> Option<&[f32]>;
 
@@ -28,7 +29,7 @@ pub trait Feature: Copy + Into<f64> + Send + Sync + sealed::Sealed + 'static {
     #[doc(hidden)]
     fn round(x: f64) -> Self;
 
-    /// A B into `out`, on the calling thread.
+    /// Computes A B into `out`, on the calling thread.
     #[doc(hidden)]
     fn multiply(out: MatMut<'_, Self>, a: MatRef<'_, Self>, b: MatRef<'_, Self>);
 }
@@ -94,8 +95,8 @@ impl Feature for f64 {
 
 /// A block of samples prepared for one kernel.
 ///
-/// Holds the samples, which blocks of several kernels can share, and, a sample, `x·x` and the variance `k11` of each layer in the forms the recursion multiplies by; made by
-/// [`InfiniteKernel::row_block`].
+/// Holds the samples, which blocks of several kernels can share. For each sample, also holds `x·x` and the variance `k11` of
+/// each layer, in the forms that the recursion multiplies by. [`InfiniteKernel::row_block`] makes it.
 #[derive(Debug, Clone)]
 pub struct RowBlock<'a, T: Feature> {
     pub(crate) x: Arc<Cow<'a, [T]>>,
@@ -103,18 +104,47 @@ pub struct RowBlock<'a, T: Feature> {
     pub(crate) n_rows: usize,
     squared_norms: Vec<f64>,
     diagonal: Vec<f64>,
-    /// Row length of the two below: `n_rows`, rounded up to whole chunks.
+    /// Row length of `scale` and `inverse`: `n_rows`, rounded up to whole chunks.
     padded: usize,
-    /// `√k11` of each layer but the last, depth x padded. Not used by erf.
+    /// `√k11` of each layer but the last, depth x padded. Not used for erf.
     scale: Vec<f64>,
-    /// ReLU `1/√k11` (0 where `k11` is), erf `1/√(1 + 2 k11)`; depth x padded.
+    /// ReLU `1/√k11` (0 if `k11` is 0), erf `1/√(1 + 2 k11)`; depth x padded.
     inverse: Vec<f64>,
-    /// The product of two samples' values is the `1 − cos²` under which a single-precision product has lost the angle.
+    /// The product of two samples' values is the `1 − cos²` below which a single-precision product has lost the angle.
     pub(crate) parallel: Vec<f64>,
-    /// `K(x, r) − K(r, r)/2` of each sample, padded, where the kernel is relative to a reference `r`; else empty.
+    /// `K(x, r) − K(r, r)/2` of each sample, padded, if the kernel is relative to a reference `r`; otherwise empty.
     pub(crate) offset: Vec<f64>,
     /// Whether single precision can hold the products of these rows.
     pub(crate) single_precision: bool,
+}
+
+impl InfiniteKernel {
+    /// Prepares a block of samples. `x`: n_rows x n_features, row-major, borrowed or owned.
+    ///
+    /// Cost: one multiply-add per value.
+    ///
+    /// # Errors
+    /// [`KernelError::NoFeatures`] when `n_features` is 0; [`KernelError::RaggedRows`] when `x` is not a whole number of
+    /// rows; [`KernelError::NotFinite`] for a missing or infinite feature; [`KernelError::Overflow`] when a sample's kernel
+    /// value exceeds single precision.
+    pub fn row_block<'a, T: Feature>(
+        &self,
+        x: impl Into<Cow<'a, [T]>>,
+        n_features: usize,
+    ) -> Result<RowBlock<'a, T>, KernelError> {
+        RowBlock::new(self, Arc::new(x.into()), n_features)
+    }
+
+    /// Prepares the samples of another kernel's block; both blocks then share them.
+    ///
+    /// # Errors
+    /// [`KernelError::Overflow`] when a sample's kernel value exceeds single precision.
+    pub fn block_beside<'a, T: Feature>(
+        &self,
+        other: &RowBlock<'a, T>,
+    ) -> Result<RowBlock<'a, T>, KernelError> {
+        RowBlock::new(self, other.x.clone(), other.n_features)
+    }
 }
 
 impl<'a, T: Feature> RowBlock<'a, T> {
@@ -130,7 +160,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         Ok(block)
     }
 
-    /// The values less those of the reference: `K(x, x') − K(x, r) − K(r, x') + K(r, r)`.
+    /// Makes the values relative to the reference: `K(x, x') − K(x, r) − K(r, x') + K(r, r)`.
     fn take_off(&mut self, kernel: &InfiniteKernel, reference: &[f64]) -> Result<(), KernelError> {
         let r: Vec<T> = reference.iter().map(|&v| T::round(v)).collect();
         let r = RowBlock::plain(kernel, Arc::new(Cow::Owned(r)), self.n_features)?;
@@ -140,12 +170,12 @@ impl<'a, T: Feature> RowBlock<'a, T> {
             self.offset[row] = kernel.entry(self, row, &r, 0) - 0.5 * own;
             self.diagonal[row] -= 2.0 * self.offset[row];
         }
-        // Single precision has lost what is left.
+        // Single precision cannot hold what remains.
         self.single_precision = false;
         Ok(())
     }
 
-    /// Without regard to a reference.
+    /// The block of the kernel without its reference.
     fn plain(
         kernel: &InfiniteKernel,
         x: Arc<Cow<'a, [T]>>,
@@ -216,7 +246,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         &self.squared_norms
     }
 
-    /// The kernel of each sample with itself, from its closed form, less a reference's part; `n_rows` long.
+    /// The kernel of each sample with itself, from its closed form, relative to the reference if there is one; `n_rows` long.
     pub fn diagonal(&self) -> &[f64] {
         &self.diagonal
     }
@@ -225,7 +255,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         &self.x[row * self.n_features..][..self.n_features]
     }
 
-    /// Factors of `W` samples from `start` at a layer: `(scale, inverse)`.
+    /// Factors `(scale, inverse)` of `W` samples from `start` on, at one layer.
     #[inline(always)]
     pub(crate) fn factors<const W: usize>(
         &self,
@@ -239,7 +269,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
         }
     }
 
-    /// Factors of the samples from `start` on at a layer, padding included: `(scale, inverse)`.
+    /// Factors `(scale, inverse)` of all samples from `start` on, including padding, at one layer.
     #[inline(always)]
     pub(crate) fn factors_from(&self, layer: usize, start: usize) -> (&[f64], &[f64]) {
         let at = layer * self.padded + start;
@@ -248,7 +278,7 @@ impl<'a, T: Feature> RowBlock<'a, T> {
     }
 }
 
-/// `x·x` of the sample in `row`, unless a feature or that is not finite.
+/// `x·x` of the sample in `row`; an error if a feature or the sum is not finite.
 pub(crate) fn check_features<T: Feature>(row: usize, x: &[T]) -> Result<f64, KernelError> {
     let squared_norm = dot(x, x);
     match squared_norm.is_finite() {
@@ -261,7 +291,7 @@ pub(crate) fn check_features<T: Feature>(row: usize, x: &[T]) -> Result<f64, Ker
     }
 }
 
-/// `a·b` in double precision, in an order that depends on the length alone.
+/// `a·b` in double precision, summed in an order that depends only on the length.
 pub(crate) fn dot<T: Feature>(a: &[T], b: &[T]) -> f64 {
     const LANES: usize = 16;
     let mut lanes = [0.0f64; LANES];

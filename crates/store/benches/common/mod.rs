@@ -1,13 +1,13 @@
-//! What both benches need: arguments, numbers to multiply, a clock, and the middle of several readings.
+//! Shared by both benches: arguments, numbers to multiply, a clock, and the median of several readings.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Arguments as `--name value` pairs. Cargo's own `--bench` is passed over.
+/// Arguments as `--name value` pairs. Cargo's own `--bench` is ignored.
 pub struct Arguments(Vec<(String, String)>);
 
 impl Arguments {
-    /// Reads the command line; an argument outside `known` is an error, for a misspelt size would be measured as the default.
+    /// Reads the command line; an argument outside `known` is an error: a misspelt size would be measured as the default.
     pub fn read(known: &[&str]) -> anyhow::Result<Self> {
         let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
         let mut pairs = Vec::new();
@@ -49,7 +49,7 @@ impl Arguments {
         Ok(self.numbers(name, &[default])?[0])
     }
 
-    /// A folder that vanishes at the end: in `--folder`, else beside the build, which is on a disk where /tmp may be memory.
+    /// A folder that is removed at the end: in `--folder`, else next to the build, because /tmp may be in memory.
     pub fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
         let parent = self
             .get("folder")
@@ -78,7 +78,7 @@ pub fn seconds<E>(work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The middle of the readings: a neighbour's burst of work moves the mean, a lucky reading the minimum.
+/// The median of the readings: bursts of other work change the mean, and one lucky reading changes the minimum.
 pub fn median(readings: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = readings.into_iter().collect();
     sorted.sort_by(f64::total_cmp);

@@ -12,7 +12,7 @@ use crate::words::{agreeing, counted};
 /// Why a table, its ids or its columns cannot be used. Rows are counted from 1, without a header.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// A record of text that has no end within reason.
+    /// A record of text that does not end within the longest length allowed.
     #[error(
         "line {line} of `{path}` begins a row of more than {longest} MiB: line ends are missing, a quote is never closed, or the file is no table",
         path = path.display()
@@ -25,7 +25,7 @@ pub enum TableError {
         /// Longest row that is read, in MiB.
         longest: u64,
     },
-    /// More rows than there is memory for their ids.
+    /// More rows than there is memory for.
     #[error(
         "`{path}` has {}, which need about {needed} MiB of memory where {free} are free; a wide table has a row a sample",
         counted(*n_rows, "rows"),
@@ -46,7 +46,7 @@ pub enum TableError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file does not start as Parquet files do.
@@ -65,7 +65,7 @@ pub enum TableError {
     Decode {
         /// The file.
         path: PathBuf,
-        /// What the Parquet reader said.
+        /// The error of the Parquet reader.
         source: ArrowError,
     },
     /// Two columns have the same name.
@@ -76,7 +76,7 @@ pub enum TableError {
         /// The first few names that repeat.
         names: String,
     },
-    /// The id column asked for is not there.
+    /// The requested id column is not there.
     #[error(
         "`{path}` has no column `{column}` for its sample ids; pass one of its columns as `--id-column`, or as \
          `--features-id-column` and the like for one table: {names}",
@@ -85,12 +85,12 @@ pub enum TableError {
     NoIdColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The requested column.
         column: String,
         /// The first few columns of the file.
         names: String,
     },
-    /// The id column has a type, or a value, that is no id.
+    /// The id column has a type, or a value, that cannot be an id.
     #[error(
         "column `{column}` of `{path}` cannot hold sample ids ({found}); {}",
         name_another(candidates),
@@ -99,9 +99,9 @@ pub enum TableError {
     IdType {
         /// The file.
         path: PathBuf,
-        /// The id column: the one asked for, or the first.
+        /// The id column: the requested one, or the default.
         column: String,
-        /// Its type, or the value that is no whole number and where.
+        /// Its type, or the value that is not a whole number, and where it is.
         found: String,
         /// The first few columns that may hold ids; may be empty.
         candidates: String,
@@ -125,7 +125,7 @@ pub enum TableError {
         /// Row of the first.
         row: usize,
     },
-    /// Some ids stand in more than one row.
+    /// Some ids are in more than one row.
     #[error(
         "{} of `{path}` {} in more than one row in column `{column}`: {shown}; keep one row a sample, or {}",
         counted(*n, "sample ids"),
@@ -145,29 +145,29 @@ pub enum TableError {
         /// The first few columns that may hold ids; may be empty.
         candidates: String,
     },
-    /// A name or glob given to select columns matches none.
+    /// A name or glob given to select columns matches no column.
     #[error("no column of `{path}` matches {patterns}; its columns are {names}", path = path.display())]
     NoMatch {
         /// The file.
         path: PathBuf,
         /// The first few patterns without a match.
         patterns: String,
-        /// The first few columns of the file, without the ids.
+        /// The first few columns of the file besides the ids.
         names: String,
     },
-    /// Columns asked for by name are not there.
+    /// Columns requested by name are not there.
     #[error("`{path}` lacks {n} of {}: {names}", counted(*n_wanted, "columns"), path = path.display())]
     MissingColumns {
         /// The file.
         path: PathBuf,
         /// How many are missing.
         n: usize,
-        /// How many were asked for.
+        /// How many were requested.
         n_wanted: usize,
         /// The first few.
         names: String,
     },
-    /// There is no column beside the ids.
+    /// There is no column besides the ids.
     #[error(
         "`{path}` has no column beside its sample ids `{column}`{}",
         if left_out.is_empty() { String::new() } else { format!(" ({left_out})") },
@@ -234,7 +234,7 @@ pub enum TableError {
         /// What to do.
         remedy: &'static str,
     },
-    /// A folder is no table in parts.
+    /// A folder does not hold a table in parts.
     #[error(
         "the folder `{path}` is no table: it holds {found}; give a file, or a folder of Parquet parts alone that have the same columns",
         path = path.display()
@@ -242,10 +242,10 @@ pub enum TableError {
     Parts {
         /// The folder.
         path: PathBuf,
-        /// What keeps it from being a table.
+        /// What is in the folder instead.
         found: String,
     },
-    /// Nothing names the columns.
+    /// No line names the columns.
     #[error(
         "`{path}` has no header: its first line is `{line}`; put a line above it that names the columns, the ids' `IID` (of a family's \
          and a person's ids `FID` and `IID`)",
@@ -269,7 +269,7 @@ pub enum TableError {
         /// The first few.
         names: String,
     },
-    /// A quoted field goes on over the end of its line.
+    /// A quoted field continues after the end of its line.
     #[error(
         "a field that begins with a quote in line {line} of `{path}` does not end there ({text}); take stray quotes out, and line \
          breaks within fields, or write the table as Parquet",
@@ -280,7 +280,7 @@ pub enum TableError {
         path: PathBuf,
         /// The line, counted from 1 with the header.
         line: u64,
-        /// How it begins.
+        /// How the field begins.
         text: String,
     },
     /// A text table has too many columns.
@@ -290,7 +290,7 @@ pub enum TableError {
         path: PathBuf,
         /// How many it has.
         n: usize,
-        /// How many may be.
+        /// How many are allowed.
         most: usize,
     },
     /// The file is empty.
@@ -307,7 +307,7 @@ pub enum TableError {
     NotText {
         /// The file.
         path: PathBuf,
-        /// First line that is no text.
+        /// First line that is not text.
         line: u64,
     },
     /// A row of a text file has more or fewer fields than the header.
@@ -327,7 +327,7 @@ pub enum TableError {
         /// Why that may be, and what to do.
         remedy: String,
     },
-    /// Selected columns of a text file hold what is no number.
+    /// Selected columns of a text file hold fields that are not numbers.
     #[error(
         "{n} of {} selected from `{path}` {} not numeric: {shown}; {remedy}",
         counted(*n_selected, "columns"),
@@ -341,22 +341,22 @@ pub enum TableError {
         n: usize,
         /// How many columns are selected.
         n_selected: usize,
-        /// The first few, each with its first such field and the line of that.
+        /// The first few, each with its first such field and the line of that field.
         shown: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// A long table lacks the column of values.
+    /// A long table has no column of values.
     #[error("`{path}` has no column `{column}` of values; name one with `--npx-value`: {names}", path = path.display())]
     NoValueColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The requested column.
         column: String,
         /// The columns that look like values.
         names: String,
     },
-    /// A long table has more than one value of a sample and protein.
+    /// A long table has more than one value for a sample and protein.
     #[error(
         "{}{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row a sample and protein \
          (rename reruns, or drop what failed quality control with `--drop-qc`)",
@@ -370,12 +370,12 @@ pub enum TableError {
         path: PathBuf,
         /// How many rows.
         n: usize,
-        /// Whether the rows after these were not looked at.
+        /// Whether reading stopped there, so that there may be more.
         is_least: bool,
         /// The first few: protein and sample.
         shown: String,
     },
-    /// A column that is to hold categories has other values.
+    /// A column of categories holds other values.
     #[error(
         "column `{column}` of `{path}` cannot hold categories ({found}); name only columns of text or whole numbers in \
          `--categorical-covariates`",
@@ -386,10 +386,10 @@ pub enum TableError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// Its type, or the value that is no whole number and where.
+        /// Its type, or the value that is not a whole number, and where it is.
         found: String,
     },
-    /// The columns of a text file could not be kept for reading.
+    /// The columns of a text file could not be kept while it was read.
     #[error(
         "could not keep the columns of `{path}` in `{folder}` while it is read; free some space there, or name another folder \
          with `--scratch`",
@@ -398,14 +398,14 @@ pub enum TableError {
     Keep {
         /// The file.
         path: PathBuf,
-        /// Where they were to be kept.
+        /// The folder in which they were kept.
         folder: PathBuf,
         /// What failed.
         source: ParquetError,
     },
 }
 
-/// Says how another column of ids is named.
+/// Advises to name another column of ids.
 fn name_another(candidates: &str) -> String {
     let such_as = match candidates {
         "" => String::new(),
@@ -417,7 +417,7 @@ fn name_another(candidates: &str) -> String {
 }
 
 impl TableError {
-    /// The file at `path` is what `it` says.
+    /// The error for a file at `path` of the kind `it`.
     pub(super) fn foreign(path: &Path, it: Foreign) -> Self {
         Self::Foreign {
             path: path.to_path_buf(),
@@ -426,7 +426,7 @@ impl TableError {
         }
     }
 
-    /// The file at `path` could not be read.
+    /// The error for a file at `path` that could not be read.
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Read { path, source }

@@ -1,5 +1,6 @@
-//! Tables as they come from the field: row numbers and second ids, no header, stray quotes, parts, files of other kinds.
+//! Tables as other programs write them: row numbers and second ids, no header, stray quotes, parts, files of other kinds.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
@@ -105,7 +106,7 @@ fn row_numbers_and_second_ids_are_no_values() {
             assert!(glob.origin.warnings.join("").contains("left out"), "{case}");
         }
     }
-    // Numbers of sorted rows would join tables by their rows.
+    // The row numbers of a sorted table would join tables by their rows.
     for name in ["", "Unnamed: 0", "index", "rownames"] {
         let csv = text(&[(name, shuffled), ("participant", IDS), ("y", Y)]);
         let table = folder.open(csv).unwrap();
@@ -118,12 +119,12 @@ fn row_numbers_and_second_ids_are_no_values() {
         table.id_column == "nr" && said.contains("count the rows"),
         "{said}"
     );
-    // Values of these names stay.
+    // Columns with these names that hold values are kept.
     for (name, values) in [("X", "3 1 1 2 2 1"), ("index", Y), ("V1", shuffled)] {
         let table = folder.open(text(&[("eid", IDS), (name, values)])).unwrap();
         assert_eq!(table.columns, [name]);
     }
-    // Others are taken, with a word.
+    // Others are kept, with a warning.
     for (name, values) in [("visit", one), ("person", IDS)] {
         let csv = text(&[("eid", IDS), (name, values), ("y", Y)]);
         let table = folder.open(csv).unwrap();
@@ -182,12 +183,12 @@ fn row_numbers_are_not_taken_for_ids() {
             error.contains("column `height`") && error.contains("cannot hold sample ids"),
             "{error}"
         );
-        // Rows that others were taken from between.
+        // Row numbers with gaps.
         let table = folder
             .open(text(&[(name, "2 3 5 8 9 40"), ("person", IDS), ("y", Y)]))
             .unwrap();
         assert_eq!(table.id_column, "person");
-        // R's and pandas' names of rows are ids where they count nothing.
+        // The row names of R and pandas are ids if they are not row numbers.
         let table = folder.open(text(&[(name, IDS), ("y", Y)])).unwrap();
         assert_eq!(table.ids[0], "1018");
     }
@@ -245,7 +246,7 @@ fn the_index_of_pandas_holds_the_ids_unless_it_counts_rows() {
         );
         assert!(!table.origin.warnings.is_empty());
     }
-    // Of several levels one may be the ids; the others are taken, with a word.
+    // One of several levels may be the ids; the others are kept, with a warning.
     let columns = vec![
         ("y", floats()),
         ("eid", integers(IDS)),

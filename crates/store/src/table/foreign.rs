@@ -1,13 +1,13 @@
-//! Files that are no tables of samples, known by their content: what each is, and what to do.
+//! Files that are not tables of samples, recognised by their content, with what to do about each.
 
-/// What a file is and what a person can do about it.
+/// The kind of a file, and what a person can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foreign {
     pub(super) what: &'static str,
     pub(super) remedy: &'static str,
 }
 
-/// How much of a file's beginning is looked at.
+/// Bytes at the start of a file that are examined.
 pub(super) const START: usize = 4096;
 
 const UNPACK: &str = "unpack it and give the table inside; gzip can be read as it is";
@@ -15,7 +15,7 @@ const EXPORT: &str = "write the table as Parquet or CSV with the program that ma
 const SHEET: &str = "save the sheet as CSV UTF-8, or write it as Parquet";
 const TURN: &str = "turn it over so that each row is a sample and each column a feature, with the sample ids in a column of their own";
 
-/// Files with these first bytes, and what they are.
+/// First bytes of files of other kinds, what they are, and what to do.
 const MAGIC: [(&[u8], &str, &str); 24] = [
     (b"\xfd7zXZ\0", "packed with xz", UNPACK),
     (b"\x28\xb5\x2f\xfd", "packed with Zstandard", UNPACK),
@@ -51,7 +51,7 @@ const MAGIC: [(&[u8], &str, &str); 24] = [
     (b"#1.3", "a GCT matrix, a row a feature", TURN),
 ];
 
-/// What a file is that begins so (or whose text does, where it is gzipped); `None` for what may be a table.
+/// The kind of a file that begins with these bytes (decompressed, if it is gzipped); `None` for what may be a table.
 pub(super) fn foreign(start: &[u8]) -> Option<Foreign> {
     let is = |what: &'static str, remedy: &'static str| Some(Foreign { what, remedy });
     let has = |word: &[u8]| start.windows(word.len()).any(|it| it == word);
@@ -95,7 +95,7 @@ pub(super) fn foreign(start: &[u8]) -> Option<Foreign> {
     None
 }
 
-/// Columns by which the tables of proteomics programs are known that have a row a protein; two of them must be there.
+/// Columns of tables of proteomics programs with one row per protein; two of the columns of a program must be there.
 const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
     (
         "DIA-NN's matrix, a row a protein or precursor",
@@ -148,13 +148,13 @@ const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Ends of the names of the files of mass spectrometers, which such tables have for columns.
+/// Endings of file names of mass spectrometers, which are column names in such tables.
 const RUN_FILES: [&str; 8] = [
     ".raw", ".d", ".mzml", ".wiff", ".wiff2", ".dia", ".htrms", ".quant",
 ];
 
-/// What a table is in which a row is no sample, by the names of its columns; `None` for what may be a table of samples.
-pub(super) fn turned_over(names: &[String]) -> Option<Foreign> {
+/// The kind of a table whose rows are not samples, by the names of its columns; `None` for what may be a table of samples.
+pub(super) fn rows_are_not_samples(names: &[String]) -> Option<Foreign> {
     let known = PROTEIN_ROWS.iter().find(|(_, columns)| {
         let there = |column: &&&str| names.iter().any(|name| name == **column);
         columns.iter().filter(there).count() >= 2
@@ -169,7 +169,7 @@ pub(super) fn turned_over(names: &[String]) -> Option<Foreign> {
     Some(Foreign { what, remedy: TURN })
 }
 
-/// Whether most columns are called as the files of a mass spectrometer.
+/// Whether most columns are named after files of a mass spectrometer.
 fn has_runs(names: &[String]) -> bool {
     let is_run = |name: &&String| {
         let name = name.to_ascii_lowercase();
@@ -179,7 +179,7 @@ fn has_runs(names: &[String]) -> bool {
     n >= 3 && 2 * n > names.len()
 }
 
-/// Whether the columns seem to be samples, for their names are long numbers as ids are: most of a table that is turned over.
+/// Whether the columns seem to be samples because most names are long numbers, as ids are: the table is then transposed.
 pub(super) fn has_numbers_for_names(names: &[String]) -> bool {
     let is_id = |name: &&String| name.len() >= 5 && name.bytes().all(|it| it.is_ascii_digit());
     let n = names.iter().filter(is_id).count();
@@ -216,9 +216,12 @@ mod tests {
     fn a_row_a_protein_is_known_by_its_columns() {
         let names = |text: &str| -> Vec<String> { text.split('\t').map(str::to_owned).collect() };
         let matrix = names("Protein.Group\tProtein.Names\tGenes\t1.raw\t2.raw");
-        assert!(turned_over(&matrix).is_some_and(|it| it.what.contains("DIA-NN")));
-        assert!(turned_over(&names("feature\ta.raw\tb.raw\tc.raw")).is_some());
-        // Turned over, the name of the index stays.
-        assert_eq!(turned_over(&names("Protein.Group\tP1\tP2\tP3")), None);
+        assert!(rows_are_not_samples(&matrix).is_some_and(|it| it.what.contains("DIA-NN")));
+        assert!(rows_are_not_samples(&names("feature\ta.raw\tb.raw\tc.raw")).is_some());
+        // In the transposed table the name of the index stays.
+        assert_eq!(
+            rows_are_not_samples(&names("Protein.Group\tP1\tP2\tP3")),
+            None
+        );
     }
 }

@@ -1,22 +1,22 @@
-//! The first lines of a text table: its header, or what stands in the place of one.
+//! The first lines of a text table: its header, or the rows of a table without one.
 
 use csv::ByteRecord;
 
+use super::missing::is_missing;
 use super::names::{is_eid, repeated};
-use super::text::MISSING_VALUES;
 
-/// What the first line of a text table is.
+/// The role of the first line of a text table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum First {
     /// It names the columns.
     Header,
-    /// It is a row of PLINK's and GCTA's files without header: these are the columns.
+    /// It is a row of a file without header, as PLINK and GCTA write them; the columns then have these names.
     Family(Vec<String>),
     /// It is a row, and nothing names the columns.
     Row,
 }
 
-/// Tells what the line with these fields is, by itself and by the rows after it.
+/// Finds the role of the line with these fields, from the line itself and the rows after it.
 pub(super) fn first(fields: &[String], rows: &[ByteRecord]) -> First {
     if !is_row(fields, rows) {
         return First::Header;
@@ -46,7 +46,7 @@ pub(super) fn declared_separator(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether a line is the second of Oxford's sample files, which says what each column holds: `0 0 0 D B C P`.
+/// Whether a line is the second of Oxford's sample files, which gives the type of each column: `0 0 0 D B C P`.
 pub(super) fn is_line_of_types(names: &[String], row: &ByteRecord) -> bool {
     let is_sample = matches!(names, [first, second, ..] if first == "ID_1" && second == "ID_2");
     let mut fields = texts(row).into_iter();
@@ -54,7 +54,7 @@ pub(super) fn is_line_of_types(names: &[String], row: &ByteRecord) -> bool {
     is_sample && starts && fields.all(|it| ["0", "D", "B", "C", "P"].contains(&it))
 }
 
-/// Whether names of columns are values: the first row of a table that had no header.
+/// Whether the names of columns are values: the first row of a table that had no header.
 pub(super) fn are_values(names: &[String]) -> bool {
     let is_fraction = |name: &String| number(name).is_some_and(|it| it.fract() != 0.0);
     let all = names.len() > 1 && names.iter().all(|name| number(name).is_some());
@@ -67,7 +67,7 @@ fn is_row(fields: &[String], rows: &[ByteRecord]) -> bool {
         let it = it.trim_start_matches('#');
         is_eid(it) || ["iid", "fid", "id", "id_1"].contains(&it.to_ascii_lowercase().as_str())
     };
-    // An id, or two, then values.
+    // One id or two, then values.
     let lead = fields.iter().take_while(|it| !is_value(it)).count().min(2);
     let values = &fields[lead.max(1).min(fields.len())..];
     let is_named =
@@ -86,7 +86,7 @@ fn is_row(fields: &[String], rows: &[ByteRecord]) -> bool {
         };
         return !(fields.len() > 2 && (counts(0) || counts(1)));
     }
-    // Names may be numbers, masses such as 100.0032 among them; they do not repeat, and are neither missing nor negative.
+    // Names may be numbers, for example masses such as 100.0032. They do not repeat, and are neither missing nor negative.
     let is_sure = values.iter().any(|it| !it.is_empty() && is_missing(it))
         || numbers.iter().any(|it| *it < 0.0)
         || !repeated(values).iter().all(|(it, _)| it.is_empty());
@@ -97,7 +97,7 @@ fn is_row(fields: &[String], rows: &[ByteRecord]) -> bool {
     is_sure || is_like_next || lead == 2 && is_number(true)
 }
 
-/// An id with each run of digits as `0`.
+/// An id with each run of digits replaced by `0`.
 fn shape(id: &str) -> String {
     let mut shape = String::new();
     for c in id.chars() {
@@ -110,9 +110,10 @@ fn shape(id: &str) -> String {
     shape
 }
 
-/// Whether rows begin with a family's id and a person's: the first field is the second again, the same in every row, or repeats, so
-/// that it is no sample's id, and the second may be one; or both are words, or both whole numbers, each once and none in both columns (ids and
-/// ranks, or ids written twice in another order, have them in common).
+/// Whether rows begin with a family id and a person id. The second field must be able to be an id. The first field must then be
+/// no sample's id: it equals the second, is the same in every row, or repeats. Or both fields are words; or both are whole
+/// numbers, each once, and no number is in both columns. (Ids and ranks have numbers in common, and so have ids written twice
+/// in another order.)
 fn is_family(rows: &[Vec<&str>]) -> bool {
     let column = |at: usize| -> Vec<String> {
         let fields = rows.iter().map(|row| row.get(at).copied().unwrap_or(""));
@@ -137,7 +138,7 @@ fn is_family(rows: &[Vec<&str>]) -> bool {
                 && !families.iter().any(|it| people.contains(it)))
 }
 
-/// Names for the columns of such rows: those of PLINK's fam file where they are its six.
+/// Names for the columns of such rows: those of PLINK's fam file if the rows have its six columns.
 fn family_names(rows: &[Vec<&str>]) -> Vec<String> {
     let is_fam = |row: &Vec<&str>| {
         row.len() == 6 && row[2..4] == ["0", "0"] && ["0", "1", "2"].contains(&row[4])
@@ -166,11 +167,6 @@ fn texts(row: &ByteRecord) -> Vec<&str> {
 fn number(text: &str) -> Option<f64> {
     let is_number = text.bytes().any(|it| it.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)
-}
-
-fn is_missing(text: &str) -> bool {
-    let mut words = MISSING_VALUES.iter();
-    words.any(|it| it.eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
+use super::error::TableError;
 use super::names::{Names, is_eid, repeated};
 use super::parquet::{
     Parquet, append_floats, cast, decode, is_binary, is_decimal, is_float, is_id, is_text,
 };
 use super::row_numbers::Head;
-use super::{SHOWN, TableError, and_more};
-use crate::first_few;
+use crate::words::{SHOWN, and_more, first_few};
 
-/// Reads the ids from the column at `place`, which is that of `names.id`.
+/// Reads the ids from the column at `place`, which holds the column `names.id`.
 pub(super) fn read(
     parquet: &Parquet,
     place: usize,
@@ -71,16 +71,16 @@ pub(super) fn read(
     }
 }
 
-/// Bytes of an id in memory: its place in the list, its text in a block of its own, and its place among those that must not repeat.
+/// Bytes of an id in memory: its place in the list, its own block of text, and its place in the set that finds repeats.
 const ID_BYTES: u64 = 24 + 32 + 40;
 
-/// A number that is not whole, or bytes that are no text: no id.
+/// A number that is not whole, or bytes that are not text: not an id.
 pub(super) struct NotWhole {
     pub(super) row: usize,
     pub(super) value: String,
 }
 
-/// A column of text, of bytes that are text, of integers, or of whole floats or decimals, as text; null where there is none.
+/// A column of text, of bytes that are text, of integers, or of whole floats or decimals, as text; null stays null.
 pub(super) fn texts(
     column: &ArrayRef,
 ) -> Result<Result<Vec<Option<String>>, NotWhole>, arrow_schema::ArrowError> {
@@ -128,7 +128,7 @@ pub(super) fn texts(
     Ok(Ok(texts))
 }
 
-/// The first `n` values of a column as ids; empty where one of them can be none.
+/// The first `n` values of a column as ids; empty if one of them cannot be an id.
 pub(super) fn head(parquet: &Parquet, place: usize, n: usize) -> Result<Head, TableError> {
     let mut head = Head::new();
     if parquet.types(place).any(|it| !is_id(it)) {
@@ -143,7 +143,7 @@ pub(super) fn head(parquet: &Parquet, place: usize, n: usize) -> Result<Head, Ta
     Ok(head)
 }
 
-/// Refuses ids that stand in more than one row; ids of people who withdrew may.
+/// Refuses ids that are in more than one row, except ids of people who withdrew.
 pub(super) fn check_unique(names: &Names, ids: &[String]) -> Result<(), TableError> {
     let column = names.all[names.id].as_str();
     let mut repeated = repeated(ids);
@@ -179,7 +179,7 @@ pub(super) fn is_withdrawn(column: &str, id: &str) -> bool {
     is_eid(column) && id.starts_with('-')
 }
 
-/// Whether `value` is an integer that a float64 holds exactly, neighbours included.
+/// Whether `value` is an integer that float64 holds exactly, and so are its neighbours.
 fn is_whole(value: f64) -> bool {
     value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
 }

@@ -1,29 +1,31 @@
-//! What a list of sample ids is read from: the columns of a Parquet file, or text.
+//! The content of a list of sample ids: the columns of a Parquet file, or text.
 
 use std::io::Read as _;
 use std::path::Path;
 
+use super::error::TableError;
+use super::file_start::{is_parquet, read_start};
 use super::names::Names;
-use super::parquet::{self, Parquet};
-use super::{TableError, ids, read_start, text};
+use super::parquet::Parquet;
+use super::{ids, text};
 
-/// Bytes of text that a list may have.
+/// Most bytes of text in a list.
 pub(crate) const LARGEST_LIST: u64 = 256 << 20;
 
-/// A file that is to hold sample ids.
+/// A file that should hold sample ids.
 pub(crate) enum ListFile {
     /// Columns.
     Parquet(ParquetList),
-    /// Text, decompressed, at most one byte more than [`LARGEST_LIST`].
+    /// Text, decompressed, cut off one byte after [`LARGEST_LIST`].
     Text(Vec<u8>),
 }
 
 impl ListFile {
-    /// Opens a file, told by its content as that of a table is.
+    /// Opens a file. Its content tells Parquet from text, as for tables.
     pub(crate) fn open(path: &Path) -> Result<Self, TableError> {
         let mut start = [0; 4];
         let n_start = read_start(path, &mut start)?;
-        if parquet::is_parquet(&start[..n_start]) {
+        if is_parquet(&start[..n_start]) {
             return Ok(Self::Parquet(ParquetList(Parquet::open(path)?)));
         }
         let mut bytes = Vec::new();
@@ -44,7 +46,7 @@ impl ParquetList {
         fields.map(|field| field.name().clone()).collect()
     }
 
-    /// The ids in a column, by default the one that a table's are taken from, and its name; they may repeat.
+    /// The ids in a column, and its name. By default the column is chosen as for a table. Ids may repeat.
     pub(crate) fn ids(&self, column: Option<&str>) -> Result<(String, Vec<String>), TableError> {
         let names = Names::new(self.0.path(), self.names(), column, &self.0)?;
         let ids = ids::read(&self.0, names.id, &names)?;

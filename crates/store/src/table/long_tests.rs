@@ -1,4 +1,4 @@
-//! Long files: Olink's exports, new and old, and UK Biobank's table.
+//! Long files: new and old exports of Olink, and the table of UK Biobank.
 
 use std::sync::Arc;
 
@@ -104,7 +104,7 @@ fn second_values_are_refused_unless_the_first_is_dropped() {
     );
 }
 
-/// A few kilobytes that hold one sample and protein a million times and more: counting ends.
+/// A few kilobytes with more than a million values for one sample and protein: counting stops.
 #[test]
 fn second_values_are_counted_up_to_a_bound() {
     let folder = tempfile::tempdir().unwrap();

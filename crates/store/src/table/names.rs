@@ -1,15 +1,16 @@
-//! The names in a table's header: which is the id, which are selected.
+//! The names in a table's header: which column holds the ids, and which columns are selected.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::error::TableError;
+use super::reading::{Columns, Reading};
 use super::row_numbers::{
     Content, Head, can_be_ids, is_counted, is_distinct, is_rising, is_shuffled_count,
 };
-use super::{Columns, Reading, TableError};
-use crate::first_few;
+use crate::words::first_few;
 
-/// Header of a table of which each row is a sample.
+/// Header of a table with one row per sample.
 pub(super) struct Names {
     pub(super) path: PathBuf,
     pub(super) all: Vec<String>,
@@ -17,15 +18,15 @@ pub(super) struct Names {
     pub(super) id: usize,
     /// Positions of all columns but the ids.
     others: Vec<usize>,
-    /// Which columns are no values of a sample, and so taken only when their full name is given.
+    /// Which columns are not values of a sample; these are taken only when their full name is given.
     is_aside: Vec<bool>,
-    /// What a person should know of the choice of the ids.
+    /// What a person should know about the choice of the ids.
     warnings: Vec<String>,
 }
 
-/// What is known of a table's columns besides their names.
+/// What is known about the columns of a table besides their names.
 pub(super) trait Columnar {
-    /// The first values of the column at a place.
+    /// The first values of the column at `place`.
     fn head(&self, place: usize) -> Result<Head, TableError>;
 
     /// The columns that pandas kept as the index of its rows.
@@ -33,7 +34,7 @@ pub(super) trait Columnar {
 }
 
 impl Names {
-    /// Finds the id column and the columns that are no values, and checks that the names of the others are unique.
+    /// Finds the id column and the columns that are not values, and checks that names are unique.
     pub(super) fn new(
         path: &Path,
         all: Vec<String>,
@@ -72,7 +73,7 @@ impl Names {
         })
     }
 
-    /// Names for proteins of a long table, all of them values.
+    /// The proteins of a long table as column names, all of them values.
     pub(super) fn of_proteins(
         path: &Path,
         id: String,
@@ -90,7 +91,8 @@ impl Names {
         })
     }
 
-    /// What a person should know of the choice of the ids, and of the columns that `reading` would have but for what they are.
+    /// What a person should know about the choice of the ids, and about columns that `reading` would select if they were
+    /// values.
     pub(super) fn warnings(&self, reading: &Reading, selected: &[usize]) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         let Columns::Matching(patterns) = &reading.columns else {
@@ -132,7 +134,7 @@ impl Names {
         self.candidates().map(|place| &self.all[place]).collect()
     }
 
-    /// Columns whose names say that they are ids, for a message.
+    /// Columns whose names look like ids, for a message.
     pub(super) fn like_ids(&self) -> Vec<&String> {
         let others = self.others.iter().map(|&place| &self.all[place]);
         others
@@ -140,7 +142,7 @@ impl Names {
             .collect()
     }
 
-    /// Positions of the columns of numbers and of those of text that `reading` wants.
+    /// Positions of the columns of numbers, and of the columns of text, that `reading` selects.
     pub(super) fn select(&self, reading: &Reading) -> Result<(Vec<usize>, Vec<usize>), TableError> {
         let text = match reading.text_columns.is_empty() {
             true => Vec::new(),
@@ -204,7 +206,7 @@ impl Names {
     }
 }
 
-/// Refuses names that stand more than once.
+/// Refuses names that occur more than once.
 pub(super) fn check_unique(path: &Path, names: Vec<String>) -> Result<(), TableError> {
     let repeated = repeated(&names);
     if repeated.is_empty() {
@@ -217,8 +219,8 @@ pub(super) fn check_unique(path: &Path, names: Vec<String>) -> Result<(), TableE
     })
 }
 
-/// Place of the ids where none is named: `IID` in any case, else UK Biobank's `eid`, else Oxford's `ID_2`, else pandas' index, else the
-/// first column that does not count the rows.
+/// Place of the ids where no column is named: `IID` in any case, else UK Biobank's `eid`, else Oxford's `ID_2`, else the index
+/// of pandas, else the first column that does not count the rows.
 fn default_id(
     path: &Path,
     names: &[String],
@@ -281,7 +283,8 @@ fn default_id(
     Ok(Some(place))
 }
 
-/// Whether a column of this name counts the rows, or, where the one after it can hold the ids, those of a table that had more.
+/// Whether a column of this name counts the rows. If the next column can hold the ids, it may also hold the row numbers of a
+/// larger table.
 fn is_count(name: &str, head: &Head, is_next_like_ids: bool) -> bool {
     let first = head
         .first()
@@ -298,7 +301,7 @@ fn is_fraction(value: &Option<String>) -> bool {
     number.is_some_and(|it| it.fract() != 0.0)
 }
 
-/// A name as a message says it.
+/// A name as it stands in a message.
 fn called(name: &str) -> String {
     match name {
         "" => "the column without a name".to_owned(),
@@ -306,7 +309,7 @@ fn called(name: &str) -> String {
     }
 }
 
-/// Whether pandas' index holds the ids. One without a name may hold the numbers of rows that were taken from a larger table.
+/// Whether the index of pandas holds the ids. An index without a name may hold the row numbers of a larger table.
 fn holds_index(names: &[String], index: usize, table: &impl Columnar) -> Result<bool, TableError> {
     if !is_pandas_index(&names[index]) {
         return Ok(true);
@@ -320,8 +323,8 @@ fn holds_index(names: &[String], index: usize, table: &impl Columnar) -> Result<
     Ok(can_be_ids(&head) && !is_counted(&head) && !(is_first && is_part))
 }
 
-/// Whether a name says that its column is no value: a name for rows, or another id beside `id`. `is_oxford`: whether the ids are `ID_1` and
-/// `ID_2`.
+/// Whether a name says that its column is not a value: it names rows, or another id besides `id`. `is_oxford`: whether the ids
+/// are `ID_1` and `ID_2`.
 fn is_aside_by_name(name: &str, id: &str, is_oxford: bool) -> bool {
     let is_of_plink = is_iid(id) && ["SID", "PAT", "MAT"].contains(&name);
     let is_of_oxford = is_oxford && ["ID_1", "ID_2", "missing"].contains(&name);
@@ -333,7 +336,7 @@ fn is_aside_by_name(name: &str, id: &str, is_oxford: bool) -> bool {
         || is_of_oxford
 }
 
-/// Whether the column is row numbers or the ids again, as its name lets one think.
+/// Whether the column holds row numbers or the ids again, as its name suggests.
 fn holds_no_values(
     table: &impl Columnar,
     id: usize,
@@ -345,7 +348,8 @@ fn holds_no_values(
     Ok(Content::of(&head, &ids).is_some() || is_rising(&head) || !is_letter && is_distinct(&head))
 }
 
-/// Whether a name is none: R's and pandas' names of rows (``, `Unnamed: 0`, `Unnamed: 0.1`, `...1`, `__index_level_0__`).
+/// Whether a name is a default for rows, as R and pandas write it (``, `Unnamed: 0`, `Unnamed: 0.1`, `...1`,
+/// `__index_level_0__`).
 fn is_row_name(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     let unnamed = name.strip_prefix("Unnamed: ");
@@ -355,7 +359,7 @@ fn is_row_name(name: &str) -> bool {
         || is_pandas_index(name)
 }
 
-/// Whether a name may be that of a column of row numbers: programs give such names to columns without one, but so do people.
+/// Whether a name may belong to a column of row numbers: programs give such names to columns without one, but so do people.
 fn counts_rows(name: &str) -> bool {
     const NAMES: [&str; 14] = [
         "x",
@@ -380,7 +384,7 @@ fn counts_rows(name: &str) -> bool {
     NAMES.contains(&plain.as_str())
 }
 
-/// A name without the `#` that PLINK writes before the first.
+/// A name without the `#` that PLINK writes before the first one.
 fn plain(name: &str) -> &str {
     name.trim_start_matches('#')
 }
@@ -389,13 +393,13 @@ fn is_iid(name: &str) -> bool {
     plain(name).eq_ignore_ascii_case("iid")
 }
 
-/// Whether a name is UK Biobank's participant id: `eid`, `f.eid`, `n_eid`, or that of a table, as `participant.eid`.
+/// Whether a name is UK Biobank's participant id: `eid`, `f.eid`, `n_eid`, or that of a table, such as `participant.eid`.
 pub(crate) fn is_eid(name: &str) -> bool {
     let name = plain(name).to_ascii_lowercase();
     name == "n_eid" || name.rsplit('.').next() == Some("eid")
 }
 
-/// Places of `names`, all of which must be there.
+/// Places of `names`; an error if one is missing.
 pub(super) fn all_places(
     path: &Path,
     names: &[String],
@@ -417,7 +421,7 @@ pub(super) fn all_places(
     })
 }
 
-/// The names that stand more than once and where, in order of their first place.
+/// The names that occur more than once, and where, in order of their first place.
 pub(super) fn repeated(names: &[String]) -> Vec<(&str, Vec<usize>)> {
     let mut first: HashMap<&str, usize> = HashMap::with_capacity(names.len());
     let mut again: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -440,8 +444,8 @@ pub(super) fn repeated(names: &[String]) -> Vec<(&str, Vec<usize>)> {
     repeated
 }
 
-/// Glob match in which `*` also spans `/`, which is nothing special in a column name. A pattern may leave out the table that
-/// UK Biobank's platform writes before a name, as `participant.` or `olink_instance_0.`.
+/// Glob match. `*` also matches `/`, which is an ordinary character in a column name. A pattern may leave out the table name
+/// that UK Biobank's platform puts before a column, such as `participant.` or `olink_instance_0.`.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let plain = |text: &str| text.replace('/', "\u{1}");
     let whole = glob_match::glob_match(&plain(pattern), &plain(name));

@@ -1,16 +1,16 @@
-//! The files that a table is in: one, or a folder of Parquet parts as Spark, Dask and Polars write them.
+//! The files of a table: one file, or a folder of Parquet parts as Spark, Dask and Polars write them.
 
 use std::path::{Path, PathBuf};
 
-use super::parquet::is_parquet;
-use super::{TableError, read_start};
+use super::error::TableError;
+use super::file_start::{is_parquet, read_start};
 
-/// The files of the table at `path`: itself, or where it is a folder the Parquet files in it, in order of their names.
+/// The files of the table at `path`: the file itself, or the Parquet files in a folder, in order of their names.
 ///
-/// Names that begin with `_` or `.` are no parts (`_SUCCESS`, `.part-0.crc`).
+/// Names that begin with `_` or `.` do not count (`_SUCCESS`, `.part-0.crc`).
 ///
 /// # Errors
-/// `Read`; `Parts` where a folder holds no Parquet file, another file, or folders.
+/// `Read`; `Parts` when a folder holds no Parquet file, a file of another kind, or a folder.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>, TableError> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);

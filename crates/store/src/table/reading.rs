@@ -5,11 +5,11 @@ use std::path::PathBuf;
 /// Which columns of a table are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Columns {
-    /// Those that match one of these names and globs, in file order; all where there is none.
+    /// Those that match one of these names and globs, in file order; all if the list is empty.
     Matching(Vec<String>),
     /// Exactly these, in this order.
     Named(Vec<String>),
-    /// All but the ids, whatever they are called.
+    /// All except the ids, whatever their names.
     All,
 }
 
@@ -22,14 +22,15 @@ impl Default for Columns {
 /// How a file is to be read as a table; the default reads every column of a wide table as numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// Column of the sample ids; by default `IID`, else `eid` (of UK Biobank, in any of its spellings), else `ID_2` beside `ID_1`, else
-    /// pandas' index, else the first that does not count the rows.
+    /// Column of the sample ids; by default `IID`, else `eid` (UK Biobank, in any spelling), else `ID_2` next to `ID_1`, else
+    /// the index of pandas, else the first column that does not count the rows.
     pub id_column: Option<String>,
     /// Columns of numbers.
     pub columns: Columns,
-    /// Names and globs of columns that are read as text instead, whatever [`columns`](Self::columns) says of them.
+    /// Names and globs of columns that are read as text, even if [`columns`](Self::columns) selects them.
     pub text_columns: Vec<String>,
-    /// What stands for a missing value besides [`MISSING_VALUES`](super::MISSING_VALUES); a number matches in all its spellings.
+    /// Further words for a missing value, besides [`MISSING_VALUES`](super::MISSING_VALUES); a number matches in all its
+    /// spellings.
     pub missing_values: Vec<String>,
     /// How a long file is read.
     pub long: LongReading,
@@ -38,27 +39,27 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The numbers among what stands for a missing value.
+    /// The numbers among the words for a missing value.
     pub(super) fn missing_numbers(&self) -> Vec<f64> {
         let words = self.missing_values.iter();
         words.filter_map(|it| it.parse().ok()).collect()
     }
 }
 
-/// How a file with a row a sample and protein is read; wide files do not heed it.
+/// How a long file, with one row per sample and protein, is read; ignored for wide files.
 #[derive(Debug, Clone, Default)]
 pub struct LongReading {
-    /// Column of the values; by default `NPX`, else the first of Olink's other quantities that is there.
+    /// Column of the values; by default `NPX`, else the first of Olink's other quantities in the file.
     pub value_column: Option<String>,
-    /// Whose values are dropped for their quality control.
+    /// Which values are dropped because of their quality control.
     pub drop_qc: DropQc,
-    /// UK Biobank's instance (visit) that is read.
+    /// The instance (visit) of UK Biobank that is read.
     pub instance: u32,
-    /// Table that names UK Biobank's proteins: `coding` and `meaning`, as coding 143.
+    /// Table that names the proteins of UK Biobank: `coding` and `meaning`, as in coding 143.
     pub protein_names: Option<PathBuf>,
 }
 
-/// Values dropped for the quality control of their sample or assay.
+/// Values dropped because of the quality control of their sample or assay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DropQc {
     /// Those that failed.

@@ -1,27 +1,27 @@
-//! Columns that hold row numbers, or the ids again, where values are expected: told by the first rows.
+//! Columns that hold row numbers, or the ids again, where values are expected; recognised by their first rows.
 
 use std::collections::HashSet;
 
-/// Rows that are looked at.
+/// Rows that are examined.
 pub(super) const HEAD: usize = 1000;
 
-/// Rows below which nothing is said: too few to tell a count from a value.
+/// Fewest rows for an answer: fewer cannot tell a count from a value.
 const FEWEST: usize = 5;
 
-/// The first values of a column as ids are read, `None` where missing; empty where one of them can be no id.
+/// The first values of a column as ids, `None` where missing; empty if one of them cannot be an id.
 pub(super) type Head = Vec<Option<String>>;
 
-/// What the first rows of a column are.
+/// What the first rows of a column hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// 0, 1, 2, … or 1, 2, 3, …, or falling one by one.
+    /// 0, 1, 2, … or 1, 2, 3, …, or a count down by one.
     RowNumbers,
     /// The ids again.
     Ids,
 }
 
 impl Content {
-    /// What a column holds that begins with `head` in a table whose ids begin with `ids`.
+    /// What a column that begins with `head` holds, in a table whose ids begin with `ids`.
     pub(super) fn of(head: &Head, ids: &Head) -> Option<Self> {
         if is_counted(head) || is_counted_down(head) {
             return Some(Self::RowNumbers);
@@ -46,7 +46,7 @@ pub(super) fn is_counted(head: &Head) -> bool {
     head.len() >= FEWEST && (counts_from(0) || counts_from(1))
 }
 
-/// Whether the values count the rows from the last.
+/// Whether the values count the rows from the last one.
 fn is_counted_down(head: &Head) -> bool {
     let Some(values) = wholes(head) else {
         return false;
@@ -54,7 +54,7 @@ fn is_counted_down(head: &Head) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1] + 1)
 }
 
-/// Whether the values only rise and are whole, as the numbers of rows some of which were taken out.
+/// Whether the values are whole and rise, as row numbers do after some rows were removed.
 pub(super) fn is_rising(head: &Head) -> bool {
     let Some(values) = wholes(head) else {
         return false;
@@ -62,7 +62,7 @@ pub(super) fn is_rising(head: &Head) -> bool {
     values.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-/// Whether the values are whole and each stands once, as the numbers of rows that were sorted anew.
+/// Whether the values are whole and each occurs once, as row numbers do after sorting.
 pub(super) fn is_distinct(head: &Head) -> bool {
     let Some(values) = wholes(head) else {
         return false;
@@ -71,14 +71,14 @@ pub(super) fn is_distinct(head: &Head) -> bool {
     distinct.len() == values.len()
 }
 
-/// Whether the values are whole, below a million, each once, and not in order: the numbers of rows that were sorted anew. Ids of people are
-/// rarely as small, and UK Biobank's are not.
+/// Whether the values are whole, below a million, each once, and not in order: row numbers after sorting. Ids of people are
+/// rarely that small, and those of UK Biobank are not.
 pub(super) fn is_shuffled_count(head: &Head) -> bool {
     const MOST: u64 = 1_000_000;
     is_distinct(head) && wholes(head).is_some_and(|values| values.iter().all(|it| *it < MOST))
 }
 
-/// Whether the values can be ids: none missing, none twice.
+/// Whether the values can be ids: none is missing, none occurs twice.
 pub(super) fn can_be_ids(head: &Head) -> bool {
     let mut seen = HashSet::new();
     let mut is_new = |it: &Option<String>| {
@@ -133,7 +133,7 @@ mod tests {
         ] {
             assert_eq!(Content::of(&head(words), &ids), expected, "{words}");
         }
-        // Two rows tell nothing.
+        // Two rows are too few.
         assert_eq!(Content::of(&head("1 2"), &head("a b")), None);
         let numbers = head("1018682 7 8 9 1");
         let floats = head("1018682.0 7.0 8.0 9.0 1.0");

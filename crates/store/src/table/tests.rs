@@ -1,4 +1,4 @@
-//! Tables of every type and codec, and what is refused.
+//! Tables of every type and codec, and the errors of tables that are refused.
 
 use super::*;
 use ::parquet::arrow::ArrowWriter;
@@ -12,6 +12,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema};
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Writes a Parquet file of named arrays.
@@ -524,7 +525,7 @@ fn other_files_are_refused_by_name() {
     assert_eq!(message(all(folder.0.path())), expected);
 }
 
-/// A folder of cases beside the workspace (or in `NTKPIPE_CASES`), or `None`, said aloud.
+/// A folder of cases next to the workspace (or in `NTKPIPE_CASES`); `None`, with a message, if there is none.
 #[allow(clippy::print_stderr)]
 pub(super) fn case(name: &str) -> Option<PathBuf> {
     let cases = std::env::var_os("NTKPIPE_CASES").map_or_else(

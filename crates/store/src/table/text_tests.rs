@@ -1,6 +1,7 @@
-//! Text in every layout, what is refused of it, and the names of UK Biobank.
+//! Text in every layout, the errors of text that is refused, and the column names of UK Biobank.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
@@ -54,7 +55,7 @@ fn every_layout_reads_the_same() {
     ];
     for layout in layouts {
         let mut gzipped = Vec::new();
-        // Two members, as bgzip writes them.
+        // Two gzip members, as bgzip writes them.
         for part in [&layout.as_bytes()[..9], &layout.as_bytes()[9..]] {
             let mut encoder = GzEncoder::new(part, flate2::Compression::fast());
             encoder.read_to_end(&mut gzipped).unwrap();

@@ -21,7 +21,7 @@ const STRANGE: [&[u8]; 9] = [
 pub struct Damage(ChaCha8Rng);
 
 impl Damage {
-    /// The same seed does the same damage.
+    /// Equal seeds give equal damage.
     pub fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }

@@ -1,4 +1,4 @@
-//! The corpus of every target, as it is and damaged at random, without a fuzzer.
+//! Runs the corpus of every target, unchanged and damaged at random, without a fuzzer.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod damage;
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use damage::Damage;
 use targets::{TARGETS, Target};
 
-/// The most that reading a file of a few kilobytes may ask for at once: buffers of a batch of rows, and a decompressed page.
+/// Largest allocation allowed for a file of a few kilobytes: buffers for a batch of rows, and a decompressed page.
 const MOST_BYTES: usize = 64 << 20;
 
-/// The most that the Parquet library may ask for at once: a batch of rows of the longest text that may stand in many rows. What pages say
-/// they hold is checked before the library sees them.
+/// Largest allocation allowed for the Parquet library: a batch of rows with the longest text that may be in many rows. Sizes that
+/// pages claim are checked before the library sees them.
 const MOST_OF_LIBRARY: usize = 256 << 20;
 
-/// The system's allocator, which remembers the largest request of ours, and of the Parquet library.
+/// The system's allocator, which records the largest allocation of this program and of the Parquet library.
 struct Watched;
 
 static LARGEST: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
@@ -31,7 +31,7 @@ fn remember(size: usize) {
     LARGEST[usize::from(is_library)].fetch_max(size, Ordering::Relaxed);
 }
 
-// SAFETY: every call is handed to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         remember(layout.size());
@@ -80,7 +80,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Runs a case, which is kept at `trace` in case the process does not survive it.
+/// Runs a case, after writing it to `trace` in case the process does not survive.
 fn survive((name, test): Target, bytes: &[u8], trace: &Path) {
     std::fs::write(trace, bytes).unwrap();
     LARGEST
@@ -95,7 +95,7 @@ fn survive((name, test): Target, bytes: &[u8], trace: &Path) {
     );
 }
 
-/// Replays the corpus, then damages it until `enough` says so of the cases done and the time since the start.
+/// Replays the corpus, then damages it until `enough` returns true for the number of cases and the time since the start.
 fn hunt(target: Target, seed: u64, enough: impl Fn(usize, Duration) -> bool) -> usize {
     std::panic::set_hook(Box::new(|panic| match panic.location() {
         Some(place) if ntkpipe_store::guard::is_guarded() => {

@@ -1,7 +1,7 @@
-//! What every reader must survive: one function a kind of file, given any bytes as its content.
+//! The targets: one function per kind of file, which gets any bytes as the content of the file.
 //!
-//! A target writes the bytes where its reader expects a file, reads, and asserts what must hold of whatever was
-//! read. An error is an answer; a panic, an abort or a huge allocation is a finding.
+//! A target writes the bytes where its reader expects a file, reads it, and checks what must be true of any result. An error is
+//! fine; a panic, an abort or a huge allocation is a bug.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 ///
-/// Text and Parquet tables are one target with a corpus each: the reader tells them apart by content.
+/// Text and Parquet tables are one target with two corpora: the reader tells them apart by content.
 pub const TARGETS: [Target; 6] = [
     ("table", table),
     ("text", table),
@@ -137,7 +137,7 @@ pub fn id_list(bytes: &[u8]) {
         for is_known in [|_: &str| false, |id: &str| id.len() > 2] {
             let list = read_id_list(&path, None, &is_known).unwrap_or_default();
             for id in &list.ids {
-                // Text in columns stays as it is written, as that of tables does.
+                // Text in columns is not changed, as in tables.
                 let is_plain = id.trim() == id || bytes.starts_with(b"PAR1");
                 assert!(!id.is_empty() && is_plain, "{id:?}");
             }
@@ -145,9 +145,9 @@ pub fn id_list(bytes: &[u8]) {
     });
 }
 
-/// An array: its `zarr.json`, then, behind an empty line each, the chunk files (0, 0), (0, 1), (1, 0), (1, 1).
+/// An array: its `zarr.json`, then the chunk files, each after an empty line: (0, 0), (0, 1), (1, 0), (1, 1).
 ///
-/// A chunk that ends in `=` gets its checksum in place of it: a fuzzer never guesses one. Read as an array of either
+/// A chunk that ends in `=` gets its checksum in its place: a fuzzer never guesses one. Read as an array of either
 /// number type, as features, and as a kernel.
 pub fn array(bytes: &[u8]) {
     in_folder(|folder| {
@@ -213,7 +213,7 @@ fn read_array<T: Element>(path: &Path) {
     }
 }
 
-/// `spectrum.json` of a folder whose arrays are whole: the spectrum of 12 samples.
+/// `spectrum.json` in a folder with intact arrays: the spectrum of 12 samples.
 pub fn spectrum(bytes: &[u8]) {
     in_folder(|folder| {
         let n = 12;

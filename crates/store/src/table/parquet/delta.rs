@@ -1,18 +1,19 @@
-//! Lengths of text in Parquet's delta encodings, checked before the library makes room for them.
+//! Lengths of text in Parquet's delta encodings, checked before the library allocates memory for them.
 
 use super::thrift::{Compact, Fault};
 
-/// Values of a block: writers take 128 to 2,048. A few bytes stand for a block whose values are all alike.
+/// Most values of a block. Writers take 128 to 2,048; a few bytes can stand for a block whose values are all alike.
 const LARGEST_BLOCK: u64 = 1 << 15;
 
-/// The start of a stream of integers (Parquet format "Delta encoding", read 2026): how many, in blocks and miniblocks of how many.
+/// The start of a stream of integers (Parquet format, "Delta encoding", read 2026): the number of values, blocks and
+/// miniblocks.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// Values that the stream says it holds.
+    /// Number of values the stream claims to hold.
     pub(super) n_values: u64,
     /// Values of a block, a multiple of 128.
     block: u64,
-    /// Parts of a block, each with a width in bits of its own.
+    /// Miniblocks of a block, each with its own width in bits.
     miniblocks: u64,
     first: i64,
     /// Bytes of the header.
@@ -20,7 +21,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header at the start of `bytes`: it speaks of no more than `most` values, and of no more blocks than fit into `bytes`.
+    /// Reads the header at the start of `bytes`. Refuses more than `most` values, and more blocks than fit into `bytes`.
     ///
     /// Cost: a few bytes.
     pub(super) fn read(bytes: &[u8], most: u64) -> Result<Self, String> {
@@ -50,7 +51,7 @@ impl Header {
                 header.n_values
             ));
         }
-        // Of each block at least a byte for the smallest difference, and one a part for its width.
+        // Each block takes at least one byte for the smallest difference, and one byte per miniblock for its width.
         let n_blocks = header.n_values.saturating_sub(1).div_ceil(block);
         let least = n_blocks.saturating_mul(1 + miniblocks);
         if least > (bytes.len() - header.length) as u64 {
@@ -63,9 +64,9 @@ impl Header {
         Ok(header)
     }
 
-    /// Decodes the stream at the start of `bytes`, of which this is the header: the lengths, and where the stream ends.
+    /// Decodes the stream at the start of `bytes` that this header describes. Returns the values, and where the stream ends.
     ///
-    /// Cost: a pass over its bits.
+    /// Cost: one pass over its bits.
     fn values(&self, bytes: &[u8]) -> Result<(Vec<i64>, usize), String> {
         let short = |_| "a delta encoding that is cut short".to_owned();
         let mut values = Vec::with_capacity(self.n_values as usize);
@@ -85,7 +86,7 @@ impl Header {
             };
             for &width in widths {
                 let left = self.n_values as usize - values.len();
-                // The widths of parts without values say nothing.
+                // The widths of miniblocks without values have no meaning.
                 if left == 0 {
                     break;
                 }
@@ -100,7 +101,7 @@ impl Header {
                 for place in 0..part.min(left) {
                     let difference = unpacked(bits, place * usize::from(width), width);
                     last = last.wrapping_add(least).wrapping_add(difference);
-                    // As the library counts, in 32 bits.
+                    // In 32 bits, as the library counts.
                     last = i64::from(last as i32);
                     values.push(last);
                 }
@@ -110,7 +111,7 @@ impl Header {
     }
 }
 
-/// `width` bits from the one numbered `from` on, the lowest first.
+/// `width` bits from number `from` on, lowest first.
 fn unpacked(bits: &[u8], from: usize, width: u8) -> i64 {
     let mut eight = [0; 8];
     let start = from / 8;
@@ -120,10 +121,10 @@ fn unpacked(bits: &[u8], from: usize, width: u8) -> i64 {
     (shifted & ((1 << width) - 1)) as i64
 }
 
-/// The length of the longest of at most `most` values in `bytes`, encoded as DELTA_BYTE_ARRAY: lengths of what each shares with the one
-/// before it, then lengths and text of what each adds.
+/// The length of the longest of at most `most` values in `bytes`, encoded as DELTA_BYTE_ARRAY: the lengths of the prefix that
+/// each value shares with the one before, then the lengths and text of the rest.
 ///
-/// Cost: a pass over both lists of lengths, and room for them.
+/// Cost: one pass over both lists of lengths, and memory for them.
 pub(super) fn longest(bytes: &[u8], most: u64) -> Result<u64, String> {
     let shared = Header::read(bytes, most)?;
     let (prefixes, end) = shared.values(bytes)?;
@@ -146,7 +147,7 @@ pub(super) fn longest(bytes: &[u8], most: u64) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    /// The example of the format's specification: 7, 5, 3, 1, 2, 3, 4, 5 in one block of 128 with 4 parts.
+    /// The example in the format's specification: 7, 5, 3, 1, 2, 3, 4, 5 in one block of 128 with 4 miniblocks.
     const EXAMPLE: [u8; 18] = [128, 1, 4, 8, 14, 3, 2, 0, 0, 0, 192, 63, 0, 0, 0, 0, 0, 0];
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
             "{}",
             said(&many)
         );
-        // As many in one block.
+        // As many, in one block.
         many[..2].copy_from_slice(&[0xff, 0x7f]);
         assert!(said(&many).contains("in blocks of"), "{}", said(&many));
         assert!(said(&[128, 1, 0, 1, 0]).contains("0 parts"));

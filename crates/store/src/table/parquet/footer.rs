@@ -1,4 +1,4 @@
-//! A Parquet file's footer, checked before the library makes a schema of it.
+//! The footer of a Parquet file, checked before the library makes a schema of it.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -6,15 +6,15 @@ use parquet::errors::{ParquetError, Result};
 
 use super::thrift::{Compact, Fault, Kind};
 
-/// Groups within groups of columns that are followed: the library follows them by recursion, without end.
+/// Most levels of nested groups of columns: the library follows them by recursion, without a limit.
 const MOST_LEVELS: usize = 64;
 
-/// The footer's length and the four letters behind it.
+/// Bytes of the footer's length and of the four letters after it.
 const TAIL: u64 = 8;
 
-/// Refuses a schema whose groups say that they have more columns than there are, or that stand in one another too deep.
+/// Refuses a schema whose groups claim more columns than there are, or are nested too deeply.
 ///
-/// What is no footer at all the library says itself. Cost: a pass over the bytes of the schema.
+/// The library itself reports a file without a footer. Cost: one pass over the bytes of the schema.
 pub(super) fn check(mut file: impl Read + Seek) -> Result<()> {
     let length = file.seek(SeekFrom::End(0))?;
     let Some(tail_at) = length.checked_sub(TAIL) else {
@@ -39,9 +39,9 @@ pub(super) fn check(mut file: impl Read + Seek) -> Result<()> {
     check_tree(&children).map_err(ParquetError::General)
 }
 
-/// How many children each element of the schema says it has, in order of the tree's depth.
+/// The number of children that each element of the schema claims, in depth-first order.
 ///
-/// Fields must have the types of Parquet's `parquet.thrift`: the library reads them as such whatever they say.
+/// Fields must have the types of Parquet's `parquet.thrift`: the library reads them as such, whatever type they claim.
 fn children(footer: &[u8]) -> Result<Vec<i32>, Fault> {
     let mut children = Vec::new();
     Compact::new(footer).fields(|it, number, kind| {
@@ -61,7 +61,7 @@ fn children(footer: &[u8]) -> Result<Vec<i32>, Fault> {
     Ok(children)
 }
 
-/// Reads the list of `SchemaElement`s at the place of `it`.
+/// Reads the list of `SchemaElement`s at the current place of `it`.
 fn read_schema(it: &mut Compact<'_>, children: &mut Vec<i32>) -> Result<(), Fault> {
     let (n, kind) = it.list()?;
     if n > 0 && kind != Kind::STRUCT {
@@ -87,9 +87,9 @@ fn read_schema(it: &mut Compact<'_>, children: &mut Vec<i32>) -> Result<(), Faul
     Ok(())
 }
 
-/// Walks the tree that the numbers of children describe.
+/// Walks the tree that these numbers of children describe.
 fn check_tree(children: &[i32]) -> Result<(), String> {
-    // Children that are still to come, of each group around the place.
+    // Children still to come, for each group around the current place.
     let mut open: Vec<i32> = Vec::new();
     for (place, &own) in children.iter().enumerate() {
         let left = children.len() - place - 1;

@@ -1,18 +1,18 @@
-//! What the header of a Parquet page says of the page.
+//! The header of a Parquet page.
 
 use super::thrift::{self, Compact, Fault};
 
-/// Which page it is.
+/// The kind of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
     DataV2,
     Dictionary,
-    /// Passed over by the library.
+    /// A kind that the library skips.
     Other,
 }
 
-/// How values are written, as far as it makes a difference here.
+/// The encoding of values, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// DELTA_LENGTH_BYTE_ARRAY.
@@ -27,27 +27,27 @@ pub(super) enum Encoding {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageHeader {
     pub(super) kind: Kind,
-    /// Bytes of the page once unpacked, levels included.
+    /// Bytes of the decompressed page, including levels.
     pub(super) unpacked: u64,
-    /// Bytes behind the header.
+    /// Bytes after the header.
     pub(super) packed: u64,
-    /// Values, nulls among them.
+    /// Values, including nulls.
     pub(super) n_values: u64,
     pub(super) encoding: Encoding,
-    /// Whether levels are BIT_PACKED and so do not say their length.
+    /// Whether levels are BIT_PACKED, which does not give their length.
     pub(super) bits_for_levels: bool,
-    /// Bytes at the start that are never packed: levels of a page of version 2.
+    /// Bytes at the start that are never compressed: levels of a page of version 2.
     pub(super) levels: u64,
-    /// Whether the rest is packed, as the column's other pages are.
+    /// Whether the rest is compressed, as the other pages of the column are.
     pub(super) is_packed: bool,
     /// Bytes of the header itself.
     pub(super) length: u64,
 }
 
 impl PageHeader {
-    /// Reads the header at the start of `bytes`; none where they end before it does.
+    /// Reads the header at the start of `bytes`; `None` if the bytes end before the header does.
     ///
-    /// Known fields must have their types: the library reads them as such whatever they say.
+    /// Known fields must have their types: the library reads them as such, whatever type they claim.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Fault> {
         match Self::whole(bytes) {
             Ok(header) => Ok(Some(header)),

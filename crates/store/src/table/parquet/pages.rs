@@ -1,4 +1,4 @@
-//! The pages of a Parquet file's columns, each checked before the library makes room for what it says it holds.
+//! The pages of a Parquet file, each checked before the library allocates memory for its content.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -19,19 +19,20 @@ use super::page_header::{Encoding, Kind, PageHeader};
 use crate::memory::free_memory;
 use crate::words::counted;
 
-/// Bytes of a value that is kept once and stands in many rows, or of a value of fixed length: ids, levels and names are far shorter.
+/// Most bytes of a value that is stored once for many rows, or of a value of fixed length. Ids, levels and names are far
+/// shorter.
 const LONGEST_VALUE: u64 = 4096;
 
-/// Bytes of a page that are asked for without a look at what memory there is.
+/// Bytes of a page that are allocated without a check of free memory.
 const USUAL_PAGE: u64 = 64 << 20;
 
-/// Bytes that are read in search of a page's header, at first and at most.
+/// Bytes that are read to find the header of a page: at first, and at most.
 const SEARCHED: [u64; 2] = [256, 64 << 20];
 
-/// How the chunks of a file are compressed: of each row group each column.
+/// The compression of each column in each row group of a file.
 pub(super) type Compressions = Vec<Vec<Compression>>;
 
-/// Takes what says that chunks are compressed out of the metadata, as the library is to have it for a [`CheckedFile`].
+/// Removes compression from the metadata, as the library needs it to read a [`CheckedFile`].
 pub(super) fn uncompressed(metadata: ParquetMetaData) -> Result<(ParquetMetaData, Compressions)> {
     let mut builder = metadata.into_builder();
     let mut compressions = Compressions::new();
@@ -50,8 +51,8 @@ pub(super) fn uncompressed(metadata: ParquetMetaData) -> Result<(ParquetMetaData
     Ok((builder.set_row_groups(groups).build(), compressions))
 }
 
-/// A file of which the library reads some columns page by page, and gets each page unpacked: the header is held against what is there before
-/// the page is unpacked, and the page against its header before it is decoded.
+/// A file from which the library reads some columns page by page, and gets each page decompressed. The header of a page is
+/// checked against the file before the page is decompressed, and the page against its header before it is decoded.
 pub(super) struct CheckedFile<R> {
     file: Arc<R>,
     length: u64,
@@ -60,7 +61,7 @@ pub(super) struct CheckedFile<R> {
 }
 
 impl<R: ChunkReader> CheckedFile<R> {
-    /// Takes a file, its metadata by [`uncompressed`], and which row groups and which of the columns that hold values will be read.
+    /// Takes a file, its metadata from [`uncompressed`], and the row groups and leaf columns that will be read.
     pub(super) fn new(
         file: R,
         metadata: &ParquetMetaData,
@@ -93,7 +94,7 @@ impl<R: ChunkReader> CheckedFile<R> {
         })
     }
 
-    /// The chunk that the byte at `start` is in, or ends before.
+    /// The chunk that contains the byte at `start`, or ends there.
     fn chunk(&self, start: u64) -> Result<&Chunk> {
         let after = self
             .chunks
@@ -129,7 +130,7 @@ impl<R: ChunkReader> Length for CheckedFile<R> {
 impl<R: ChunkReader> ChunkReader for CheckedFile<R> {
     type T = std::io::Chain<Cursor<Bytes>, Later<R>>;
 
-    /// Is asked for headers, and, to no purpose, for the bytes behind a header that was looked at before.
+    /// The library asks here for headers, and also for the bytes after a header that it has read before, which it does not use.
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let chunk = self.chunk(start)?;
         let mut bytes = Bytes::new();
@@ -153,7 +154,7 @@ impl<R: ChunkReader> ChunkReader for CheckedFile<R> {
         Ok(Cursor::new(bytes).chain(rest))
     }
 
-    /// Is asked for what is behind a header.
+    /// The library asks here for the bytes after a header.
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let chunk = self.chunk(start)?;
         let read = || {
@@ -173,7 +174,7 @@ impl<R: ChunkReader> ChunkReader for CheckedFile<R> {
     }
 }
 
-/// Bytes of a file from a place on, for which it is opened only where they are asked for.
+/// Bytes of a file from a place on; the file is opened only when they are read.
 pub(super) struct Later<R: ChunkReader> {
     file: Arc<R>,
     at: u64,
@@ -190,7 +191,7 @@ impl<R: ChunkReader> Read for Later<R> {
     }
 }
 
-/// Puts the column's name before what is wrong with it.
+/// Puts the name of the column before the error.
 fn named(column: &ColumnDescriptor, error: ParquetError) -> ParquetError {
     let text = match error {
         ParquetError::General(text) | ParquetError::EOF(text) => text,
@@ -203,7 +204,7 @@ fn refuse<T>(text: String) -> Result<T> {
     Err(ParquetError::General(text))
 }
 
-/// The values of a column in a row group.
+/// The values of a column in one row group.
 struct Chunk {
     place: Range<u64>,
     column: ColumnDescPtr,
@@ -211,11 +212,11 @@ struct Chunk {
     pages: Mutex<Pages>,
 }
 
-/// The pages of a chunk that were asked for.
+/// The pages of a chunk that were requested.
 struct Pages {
-    /// By the place behind it, each header with its bytes, until its page is read.
+    /// Headers with their bytes, by the place after the header, until their page is read.
     headers: HashMap<u64, (PageHeader, Bytes)>,
-    /// Values that further pages may say they hold.
+    /// Values that further pages may claim to hold.
     n_left: u64,
 }
 
@@ -256,20 +257,21 @@ impl Chunk {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a page starts at `start`, behind its header. Where the page has no bytes that is the place of the next header too.
+    /// Whether a page body starts at `start`, after its header. If the page has no bytes, the next header is at the same place.
     fn is_body(&self, start: u64) -> bool {
         let pages = self.pages();
         let known = pages.headers.get(&start);
         known.is_some_and(|(header, _)| header.packed > 0)
     }
 
-    /// Refuses sizes that no compression reaches, or that there is no memory for.
+    /// Refuses sizes that no compression can reach, or for which there is not enough memory.
     fn check_size(&self, header: &PageHeader) -> Result<()> {
         if self.compression == Compression::UNCOMPRESSED || !header.is_packed {
             return Ok(());
         }
-        // The most that a byte can stand for. Snappy: a copy of 64 bytes takes 3 (its format description). LZ4: a byte more of a match's
-        // length (its block format). Deflate: 258 bytes take 2 bits (RFC 1951). Zstandard: a block of 128 KiB takes 4 bytes (RFC 8878).
+        // The most bytes that one byte can stand for. Snappy: a copy of 64 bytes takes 3 (its format description). LZ4: a byte
+        // extends the length of a match (its block format). Deflate: 258 bytes take 2 bits (RFC 1951). Zstandard: a block of
+        // 128 KiB takes 4 bytes (RFC 8878).
         let most = match self.compression {
             Compression::SNAPPY => 22,
             Compression::LZ4 | Compression::LZ4_RAW => 255,
@@ -292,12 +294,12 @@ impl Chunk {
         Ok(())
     }
 
-    /// What a page holds, its levels included; `head` is its header as it stands.
+    /// The content of a page with its levels; `head` is the header as it is in the file.
     fn unpack(&self, header: &PageHeader, head: Bytes, body: Bytes) -> Result<Bytes> {
         match self.compression {
             Compression::UNCOMPRESSED => Ok(body),
             _ if !header.is_packed => Ok(body),
-            // The library unpacks these to their end, however far that is.
+            // The library decompresses these to their end, however long that is.
             Compression::GZIP(_) => inflate(header, &body, |it| Box::new(MultiGzDecoder::new(it))),
             Compression::BROTLI(_) => inflate(header, &body, |it| {
                 Box::new(brotli::Decompressor::new(it, 4096))
@@ -319,7 +321,7 @@ impl Chunk {
         }
     }
 
-    /// Refuses a page whose values cannot be in its bytes.
+    /// Refuses a page whose bytes cannot hold its values.
     fn check_page(&self, header: &PageHeader, bytes: &[u8]) -> Result<()> {
         if header.kind == Kind::Dictionary {
             return self.check_dictionary(bytes, header.n_values);
@@ -336,7 +338,7 @@ impl Chunk {
         let longest = match header.encoding {
             Encoding::Other => Ok(0),
             encoding => match self.without_levels(header, bytes)? {
-                // A page of nulls alone may have no values.
+                // A page of nulls may have no values.
                 [] => Ok(0),
                 values if encoding == Encoding::DeltaText => {
                     delta::longest(values, header.n_values)
@@ -383,7 +385,7 @@ impl Chunk {
             (Kind::DataV2, _) => Some(header.levels),
             _ if !has_levels => Some(0),
             _ if header.bits_for_levels => {
-                // BIT_PACKED, of old: so many bits a value, without their length.
+                // BIT_PACKED, in old files: a number of bits per value, without a length.
                 let bits = i16::BITS - self.column.max_def_level().leading_zeros();
                 Some((header.n_values * u64::from(bits)).div_ceil(8))
             }
@@ -398,7 +400,7 @@ impl Chunk {
     }
 }
 
-/// Unpacks a page, levels aside, as far as its header says.
+/// Decompresses a page without its levels, up to the length in its header.
 fn inflate<'b>(
     header: &PageHeader,
     body: &'b Bytes,
@@ -438,7 +440,7 @@ fn check_length(length: u64) -> Result<()> {
     }
 }
 
-/// A page as the library reads it by itself: header and body.
+/// A single page that the library reads: header and body.
 struct OnePage {
     head: Bytes,
     body: Bytes,

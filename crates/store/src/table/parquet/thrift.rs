@@ -1,14 +1,14 @@
-//! Thrift's compact protocol, as far as Parquet's footer and page headers need it.
+//! Thrift's compact protocol, as far as Parquet's footer and page headers use it.
 
-/// Structures within structures that are followed; Parquet's own are five deep.
+/// Most levels of nested structures; Parquet's own have five.
 const MOST_LEVELS: usize = 32;
 
-/// Why bytes are no structure.
+/// Why bytes are not a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// They end before it does.
+    /// They end before the structure does.
     CutShort,
-    /// No continuation makes one of them.
+    /// No continuation makes them a structure.
     Damaged,
 }
 
@@ -21,12 +21,12 @@ impl Kind {
     pub(super) const LIST: Self = Self(9);
     pub(super) const STRUCT: Self = Self(12);
 
-    /// Whether it is one of the integers, which are written alike.
+    /// Whether it is one of the integers, which are all written in the same way.
     pub(super) fn is_integer(self) -> bool {
         (4..=6).contains(&self.0)
     }
 
-    /// The value of a boolean field, which its type holds.
+    /// The value of a boolean field, which is part of its type.
     pub(super) fn truth(self) -> Option<bool> {
         match self.0 {
             1 => Some(true),
@@ -36,7 +36,7 @@ impl Kind {
     }
 }
 
-/// A place in bytes of the compact protocol (Thrift's specification "Compact protocol encoding", read 2026).
+/// A position in bytes of the compact protocol (Thrift's specification, "Compact protocol encoding", read 2026).
 #[derive(Debug)]
 pub(super) struct Compact<'b> {
     bytes: &'b [u8],
@@ -65,7 +65,7 @@ impl<'b> Compact<'b> {
         Ok(())
     }
 
-    /// An unsigned integer in groups of seven bits, the lowest first.
+    /// An unsigned integer in groups of seven bits, lowest first.
     pub(super) fn unsigned(&mut self) -> Result<u64, Fault> {
         let mut value = 0_u64;
         for group in 0..10 {
@@ -78,12 +78,12 @@ impl<'b> Compact<'b> {
         Err(Fault::Damaged)
     }
 
-    /// A signed integer of 32 bits, which is damaged where it needs more.
+    /// A signed integer of 32 bits; damaged if it needs more.
     pub(super) fn int(&mut self) -> Result<i32, Fault> {
         i32::try_from(self.signed()?).map_err(|_| Fault::Damaged)
     }
 
-    /// A number of bytes or values, which is damaged below 0.
+    /// A number of bytes or values; damaged if it is negative.
     pub(super) fn size(&mut self) -> Result<u64, Fault> {
         u64::try_from(self.int()?).map_err(|_| Fault::Damaged)
     }
@@ -94,7 +94,7 @@ impl<'b> Compact<'b> {
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// The next field of a structure, after the one numbered `last`: number and type; none at its end.
+    /// The next field of a structure after number `last`: number and type; `None` at its end.
     fn field(&mut self, last: i16) -> Result<Option<(i16, Kind)>, Fault> {
         let byte = self.byte()?;
         let (more, kind) = (byte >> 4, Kind(byte & 15));
@@ -116,7 +116,7 @@ impl<'b> Compact<'b> {
         Ok((n, Kind(byte & 15)))
     }
 
-    /// Reads the fields of a structure up to its end: `read` is given number and type, and reads or skips the value.
+    /// Reads the fields of a structure to its end. `read` gets number and type, and reads or skips the value.
     pub(super) fn fields(
         &mut self,
         mut read: impl FnMut(&mut Self, i16, Kind) -> Result<(), Fault>,
@@ -129,7 +129,7 @@ impl<'b> Compact<'b> {
         Ok(())
     }
 
-    /// Passes over the value of a field.
+    /// Skips the value of a field.
     pub(super) fn skip(&mut self, kind: Kind) -> Result<(), Fault> {
         self.skip_within(kind, MOST_LEVELS)
     }
@@ -162,7 +162,7 @@ impl<'b> Compact<'b> {
         }
     }
 
-    /// Passes over an element of a list, where a boolean takes a byte.
+    /// Skips an element of a list, in which a boolean takes one byte.
     fn skip_element(&mut self, kind: Kind, levels: usize) -> Result<(), Fault> {
         match kind.truth() {
             Some(_) => self.pass(1),

@@ -1,8 +1,8 @@
-//! The unit itself: Intel AMX, by its instructions.
+//! The AMX unit and its instructions.
 
 use crate::digits::{Digits, GROUP};
 
-/// Digits that are multiplied for each power of 256, largest first.
+/// The pairs of digits whose products belong to each power of 256, largest power first.
 const LEVELS: [&[[usize; 2]]; 4] = [
     &[[0, 0]],
     &[[0, 1], [1, 0]],
@@ -10,17 +10,18 @@ const LEVELS: [&[[usize; 2]]; 4] = [
     &[[1, 2], [2, 1]],
 ];
 
-/// Sums of products of digits for 32 rows and columns: by power of 256, then by half of the rows and half of the columns.
+/// Sums of products of digits for 32 rows and columns: for each power of 256, for each half of the rows and half of the
+/// columns.
 #[repr(C, align(64))]
 pub(crate) struct Block([[[[i32; GROUP]; GROUP]; 4]; LEVELS.len()]);
 
 impl Block {
-    /// All zero.
+    /// Sums of zero.
     pub(crate) fn new() -> Self {
         Self([[[[0; GROUP]; GROUP]; 4]; LEVELS.len()])
     }
 
-    /// Puts the products of the first `size` rows and columns into `out`, or adds them to it.
+    /// Writes the products of the first `size` rows and columns to `out`, or adds them.
     pub(crate) fn store(
         &self,
         scales: [&[f64]; 2],
@@ -58,7 +59,7 @@ impl pulp::NullaryFnOnce for Store<'_> {
         let columns = self.scales[1].as_chunks::<GROUP>().0;
         for row in 0..self.size[0] {
             let line = &mut self.out[row * self.stride..][..self.size[1]];
-            // 2³² over the 2²⁴ that the sum below has it at.
+            // The sum below is in units of 2²⁴; the products are in units of 2³².
             let scale = 256.0 * self.scales[0][row];
             for (half, line) in line.chunks_mut(GROUP).enumerate() {
                 let [a, b, c, d] = [0, 1, 2, 3]
@@ -92,12 +93,13 @@ mod amx {
     use std::arch::asm;
     use std::arch::x86_64::__cpuid_count;
 
-    /// Asks the operating system for the unit's registers; whether it gives them, and the unit knows 8-bit integers.
+    /// Asks the operating system for the unit's registers. Returns whether it grants them and the unit multiplies 8-bit
+    /// integers.
     pub(crate) fn request() -> bool {
-        /// `ARCH_REQ_XCOMP_PERM` and the number of the state of the registers.
+        /// `ARCH_REQ_XCOMP_PERM`, and the number of the registers' state.
         const REQUEST: [libc::c_long; 2] = [0x1023, 18];
         const TILES_OF_INTEGERS: u32 = 1 << 24 | 1 << 25;
-        // SAFETY: every x86-64 processor has the instruction. (Safe from Rust 1.92 on.)
+        // SAFETY: every x86-64 processor has this instruction. (A safe call from Rust 1.92 on.)
         #[allow(unused_unsafe)]
         let leaf = |number| unsafe { __cpuid_count(number, 0) };
         let knows = leaf(0).eax >= 7 && leaf(7).edx & TILES_OF_INTEGERS == TILES_OF_INTEGERS;
@@ -105,39 +107,40 @@ mod amx {
         knows && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST[0], REQUEST[1]) } == 0
     }
 
-    /// The eight registers as this thread uses them: 16 rows of 64 bytes.
+    /// The configuration of the eight registers for this thread: 16 rows of 64 bytes each.
     #[repr(C, align(64))]
     struct Configuration {
         palette: u8,
         start_row: u8,
         reserved: [u8; 14],
-        bytes_a_row: [u16; 16],
+        bytes_per_row: [u16; 16],
         rows: [u8; 16],
     }
 
-    /// The unit in use by this thread, until it is dropped.
+    /// The AMX unit, in use by this thread until the session is dropped.
     pub(crate) struct Session(std::marker::PhantomData<*const ()>);
 
     impl Session {
         /// # Panics
-        /// Without a unit.
+        /// Without an AMX unit.
         pub(crate) fn begin() -> Self {
-            assert!(crate::is_available(), "a matrix unit");
+            assert!(crate::is_available(), "an AMX unit");
             let mut configuration = Configuration {
                 palette: 1,
                 start_row: 0,
                 reserved: [0; 14],
-                bytes_a_row: [0; 16],
+                bytes_per_row: [0; 16],
                 rows: [0; 16],
             };
-            configuration.bytes_a_row[..8].fill(64);
+            configuration.bytes_per_row[..8].fill(64);
             configuration.rows[..8].fill(GROUP as u8);
-            // SAFETY: the unit is there, and reads the 64 bytes of the configuration.
+            // SAFETY: the unit is there; the instruction reads the 64 bytes of the configuration.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
             Self(std::marker::PhantomData)
         }
 
-        /// The products of 32 vectors each from `at`; the last level stays as it is where no value stands out.
+        /// The products of the 32 rows and 32 columns that begin at `at`. The lowest level is left unchanged if no value stands
+        /// out.
         pub(crate) fn products(
             &self,
             block: &mut Block,
@@ -163,8 +166,8 @@ mod amx {
                         groups[k][*places[k] * n_steps..][..n_steps].as_ptr()
                     });
                 }
-                // SAFETY: the registers' contents and the block's level are as long as the loops go: `n_steps` times `PLACES` registers from the
-                // first, a digit's place on; four registers of 16 × 16 integers. The unit is configured.
+                // SAFETY: the loops stay within the registers and the level: there are `n_steps` times `PLACES` registers from
+                // the first on, and each level has four blocks of 16 × 16 integers. The unit is configured.
                 unsafe {
                     let into = sums.as_mut_ptr().cast::<i32>();
                     asm!(
@@ -251,7 +254,7 @@ mod none {
 
     impl Session {
         pub(crate) fn begin() -> Self {
-            panic!("a matrix unit")
+            panic!("an AMX unit")
         }
 
         pub(crate) fn products(&self, _: &mut Block, _: &Digits, _: &Digits, _: [usize; 2]) {}

@@ -1,6 +1,6 @@
 //! A Parquet file, on disk or kept by this process, read column by column.
 //!
-//! What the file says of sizes and counts is held against what is there before the Parquet library makes room for it.
+//! Sizes and counts that the file claims are checked against the file before the Parquet library allocates memory for them.
 
 mod delta;
 mod footer;
@@ -8,7 +8,6 @@ mod page_header;
 mod pages;
 mod thrift;
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,39 +27,40 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
 use self::pages::{CheckedFile, Compressions};
-use super::TableError;
+use super::error::TableError;
+use super::file_start::{is_parquet, open};
 use super::parts::files;
 use crate::guard::guarded;
 use crate::memory::free_memory;
 
-/// Names under which writers keep what only they read.
+/// Metadata entries that writers keep for themselves.
 const PRIVATE_KEYS: [&str; 2] = ["ARROW:schema", "pandas"];
 
-/// A Parquet file, or a folder of its parts, whose metadata is known; its columns are read anew every time, so it must not change
-/// meanwhile.
+/// A Parquet file, or a folder of its parts, with its metadata. Columns are read from the file every time, so it must not
+/// change in the meantime.
 #[derive(Clone, Debug)]
 pub(crate) struct Parquet {
-    /// The file or folder that messages name.
+    /// The file or folder for messages.
     path: PathBuf,
-    /// Its parts in order of their rows, with columns of the same names in the same order.
+    /// Its parts in order of their rows. Their columns have the same names in the same order.
     parts: Vec<Part>,
 }
 
 /// One file of Parquet.
 #[derive(Clone, Debug)]
 struct Part {
-    /// The file that messages name.
+    /// The file for messages.
     path: PathBuf,
-    /// Its content, where that is not what stands at `path`.
+    /// Its content, if that is not what is at `path`.
     kept: Option<Bytes>,
-    /// What it says of itself, but as if nothing in it were compressed, as [`CheckedFile`] is read.
+    /// Its metadata, as if nothing in it were compressed: [`CheckedFile`] is read that way.
     metadata: ArrowReaderMetadata,
     /// How it is compressed.
     compressions: Arc<Compressions>,
 }
 
 impl Parquet {
-    /// Opens a file, or the parts of a folder: schema and row groups.
+    /// Opens a file or the parts of a folder: reads schema and row groups.
     pub(crate) fn open(path: &Path) -> Result<Self, TableError> {
         let files = files(path)?;
         let parts: Vec<Part> = files
@@ -87,7 +87,7 @@ impl Parquet {
         })
     }
 
-    /// Takes Parquet that this process made of the file at `path`.
+    /// Takes Parquet that this process made from the file at `path`.
     pub(crate) fn kept(path: &Path, content: Bytes) -> Result<Self, TableError> {
         let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new());
         let metadata = metadata.map_err(|error| decode(path)(error.into()))?;
@@ -98,7 +98,7 @@ impl Parquet {
         })
     }
 
-    /// The same file with its text read as dictionaries, so that a value that repeats is not copied row by row.
+    /// The same file with its text read as dictionaries, so that repeated values are not copied row by row.
     pub(super) fn with_dictionaries(&self) -> Result<Self, TableError> {
         let parts = self.parts.iter().map(Part::with_dictionaries);
         Ok(Self {
@@ -107,12 +107,12 @@ impl Parquet {
         })
     }
 
-    /// The file or folder that messages name.
+    /// The file or folder for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Names and types of the columns, of several parts the first's.
+    /// Names and types of the columns; those of the first part, if there are several.
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.parts[0].metadata.schema()
     }
@@ -128,7 +128,8 @@ impl Parquet {
         self.parts.iter().map(Part::n_rows).sum()
     }
 
-    /// Refuses more rows than there is memory for `row` bytes of each: a few bytes of a file may stand for any number of rows.
+    /// Refuses more rows than there is memory for, at `row` bytes per row: a few bytes of a file may stand for any number of
+    /// rows.
     pub(crate) fn check_room(&self, row: u64) -> Result<(), TableError> {
         let needed = (self.n_rows() as u64).saturating_mul(row);
         match free_memory() {
@@ -149,7 +150,7 @@ impl Parquet {
         groups.map(|group| group.num_rows()).collect()
     }
 
-    /// What the writer said of the file, by key; what only programs read is left out.
+    /// Metadata that the writer of the file added, by key, without entries that are only for programs.
     pub(crate) fn remarks(&self) -> Vec<(String, String)> {
         let file = self.parts[0].metadata.metadata().file_metadata();
         let pairs = file.key_value_metadata().into_iter().flatten();
@@ -159,7 +160,7 @@ impl Parquet {
             .collect()
     }
 
-    /// The columns that pandas kept as the index of its rows; none where the index is the rows' numbers.
+    /// The columns that pandas kept as the index; none if the index is the row numbers.
     pub(super) fn pandas_index(&self) -> Vec<String> {
         let said = self.schema().metadata().get("pandas");
         let said = said.and_then(|it| serde_json::from_str::<serde_json::Value>(it).ok());
@@ -170,7 +171,7 @@ impl Parquet {
             .collect()
     }
 
-    /// The smallest and the largest of a column's values, where its type is a plain number and every row group says them.
+    /// The smallest and largest value of a column, if its type is a plain number and every row group has them.
     pub(super) fn range(&self, place: usize) -> Option<(f64, f64)> {
         let mut range: Option<(f64, f64)> = None;
         for part in &self.parts {
@@ -181,7 +182,7 @@ impl Parquet {
         range
     }
 
-    /// Streams `rows` of the columns at `positions`, row group by row group; columns come in file order.
+    /// Streams `rows` of the columns at `positions`, row group by row group. Columns come in file order.
     pub(crate) fn batches(
         &self,
         positions: &[usize],
@@ -198,7 +199,7 @@ impl Parquet {
             start = end;
         }
         let positions = positions.to_vec();
-        // Each part is opened when the one before it is read.
+        // Each part is opened after the one before it was read.
         Ok(wanted.into_iter().flat_map(move |(part, rows)| {
             let (batches, failed) = match part.batches(&positions, rows) {
                 Ok(batches) => (Some(batches), None),
@@ -322,7 +323,7 @@ impl Part {
             start = end;
         }
         let wanted = rows.start - skipped..rows.end - skipped;
-        // Each reader has its own file handle: handles cloned from one another share their position.
+        // Each reader has its own file handle: cloned handles share their position.
         let build = match &self.kept {
             Some(content) => self.reader(content.clone(), positions, groups, wanted),
             None => self.reader(open(&self.path)?, positions, groups, wanted),
@@ -335,7 +336,7 @@ impl Part {
         }))
     }
 
-    /// Reads `rows` of `groups`, counted from the first of these, of the columns at `positions`.
+    /// Reads `rows` of `groups`, counted from the first of these groups, of the columns at `positions`.
     fn reader(
         &self,
         content: impl ChunkReader + 'static,
@@ -363,7 +364,7 @@ impl Part {
     }
 }
 
-/// Refuses row groups whose rows do not add up to those of the file.
+/// Refuses a file whose row groups do not add up to its number of rows.
 fn check_rows(metadata: &ArrowReaderMetadata) -> Result<(), ArrowError> {
     let groups = metadata.metadata().row_groups();
     let rows = |rows: i64| usize::try_from(rows).ok();
@@ -378,17 +379,12 @@ fn check_rows(metadata: &ArrowReaderMetadata) -> Result<(), ArrowError> {
     Err(ArrowError::ParquetError(text))
 }
 
-/// Whether a file that starts with `start` says that it is Parquet.
-pub(super) fn is_parquet(start: &[u8]) -> bool {
-    start.starts_with(b"PAR1") || start.starts_with(b"PARE")
-}
-
-/// An error of the Parquet or Arrow reader on the file at `path`.
+/// The error of the Parquet or Arrow reader for the file at `path`.
 pub(crate) fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
     move |source| TableError::Decode {
         path: path.to_path_buf(),
         source: match source {
-            // Each library puts its own name before.
+            // Each library puts its own name first.
             ArrowError::ParquetError(text) => {
                 let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
                 ArrowError::ParquetError(text.to_owned())
@@ -396,12 +392,6 @@ pub(crate) fn decode(path: &Path) -> impl Fn(ArrowError) -> TableError {
             other => other,
         },
     }
-}
-
-/// Opens a file for reading.
-pub(super) fn open(path: &Path) -> Result<File, TableError> {
-    let file = fs_err::File::open(path).map_err(TableError::reading(path))?;
-    Ok(file.into_parts().0)
 }
 
 /// Casts without loss, or fails.
@@ -452,7 +442,7 @@ pub(super) fn is_id(data_type: &DataType) -> bool {
         || is_decimal(data_type)
 }
 
-/// Whether a column holds bytes, as some writers keep text.
+/// Whether a column holds bytes, in which some writers keep text.
 pub(super) fn is_binary(data_type: &DataType) -> bool {
     use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
     matches!(
@@ -480,7 +470,7 @@ pub(super) fn is_float(data_type: &DataType) -> bool {
     value_type(data_type).is_floating()
 }
 
-/// Whether a column's values can be used as numbers.
+/// Whether the values of a column can be used as numbers.
 pub(super) fn is_numeric(data_type: &DataType) -> bool {
     let values = value_type(data_type);
     values.is_numeric() || matches!(values, DataType::Boolean | DataType::Null)
