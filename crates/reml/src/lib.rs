@@ -38,7 +38,8 @@
 //! ```
 //!
 //! No networks, no files, no printing. f32 for blocks of vectors, f64 for scalars and reductions; every reduction runs in
-//! a fixed order, so that no result depends on the number of threads or on what else is in the batch.
+//! a fixed order, so that no result depends on the number of threads, on faer's global parallelism or on what else is in the batch. Work runs on the rayon
+//! pool that the caller is in (`rayon::ThreadPool::install`).
 #![forbid(unsafe_code)]
 
 pub mod chi_squared_mixture;

@@ -24,7 +24,7 @@
 //! samples. Other masks take E from there: a function that vanishes outside S and is orthogonal to the covariates on S is so on all samples,
 //! whence A_S = (n / n_S) P_S A P_S, and E_S is taken for (n / n_S) E on its diagonal, and in proportion to the samples left beside it.
 
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::eigen::symmetric_eigen;
 use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::low_rank::LowRank;
@@ -330,7 +330,7 @@ fn rotated_squares(g: &[Mat<f32>], v: MatRef<'_, f64>, weights: MatRef<'_, f64>)
     let narrow = block::narrow(v);
     let mut sums = Mat::zeros(n, weights.ncols());
     let parts: Vec<Mat<f64>> = chunks(n)
-        .map(|(start, len)| squares(&rotated(g, start, len, &narrow)).as_ref() * weights)
+        .map(|(start, len)| product(squares(&rotated(g, start, len, &narrow)), weights))
         .collect();
     for ((start, len), part) in chunks(n).collect::<Vec<_>>().into_iter().zip(parts) {
         sums.subrows_mut(start, len).copy_from(part);
@@ -411,14 +411,14 @@ impl<'x> MaskedPosterior<'x> {
         let mix = model.mix().subcols(0, k).to_owned();
         let shared = match k {
             0 => Mat::zeros(q.ncols(), 0),
-            _ => q_in_space.transpose() * &mix,
+            _ => product(q_in_space.transpose(), &mix),
         };
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
         let features = (k < posterior.values.len()).then(|| {
             let v = &posterior.vectors;
             let root = |j: usize| (stretch * (posterior.values[j] - posterior.level)).sqrt();
             let w = Mat::from_fn(v.nrows(), v.ncols(), |i, j| v[(i, j)] * root(j));
-            let shared = q_in_space.transpose() * &w;
+            let shared = product(q_in_space.transpose(), &w);
             (block::narrow(w.as_ref()), shared)
         });
         let mut on_mask = Self {
@@ -561,8 +561,8 @@ impl<'x> MaskedPosterior<'x> {
                 };
                 let y2 = within(&self.mix, &self.shared);
                 let features = self.features.as_ref().map(|(w, shared)| within(w, shared));
-                let held = &y2 * &powers;
-                let sums: Vec<Mat<f64>> = panels.iter().map(|p| &y2 * &p.weights).collect();
+                let held = product(&y2, &powers);
+                let sums: Vec<Mat<f64>> = panels.iter().map(|p| product(&y2, &p.weights)).collect();
                 let mut shares = [Mat::zeros(len, n_times), Mat::zeros(len, n_times)];
                 for i in 0..len {
                     let x = start + i;

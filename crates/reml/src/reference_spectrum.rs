@@ -1,7 +1,7 @@
 //! The spectrum of the operator on all samples, from which the operator of any mask is known approximately.
 
 use crate::dense_kernel::DenseKernel;
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::block_lanczos::KrylovSpace;
 use crate::linalg::covariates::Covariates;
 use crate::linalg::kernel_matrix::KernelMatrix;
@@ -203,20 +203,21 @@ impl<'a> ReferenceSpectrum<'a> {
         let n = self.operator.n_observed() as f64;
         // Q'x and (KQ)'x.
         let along = &l - block::inner(q.as_ref(), of_mask.as_ref());
-        let image_along = qkq.transpose() * &l - block::inner(kq.as_ref(), of_mask.as_ref());
+        let image_along =
+            product(qkq.transpose(), &l) - block::inner(kq.as_ref(), of_mask.as_ref());
         // K Q_S = K Q L − K x, K x = n A x + Q (KQ)'x + (KQ − Q Q'KQ) Q'x, and on S Q = B L_Q and x = 0. With G'Q = 0,
         // A x = −G (T − μ) G'Q_S + μ (x − Q Q'x).
-        let mut within = self.probes.projected() * shared;
+        let mut within = product(self.probes.projected(), shared);
         for j in 0..within.ncols() {
             for i in 0..within.nrows() {
                 within[(i, j)] = n * (within[(i, j)] - level * shared[(i, j)]);
             }
         }
-        let on_q = qkq * &along - image_along + n * level * &along;
+        let on_q = product(qkq, &along) - image_along + n * level * &along;
         Some(LinearCombination {
             mask: operator.projection().mask(),
             in_space: within,
-            on_covariates: self.operator.projection().factor() * on_q,
+            on_covariates: product(self.operator.projection().factor(), &on_q),
             own: vec![(&self.covariate_products, l - along)],
         })
     }

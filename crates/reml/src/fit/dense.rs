@@ -4,6 +4,7 @@ use crate::fit::residual::Residual;
 use crate::fit::result::{Analysis, AnalysisOptions, FitAtTime, Stop, TestResult};
 use crate::fit::spectrum::Spectrum;
 use crate::leave_one_out::{Exact, LeaveOneOut};
+use crate::linalg::block::product;
 use crate::linalg::eigen::symmetric_eigen;
 use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::operator::{MaskedOperator, is_lost, rounding};
@@ -39,7 +40,7 @@ impl<'a> DenseFit<'a> {
         let q = operator.projection().orthonormal();
         let q = Mat::from_fn(n, q.ncols(), |i, j| q[(observed[i], j)]);
         let h = Mat::from_fn(n, n, |i, j| f64::from(k[(i, j)]) / n as f64);
-        let off = |a: &Mat<f64>| a - &q * (q.transpose() * a);
+        let off = |a: &Mat<f64>| a - product(&q, product(q.transpose(), a));
         let php = off(&off(&h).transpose().to_owned());
         let trace = (0..n).map(|i| php[(i, i)]).sum();
         if is_lost(trace, operator.scale(kernel.diagonal())) {
@@ -47,7 +48,7 @@ impl<'a> DenseFit<'a> {
         }
         // The covariates' directions are moved below every other, so that they are the last.
         let below = php.norm_l2();
-        let eigen = symmetric_eigen((&php - below * &q * q.transpose()).as_ref());
+        let eigen = symmetric_eigen((&php - product(below * &q, q.transpose())).as_ref());
         let (dof, rounding) = (operator.dof(), rounding(h.squared_norm_l2()));
         let values = eigen.values[..dof].to_vec();
         Ok(Some(Self {
@@ -64,7 +65,7 @@ impl<'a> DenseFit<'a> {
         let r = Mat::from_fn(self.observed.len(), 1, |i, _| {
             residual.values[self.observed[i]]
         });
-        let coefficients = self.decays.vectors().transpose() * &r;
+        let coefficients = product(self.decays.vectors().transpose(), &r);
         let nodes = self.spectrum.density.leading();
         let dof = self.operator.dof();
         let trace = self.spectrum.density.trace();
@@ -97,7 +98,7 @@ impl<'a> DenseFit<'a> {
         let weights = Mat::from_fn(nodes.len(), 1, |i, _| {
             t_phi1(t, nodes[i], largest) * coefficients[(i, 0)]
         });
-        let on_observed = self.decays.vectors() * weights;
+        let on_observed = product(self.decays.vectors(), &weights);
         let mut dual = vec![0.0; residual.values.len()];
         for (i, &sample) in self.observed.iter().enumerate() {
             dual[sample] = on_observed[(i, 0)];

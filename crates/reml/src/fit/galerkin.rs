@@ -17,7 +17,7 @@
 //! loses what later blocks hold of it: L = L₀ − W N, N the blocks of T below its diagonal blocks. So δ is a [`LinearCombination`] of the probes'
 //! space, W and L₀.
 
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::block_lanczos::{BREAKDOWN, orthonormalise, remove};
 use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::linalg::linear_combination::LinearCombination;
@@ -287,8 +287,8 @@ impl GalerkinFlow {
         let own = Mat::from_fn(nodes.len(), n_columns, |j, q| {
             on_flow(q, nodes[j]) * coefficients[j]
         });
-        let on_leaks = &quadrature.vectors * on_level;
-        let on_vectors = &quadrature.vectors * own - later * &on_leaks;
+        let on_leaks = product(&quadrature.vectors, &on_level);
+        let on_vectors = product(&quadrature.vectors, &own) - product(&later, &on_leaks);
         let mut start = 0;
         for (w, leak) in self.vectors.iter().zip(&self.leaks) {
             let rows = |c: &Mat<f64>| c.subrows(start, w.ncols()).to_owned();
@@ -305,8 +305,10 @@ impl GalerkinFlow {
         let nodes = quadrature.nodes.iter().zip(&quadrature.coefficients);
         let along = nodes.map(|(l, c)| t_phi1(t, *l, largest) * c);
         let along: Vec<f64> = along.collect();
-        let on_vectors =
-            &quadrature.vectors * MatRef::from_column_major_slice(&along, along.len(), 1);
+        let on_vectors = product(
+            &quadrature.vectors,
+            MatRef::from_column_major_slice(&along, along.len(), 1),
+        );
         let entries = self.vectors.iter().flat_map(|w| w.row(i).iter());
         let terms = entries.zip(on_vectors.col(0).iter());
         terms.map(|(w, c)| (f64::from(*w) * c).abs()).sum()
@@ -327,7 +329,7 @@ impl GalerkinFlow {
 
     /// Ṽ'L S, k × j.
     fn leaks_on_low_rank(&self, quadrature: &Quadrature, later: &Mat<f64>) -> Mat<f64> {
-        let of_later = later * &quadrature.vectors;
+        let of_later = product(later, &quadrature.vectors);
         let mut shadow = Mat::zeros(self.on_low_rank[0].0.nrows(), self.projected.nrows());
         let mut start = 0;
         for (of_vectors, of_leaks) in &self.on_low_rank {

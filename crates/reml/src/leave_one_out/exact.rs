@@ -2,7 +2,7 @@
 
 use crate::leave_one_out::result::LeaveOneOut;
 use crate::leave_one_out::search::{grid, search, shown};
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::phi::decays;
 use faer::{Mat, MatRef};
 
@@ -31,7 +31,7 @@ impl Exact {
         let end = LAST * values.len() as f64 / values.iter().sum::<f64>();
         let largest = values.first().copied().unwrap_or(0.0);
         let times = grid(largest, end);
-        let on_grid = &squares * decays(&values, &times);
+        let on_grid = product(&squares, decays(&values, &times));
         Self {
             on_grid: (times, on_grid),
             values,
@@ -52,13 +52,13 @@ impl Exact {
         let of_flow = Mat::from_fn(decays.nrows(), decays.ncols(), |k, q| {
             decays[(k, q)] * coefficients[k]
         });
-        let mut e = &self.vectors * of_flow;
+        let mut e = product(&self.vectors, &of_flow);
         let (grid, on_grid) = &self.on_grid;
         let own;
         let s = match grid == times {
             true => on_grid,
             false => {
-                own = &self.squares * decays;
+                own = product(&self.squares, decays);
                 &own
             }
         };

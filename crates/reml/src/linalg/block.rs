@@ -4,6 +4,7 @@
 //! of a result depend on its operands alone, not on the number of threads.
 
 use faer::linalg::matmul::matmul;
+use faer::mat::AsMatRef;
 use faer::prelude::ReborrowMut;
 use faer::traits::ComplexField;
 use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
@@ -42,6 +43,26 @@ pub fn convert<A: Copy, B: ComplexField>(a: MatRef<'_, A>, to: impl Fn(A) -> B) 
         }
     }
     converted
+}
+
+/// A B on the calling thread, whatever faer's global parallelism is: split among threads, its digits may differ.
+///
+/// Cost: 2 n k m flops.
+pub fn product<T: ComplexField>(
+    a: impl AsMatRef<T = T, Rows = usize, Cols = usize>,
+    b: impl AsMatRef<T = T, Rows = usize, Cols = usize>,
+) -> Mat<T> {
+    let (a, b) = (a.as_mat_ref(), b.as_mat_ref());
+    let mut product = Mat::zeros(a.nrows(), b.ncols());
+    matmul(
+        product.as_mut(),
+        Accum::Replace,
+        a,
+        b,
+        T::one_impl(),
+        Par::Seq,
+    );
+    product
 }
 
 /// The chunks of n rows: first row and number of rows.

@@ -7,7 +7,7 @@
 //! Coefficients and the block that leads out are kept instead of images. Each block is orthonormal to all before it when A is
 //! applied to it, so that no image is ever divided by a small number.
 
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::linalg::operator::MaskedOperator;
 use faer::{Mat, MatRef};
@@ -175,7 +175,7 @@ impl KrylovSpace {
         if self.residual_block.nrows() == 0 {
             return vec![0.0; m];
         }
-        let out = &self.residual_block * tail;
+        let out = product(&self.residual_block, tail);
         (0..m).map(|j| out.col(j).norm_l2()).collect()
     }
 

@@ -1,6 +1,6 @@
 //! The covariates Z and the projection P = I − Z (Z'Z)⁺ Z' on the samples of a mask.
 
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::eigen::symmetric_eigen;
 use crate::linalg::power_of_two::power_of_two;
 use faer::prelude::ReborrowMut;
@@ -120,7 +120,7 @@ impl Covariates {
     /// Rows of the basis B at `n` samples, of the n or not: Z T, n × r, for their `columns` of Z.
     pub fn rows(&self, n: usize, columns: &[&[f64]]) -> Mat<f64> {
         let z = Mat::from_fn(n, columns.len(), |i, j| columns[j][i]);
-        z * &self.transform
+        product(z, &self.transform)
     }
 
     /// Rank of the covariates over all samples where they are complete.
@@ -214,13 +214,16 @@ impl Projection<'_> {
 
     /// Q(x) = B(x) L for rows of the basis: with Q'a = Q(x), a in the span of the covariates on S fits those of x. rows × rank.
     pub fn extend(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
-        rows * &self.factor
+        product(rows, &self.factor)
     }
 
     /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask (n × rank), rank there × rank here.
     pub fn within(&self, larger: MatRef<'_, f64>) -> Mat<f64> {
         // Q_S = D_S B L_S, and D B L_S on the larger mask D is spanned by Q.
-        block::inner(larger, self.covariates.basis.as_ref()) * &self.factor
+        product(
+            block::inner(larger, self.covariates.basis.as_ref()),
+            &self.factor,
+        )
     }
 
     fn zero_outside(&self, mut y: MatMut<'_, f64>) {
@@ -243,9 +246,11 @@ impl Projection<'_> {
         }
         for _ in 0..2 {
             // Q'y = L' B' y as y vanishes outside S.
-            let coordinates =
-                self.factor.transpose() * block::inner(self.covariates.basis.as_ref(), y.as_ref());
-            let back = &self.factor * coordinates;
+            let coordinates = product(
+                self.factor.transpose(),
+                block::inner(self.covariates.basis.as_ref(), y.as_ref()),
+            );
+            let back = product(&self.factor, &coordinates);
             block::add_product(
                 y.rb_mut(),
                 self.covariates.basis.as_ref(),
@@ -260,8 +265,14 @@ impl Projection<'_> {
     ///
     /// Collinear columns share the effect; Z β is the same for every solution on S.
     pub fn effects(&self, y: MatRef<'_, f64>) -> Mat<f64> {
-        let coordinates = self.factor.transpose() * block::inner(self.covariates.basis.as_ref(), y);
-        &self.covariates.transform * (&self.factor * coordinates)
+        let coordinates = product(
+            self.factor.transpose(),
+            block::inner(self.covariates.basis.as_ref(), y),
+        );
+        product(
+            &self.covariates.transform,
+            product(&self.factor, &coordinates),
+        )
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
 
+use crate::linalg::block::product;
 use crate::linalg::block_lanczos::KrylovSpace;
 use crate::linalg::eigen::{SymmetricEigen, symmetric_eigen};
 use crate::linalg::linear_combination::LinearCombination;
@@ -70,12 +71,18 @@ impl LowRank {
             };
         }
         let weighted = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, j)] * root[j]);
-        let gram = weighted.transpose() * gram_on(space, full, operator, &shared) * &weighted;
+        let gram = product(
+            product(
+                weighted.transpose(),
+                gram_on(space, full, operator, &shared),
+            ),
+            &weighted,
+        );
         let SymmetricEigen { values, vectors } = symmetric_eigen(gram.as_ref());
         let k = n_above_rounding(values.iter().copied());
         let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
         Self {
-            mix: weighted * scaled,
+            mix: product(&weighted, &scaled),
             values: values[..k].iter().map(|b| b + level).collect(),
             level,
             shared,
@@ -98,17 +105,24 @@ impl LowRank {
             return None;
         }
         // G'Q_S is g w': the probes are orthogonal to what else is projected off.
-        let of_shared = symmetric_eigen((shared.transpose() * shared).as_ref());
+        let of_shared = symmetric_eigen(product(shared.transpose(), shared).as_ref());
         let [first, others @ ..] = &of_shared.values[..] else {
             return None;
         };
         if others.iter().any(|other| *other > ROUNDING * first) {
             return None;
         }
-        let along = vectors.transpose() * (shared * of_shared.vectors.col(0));
+        let along = product(
+            vectors.transpose(),
+            product(shared, of_shared.vectors.subcols(0, 1)),
+        );
         // B − μ P is, in the coordinates √(λ − μ) u, diag(λ − μ) − z z'.
         let d: Vec<f64> = above(values, 1.0, level).collect();
-        let z2: Vec<f64> = d.iter().zip(along.iter()).map(|(d, g)| d * g * g).collect();
+        let z2: Vec<f64> = d
+            .iter()
+            .zip(along.col_as_slice(0))
+            .map(|(d, g)| d * g * g)
+            .collect();
         let mut values = downdated(&d, &z2);
         values.truncate(n_above_rounding(values.iter().copied()));
         Some(values.iter().map(|b| b + level).collect())
@@ -126,7 +140,7 @@ impl LowRank {
 
     /// Ṽ'X for `x` in the range of P_S, k × c, from its coordinates in the probes' space.
     pub fn coordinates(&self, in_space: MatRef<'_, f64>) -> Mat<f64> {
-        self.mix.transpose() * in_space
+        product(self.mix.transpose(), in_space)
     }
 
     /// C, m × k: Ṽ = P_S G C.
@@ -140,11 +154,14 @@ impl LowRank {
         operator: &'x MaskedOperator<'_>,
         c: MatRef<'_, f64>,
     ) -> LinearCombination<'x> {
-        let in_space = self.mix.subcols(0, c.nrows()) * c;
+        let in_space = product(self.mix.subcols(0, c.nrows()), c);
         let projection = operator.projection();
         LinearCombination {
             mask: projection.mask(),
-            on_covariates: -(projection.factor() * (self.shared.transpose() * &in_space)),
+            on_covariates: -product(
+                projection.factor(),
+                product(self.shared.transpose(), &in_space),
+            ),
             in_space,
             own: Vec::new(),
         }

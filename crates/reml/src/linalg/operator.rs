@@ -1,6 +1,6 @@
 //! The operator A = P K[S,S] P / n_S of one sample mask, reached through products with the whole kernel.
 
-use crate::linalg::block;
+use crate::linalg::block::{self, product};
 use crate::linalg::covariates::{Covariates, Projection};
 use crate::linalg::kernel_matrix::KernelMatrix;
 use faer::{Mat, MatRef, unzip, zip};
@@ -154,7 +154,7 @@ impl<'a> MaskedOperator<'a> {
         let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
         let unit = (kernel.unit() / n).powi(2);
         let m = block::inner(q.as_ref(), kq) / n;
-        let within = &m * &m + block::inner(r, r);
+        let within = product(&m, &m) + block::inner(r, r);
         let own = |i: usize| {
             let along = |j: usize| {
                 let terms = (0..q.ncols()).map(|k| {

@@ -11,6 +11,7 @@
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
 
 use crate::chi_squared_mixture::log_survival;
+use crate::linalg::block::product;
 use crate::reference_spectrum::ReferenceSpectrum;
 pub(crate) mod null_distribution;
 mod quadratic_form;
@@ -118,9 +119,9 @@ pub(crate) fn direct_log_p(
     let subtracted = score.subtracted();
     let q = null_model;
     let weighted = Mat::from_fn(s, q.ncols(), |i, j| subtracted[i] * q[(i, j)]);
-    let within = q.transpose() * &weighted;
+    let within = product(q.transpose(), &weighted);
     // P C P = C − Q(CQ)' − (CQ)Q' + Q(Q'CQ)Q' for the diagonal C; lower triangle.
-    let both = q * (&weighted - 0.5 * (q * within)).transpose();
+    let both = product(q, (&weighted - 0.5 * product(q, &within)).transpose());
     let sizes: Vec<f64> = score.squares.iter().map(|d| d.sqrt()).collect();
     let m = Mat::from_fn(s, s, |i, j| {
         let own = if i == j { subtracted[i] } else { 0.0 };
@@ -267,8 +268,8 @@ fn free(leverage: f64) -> Option<f64> {
 
 /// X − Q Q'X.
 fn off(q: MatRef<'_, f64>, x: Mat<f64>) -> Mat<f64> {
-    let along = q.transpose() * &x;
-    x - q * along
+    let along = product(q.transpose(), &x);
+    x - product(q, &along)
 }
 
 /// What a law on one mask needs, on its s samples.
@@ -313,7 +314,7 @@ impl MaskedTest {
         let columns = Mat::from_fn(s, heavy.len(), |i, j| {
             f64::from(columns[(self.samples[i], j)]) / s as f64
         });
-        let columns = off(q, columns - &self.hq * of_null);
+        let columns = off(q, columns - product(&self.hq, &of_null));
         RobustNullDistribution {
             squares: &score.squares,
             subtracted: &subtracted,
@@ -359,8 +360,8 @@ impl MaskedTest {
         let weighted = Mat::from_fn(s, q.ncols(), |i, j| subtracted[i] * q[(i, j)]);
         // P (H − C) P = H − C − Q Y' − Y Q' with Y = X − Q Q'X / 2, X = (H − C) Q.
         let x = &self.hq - weighted;
-        let half = 0.5 * (q.transpose() * &x);
-        let y = x - q * half;
+        let half = 0.5 * product(q.transpose(), &x);
+        let y = x - product(q, &half);
         let sizes: Vec<f64> = score.squares.iter().map(|d| d.sqrt()).collect();
         let unit = sizes
             .iter()

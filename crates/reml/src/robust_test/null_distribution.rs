@@ -18,6 +18,7 @@
 //! stationary in g. R̄ has the exact diagonal of R. The error is that of a finite N (docs/decisions/0014: on 600 samples and the flattest
 //! spectra, up to 1 % of log p at p = 1e-17, and 0.01 of log10 p where p is above 1e-3).
 
+use crate::linalg::block::product;
 use faer::linalg::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Solve;
@@ -230,9 +231,10 @@ impl<'x> Form<'x> {
         let rho: Vec<f64> = own.iter().zip(&span).map(|(o, s)| o + level * s).collect();
         // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
         let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
-        let of_null = q.transpose() * &weighted;
+        let of_null = product(q.transpose(), &weighted);
         let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
-        let beside = Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - &of_null * &of_heavy;
+        let beside =
+            Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - product(&of_null, &of_heavy);
         let mut columns = law.columns * faer::Scale(1.0 / unit);
         for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
             matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
@@ -284,7 +286,7 @@ impl<'x> Form<'x> {
             sizes[i] * (columns[(law.heavy[i], j)] - own) * sizes[j]
         });
         // tr M = Σ d² (A − P diag P)_ii.
-        let within = row_products((q * &of_null).as_ref(), q);
+        let within = row_products(product(q, &of_null).as_ref(), q);
         let (mut trace, mut size) = (0.0, 0.0);
         for i in 0..s {
             let off = subtracted[i] * (1.0 - 2.0 * leverages[i]) + within[i];
@@ -443,8 +445,8 @@ impl<'x> Form<'x> {
         let s = light.submatrix(0, 0, low, low);
         matmul::matmul(&mut t, Accum::Add, &parts.c, s, -ONE, Par::Seq);
         let of_columns = light.submatrix(0, low, low, h);
-        let (log_det, ys) = divided(&t, &(&parts.c * of_columns));
-        let within = of_columns.transpose() * &ys;
+        let (log_det, ys) = divided(&t, &product(&parts.c, of_columns));
+        let within = product(of_columns.transpose(), &ys);
         let k = Mat::from_fn(h, h, |i, j| {
             let within = light[(low + i, low + j)] + within[(i, j)];
             let sizes = self.sizes[i] * self.sizes[j];
@@ -474,19 +476,19 @@ impl<'x> Form<'x> {
             sign * light[(i, j)] + if i == j { 1e-13 * size } else { 0.0 }
         });
         let l = s.llt(faer::Side::Lower).ok()?;
-        let cl = &c * l.L();
-        let product = l.L().transpose() * &cl;
-        let inner = Mat::<f64>::identity(low, low) - faer::Scale(sign) * product;
+        let cl = product(&c, l.L());
+        let inside = product(l.L().transpose(), &cl);
+        let inner = Mat::<f64>::identity(low, low) - faer::Scale(sign) * inside;
         let factor = inner.llt(faer::Side::Lower).ok()?;
         let log_of = |l: MatRef<'_, f64>| (0..l.nrows()).map(|i| 2.0 * l[(i, i)].ln()).sum::<f64>();
         let log_det = log_of(factor.L());
         // (I − C S)⁻¹ C = C ± C L (I ∓ L'C L)⁻¹ L'C.
-        let y = &c + faer::Scale(sign) * (&cl * factor.solve(cl.transpose()));
+        let y = &c + faer::Scale(sign) * product(&cl, factor.solve(cl.transpose()));
         // The heavy samples' Schur complement: I − 2z D (B_EE + B_EL G₀ B_LE) D with G₀ = ω + ωWYW'ω on light samples.
         let h = self.sizes.len();
         let of_columns = light.submatrix(0, low, low, h);
-        let ys = &y * of_columns;
-        let within = light.submatrix(low, low, h, h) + of_columns.transpose() * &ys;
+        let ys = product(&y, of_columns);
+        let within = light.submatrix(low, low, h, h) + product(of_columns.transpose(), &ys);
         let scaled = |i: usize, j: usize| z * 2.0 * self.sizes[i] * self.sizes[j];
         let k = Mat::from_fn(h, h, |i, j| {
             f64::from(u8::from(i == j))
@@ -512,13 +514,13 @@ impl<'x> Form<'x> {
                 .sum()
         };
         let span = self.values.len() + self.of_null.nrows();
-        let on_diagonal = v.transpose() * (second * &v);
-        let on_span = light.subrows(0, span) * &v;
+        let on_diagonal = product(v.transpose(), product(second, &v));
+        let on_span = product(light.subrows(0, span), &v);
         let of_span = light.submatrix(0, 0, low, span);
         let rho = dot(y.as_ref(), second.submatrix(0, 0, low, low))
             + dot(inverse.as_ref(), on_diagonal.as_ref());
-        let spanned = dot(of_span, (&y * of_span).as_ref())
-            + dot(on_span.as_ref(), (&on_span * &inverse).as_ref());
+        let spanned = dot(of_span, product(&y, of_span).as_ref())
+            + dot(on_span.as_ref(), product(&on_span, &inverse).as_ref());
         Some((f, c64::from((rho - spanned * self.level) / self.count)))
     }
 
