@@ -403,23 +403,23 @@ fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
 }
 
 /// What the product of a tile is added to, and what the tile is multiplied with.
-type Share<'s, C> = Option<(&'s mut C, &'s C)>;
+type Contribution<'s, C> = Option<(&'s mut C, &'s C)>;
 
 /// The contributions to K X and to (K∘K) S; none for a product without columns.
-fn split(share: Share<'_, Columns>) -> [Share<'_, Mat<f32>>; 2] {
-    let Some((sum, of)) = share else {
+fn split(contribution: Contribution<'_, Columns>) -> [Contribution<'_, Mat<f32>>; 2] {
+    let Some((sum, of)) = contribution else {
         return [None, None];
     };
-    let shares = [(&mut sum.plain, &of.plain), (&mut sum.squared, &of.squared)];
-    shares.map(|(sum, of)| (of.ncols() > 0).then_some((sum, of)))
+    let contributions = [(&mut sum.plain, &of.plain), (&mut sum.squared, &of.squared)];
+    contributions.map(|(sum, of)| (of.ncols() > 0).then_some((sum, of)))
 }
 
 /// Adds the contribution of some rows of a tile, from `start` on, to a product: on these rows and on the columns of the tile.
 fn add_rows(
     rows: MatRef<'_, f32>,
     start: usize,
-    low: &mut Share<'_, Mat<f32>>,
-    high: &mut Share<'_, Mat<f32>>,
+    low: &mut Contribution<'_, Mat<f32>>,
+    high: &mut Contribution<'_, Mat<f32>>,
 ) {
     let n_rows = rows.nrows();
     if let Some((sum, x)) = low {
@@ -432,7 +432,12 @@ fn add_rows(
 
 /// Adds a tile's contribution to K X and, for `scale` s, to (s K ∘ s K) S: on its rows (`low`), on its columns (`high`), or on
 /// both.
-fn add_tile(k: MatRef<'_, f32>, scale: f32, low: Share<'_, Columns>, high: Share<'_, Columns>) {
+fn add_tile(
+    k: MatRef<'_, f32>,
+    scale: f32,
+    low: Contribution<'_, Columns>,
+    high: Contribution<'_, Columns>,
+) {
     let [[mut low, mut low_squared], [mut high, mut high_squared]] = [low, high].map(split);
     for start in (0..k.nrows()).step_by(PANEL_ROWS) {
         let rows = k.subrows(start, PANEL_ROWS.min(k.nrows() - start));
