@@ -13,6 +13,7 @@
 use crate::chi_squared_mixture::log_survival;
 use crate::linalg::block::product;
 use crate::reference_spectrum::ReferenceSpectrum;
+mod log_det;
 pub(crate) mod null_distribution;
 mod quadratic_form;
 mod saddlepoint;
@@ -20,7 +21,8 @@ mod saddlepoint;
 use crate::linalg::eigen::symmetric_eigenvalues;
 use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::operator::MaskedOperator;
-use crate::robust_test::null_distribution::{Rest, RobustNullDistribution, Tail};
+use crate::robust_test::log_det::{Rest, RobustOperator};
+use crate::robust_test::null_distribution::Tail;
 use crate::robust_test::quadratic_form::QuadraticForm;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
@@ -297,7 +299,7 @@ impl MaskedTest {
 
     /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
     ///
-    /// Cost: see [`RobustNullDistribution::upper_tail`].
+    /// Cost: see [`RobustOperator::upper_tail`].
     pub(crate) fn tail(
         &self,
         residual: &[f64],
@@ -315,7 +317,7 @@ impl MaskedTest {
             f64::from(columns[(self.samples[i], j)]) / s as f64
         });
         let columns = off(q, columns - product(&self.hq, &of_null));
-        RobustNullDistribution {
+        RobustOperator {
             squares: &score.squares,
             subtracted: &subtracted,
             diagonal: &self.diagonal,
