@@ -194,14 +194,13 @@ pub(super) fn create_patterns<'a>(
     }
     let columns = linear_combination::evaluate(probes, covariates, &combinations);
     drop(combinations);
-    let density = full.density();
+    let (density, of_full) = (full.density(), full.covariate_products());
     let of_masks = models.into_par_iter().zip(operators).zip(places);
     of_masks
         .map(
             |(((values, low_rank), operator), (at, n_leading, n_products))| {
                 let directions = columns.subcols(at, n_leading).to_owned();
                 let products = n_products.map(|c| columns.subcols(at + n_leading, c));
-                let of_full = full.covariate_products();
                 MissingnessPattern {
                     // Orthonormal in single precision.
                     leading: orthonormalise(operator, directions, |_| (), 1.0).0,
