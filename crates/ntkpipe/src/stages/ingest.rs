@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use ntkpipe_store::features::{self, FeatureForm, FeatureSummary, Ingested};
+use ntkpipe_store::features;
+use ntkpipe_store::features::{FeatureForm, FeatureSummary, Ingested};
 use serde_json::json;
 
-use super::Context;
 use crate::progress::Progress;
-use crate::run_directory::Stage;
+use crate::run::context::Context;
+use crate::run::files;
+use crate::run::stage::Stage;
 use crate::words::counted;
 
 /// Samples without a feature, and features that are far from 0, that are named.
@@ -37,7 +39,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     drop(bar);
     inputs
         .samples
-        .write(&context.directory.path("samples.parquet"))?;
+        .write(&context.directory.path(files::SAMPLES))?;
     let dropped: Vec<(&str, String)> = ingested
         .dropped()
         .map(|(name, why)| (name, why.to_string()))

@@ -5,26 +5,29 @@ use std::time::Instant;
 use ntkpipe_store::atomic;
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::choice::Comparison;
 use crate::log;
-use crate::report;
-use crate::run_directory::{RunDirectory, Stage};
+use crate::report::page;
+use crate::run::context::Context;
+use crate::run::directory::RunDirectory;
+use crate::run::files;
+use crate::run::output::say_done;
+use crate::run::stage::Stage;
+use crate::stages::model_selection::Comparison;
 
 /// Runs the stage.
 pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     context.directory.begin(Stage::Report)?;
-    let page = report::render(context)?;
+    let page = page::render(context)?;
     let figures = leave(&context.directory, &page)?;
     context.finish(Stage::Report, fingerprint, started, figures)
 }
 
 /// Leaves the page and the section for MultiQC in a run directory; what the record says of it.
 fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<Value> {
-    atomic::write(&directory.path("report.html"), &[page.as_bytes()])?;
-    let section = report::render_multiqc(directory)?;
-    atomic::write(&directory.path("ntkpipe_mqc.json"), &[section.as_bytes()])?;
+    atomic::write(&directory.path(files::REPORT), &[page.as_bytes()])?;
+    let section = page::render_multiqc(directory)?;
+    atomic::write(&directory.path(files::MULTIQC), &[section.as_bytes()])?;
     Ok(json!({ "bytes": page.len() }))
 }
 
@@ -36,9 +39,9 @@ pub fn of_choice(
     fingerprint: &str,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let page = report::render_choice(context, directory, comparison)?;
+    let page = page::render_choice(context, directory, comparison)?;
     let figures = leave(directory, &page)?;
-    let seconds = super::say_done(Stage::Report, None, started, &figures);
+    let seconds = say_done(Stage::Report, None, started, &figures);
     directory.finish(
         Stage::Report,
         fingerprint,

@@ -1,0 +1,34 @@
+//! The reference spectrum that the stage `spectrum` left.
+
+use std::path::{Path, PathBuf};
+
+use ntkpipe_store::zarr::ZarrError;
+use ntkpipe_store::{spectrum, zarr};
+use reml::analysis::Survey;
+use reml::operator::MaskedOperator;
+
+use crate::run::context::Context;
+use crate::run::files;
+
+/// The first chunk that lacks of the arrays the stage left.
+pub fn missing_spectrum(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
+    for name in spectrum::ARRAYS {
+        let array = folder.join(name);
+        // An invariant space couples to nothing, and its array is not there.
+        if array.exists()
+            && let Some(chunk) = zarr::missing_chunk(&array)?
+        {
+            return Ok(Some(chunk));
+        }
+    }
+    Ok(None)
+}
+
+/// The survey that the stage left: in memory for the first who asks, and on disk.
+pub fn load<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
+    let operator = MaskedOperator::new(&context.covariates, &context.base);
+    if let Some(parts) = context.take_survey() {
+        return Ok(Survey::from_parts(operator, parts));
+    }
+    Ok(spectrum::read(&context.directory.path(files::SPECTRUM), operator)?.0)
+}

@@ -1,0 +1,271 @@
+//! Stopping times: `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
+
+pub mod scheduler;
+pub mod summary;
+pub mod tables;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ntkpipe_store::results::{write_table, write_tsv};
+use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
+use reml::analysis::{Analysis, Stop};
+use serde_json::json;
+
+use crate::failure::input;
+use crate::run::context::Context;
+use crate::run::fingerprints::Fingerprints;
+use crate::run::journal::{Finished, FitJournal};
+use crate::run::output::{remove_file, remove_folder, say_done, traffic};
+use crate::run::phenotype_row::PhenotypeRow;
+use crate::run::reference_spectrum::load;
+use crate::run::shard::Shard;
+use crate::run::stage::Stage;
+use crate::run::{files, phenotype_row, shard};
+use crate::stages::cross_validate::{fit_folds, forget_folds};
+use crate::stages::fit::scheduler::{FitJob, Scheduler};
+use crate::stages::fit::summary::{compare_tests, say_what_predicts, summarise};
+use crate::stages::fit::tables::{Curves, dual_spec, open_journal, row_of};
+use crate::stages::kernel::initial_prediction::Initial;
+use crate::stages::test::{tested, write_tests};
+use crate::words::counted;
+
+/// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
+pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let tested = tested(context, prints)?;
+    let is_tested = tested.is_some();
+    context
+        .directory
+        .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
+    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref(), None)?;
+    let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
+    for i in 0..context.inputs.phenotypes.columns.len() {
+        match (fitted.finished.get(&i), &tested) {
+            (Some(phenotype), _) => {
+                rows.push(phenotype.row.clone());
+                tests.push(phenotype.test.clone());
+                curves.add(&phenotype.row.phenotype, &phenotype.curve);
+            }
+            (None, Some(tested)) => {
+                rows.push(tested[i].clone());
+                tests.push(tested[i].clone());
+            }
+            (None, None) => unreachable!("without a test before it the fit takes every phenotype"),
+        }
+    }
+    // Whether the test was done before or with the fit, its table is that of the fit.
+    write_tests(context, tests)?;
+    match is_tested {
+        true => context.directory.record_outputs(Stage::Test)?,
+        false => {
+            let figures = json!({ "with": "fit" });
+            context.finish(Stage::Test, &prints.test, started, figures)?;
+        }
+    }
+    phenotype_row::adjust(&mut rows);
+    match context.settings.hold_out {
+        Some(how) => figures["folds"] = fit_folds(context, how, &prints.fit, &mut rows)?,
+        None => {
+            forget_folds(context)?;
+            remove_file(&context.directory.path(files::HELD_OUT_PREDICTIONS))?;
+        }
+    }
+    let columns = phenotype_row::to_columns(&rows);
+    write_table(&context.directory.path(files::PHENOTYPES), &columns)?;
+    write_tsv(&context.directory.path(files::PHENOTYPES_TEXT), &columns)?;
+    write_table(&context.directory.path(files::CURVES), &curves.columns())?;
+    compare_tests(&rows, context.settings.analysis.alpha);
+    summarise(&rows);
+    let is_reml = context.settings.analysis.stop == Stop::Reml;
+    (
+        figures["loo_predicts_better"],
+        figures["worse_than_covariates"],
+    ) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
+    context.finish(Stage::Fit, &prints.fit, started, figures)?;
+    forget(context)
+}
+
+/// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
+pub fn run_share(context: &Context, prints: &Fingerprints, share: Shard) -> anyhow::Result<()> {
+    let started = Instant::now();
+    shard::create_folder(context.directory.root())?;
+    let tested = tested(context, prints)?;
+    let (journal, figures) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    let fitted = journal.finished.len();
+    tracing::info!("fit: share {share}, {}", counted(fitted, "phenotypes"));
+    say_done(Stage::Fit, Some(share), started, &figures);
+    Ok(())
+}
+
+/// Takes what the shares finished as what the fit finished before an interruption; names the phenotype that none did.
+pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Shard]) -> anyhow::Result<()> {
+    let names = &context.inputs.phenotypes.columns;
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
+    let dual = context.directory.path(files::DUAL);
+    let open = |path: &Path| {
+        open_journal(path, &prints.fit, (&dual, &spec), |it: &Finished| {
+            it.row.is_trained().then_some(it.column)
+        })
+    };
+    let mut all = open(&context.directory.path(files::JOURNAL))?;
+    for share in shares {
+        let part = open(&share.file(context.directory.root(), Stage::Fit.name()))?;
+        for (_, finished) in part.finished {
+            all.add(finished)?;
+        }
+    }
+    // What an earlier fit trained and this one does not.
+    let array = ZarrArray::<f32>::create(&dual, spec.clone())?;
+    for fit in all.finished.values().filter(|it| !it.row.is_trained()) {
+        remove_file(&array.chunk_path(fit.column, 0))?;
+    }
+    let gate = context.settings.analysis.gate;
+    let tested = tested(context, prints)?;
+    let lacks = |i: &usize| {
+        let rows = tested.as_ref();
+        let waits = rows.is_none_or(|rows| rows[*i].waits_for_fit(gate));
+        waits && !all.finished.contains_key(i)
+    };
+    match (0..names.len()).find(lacks) {
+        None => Ok(()),
+        Some(i) => {
+            let share = shares.iter().find(|share| share.is_dealt(i));
+            let share = share.map_or(String::new(), Shard::to_string);
+            Err(input(
+                format!(
+                    "the share {share} of the fit ended before it came to `{}`",
+                    names[i]
+                ),
+                format!(
+                    "run `ntkpipe fit --shard {share} --out {}` again: it goes on from there",
+                    context.directory.root().display()
+                ),
+            ))
+        }
+    }
+}
+
+/// Removes what a fit leaves for the one that resumes it: the next begins from the beginning.
+pub fn forget(context: &Context) -> anyhow::Result<()> {
+    forget_folds(context)?;
+    remove_file(&context.directory.path(files::JOURNAL))
+}
+
+/// Fits the phenotypes that wait for it and are not in the journal, and keeps their dual weights.
+fn fit_all(
+    context: &Context,
+    fingerprint: &str,
+    tested: Option<&[PhenotypeRow]>,
+    share: Option<Shard>,
+) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
+    let survey = load(context)?;
+    let kernel = context.open_kernel()?;
+    let initial = Initial::read(context)?;
+    let options = context.settings.analysis.clone();
+    let names = &context.inputs.phenotypes.columns;
+    let spec = dual_spec(names.len(), context.inputs.n_kernel);
+    let path = context.directory.path(files::DUAL);
+    let mut journal = open_journal(
+        &match share {
+            None => context.directory.path(files::JOURNAL),
+            Some(share) => share.file(context.directory.root(), Stage::Fit.name()),
+        },
+        fingerprint,
+        (&path, &spec),
+        |it: &Finished| it.row.is_trained().then_some(it.column),
+    )?;
+    if journal.finished.is_empty() && share.is_none() {
+        remove_folder(&context.directory.path(files::MODEL))?;
+        remove_folder(&context.directory.path(files::LEFT_OUT))?;
+    } else if !journal.finished.is_empty() {
+        tracing::info!(
+            "fit: {} finished before an interruption",
+            counted(journal.finished.len(), "phenotypes")
+        );
+    }
+    let left_out = left_out_array(context, &spec)?;
+    let dual = ZarrArray::<f32>::create(&path, spec)?;
+    let gate = options.gate;
+    let is_ours = |i: &usize| share.is_none_or(|share| share.is_dealt(*i));
+    let waits = |i: &usize| tested.is_none_or(|rows| rows[*i].waits_for_fit(gate));
+    let columns = (0..names.len()).filter(|i| is_ours(i) && waits(i));
+    let columns = columns.filter(|i| !journal.finished.contains_key(i));
+    let columns: Vec<usize> = columns.collect();
+    let walk = Scheduler {
+        tested,
+        ..Scheduler::new(context, &kernel, &survey, options, initial.as_ref())
+    };
+    walk.run(
+        &FitJob::whole(columns),
+        |FitJob { column, .. }, known, analysis| {
+            let rate = context.settings.learning_rate;
+            let before = tested.map(|rows| &rows[column]);
+            let row = row_of(&names[column], known, analysis.as_ref(), rate).with_test_of(before);
+            let Some(analysis) = analysis else {
+                let (test, curve) = (row.clone(), Vec::new());
+                return journal.add(Finished {
+                    column,
+                    test,
+                    row,
+                    curve,
+                });
+            };
+            let mut curve = Vec::new();
+            if let Some(fit) = &analysis.fit {
+                if let Some((array, loo)) = left_out.as_ref().zip(fit.leave_one_out.as_ref()) {
+                    context.directory.check_ours()?;
+                    array.write_chunk(column, 0, loo.residuals_at(fit.stop))?;
+                }
+                if row.is_trained() {
+                    context.directory.check_ours()?;
+                    dual.write_chunk(column, 0, &fit.dual)?;
+                }
+                curve.clone_from(&fit.curve);
+            }
+            let test = row_of(&names[column], known, Some(&test_alone(analysis)), None)
+                .with_test_of(before);
+            journal.add(Finished {
+                column,
+                test,
+                row,
+                curve,
+            })
+        },
+    )?;
+    Ok((journal, traffic("fit", &kernel)?))
+}
+
+/// The array of leave-one-out residuals, where they are kept.
+fn left_out_array(context: &Context, spec: &ArraySpec) -> anyhow::Result<Option<ZarrArray<f32>>> {
+    let path = context.directory.path(files::LEFT_OUT);
+    let keeps = context.settings.keeps_left_out;
+    let array = keeps.then(|| ZarrArray::<f32>::create(path, spec.clone()));
+    Ok(array.transpose()?)
+}
+
+/// What the test alone gives of an analysis. A row that is not fitted is final: a later fit takes it as it stands.
+fn test_alone(analysis: Analysis) -> Analysis {
+    let is_final = analysis.fit.is_none();
+    Analysis {
+        fit: None,
+        in_sample_r2: analysis.in_sample_r2.filter(|_| is_final),
+        passes: if is_final { analysis.passes } else { 0 },
+        ..analysis
+    }
+}
+
+/// The first chunk of dual weights that is missing: a phenotype that was trained has one.
+pub fn missing_dual(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    let rows = phenotype_row::read(&context.directory.path(files::PHENOTYPES))?;
+    let dual = ZarrArray::<f32>::open(context.directory.path(files::DUAL))?;
+    Ok((0..rows.len())
+        .filter(|&i| rows[i].is_trained())
+        .map(|i| dual.chunk_path(i, 0))
+        .find(|chunk| !chunk.exists()))
+}
+
+/// Whether the network begins with a prediction of its own.
+fn initial_is_drawn(context: &Context) -> bool {
+    context.settings.network.finite().is_some()
+}
