@@ -12,6 +12,7 @@ use crate::log;
 use crate::options::Options;
 use crate::options::settings::{DEFAULT_ALPHA, Settings};
 use crate::options::values::{LogFormat, StopAt};
+use crate::run::by_stage::ByStage;
 use crate::run::context::Context;
 use crate::run::digest::fingerprint;
 use crate::run::directory::RunDirectory;
@@ -19,13 +20,14 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::ownership::holding::Role;
 use crate::run::ownership::place;
 use crate::run::record::RunRecord;
-use crate::run::stage::{Stage, StageStatus};
+use crate::run::stage::StageStatus;
 use crate::run::{architectures, directory, files};
 use crate::stages::model_selection::Comparison;
 use crate::stages::sequence::{
     all_stages, bring_up_to_date, check_earlier, forget, one_stage, with_remedy,
 };
-use crate::stages::{kernel, model_selection, report};
+use crate::stages::stage::{Stage, status};
+use crate::stages::{LAYOUT, fit, ingest, kernel, model_selection, predict, report};
 use crate::words::counted;
 
 /// The architectures of a run, each with the options of its own run.
@@ -76,11 +78,11 @@ impl Parts {
     /// Refuses tables, folders and inputs that the runs cannot take.
     fn check(&self, inputs: &Options) -> anyhow::Result<()> {
         open(&self.options[0], &Settings::new(&self.options[0])?)?;
-        place::check_place(&self.out, Role::Run)?;
-        directory::check(&self.out, None, inputs.inputs())?;
+        place::check_place(&LAYOUT, &self.out, Role::Run)?;
+        directory::check(&LAYOUT, &self.out, None, inputs.inputs())?;
         for part in &self.options {
             let folder = part.out.as_deref().unwrap_or(&self.out);
-            directory::check(folder, part.scratch.as_deref(), inputs.inputs())?;
+            directory::check(&LAYOUT, folder, part.scratch.as_deref(), inputs.inputs())?;
         }
         Ok(())
     }
@@ -98,14 +100,14 @@ impl Parts {
 pub fn run_architectures(
     options: &Options,
     architectures: Vec<(String, Options)>,
-    only: Option<Stage>,
+    only: Option<&'static dyn Stage>,
     force: bool,
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
     let parts = Parts::new(options, architectures)?;
     parts.check(options)?;
     log::start(Some(&parts.out), quiet, format)?;
-    let mut directory = RunDirectory::open(&parts.out, None)?;
+    let mut directory = RunDirectory::open(&LAYOUT, &parts.out, None)?;
     directory.leave_only(&parts.names)?;
     let started = Instant::now();
     tracing::info!("architectures: {}", parts.names.join(", "));
@@ -116,7 +118,7 @@ pub fn run_architectures(
     let first = &runs[0].0.directory.record;
     directory.record = RunRecord {
         options: options.clone().absolute()?,
-        stages: BTreeMap::new(),
+        stages: ByStage::default(),
         ..first.clone()
     };
     directory.save()?;
@@ -129,22 +131,25 @@ pub fn run_architectures(
         );
         let done = match only {
             None => all_stages(context, prints, false),
-            Some(Stage::Ingest | Stage::Kernel) => Ok(()),
+            // Done with those of the other architectures.
+            Some(stage) if kernel::SPEC.needs(stage.spec()) => Ok(()),
             Some(stage) => one_stage(context, prints, stage),
         };
         done.map_err(|error| with_remedy(error, context))?;
         context.let_go();
     }
-    if only.is_some_and(|stage| stage < Stage::Predict) {
+    if only.is_some_and(|stage| LAYOUT.is_before(stage.spec(), &predict::SPEC)) {
         return Ok(());
     }
     let print = fingerprint(&json!(
-        runs.iter().map(|it| &it.1.predict).collect::<Vec<_>>()
+        runs.iter()
+            .map(|it| it.1.of(&predict::SPEC))
+            .collect::<Vec<_>>()
     ));
     let (context, _) = runs.swap_remove(0);
     drop(runs);
     let comparison = choose(&parts, &mut directory, &print, started)?;
-    if only.is_some_and(|stage| stage < Stage::Report) {
+    if only.is_some_and(|stage| LAYOUT.is_before(stage.spec(), &report::SPEC)) {
         return Ok(());
     }
     report::of_choice(&context, &mut directory, &comparison, &print)
@@ -153,28 +158,28 @@ pub fn run_architectures(
 /// Ingests the features of each run that is not current, then makes the kernels' tiles of all that are not, together.
 fn make_tiles(
     runs: &mut [(Context, Fingerprints)],
-    only: Option<Stage>,
+    only: Option<&'static dyn Stage>,
     force: bool,
 ) -> anyhow::Result<()> {
     for (context, prints) in &mut *runs {
         if force {
             forget(context)?;
         }
-        if only.is_none_or(|stage| stage == Stage::Ingest) {
-            bring_up_to_date(context, prints, Stage::Ingest)
+        if only.is_none_or(|stage| *stage.spec() == ingest::SPEC) {
+            bring_up_to_date(context, prints, &ingest::Ingest)
                 .map_err(|error| with_remedy(error, context))?;
         }
     }
-    if only.is_some_and(|stage| stage != Stage::Kernel) {
+    if only.is_some_and(|stage| *stage.spec() != kernel::SPEC) {
         return Ok(());
     }
     let mut stale = Vec::new();
     for (context, prints) in runs {
         if only.is_some() {
-            check_earlier(context, prints, Stage::Kernel)?;
+            check_earlier(context, prints, &kernel::Kernel)?;
         }
-        if context.status(Stage::Kernel, prints)? != StageStatus::Current {
-            stale.push((&mut *context, prints.kernel.as_str()));
+        if status(&kernel::Kernel, context, prints)? != StageStatus::Current {
+            stale.push((&mut *context, prints.of(&kernel::SPEC)));
         }
     }
     kernel::run_together(&mut stale)
@@ -187,7 +192,7 @@ fn choose(
     print: &str,
     started: Instant,
 ) -> anyhow::Result<Comparison> {
-    [Stage::Fit, Stage::Predict, Stage::Report]
+    [&fit::SPEC, &predict::SPEC, &report::SPEC]
         .into_iter()
         .try_for_each(|stage| directory.take(stage))?;
     let (out, by) = (&parts.out, parts.by());
@@ -212,6 +217,6 @@ fn choose(
     );
     let figures = json!({ "chosen": counts });
     let warnings = log::take_warnings();
-    directory.finish(Stage::Predict, print, seconds, figures, warnings)?;
+    directory.finish(&predict::SPEC, print, seconds, figures, warnings)?;
     Ok(comparison)
 }

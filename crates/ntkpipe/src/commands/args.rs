@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::commands::schema;
 use crate::options::values::{LogFormat, NetworkActivation};
 use crate::options::{Options, file};
 use crate::run::shard::Shard;
+use crate::stages::stage::Stage;
+use crate::stages::{STAGES, fit, kernel, predict};
 
 /// Stopping times of wide networks by REML on their neural tangent kernel.
 ///
@@ -32,20 +35,9 @@ pub struct Cli {
 pub enum Command {
     /// Everything: ingest, kernel, spectrum, test, fit, predict, report; resumes where it stopped
     Run(RunArgs),
-    /// Tables to standardised features
-    Ingest(RunArgs),
-    /// Features to kernel tiles
-    Kernel(KernelArgs),
-    /// Kernel to leading spectrum
-    Spectrum(RunArgs),
-    /// Score test of every phenotype
-    Test(RunArgs),
-    /// Stopping time of every phenotype that the test warrants
-    Fit(FitArgs),
-    /// Predictions of a run, or with --model of new samples
-    Predict(PredictArgs),
-    /// report.html of a run
-    Report(RunArgs),
+    /// A stage by itself
+    #[command(flatten)]
+    Stage(StageCommand),
     /// Train the network of a run made with --network to the stopping times it found
     Train(TrainArgs),
     /// Networks in files: draw a new one
@@ -77,6 +69,79 @@ pub enum Command {
         /// The command
         command: Option<String>,
     },
+}
+
+/// A stage by itself; the list of stages gives the names.
+#[derive(Debug)]
+pub struct StageCommand {
+    /// The stage.
+    pub stage: &'static dyn Stage,
+    /// Its arguments.
+    pub args: StageArgs,
+}
+
+/// Arguments of a stage.
+#[derive(Debug)]
+pub enum StageArgs {
+    /// Those of `kernel`.
+    Kernel(KernelArgs),
+    /// Those of `fit`.
+    Fit(FitArgs),
+    /// Those of `predict`.
+    Predict(PredictArgs),
+    /// Those of any other stage.
+    Run(RunArgs),
+}
+
+impl Subcommand for StageCommand {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        STAGES.iter().fold(command, |command, stage| {
+            let spec = stage.spec();
+            let of_stage = clap::Command::new(spec.name);
+            let of_stage = match spec.name {
+                name if name == kernel::SPEC.name => KernelArgs::augment_args(of_stage),
+                name if name == fit::SPEC.name => FitArgs::augment_args(of_stage),
+                name if name == predict::SPEC.name => PredictArgs::augment_args(of_stage),
+                _ => RunArgs::augment_args(of_stage),
+            };
+            command.subcommand(of_stage.about(spec.about).long_about(None))
+        })
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        STAGES.iter().any(|stage| stage.spec().name == name)
+    }
+}
+
+impl FromArgMatches for StageCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let of_name = |name: &str| STAGES.iter().find(|stage| stage.spec().name == name);
+        let found = matches.subcommand();
+        let Some((&stage, given)) = found.and_then(|(name, given)| Some((of_name(name)?, given)))
+        else {
+            return Err(clap::Error::new(ErrorKind::MissingSubcommand));
+        };
+        let args = match stage.spec().name {
+            name if name == kernel::SPEC.name => {
+                StageArgs::Kernel(KernelArgs::from_arg_matches(given)?)
+            }
+            name if name == fit::SPEC.name => StageArgs::Fit(FitArgs::from_arg_matches(given)?),
+            name if name == predict::SPEC.name => {
+                StageArgs::Predict(PredictArgs::from_arg_matches(given)?)
+            }
+            _ => StageArgs::Run(RunArgs::from_arg_matches(given)?),
+        };
+        Ok(Self { stage, args })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// What is done with networks in files.

@@ -18,7 +18,7 @@ pub mod train;
 
 use clap::ValueEnum as _;
 
-use crate::commands::args::{Cli, Command, NetworkCommand, PredictArgs};
+use crate::commands::args::{Cli, Command, NetworkCommand, PredictArgs, StageArgs, StageCommand};
 use crate::commands::init::init;
 use crate::commands::plan::plan;
 use crate::commands::predict_new::predict_with;
@@ -29,7 +29,6 @@ use crate::commands::status::status;
 use crate::commands::stdout::print;
 use crate::commands::train::train;
 use crate::options::values::LogFormat;
-use crate::run::stage::Stage;
 
 /// Runs the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -40,29 +39,25 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             let (options, architectures) = read_options(args.run, true, true)?;
             plan(&options, &architectures, args.json)
         }
-        Command::Ingest(args) => run(args, Some(Task::Stage(Stage::Ingest)), logging),
-        Command::Kernel(args) => {
-            let task = Task::new(Stage::Kernel, args.shard, args.finalize);
-            run(args.run, Some(task), logging)
-        }
-        Command::Spectrum(args) => run(args, Some(Task::Stage(Stage::Spectrum)), logging),
-        Command::Test(args) => run(args, Some(Task::Stage(Stage::Test)), logging),
-        Command::Fit(args) => {
-            let task = Task::new(Stage::Fit, args.shard, args.gather);
-            run(args.run, Some(task), logging)
-        }
-        Command::Predict(PredictArgs {
-            model: None,
-            run: args,
-            ..
-        }) => run(args, Some(Task::Stage(Stage::Predict)), logging),
-        Command::Predict(PredictArgs {
-            model: Some(model),
-            overwrite,
-            run: args,
-        }) => predict_with(model, args.options, overwrite, logging),
+        Command::Stage(StageCommand { stage, args }) => match args {
+            StageArgs::Kernel(args) => {
+                let task = Task::new(stage, args.shard, args.finalize);
+                run(args.run, Some(task), logging)
+            }
+            StageArgs::Fit(args) => {
+                let task = Task::new(stage, args.shard, args.gather);
+                run(args.run, Some(task), logging)
+            }
+            StageArgs::Predict(PredictArgs {
+                model: Some(model),
+                overwrite,
+                run: args,
+            }) => predict_with(model, args.options, overwrite, logging),
+            StageArgs::Predict(PredictArgs { run: args, .. }) | StageArgs::Run(args) => {
+                run(args, Some(Task::Stage(stage)), logging)
+            }
+        },
         Command::Train(args) => train(&args, logging),
-        Command::Report(args) => run(args, Some(Task::Stage(Stage::Report)), logging),
         Command::Network {
             command: NetworkCommand::Init(args),
         } => network_init::init(&args),

@@ -7,6 +7,7 @@ use ntkpipe_store::network_file::NetworkFile;
 use crate::commands::args::{DrawScheme, NetworkInitArgs};
 use crate::failure::input;
 use crate::run::ownership::place;
+use crate::stages::LAYOUT;
 
 /// Draws a network and writes it.
 pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
@@ -16,7 +17,7 @@ pub fn init(args: &NetworkInitArgs) -> anyhow::Result<()> {
             "name a file with `--out`",
         ));
     }
-    place::check_output(&args.out)?;
+    place::check_output(&LAYOUT, &args.out)?;
     if args.out.symlink_metadata().is_ok() && !args.overwrite {
         return Err(input(
             format!("`{}` is there already", args.out.display()),

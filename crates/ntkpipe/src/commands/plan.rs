@@ -1,6 +1,5 @@
 //! What a run will take, before it starts: `ntkpipe plan` and `--dry-run`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ntk::kernel::tile::is_on_matrix_unit;
@@ -12,10 +11,11 @@ use crate::commands::stdout::print;
 use crate::options::Options;
 use crate::options::hold_out::HoldOut;
 use crate::options::settings::{FULL_PROBES, Settings, spectrum_passes};
+use crate::run::by_stage::ByStage;
 use crate::run::machine::Machine;
 use crate::run::plan::Plan;
-use crate::run::stage::Stage;
 use crate::run::tiles;
+use crate::stages::{fit, ingest, kernel, predict, spectrum};
 
 /// Passes and vectors that a phenotype usually takes.
 const USUAL_PASSES: usize = 4;
@@ -100,26 +100,29 @@ impl Plan {
         let predictions = (m * n_all) as f64 * PREDICTION;
         let intervals = f64::from(u8::from(settings.intervals));
         // A pass of few columns, each mask's low-rank approximation, and every deviation.
-        let deviations = intervals
-            * (check
-                + own_masks as f64 * USUAL_SHARE_TRAINED * MASK
-                + predicted * n_all as f64 * probes * probes * DEVIATION);
+        let of_masks = own_masks as f64 * USUAL_SHARE_TRAINED * MASK;
+        let of_samples = predicted * n_all as f64 * probes * probes * DEVIATION;
+        let deviations = intervals * (check + of_masks + of_samples);
         let work = [
-            (Stage::Ingest, (n_all * p) as f64 * INGESTED_VALUE),
-            (Stage::Kernel, kernel_work),
-            (Stage::Spectrum, of_probes / PROBES_SPEED + check),
+            (&ingest::SPEC, (n_all * p) as f64 * INGESTED_VALUE),
+            (&kernel::SPEC, kernel_work),
+            (&spectrum::SPEC, of_probes / PROBES_SPEED + check),
             (
-                Stage::Fit,
+                &fit::SPEC,
                 (of_phenotypes + of_held_out) / PHENOTYPES_SPEED + flows + check,
             ),
             (
-                Stage::Predict,
+                &predict::SPEC,
                 of_predictions / PHENOTYPES_SPEED + predictions + check + deviations,
             ),
         ];
         let machine = Machine::measure(settings.tiles_folder(), tiles::bytes(n, tile));
-        let mut seconds = BTreeMap::from(work.map(|(stage, w)| (stage, w / machine.multiply_adds)));
-        *seconds.entry(Stage::Kernel).or_default() += bytes / machine.bytes_written;
+        let mut seconds = ByStage::default();
+        for (stage, work) in work {
+            let written = if *stage == kernel::SPEC { bytes } else { 0.0 };
+            let writing = written / machine.bytes_written;
+            seconds.insert(stage.name, work / machine.multiply_adds + writing);
+        }
         Self {
             samples: n,
             other_samples: n_all - n,
@@ -195,7 +198,7 @@ impl Plan {
         let stages: Vec<String> = self
             .seconds
             .iter()
-            .map(|(stage, seconds)| format!("{} {seconds:.1}", stage.name()))
+            .map(|(stage, seconds)| format!("{stage} {seconds:.1}"))
             .collect();
         line(
             "estimated time",

@@ -18,8 +18,9 @@ use crate::run::ownership::holding::Role;
 use crate::run::ownership::place;
 use crate::run::plan::Plan;
 use crate::run::record::{RunRecord, read_record};
-use crate::run::stage::Stage;
-use crate::stages::sequence::STAGES;
+use crate::run::stage::StageSpec;
+use crate::stages::sequence::of_run;
+use crate::stages::{LAYOUT, fingerprints, fit};
 
 /// The options of a command, and the architectures they name where the network is infinitely wide. `goes_on`: whether what is not given is
 /// taken from the run directory in any case. `is_planned`: whether nothing is done with them.
@@ -124,18 +125,18 @@ pub fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fi
     let inputs = open(options, &settings)?;
     let scratch = settings.scratch.as_deref();
     if let Access::Alone((quiet, format)) = access {
-        place::check_place(&settings.out, Role::Run)?;
-        directory::check(&settings.out, scratch, options.inputs())?;
+        place::check_place(&LAYOUT, &settings.out, Role::Run)?;
+        directory::check(&LAYOUT, &settings.out, scratch, options.inputs())?;
         log::start(Some(&settings.out), quiet, format)?;
     }
     if let Access::Shared = access {
-        let mut directory = RunDirectory::join(&settings.out, scratch)?;
+        let mut directory = RunDirectory::join(&LAYOUT, &settings.out, scratch)?;
         directory.record.inputs = inputs.digests(options)?;
         let context = Context::new(settings, inputs, modification_times, directory)?;
-        let prints = Fingerprints::new(options, &context);
+        let prints = fingerprints(options, &context);
         return Ok((context, prints));
     }
-    let mut directory = RunDirectory::open(&settings.out, scratch)?;
+    let mut directory = RunDirectory::open(&LAYOUT, &settings.out, scratch)?;
     tracing::info!(
         "ntkpipe {} with {}",
         env!("CARGO_PKG_VERSION"),
@@ -159,6 +160,27 @@ pub fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fi
     directory.save()?;
     let mut context = Context::new(settings, inputs, modification_times, directory)?;
     context.account()?;
+    check_used(&context)?;
+    let prints = fingerprints(options, &context);
+    let done = &context.directory.record.stages;
+    let is_done = |stage: &StageSpec| {
+        let record = done.get(stage.name);
+        record.is_some_and(|it| it.fingerprint == prints.of(stage))
+    };
+    let mut to_fit = of_run()
+        .map(|it| it.spec())
+        .filter(|it| fit::SPEC.needs(it));
+    if !to_fit.all(is_done) {
+        let to_fit = LAYOUT.stages().filter(|it| fit::SPEC.needs(it));
+        context.directory.trained_otherwise = to_fit.collect();
+    }
+    context.directory.record.warnings = log::take_warnings();
+    context.directory.save()?;
+    Ok((context, prints))
+}
+
+/// Refuses a run no sample of which is in an analysis, and warns of samples that are in none.
+fn check_used(context: &Context) -> anyhow::Result<()> {
     let used = context.base.iter().filter(|&&b| b).count();
     if used == 0 {
         return Err(input(
@@ -183,15 +205,5 @@ pub fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fi
             context.base.len()
         );
     }
-    let prints = Fingerprints::new(options, &context);
-    let done = &context.directory.record.stages;
-    let is_done = |stage: &Stage| {
-        let record = done.get(stage);
-        record.is_some_and(|it| it.fingerprint == prints.of(*stage))
-    };
-    let mut to_fit = STAGES.iter().filter(|it| **it <= Stage::Fit);
-    context.directory.is_trained_otherwise = !to_fit.all(is_done);
-    context.directory.record.warnings = log::take_warnings();
-    context.directory.save()?;
-    Ok((context, prints))
+    Ok(())
 }

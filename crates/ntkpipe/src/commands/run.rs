@@ -1,5 +1,7 @@
 //! `ntkpipe run` and its stages by themselves.
 
+use anyhow::Context as _;
+
 use crate::commands::architectures::run_architectures;
 use crate::commands::args::RunArgs;
 use crate::commands::plan::plan;
@@ -13,32 +15,31 @@ use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::shard;
 use crate::run::shard::Shard;
-use crate::run::stage::Stage;
-use crate::stages::sequence::{all_stages, check_earlier, perform, with_remedy};
-use crate::stages::{fit, kernel};
+use crate::stages::sequence::{all_stages, check_earlier, with_remedy};
+use crate::stages::stage::{Sharded, Stage};
 
 /// What a command does of a run.
 #[derive(Clone, Copy)]
 pub enum Task {
     /// A stage.
-    Stage(Stage),
-    /// A share of it, beside other jobs.
-    Shard(Stage, Shard),
-    /// It, from shares that are all there.
-    Gather(Stage),
+    Stage(&'static dyn Stage),
+    /// A shard of it, beside other jobs.
+    Shard(&'static dyn Stage, Shard),
+    /// It, from shards that are all there.
+    Gather(&'static dyn Stage),
 }
 
 impl Task {
     /// What a stage's arguments ask for.
-    pub fn new(stage: Stage, share: Option<Shard>, gathers: bool) -> Self {
-        match share {
-            Some(share) => Self::Shard(stage, share),
+    pub fn new(stage: &'static dyn Stage, shard: Option<Shard>, gathers: bool) -> Self {
+        match shard {
+            Some(shard) => Self::Shard(stage, shard),
             None if gathers => Self::Gather(stage),
             None => Self::Stage(stage),
         }
     }
 
-    fn stage(self) -> Stage {
+    fn stage(self) -> &'static dyn Stage {
         match self {
             Self::Stage(stage) | Self::Shard(stage, _) | Self::Gather(stage) => stage,
         }
@@ -75,15 +76,12 @@ fn run_with(
         };
         return run_architectures(options, architectures, stage, force, logging);
     }
-    if let Some(Task::Shard(stage, share)) = only {
+    if let Some(Task::Shard(stage, shard)) = only {
         log::start(None, logging.0, logging.1)?;
         let (context, prints) = prepare(options, Access::Shared)?;
         check_earlier(&context, &prints, stage)?;
-        context.directory.take(stage)?;
-        let done = match stage {
-            Stage::Kernel => kernel::run_share(&context, &prints.kernel, share),
-            _ => fit::run_share(&context, &prints, share),
-        };
+        context.directory.take(stage.spec())?;
+        let done = sharded(stage)?.run_shard(&context, &prints, shard);
         return done.map_err(|error| with_remedy(error, &context));
     }
     let (mut context, prints) = prepare(options, Access::Alone(logging))?;
@@ -94,20 +92,26 @@ fn run_with(
     done.map_err(|error| with_remedy(error, &context))
 }
 
-/// Runs one stage, or puts its shares together; those it builds on must be current.
+/// How shards of a stage are done.
+fn sharded(stage: &'static dyn Stage) -> anyhow::Result<&'static dyn Sharded> {
+    let name = stage.spec().name;
+    stage
+        .sharded()
+        .with_context(|| format!("the stage `{name}` has no shards"))
+}
+
+/// Runs one stage, or puts its shards together; those it builds on must be current.
 fn one_task(context: &mut Context, prints: &Fingerprints, task: Task) -> anyhow::Result<()> {
     let (out, stage) = (context.directory.root().to_path_buf(), task.stage());
     check_earlier(context, prints, stage)?;
+    let name = stage.spec().name;
     if let Task::Gather(_) = task {
-        let shares = shard::all_there(&out, stage.name(), prints.of(stage))?;
-        match stage {
-            Stage::Kernel => kernel::check_whole(context, &prints.kernel)?,
-            _ => fit::gather(context, prints, &shares)?,
-        }
+        let shards = shard::all_there(&out, name, prints.of(stage.spec()))?;
+        sharded(stage)?.gather(context, prints, &shards)?;
     }
-    perform(context, prints, stage)?;
+    stage.run(context, prints)?;
     match task {
-        Task::Gather(_) => shard::forget(&out, stage.name()),
+        Task::Gather(_) => shard::forget(&out, name),
         _ => Ok(()),
     }
 }

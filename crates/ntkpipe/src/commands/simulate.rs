@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::run::ownership;
 use crate::run::ownership::holding::Role;
 use crate::run::ownership::place;
+use crate::stages::LAYOUT;
 use crate::words::counted;
 
 /// Simulates the cohort that the arguments describe.
@@ -31,15 +32,15 @@ pub fn simulate_cohort(
         max_missing: args.max_missing,
         ..SimulateOptions::default()
     };
-    place::check_place(&args.out, Role::Cohort)?;
+    place::check_place(&LAYOUT, &args.out, Role::Cohort)?;
     let names = [PROTEINS, PHENOTYPES, COVARIATES, TRUTH, COHORT];
-    ownership::take(&args.out, Role::Cohort, &names)?;
+    ownership::take(&LAYOUT, &args.out, Role::Cohort, &names)?;
     let bar = Progress::new("simulate", "people");
     let summary = simulate(&options, &args.out, &|done, total| {
         bar.set(done as usize, total as usize)
     })?;
     drop(bar);
-    ownership::seal(&args.out, Role::Cohort, &names)?;
+    ownership::seal(&LAYOUT, &args.out, Role::Cohort, &names)?;
     tracing::info!(
         "simulate: {} x {}, {} in `{}`",
         counted(summary.feature_rows, "people"),

@@ -1,5 +1,6 @@
 //! What is done in a run directory and what is left: `ntkpipe status`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Display;
@@ -8,16 +9,18 @@ use std::path::Path;
 
 use ntkpipe_store::zarr::ZarrArray;
 use ntkpipe_store::{printable, tiled_kernel};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::commands::stdout::print;
 use crate::failure::input;
 use crate::run::lock::LOCK;
 use crate::run::phenotype_row::Status;
 use crate::run::record::{RunRecord, StageRecord, read_record};
-use crate::run::stage::Stage;
+use crate::run::stage::StageSpec;
 use crate::run::{architectures, files, journal, phenotype_row};
+use crate::stages::{LAYOUT, fit, kernel, test};
 
 /// What is done in a run directory and what is left, from its files alone; a run may be at work in it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -41,7 +44,7 @@ pub struct ProgressReport {
 /// A stage's part of it.
 #[derive(Debug, Serialize, JsonSchema)]
 struct StageProgress {
-    stage: Stage,
+    stage: StageName,
     state: State,
     /// Seconds it took; null unless done.
     seconds: Option<f64>,
@@ -55,6 +58,25 @@ struct StageProgress {
     fits_done: Option<usize>,
     /// Fits in all.
     fits: Option<usize>,
+}
+
+/// Name of a stage.
+#[derive(Debug, Serialize)]
+struct StageName(&'static str);
+
+impl JsonSchema for StageName {
+    fn schema_name() -> Cow<'static, str> {
+        "Stage".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let of_stage = |stage: &StageSpec| {
+            let (name, about) = (stage.name, stage.about);
+            json!({ "description": format!("{about}."), "type": "string", "const": name })
+        };
+        let stages: Vec<Value> = LAYOUT.stages().map(of_stage).collect();
+        json_schema!({ "description": "A step of a run.", "oneOf": stages })
+    }
 }
 
 /// How far a stage is.
@@ -86,17 +108,18 @@ impl ProgressReport {
         let tiles = tiles(root, &record);
         let mut stages: Vec<StageProgress> = Vec::new();
         // The fit also tests: the test is a stage only where it was run by itself or is recorded.
-        let shown = |stage: &Stage| *stage != Stage::Test || record.stages.contains_key(stage);
-        for stage in Stage::ALL.into_iter().filter(shown) {
-            let done = record.stages.get(&stage);
+        let is_recorded = |stage: &StageSpec| record.stages.get(stage.name).is_some();
+        let shown = |stage: &&StageSpec| !stage.is_done_on_the_way || is_recorded(stage);
+        for stage in LAYOUT.stages().filter(shown) {
+            let done = record.stages.get(stage.name);
             let is_next = stages.iter().all(|s| s.state == State::Done);
             let state = match done {
                 Some(_) => State::Done,
                 None if at_work && is_next => State::AtWork,
                 None => State::ToDo,
             };
-            let (tiles_done, tiles) = tiles.filter(|_| stage == Stage::Kernel).unzip();
-            let is_fit = stage == Stage::Fit && state != State::Done;
+            let (tiles_done, tiles) = tiles.filter(|_| *stage == kernel::SPEC).unzip();
+            let is_fit = *stage == fit::SPEC && state != State::Done;
             let fits = is_fit.then(|| fits(root, &record)).transpose()?;
             let (fits_done, fits) = fits.unzip();
             let share_left = match tiles_done.zip(tiles).or(fits_done.zip(fits)) {
@@ -104,10 +127,10 @@ impl ProgressReport {
                 None => 1.0,
             };
             stages.push(StageProgress {
-                stage,
+                stage: StageName(stage.name),
                 state,
                 seconds: done.map(|d| d.seconds),
-                seconds_left: match (state, record.plan.seconds.get(&stage)) {
+                seconds_left: match (state, record.plan.seconds.get(stage.name)) {
                     (State::Done, _) | (_, None) => None,
                     (_, Some(seconds)) => Some(seconds * share_left),
                 },
@@ -182,7 +205,7 @@ fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
         .map(|name| journal::count(&root.join(name)))
         .sum();
     let by_itself = |test: &StageRecord| test.figures["with"] != "fit";
-    let not_fitted = match record.stages.get(&Stage::Test).is_some_and(by_itself) {
+    let not_fitted = match record.stages.get(test::SPEC.name).is_some_and(by_itself) {
         true => {
             let rows = phenotype_row::read(&root.join(files::TEST))?;
             let gate = !record.options.no_gate.unwrap_or(false);
@@ -196,8 +219,8 @@ fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
 fn by_status(root: &Path, record: &RunRecord) -> anyhow::Result<BTreeMap<Status, usize>> {
     let mut counts = BTreeMap::new();
     let table = match (
-        record.stages.contains_key(&Stage::Fit),
-        record.stages.contains_key(&Stage::Test),
+        record.stages.get(fit::SPEC.name).is_some(),
+        record.stages.get(test::SPEC.name).is_some(),
     ) {
         (true, _) => files::PHENOTYPES,
         (_, true) => files::TEST,
@@ -229,7 +252,7 @@ impl Display for ProgressReport {
                 (None, Some(left)) => format!("about {left:.0} left"),
                 (None, None) => String::new(),
             };
-            let line = format!("{:<12}{state:<10}{part:<20}{seconds}", stage.stage.name());
+            let line = format!("{:<12}{state:<10}{part:<20}{seconds}", stage.stage.0);
             writeln!(f, "{}", line.trim_end())?;
         }
         if !self.phenotypes.is_empty() {

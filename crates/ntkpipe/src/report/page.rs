@@ -25,8 +25,8 @@ use crate::run::digest::InputRecord;
 use crate::run::directory::RunDirectory;
 use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::run::record::RunRecord;
-use crate::run::stage::Stage;
 use crate::run::{architectures, files, phenotype_row};
+use crate::stages::ingest;
 use crate::stages::model_selection::Comparison;
 
 /// The page; each field is what its template shows.
@@ -46,7 +46,7 @@ struct Page<'a> {
     files: Vec<String>,
     samples: Vec<Count>,
     warnings: Vec<String>,
-    stages: Vec<StageLine>,
+    stages: Vec<StageLine<'a>>,
     options: Vec<OptionLine>,
     inputs: &'a BTreeMap<String, InputRecord>,
     data: Embedded<'a>,
@@ -85,8 +85,8 @@ struct Count {
     percent: String,
 }
 
-struct StageLine {
-    name: &'static str,
+struct StageLine<'a> {
+    name: &'a str,
     seconds: String,
     figures: String,
 }
@@ -368,7 +368,7 @@ fn files(record: &RunRecord) -> Vec<String> {
 }
 
 fn features_kept(record: &RunRecord) -> String {
-    let ingest = record.stages.get(&Stage::Ingest);
+    let ingest = record.stages.get(ingest::SPEC.name);
     ingest.map_or_else(String::new, |stage| stage.figures["features"].to_string())
 }
 
@@ -378,12 +378,12 @@ fn warnings(record: &RunRecord) -> Vec<String> {
     all.map(|warning| escaped(warning)).collect()
 }
 
-fn stage_lines(record: &RunRecord) -> Vec<StageLine> {
+fn stage_lines(record: &RunRecord) -> Vec<StageLine<'_>> {
     record
         .stages
         .iter()
         .map(|(stage, done)| StageLine {
-            name: stage.name(),
+            name: stage,
             seconds: format!("{:.1}", done.seconds),
             figures: done
                 .figures

@@ -21,7 +21,7 @@ use crate::run::directory::RunDirectory;
 use crate::run::files;
 use crate::run::modification_times::ModificationTimes;
 use crate::run::output::say_done;
-use crate::run::stage::Stage;
+use crate::run::stage::StageSpec;
 
 /// All that the stages share.
 pub struct Context {
@@ -95,6 +95,12 @@ impl Context {
         self.directory.save()
     }
 
+    /// BLAKE3 of an input, by its name in `run.json`.
+    pub fn input_digest(&self, name: &str) -> Option<&str> {
+        let record = self.directory.record.inputs.get(name);
+        record.map(|it| it.blake3.as_str())
+    }
+
     /// The kernel's tiles: in the scratch folder where one is given, else in the run directory.
     pub fn kernel_path(&self) -> PathBuf {
         self.settings.tiles_folder().join(files::TILES)
@@ -150,7 +156,7 @@ impl Context {
     /// Records the finished stage and says so, unless an input was changed meanwhile.
     pub fn finish(
         &mut self,
-        stage: Stage,
+        stage: &StageSpec,
         fingerprint: &str,
         started: Instant,
         figures: Value,

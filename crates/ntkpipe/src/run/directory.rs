@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use ntkpipe_store::{atomic, file_system};
 use serde_json::Value;
 
+use crate::run::by_stage::ByStage;
 use crate::run::digest::{InputRecord, digest};
 use crate::run::lock::{Lock, lock, lock_shared};
 use crate::run::ownership::holding::Role;
 use crate::run::ownership::place;
 use crate::run::record::{RunRecord, StageRecord, read_record};
-use crate::run::stage::{Stage, StageStatus};
+use crate::run::stage::{Layout, StageSpec, StageStatus};
 use crate::run::{architectures, files, ownership};
 
 /// How long what is half written must be untouched, where a lock may not keep other machines away, to be taken for a killed job's.
@@ -32,22 +33,23 @@ pub fn remove_leftovers(folder: &Path, leftovers: &[PathBuf]) -> anyhow::Result<
 ///
 /// `inputs`: every file that is read.
 pub fn check<'p>(
+    layout: &Layout,
     root: &Path,
     scratch: Option<&Path>,
     inputs: impl Iterator<Item = &'p PathBuf> + Clone,
 ) -> anyhow::Result<()> {
-    place::check_inputs(root, &files::NAMES, "--out", inputs.clone())?;
+    place::check_inputs(root, &layout.names(), "--out", inputs.clone())?;
     if let Some(scratch) = scratch {
-        place::check_inputs(scratch, &files::SCRATCH_NAMES, "--scratch", inputs)?;
+        place::check_inputs(scratch, &layout.scratch_names(), "--scratch", inputs)?;
     }
-    check_folders(root, other(scratch, root))
+    check_folders(layout, root, other(scratch, root))
 }
 
-fn check_folders(root: &Path, scratch: Option<&Path>) -> anyhow::Result<()> {
-    ownership::check(root, Role::Run, &files::NAMES)?;
+fn check_folders(layout: &Layout, root: &Path, scratch: Option<&Path>) -> anyhow::Result<()> {
+    ownership::check(layout, root, Role::Run, &layout.names())?;
     if let Some(scratch) = scratch {
-        place::check_place(scratch, Role::Scratch)?;
-        ownership::check(scratch, Role::Scratch, &files::SCRATCH_NAMES)?;
+        place::check_place(layout, scratch, Role::Scratch)?;
+        ownership::check(layout, scratch, Role::Scratch, &layout.scratch_names())?;
     }
     Ok(())
 }
@@ -71,8 +73,9 @@ pub struct RunDirectory {
     pub record: RunRecord,
     locks: Vec<Lock>,
     is_alone: bool,
-    /// Whether what was trained here rests on another fit than the one that is asked for.
-    pub is_trained_otherwise: bool,
+    layout: &'static Layout,
+    /// Stages that begin anew, where what was trained here rests on another fit than the one that is asked for.
+    pub trained_otherwise: Vec<&'static StageSpec>,
 }
 
 impl RunDirectory {
@@ -80,16 +83,22 @@ impl RunDirectory {
     ///
     /// # Errors
     /// Where what a run makes would replace somebody's file or folder ([`ownership`]).
-    pub fn open(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn open(
+        layout: &'static Layout,
+        root: &Path,
+        scratch: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let mut locks = vec![lock(root, "--out")?];
         let scratch = other(scratch, root);
         if let Some(scratch) = scratch {
             locks.push(lock(scratch, "--scratch")?);
         }
         // Another run may have worked here meanwhile.
-        remove_leftovers(root, &ownership::check(root, Role::Run, &files::NAMES)?)?;
+        let leftovers = ownership::check(layout, root, Role::Run, &layout.names())?;
+        remove_leftovers(root, &leftovers)?;
         if let Some(scratch) = scratch {
-            let leftovers = ownership::check(scratch, Role::Scratch, &files::SCRATCH_NAMES)?;
+            let leftovers =
+                ownership::check(layout, scratch, Role::Scratch, &layout.scratch_names())?;
             remove_leftovers(scratch, &leftovers)?;
         }
         Ok(Self {
@@ -98,14 +107,19 @@ impl RunDirectory {
             record: read_record(root)?.unwrap_or_default(),
             locks,
             is_alone: true,
-            is_trained_otherwise: false,
+            layout,
+            trained_otherwise: Vec::new(),
         })
     }
 
-    /// Opens the directory beside other jobs that do their shares in it; what is recorded must stay as it is.
-    pub fn join(root: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
+    /// Opens the directory beside other jobs that do their shards in it; what is recorded must stay as it is.
+    pub fn join(
+        layout: &'static Layout,
+        root: &Path,
+        scratch: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let scratch = other(scratch, root);
-        check_folders(root, scratch)?;
+        check_folders(layout, root, scratch)?;
         let mut locks = vec![lock_shared(root, "--out")?];
         if let Some(scratch) = scratch {
             locks.push(lock_shared(scratch, "--scratch")?);
@@ -116,7 +130,8 @@ impl RunDirectory {
             record: read_record(root)?.unwrap_or_default(),
             locks,
             is_alone: false,
-            is_trained_otherwise: false,
+            layout,
+            trained_otherwise: Vec::new(),
         })
     }
 
@@ -124,24 +139,20 @@ impl RunDirectory {
     ///
     /// # Errors
     /// Where something that is not ours was put there ([`ownership::check`]).
-    pub fn take(&self, stage: Stage) -> anyhow::Result<()> {
-        ownership::take(&self.root, Role::Run, stage.names())?;
-        match &self.scratch {
-            Some(scratch) if stage == Stage::Kernel => {
-                ownership::take(scratch, Role::Scratch, &[files::TILES])
-            }
-            _ => Ok(()),
+    pub fn take(&self, stage: &StageSpec) -> anyhow::Result<()> {
+        ownership::take(self.layout, &self.root, Role::Run, &stage.names())?;
+        match (&self.scratch, &stage.scratch_names()[..]) {
+            (None, _) | (_, []) => Ok(()),
+            (Some(scratch), names) => ownership::take(self.layout, scratch, Role::Scratch, names),
         }
     }
 
     /// Writes down what a stage left.
-    fn seal(&self, stage: Stage) -> anyhow::Result<()> {
-        ownership::seal(&self.root, Role::Run, stage.names())?;
-        match &self.scratch {
-            Some(scratch) if stage == Stage::Kernel => {
-                ownership::seal(scratch, Role::Scratch, &[files::TILES])
-            }
-            _ => Ok(()),
+    fn seal(&self, stage: &StageSpec) -> anyhow::Result<()> {
+        ownership::seal(self.layout, &self.root, Role::Run, &stage.names())?;
+        match (&self.scratch, &stage.scratch_names()[..]) {
+            (None, _) | (_, []) => Ok(()),
+            (Some(scratch), names) => ownership::seal(self.layout, scratch, Role::Scratch, names),
         }
     }
 
@@ -149,11 +160,11 @@ impl RunDirectory {
     /// there is taken for a part of this run.
     pub fn leave_only(&mut self, architectures: &[String]) -> anyhow::Result<()> {
         self.check_ours()?;
-        let is_stale = |name: &&&str| self.path(name).symlink_metadata().is_ok();
-        let mut stale: Vec<&str> = match architectures {
-            [] => files::OF_SEVERAL.iter().filter(is_stale).copied().collect(),
-            _ => files::OF_ONE.iter().filter(is_stale).copied().collect(),
+        let mut stale = match architectures {
+            [] => files::OF_SEVERAL.to_vec(),
+            _ => self.layout.names_of_one(),
         };
+        stale.retain(|name| self.path(name).symlink_metadata().is_ok());
         // `model/` holds the models of several under their names.
         if architectures.is_empty()
             && self
@@ -161,7 +172,7 @@ impl RunDirectory {
                 .join(files::of_model::CHOICE)
                 .exists()
         {
-            stale.push("model");
+            stale.push(files::MODEL);
         }
         if !architectures.is_empty() {
             self.remove_run(&self.path(files::TRAINED), Role::Trained)?;
@@ -183,19 +194,19 @@ impl RunDirectory {
             }
         }
         if !stale.is_empty() || !architectures.is_empty() {
-            self.record.stages.clear();
+            self.record.stages = ByStage::default();
         }
         Ok(())
     }
 
     /// Removes a folder in which another command, or the run of an architecture, left its files.
     fn remove_run(&self, folder: &Path, role: Role) -> anyhow::Result<()> {
-        if !folder.is_dir() || !ownership::knows(folder, role)? {
+        if !folder.is_dir() || !ownership::knows(self.layout, folder, role)? {
             return Ok(());
         }
         tracing::info!("`{}` is of an earlier run and is removed", folder.display());
         let _locked = lock(folder, "--out")?;
-        ownership::remove(folder, role)
+        ownership::remove(self.layout, folder, role)
     }
 
     /// Warns of inputs that have changed since the record was made, before those found now take their place in it.
@@ -213,9 +224,9 @@ impl RunDirectory {
     }
 
     /// Records a stage's files anew after one was replaced.
-    pub fn record_outputs(&mut self, stage: Stage) -> anyhow::Result<()> {
+    pub fn record_outputs(&mut self, stage: &StageSpec) -> anyhow::Result<()> {
         let outputs = self.outputs(stage)?;
-        if let Some(record) = self.record.stages.get_mut(&stage) {
+        if let Some(record) = self.record.stages.get_mut(stage.name) {
             record.outputs = outputs;
         }
         self.save()
@@ -237,8 +248,8 @@ impl RunDirectory {
     }
 
     /// Whether the stage was done with just this fingerprint and its files, chunks apart, are those it left.
-    pub fn status(&self, stage: Stage, fingerprint: &str) -> anyhow::Result<StageStatus> {
-        let Some(record) = self.record.stages.get(&stage) else {
+    pub fn status(&self, stage: &StageSpec, fingerprint: &str) -> anyhow::Result<StageStatus> {
+        let Some(record) = self.record.stages.get(stage.name) else {
             return Ok(StageStatus::NotDone);
         };
         if record.fingerprint != fingerprint {
@@ -246,61 +257,50 @@ impl RunDirectory {
         }
         let found = self.outputs(stage)?;
         let changed = stage
-            .files()
-            .iter()
-            .find(|name| found.get(**name) != record.outputs.get(**name));
-        Ok(changed.map_or(StageStatus::Current, |name| {
-            StageStatus::Lost(self.path(name))
+            .recorded()
+            .find(|path| found.get(path) != record.outputs.get(path));
+        Ok(changed.map_or(StageStatus::Current, |path| {
+            StageStatus::Lost(self.path(&path))
         }))
     }
 
-    fn outputs(&self, stage: Stage) -> anyhow::Result<BTreeMap<String, String>> {
-        stage
-            .files()
-            .iter()
-            .map(|name| (name, self.path(name)))
-            .filter(|(_, path)| path.exists())
-            .map(|(name, path)| Ok(((*name).to_owned(), digest(&path)?.blake3)))
+    fn outputs(&self, stage: &StageSpec) -> anyhow::Result<BTreeMap<String, String>> {
+        let found = stage.recorded().filter(|it| self.path(it).exists());
+        found
+            .map(|it| {
+                let digest = digest(&self.path(&it))?.blake3;
+                Ok((it, digest))
+            })
             .collect()
     }
 
     /// Forgets a stage and those after it before its output is replaced, and what was trained on another fit.
-    pub fn begin(&mut self, stage: Stage) -> anyhow::Result<()> {
+    pub fn begin(&mut self, stage: &StageSpec) -> anyhow::Result<()> {
         self.check_ours()?;
-        if stage <= Stage::Fit && self.is_trained_otherwise {
+        if self.trained_otherwise.contains(&stage) {
             self.remove_run(&self.path(files::TRAINED), Role::Trained)?;
         }
         tracing::info!(
             event = "begin",
-            stage = stage.name(),
+            stage = stage.name,
             "{}: begins",
-            stage.name()
+            stage.name
         );
-        let later: Vec<Stage> = self
-            .record
-            .stages
-            .keys()
-            .copied()
-            .filter(|s| *s >= stage)
-            .collect();
-        // The fit also tests, and begins with that.
-        self.take(match stage {
-            Stage::Test => Stage::Fit,
-            stage => stage,
-        })?;
-        if later.is_empty() {
+        self.take(stage)?;
+        let place = self.layout.place(stage.name);
+        let layout = self.layout;
+        let is_before = |name: &str| layout.place(name) < place;
+        if self.record.stages.names().all(is_before) {
             return Ok(());
         }
-        for stage in later {
-            self.record.stages.remove(&stage);
-        }
+        self.record.stages.retain(is_before);
         self.save()
     }
 
     /// Records a stage as done, with what it left.
     pub fn finish(
         &mut self,
-        stage: Stage,
+        stage: &StageSpec,
         fingerprint: &str,
         seconds: f64,
         figures: Value,
@@ -314,7 +314,7 @@ impl RunDirectory {
             outputs: self.outputs(stage)?,
             warnings,
         };
-        self.record.stages.insert(stage, record);
+        self.record.stages.insert(stage.name, record);
         self.save()
     }
 
@@ -334,9 +334,9 @@ impl Drop for RunDirectory {
             return;
         }
         // Where this fails, names stay taken, as when the process is killed.
-        let _ = ownership::settle(&self.root, Role::Run);
+        let _ = ownership::settle(self.layout, &self.root, Role::Run);
         if let Some(scratch) = &self.scratch {
-            let _ = ownership::settle(scratch, Role::Scratch);
+            let _ = ownership::settle(self.layout, scratch, Role::Scratch);
         }
     }
 }

@@ -1,8 +1,5 @@
 //! The name of every file and folder that a run makes.
 
-use crate::log::LOG;
-use crate::run::lock::LOCK;
-
 /// What is recorded of a run.
 pub const RECORD: &str = "run.json";
 
@@ -105,55 +102,6 @@ pub mod of_model {
     /// Which architecture's model predicts each phenotype.
     pub const CHOICE: &str = "choice.json";
 }
-
-/// Every name that a run may give a file or folder in its directory. What is not in the list is never touched.
-pub const NAMES: [&str; 26] = [
-    LOCK,
-    RECORD,
-    LOG,
-    FEATURE_TABLE,
-    SAMPLES,
-    FEATURES,
-    TILES,
-    INITIAL_PREDICTION,
-    SPECTRUM,
-    TEST,
-    PHENOTYPES,
-    PHENOTYPES_TEXT,
-    CURVES,
-    HELD_OUT_PREDICTIONS,
-    MODEL,
-    PREDICTIONS,
-    DEVIATIONS,
-    REPORT,
-    MULTIQC,
-    JOURNAL,
-    FOLDS_JOURNAL,
-    FOLD_WEIGHTS,
-    LEFT_OUT,
-    SHARDS,
-    ARCHITECTURES,
-    ARCHITECTURES_TABLE,
-];
-
-/// What a run makes in a scratch folder.
-pub const SCRATCH_NAMES: [&str; 2] = [LOCK, TILES];
-
-/// What a run of one architecture leaves and one of several does not.
-pub const OF_ONE: [&str; 12] = [
-    FEATURE_TABLE,
-    SAMPLES,
-    FEATURES,
-    TILES,
-    INITIAL_PREDICTION,
-    SPECTRUM,
-    TEST,
-    CURVES,
-    JOURNAL,
-    FOLDS_JOURNAL,
-    FOLD_WEIGHTS,
-    LEFT_OUT,
-];
 
 /// What a run of several architectures leaves, each run of which takes its own folder away, and one of one architecture does not.
 pub const OF_SEVERAL: [&str; 2] = [ARCHITECTURES, ARCHITECTURES_TABLE];

@@ -117,7 +117,7 @@ fn line(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Whether the file begins with a fingerprint, as journals do and what shares leave; one that `may_be_short` may end within it.
+/// Whether the file begins with a fingerprint, as journals do and what shards leave; one that `may_be_short` may end within it.
 pub fn is_ours(path: &Path, may_be_short: bool) -> bool {
     const LENGTH: usize = 64;
     let Ok(true) = path.symlink_metadata().map(|it| it.is_file()) else {

@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::options::network::Network;
 use crate::run::shard::Shard;
-use crate::run::stage::Stage;
+use crate::run::stage::StageSpec;
 use crate::words::counted;
 
-/// Says that a stage, or a share of it, is done; the seconds it took.
-pub fn say_done(stage: Stage, share: Option<Shard>, started: Instant, figures: &Value) -> f64 {
+/// Says that a stage, or a shard of it, is done; the seconds it took.
+pub fn say_done(stage: &StageSpec, share: Option<Shard>, started: Instant, figures: &Value) -> f64 {
     let seconds = started.elapsed().as_secs_f64();
     let figure = |name: &str| figures[name].as_u64();
     let bytes = [figure("bytes_read"), figure("bytes_written")];
     let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
-    let (name, share) = (stage.name(), share.map(|share| share.to_string()));
+    let (name, share) = (stage.name, share.map(|share| share.to_string()));
     let of = share
         .as_ref()
         .map_or(String::new(), |it| format!(" share {it}"));

@@ -1,11 +1,9 @@
 //! What a run will take, as `run.json` records it.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::run::stage::Stage;
+use crate::run::by_stage::ByStage;
 
 /// What a run will take: sizes, work and time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,5 +32,5 @@ pub struct Plan {
     /// f32 multiply-adds of all passes over it.
     pub pass_multiply_adds: f64,
     /// Estimated seconds of each stage.
-    pub seconds: BTreeMap<Stage, f64>,
+    pub seconds: ByStage<f64>,
 }

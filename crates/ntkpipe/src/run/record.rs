@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::failure::input;
 use crate::options::Options;
+use crate::run::by_stage::ByStage;
 use crate::run::digest::InputRecord;
 use crate::run::files;
 use crate::run::plan::Plan;
-use crate::run::stage::Stage;
 
 /// A stage that was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +50,7 @@ pub struct RunRecord {
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Stages done.
-    pub stages: BTreeMap<Stage, StageRecord>,
+    pub stages: ByStage<StageRecord>,
 }
 
 /// Whether a text is the beginning of `run.json`, or begins like one.

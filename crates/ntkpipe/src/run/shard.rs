@@ -1,4 +1,4 @@
-//! Shares of a stage done by jobs of their own in one run directory: what a job leaves to say that it is done, and who lacks.
+//! Shards of a stage done by jobs of their own in one run directory: what a job leaves to say that it is done, and which shards are missing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,9 @@ use anyhow::Context as _;
 use ntkpipe_store::atomic;
 
 use crate::failure::input;
+use crate::run::files;
 
-/// Folder of what the jobs leave.
-pub const FOLDER: &str = "shards";
-
-/// The I-th of N shares.
+/// The I-th of N shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// From 0.
@@ -43,7 +41,7 @@ impl fmt::Display for Shard {
 }
 
 impl Shard {
-    /// All N shares, in order.
+    /// All N shards, in order.
     fn all(of: usize) -> impl Iterator<Item = Self> {
         (0..of).map(move |index| Self { index, of })
     }
@@ -59,13 +57,13 @@ impl Shard {
         i % self.of == self.index
     }
 
-    /// What a job of this share leaves for `stage`, such as `kernel.json`.
+    /// What a job of this shard leaves for `stage`, such as `kernel.json`.
     pub fn file(&self, out: &Path, stage: &str) -> PathBuf {
         let name = format!("{stage}-{}-of-{}", self.index + 1, self.of);
-        out.join(FOLDER).join(name)
+        out.join(files::SHARDS).join(name)
     }
 
-    /// Leaves word that the share of the stage with this fingerprint is done.
+    /// Leaves word that the shard of the stage with this fingerprint is done.
     pub fn leave(&self, out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<()> {
         create_folder(out)?;
         let line = format!("{fingerprint}\n");
@@ -75,19 +73,19 @@ impl Shard {
 
 /// The folder of what the jobs leave.
 pub fn create_folder(out: &Path) -> anyhow::Result<()> {
-    let folder = out.join(FOLDER);
+    let folder = out.join(files::SHARDS);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("could not create the folder `{}`", folder.display()))
 }
 
-/// The shares of a stage that were left, if all are there and of the stage with this fingerprint.
+/// The shards of a stage that were left, if all are there and of the stage with this fingerprint.
 ///
-/// N is the largest there is word of. The first line of what a share left is the fingerprint. Missing ones are named, and those made from
+/// N is the largest there is word of. The first line of what a shard left is the fingerprint. Missing ones are named, and those made from
 /// other inputs, options or versions.
 pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<Vec<Shard>> {
     let of = left(out, stage)?.into_iter().map(|it| it.of).max();
     let again =
-        |share: &Shard| format!("`ntkpipe {stage} --shard {share} --out {}`", out.display());
+        |shard: &Shard| format!("`ntkpipe {stage} --shard {shard} --out {}`", out.display());
     let Some(of) = of else {
         return Err(input(
             format!(
@@ -98,15 +96,15 @@ pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<V
         ));
     };
     let (mut missing, mut foreign) = (Vec::new(), Vec::new());
-    for share in Shard::all(of) {
-        match std::fs::read(share.file(out, stage)) {
-            Err(_) => missing.push(share),
+    for shard in Shard::all(of) {
+        match std::fs::read(shard.file(out, stage)) {
+            Err(_) => missing.push(shard),
             Ok(text) if text.split(|&b| b == b'\n').next() == Some(fingerprint.as_bytes()) => {}
-            Ok(_) => foreign.push(share),
+            Ok(_) => foreign.push(shard),
         }
     }
-    let list = |shares: &[Shard]| {
-        let words: Vec<String> = shares.iter().map(Shard::to_string).collect();
+    let list = |shards: &[Shard]| {
+        let words: Vec<String> = shards.iter().map(Shard::to_string).collect();
         words.join(", ")
     };
     match (missing.first(), foreign.first()) {
@@ -125,30 +123,30 @@ pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<V
     }
 }
 
-/// Removes what the shares of a stage left.
+/// Removes what the shards of a stage left.
 pub fn forget(out: &Path, stage: &str) -> anyhow::Result<()> {
-    for share in left(out, stage)? {
-        std::fs::remove_file(share.file(out, stage))?;
+    for shard in left(out, stage)? {
+        std::fs::remove_file(shard.file(out, stage))?;
     }
     // Goes with the last.
-    let _ = std::fs::remove_dir(out.join(FOLDER));
+    let _ = std::fs::remove_dir(out.join(files::SHARDS));
     Ok(())
 }
 
-/// The shares of a stage that there is word of.
+/// The shards of a stage that there is word of.
 fn left(out: &Path, stage: &str) -> anyhow::Result<Vec<Shard>> {
-    let folder = out.join(FOLDER);
+    let folder = out.join(files::SHARDS);
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder)? {
         let name = entry?.file_name();
-        let share = name
+        let shard = name
             .to_str()
             .and_then(|name| name.strip_prefix(stage)?.strip_prefix('-'))
             .and_then(|rest| rest.replace("-of-", "/").parse::<Shard>().ok());
-        found.extend(share);
+        found.extend(shard);
     }
     Ok(found)
 }
@@ -176,20 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_is_named() {
+    fn missing_shards_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path();
-        let share = |text: &str| text.parse::<Shard>().unwrap();
+        let shard = |text: &str| text.parse::<Shard>().unwrap();
         let refusal = || all_there(out, "kernel", "a").unwrap_err().to_string();
         assert!(refusal().contains("no share"));
-        share("1/3").leave(out, "kernel", "a").unwrap();
+        shard("1/3").leave(out, "kernel", "a").unwrap();
         assert!(refusal().contains("2/3, 3/3"));
-        share("2/3").leave(out, "kernel", "b").unwrap();
-        share("3/3").leave(out, "kernel", "a").unwrap();
+        shard("2/3").leave(out, "kernel", "b").unwrap();
+        shard("3/3").leave(out, "kernel", "a").unwrap();
         assert!(refusal().ends_with("the shares 2/3"));
-        share("2/3").leave(out, "kernel", "a").unwrap();
+        shard("2/3").leave(out, "kernel", "a").unwrap();
         assert_eq!(all_there(out, "kernel", "a").unwrap().len(), 3);
         forget(out, "kernel").unwrap();
-        assert!(!out.join(FOLDER).exists());
+        assert!(!out.join(files::SHARDS).exists());
     }
 }

@@ -1,15 +1,19 @@
 //! Tables to standardised features: `features.zarr`, `features.parquet`, `samples.parquet`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use ntkpipe_store::features;
 use ntkpipe_store::features::{FeatureForm, FeatureSummary, Ingested};
-use serde_json::json;
+use ntkpipe_store::{features, zarr};
+use serde_json::{Value, json};
 
+use crate::options::Options;
 use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
-use crate::run::stage::Stage;
+use crate::run::fingerprints::Fingerprints;
+use crate::run::stage::{Output, StageSpec};
+use crate::stages::stage::Stage;
 use crate::words::counted;
 
 /// Samples without a feature, and features that are far from 0, that are named.
@@ -18,10 +22,64 @@ const NAMED: usize = 10;
 /// Size of a mean, in standard deviations, from which single precision holds a feature's values to less than a thousandth of their spread.
 const FAR_FROM_ZERO: f64 = 1e4;
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "ingest",
+    about: "Tables to standardised features",
+    version: 1,
+    builds_on: None,
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::FEATURE_TABLE),
+        Output::file(files::SAMPLES),
+        Output::array(files::FEATURES),
+    ],
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Ingest;
+
+impl Stage for Ingest {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        let (settings, inputs) = (&context.settings, &context.inputs);
+        let ids = blake3::hash(inputs.samples.sample_id.join("\n").as_bytes());
+        let mut of_reading = vec![
+            json!(options.npx_value),
+            json!(options.drop_qc),
+            json!(options.instance),
+        ];
+        of_reading.extend(options.missing_values.iter().map(|it| json!(it)));
+        json!([
+            context.input_digest("features"),
+            inputs.features.columns,
+            ids.to_hex().to_string(),
+            inputs.n_kernel,
+            settings.standardise_features,
+            settings.rint_features,
+            of_reading,
+            context.input_digest("protein_names")
+        ])
+    }
+
+    fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        Ok(zarr::missing_chunk(
+            &context.directory.path(files::FEATURES),
+        )?)
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        ingest(context, prints.of(&SPEC))
+    }
+}
+
+fn ingest(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Ingest)?;
+    context.directory.begin(&SPEC)?;
     let inputs = &context.inputs;
     let bar = Progress::new("ingest", "features");
     let n_rows = inputs.samples.sample_id.len();
@@ -91,7 +149,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         "missing_values": ingested.features.iter().map(|f| f.n_missing).sum::<usize>(),
         "data_type": ingested.data_type,
     });
-    context.finish(Stage::Ingest, fingerprint, started, figures)
+    context.finish(&SPEC, fingerprint, started, figures)
 }
 
 /// What is said where raw features are kept in single precision, and that does not tell their values apart.

@@ -1,4 +1,4 @@
-//! The stages of a run: each reads what the ones before it left in the run directory and adds its own.
+//! The stages of a run, one file or folder each, and the list of them.
 
 pub mod cross_validate;
 pub mod fit;
@@ -9,44 +9,37 @@ pub mod predict;
 pub mod report;
 pub mod sequence;
 pub mod spectrum;
+pub mod stage;
 pub mod test;
 
-use ntkpipe_store::zarr;
+use std::sync::LazyLock;
 
+use crate::options::Options;
 use crate::run::context::Context;
-use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::reference_spectrum::missing_spectrum;
-use crate::run::stage::{Stage, StageStatus};
+use crate::run::stage::Layout;
+use crate::stages::stage::Stage;
 
-impl Context {
-    /// What the run directory holds of the stage: whether it was done with these inputs and options, and no file of it is
-    /// gone or was exchanged. Chunks of arrays are only looked for; their checksums are compared when they are read.
-    pub fn status(&self, stage: Stage, prints: &Fingerprints) -> anyhow::Result<StageStatus> {
-        let recorded = self.directory.status(stage, prints.of(stage))?;
-        if recorded != StageStatus::Current {
-            return Ok(recorded);
-        }
-        let lost = match stage {
-            Stage::Ingest => zarr::missing_chunk(&self.directory.path(files::FEATURES))?,
-            Stage::Kernel => kernel::missing_tile(self, &prints.kernel),
-            Stage::Spectrum => missing_spectrum(&self.directory.path(files::SPECTRUM))?,
-            Stage::Test => None,
-            // The fit also tests, and leaves the test's table.
-            Stage::Fit => match self.directory.status(Stage::Test, &prints.test)? {
-                StageStatus::Lost(path) => Some(path),
-                _ => fit::missing_dual(self)?,
-            },
-            Stage::Predict => {
-                let survey = self.directory.path(files::MODEL).join(files::SPECTRUM);
-                match zarr::missing_chunk(&self.directory.path(files::MODEL).join(files::FEATURES))?
-                {
-                    None if self.settings.intervals => missing_spectrum(&survey)?,
-                    lost => lost,
-                }
-            }
-            Stage::Report => None,
-        };
-        Ok(lost.map_or(StageStatus::Current, StageStatus::Lost))
+/// The stages in the order of a run. A new stage is a file beside this one, its `mod` line above and its line here.
+pub static STAGES: &[&dyn Stage] = &[
+    &ingest::Ingest,
+    &kernel::Kernel,
+    &spectrum::Spectrum,
+    &test::Test,
+    &fit::Fit,
+    &predict::Predict,
+    &report::Report,
+];
+
+/// The names of all that the stages make.
+pub static LAYOUT: LazyLock<Layout> =
+    LazyLock::new(|| Layout::new(STAGES.iter().map(|it| it.spec()).collect()));
+
+/// What each stage's output depends on.
+pub fn fingerprints(options: &Options, context: &Context) -> Fingerprints {
+    let mut prints = Fingerprints::default();
+    for stage in STAGES {
+        prints.add(stage.spec(), &stage.depends_on(options, context));
     }
+    prints
 }

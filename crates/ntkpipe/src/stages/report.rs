@@ -6,21 +6,52 @@ use ntkpipe_store::atomic;
 use serde_json::{Value, json};
 
 use crate::log;
+use crate::options::Options;
 use crate::report::page;
 use crate::run::context::Context;
 use crate::run::directory::RunDirectory;
 use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
 use crate::run::output::say_done;
-use crate::run::stage::Stage;
+use crate::run::stage::{Output, StageSpec};
 use crate::stages::model_selection::Comparison;
+use crate::stages::predict;
+use crate::stages::stage::Stage;
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
-    let started = Instant::now();
-    context.directory.begin(Stage::Report)?;
-    let page = page::render(context)?;
-    let figures = leave(&context.directory, &page)?;
-    context.finish(Stage::Report, fingerprint, started, figures)
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "report",
+    about: "report.html of a run",
+    version: 3,
+    builds_on: Some(&predict::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::REPORT).also_of_several(),
+        Output::file(files::MULTIQC).also_of_several(),
+    ],
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Report;
+
+impl Stage for Report {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, _: &Options, context: &Context) -> Value {
+        let record = &context.directory.record;
+        json!([record.options, record.samples, record.inputs])
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        let started = Instant::now();
+        context.directory.begin(&SPEC)?;
+        let page = page::render(context)?;
+        let figures = leave(&context.directory, &page)?;
+        context.finish(&SPEC, prints.of(&SPEC), started, figures)
+    }
 }
 
 /// Leaves the page and the section for MultiQC in a run directory; what the record says of it.
@@ -41,12 +72,6 @@ pub fn of_choice(
     let started = Instant::now();
     let page = page::render_choice(context, directory, comparison)?;
     let figures = leave(directory, &page)?;
-    let seconds = say_done(Stage::Report, None, started, &figures);
-    directory.finish(
-        Stage::Report,
-        fingerprint,
-        seconds,
-        figures,
-        log::take_warnings(),
-    )
+    let seconds = say_done(&SPEC, None, started, &figures);
+    directory.finish(&SPEC, fingerprint, seconds, figures, log::take_warnings())
 }

@@ -1,14 +1,13 @@
 //! Runs stages in order: those that are not current.
 
-use ntkpipe_store::zarr;
-
 use crate::failure;
 use crate::failure::input;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::stage::{Stage, StageStatus};
-use crate::stages::{fit, ingest, kernel, predict, report, spectrum, test};
+use crate::run::stage::StageStatus;
+use crate::stages::stage::{Stage, status};
+use crate::stages::{LAYOUT, STAGES};
 
 /// Adds how a damaged file comes back; where another command has taken the directory over, says that instead.
 pub fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
@@ -24,24 +23,18 @@ pub fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
     failure::with_remedy(error, out, &remedy)
 }
 
-/// The stages of a run in order; the fit also tests, so the test is none of them.
-pub const STAGES: [Stage; 6] = [
-    Stage::Ingest,
-    Stage::Kernel,
-    Stage::Spectrum,
-    Stage::Fit,
-    Stage::Predict,
-    Stage::Report,
-];
+/// The stages that a run does in order: those whose work no other stage does on the way.
+pub fn of_run() -> impl Iterator<Item = &'static dyn Stage> {
+    let all = STAGES.iter().copied();
+    all.filter(|stage| !stage.spec().is_done_on_the_way)
+}
 
 /// Makes every stage begin from the beginning, kernel tiles included.
 pub fn forget(context: &mut Context) -> anyhow::Result<()> {
-    context.directory.begin(Stage::Ingest)?;
-    let tiles = context.kernel_path();
-    if tiles.exists() {
-        zarr::remove(&tiles)?;
+    if let Some(first) = STAGES.first() {
+        context.directory.begin(first.spec())?;
     }
-    fit::forget(context)
+    STAGES.iter().try_for_each(|stage| stage.forget(context))
 }
 
 /// Runs every stage that is not current.
@@ -49,7 +42,7 @@ pub fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> 
     if force {
         forget(context)?;
     }
-    for stage in STAGES {
+    for stage in of_run() {
         bring_up_to_date(context, prints, stage)?;
     }
     tracing::info!(
@@ -64,42 +57,47 @@ pub fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> 
 pub fn bring_up_to_date(
     context: &mut Context,
     prints: &Fingerprints,
-    stage: Stage,
+    stage: &dyn Stage,
 ) -> anyhow::Result<()> {
-    match context.status(stage, prints)? {
+    match status(stage, context, prints)? {
         StageStatus::Current => {
-            tracing::info!("{}: current", stage.name());
-            if stage == Stage::Fit {
-                // A kill between the record and the journal's removal leaves the journal.
-                fit::forget(context)?;
-            }
+            tracing::info!("{}: current", stage.spec().name);
+            stage.tidy(context)?;
         }
-        StageStatus::NotDone => perform(context, prints, stage)?,
+        StageStatus::NotDone => stage.run(context, prints)?,
         StageStatus::Lost(path) => {
             tracing::warn!(
                 "{}: done again, for `{}` is not what it left",
-                stage.name(),
+                stage.spec().name,
                 path.display()
             );
-            perform(context, prints, stage)?;
+            stage.run(context, prints)?;
         }
     }
     Ok(())
 }
 
 /// Runs one stage; those it builds on must be current.
-pub fn one_stage(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
+pub fn one_stage(
+    context: &mut Context,
+    prints: &Fingerprints,
+    stage: &dyn Stage,
+) -> anyhow::Result<()> {
     check_earlier(context, prints, stage)?;
-    perform(context, prints, stage)
+    stage.run(context, prints)
 }
 
 /// Refuses a stage one of whose earlier ones is not current.
-pub fn check_earlier(context: &Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
-    let earlier = STAGES.into_iter().filter(|earlier| *earlier < stage);
+pub fn check_earlier(
+    context: &Context,
+    prints: &Fingerprints,
+    stage: &dyn Stage,
+) -> anyhow::Result<()> {
+    let earlier = of_run().filter(|it| LAYOUT.is_before(it.spec(), stage.spec()));
     check_current(
         context,
         prints,
-        &format!("stage `{}`", stage.name()),
+        &format!("stage `{}`", stage.spec().name),
         earlier,
     )
 }
@@ -109,11 +107,11 @@ pub fn check_current(
     context: &Context,
     prints: &Fingerprints,
     what: &str,
-    stages: impl Iterator<Item = Stage>,
+    stages: impl Iterator<Item = &'static dyn Stage>,
 ) -> anyhow::Result<()> {
     let out = context.directory.root().display().to_string();
     for earlier in stages {
-        let why = match context.status(earlier, prints)? {
+        let why = match status(earlier, context, prints)? {
             StageStatus::Current => continue,
             StageStatus::NotDone => {
                 format!("which was not done with these inputs and options in `{out}`")
@@ -121,25 +119,12 @@ pub fn check_current(
             StageStatus::Lost(path) => format!("whose `{}` is not what it left", path.display()),
         };
         return Err(input(
-            format!("{what} needs `{}`, {why}", earlier.name()),
+            format!("{what} needs `{}`, {why}", earlier.spec().name),
             format!(
                 "run `ntkpipe {} --out {out}` first, or `ntkpipe run --out {out}`",
-                earlier.name()
+                earlier.spec().name
             ),
         ));
     }
     Ok(())
-}
-
-/// Runs a stage, whatever is there.
-pub fn perform(context: &mut Context, prints: &Fingerprints, stage: Stage) -> anyhow::Result<()> {
-    match stage {
-        Stage::Ingest => ingest::run(context, &prints.ingest),
-        Stage::Kernel => kernel::run(context, &prints.kernel),
-        Stage::Spectrum => spectrum::run(context, &prints.spectrum),
-        Stage::Test => test::test(context, prints),
-        Stage::Fit => fit::run(context, prints),
-        Stage::Predict => predict::run(context, &prints.predict),
-        Stage::Report => report::run(context, &prints.report),
-    }
 }

@@ -1,28 +1,99 @@
 //! Kernel to leading spectrum and the probes' space: `spectrum/`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_store::spectrum;
 use reml::analysis::{Survey, survey};
 use reml::operator::{Kernel as _, LEAST_SHARE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::failure::input;
+use crate::options::Options;
 use crate::options::settings::{FULL_PROBES, spectrum_passes};
+use crate::options::values::Missing;
 use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
 use crate::run::output::traffic;
-use crate::run::stage::Stage;
+use crate::run::reference_spectrum::missing_spectrum;
+use crate::run::stage::{ARRAY, Output, StageSpec};
+use crate::stages::kernel;
 use crate::stages::kernel::range;
+use crate::stages::stage::Stage;
 
 /// What brings more of the kernel beside the covariates.
 const REMEDY: &str = "standardise the features (no `--raw-features`), take fewer layers or a smaller `--bias-variance`, keep the intercept, or leave out covariates that say all that the features say";
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "spectrum",
+    about: "Kernel to leading spectrum",
+    version: 7,
+    builds_on: Some(&kernel::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[Output::folder(
+        files::SPECTRUM,
+        &[
+            &[RECORD],
+            &["eigenvectors.zarr", ARRAY],
+            &["probes.zarr", ARRAY],
+            &["projected.zarr", ARRAY],
+            &["ritz_values.zarr", ARRAY],
+            &["ritz_vectors.zarr", ARRAY],
+            &["coupling.zarr", ARRAY],
+            &["covariate_products.zarr", ARRAY],
+            &["square_diagonal.zarr", ARRAY],
+        ],
+    )],
+};
+
+/// The record in the folder.
+pub const RECORD: &str = "spectrum.json";
+
+/// The stage.
+#[derive(Debug)]
+pub struct Spectrum;
+
+impl Stage for Spectrum {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        let (settings, inputs) = (&context.settings, &context.inputs);
+        let complete_of = match settings.missing {
+            Missing::Complete => json!([
+                context.input_digest("phenotypes"),
+                inputs.phenotypes.columns,
+                settings.one_two
+            ]),
+            _ => Value::Null,
+        };
+        json!([
+            context.input_digest("covariates"),
+            context.covariate_columns.names,
+            options.missing_values,
+            settings.analysis.seed,
+            FULL_PROBES,
+            spectrum_passes(inputs.n_kernel),
+            complete_of
+        ])
+    }
+
+    fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        Ok(missing_spectrum(&context.directory.path(files::SPECTRUM))?)
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        decompose(context, prints.of(&SPEC))
+    }
+}
+
+fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Spectrum)?;
+    context.directory.begin(&SPEC)?;
     let kernel = context.open_kernel()?;
     // Tiles of an earlier version may hold what this one refuses to make.
     range::check_diagonal(context, kernel.diagonal())?;
@@ -54,7 +125,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let mut figures = traffic("spectrum", &kernel)?;
     figures["leading"] = json!(record.eigenvalues.len());
     context.keep_survey(surveyed.into_parts());
-    context.finish(Stage::Spectrum, fingerprint, started, figures)
+    context.finish(&SPEC, fingerprint, started, figures)
 }
 
 /// Share of the kernel's trace up to which what the covariates leave is rounding, and no more.

@@ -5,22 +5,70 @@ use std::time::Instant;
 
 use ntkpipe_store::results::write_table;
 use reml::analysis::AnalysisOptions;
+use serde_json::{Value, json};
 
+use crate::options::Options;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::output::traffic;
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::load;
-use crate::run::stage::{Stage, StageStatus};
+use crate::run::stage::{Output, StageSpec, StageStatus};
 use crate::run::{files, phenotype_row};
 use crate::stages::fit::scheduler::{FitJob, Scheduler};
 use crate::stages::fit::tables::row_of;
 use crate::stages::kernel::initial_prediction::Initial;
+use crate::stages::spectrum;
+use crate::stages::stage::Stage;
+
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "test",
+    about: "Score test of every phenotype",
+    version: 9,
+    builds_on: Some(&spectrum::SPEC),
+    // The fit tests those that were not tested before.
+    is_done_on_the_way: true,
+    outputs: &[Output::file(files::TEST)],
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Test;
+
+impl Stage for Test {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        let (settings, a) = (&context.settings, &context.settings.analysis);
+        json!([
+            context.input_digest("phenotypes"),
+            context.inputs.phenotypes.columns,
+            settings.missing,
+            settings.standardise_phenotypes,
+            settings.rint_phenotypes,
+            settings.one_two,
+            settings.min_cases,
+            options.missing_values,
+            a.alpha,
+            a.robust,
+            a.max_passes,
+            // Where every phenotype is fitted, the table of tests lacks what only a row that is not fitted has.
+            a.gate
+        ])
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        test(context, prints)
+    }
+}
 
 /// Runs the test alone.
-pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Test)?;
+    context.directory.begin(&SPEC)?;
     let (rows, figures) = {
         let survey = load(context)?;
         let kernel = context.open_kernel()?;
@@ -48,7 +96,7 @@ pub fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> 
         )
     };
     write_tests(context, rows)?;
-    context.finish(Stage::Test, &prints.test, started, figures)
+    context.finish(&SPEC, prints.of(&SPEC), started, figures)
 }
 
 /// `test.parquet`: the rows as the test alone leaves them.
@@ -66,7 +114,7 @@ pub fn tested(
     context: &Context,
     prints: &Fingerprints,
 ) -> anyhow::Result<Option<Vec<PhenotypeRow>>> {
-    let is_tested = context.directory.status(Stage::Test, &prints.test)? == StageStatus::Current;
+    let is_tested = context.directory.status(&SPEC, prints.of(&SPEC))? == StageStatus::Current;
     is_tested
         .then(|| phenotype_row::read(&context.directory.path(files::TEST)))
         .transpose()

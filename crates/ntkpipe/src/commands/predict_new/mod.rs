@@ -19,8 +19,8 @@ use crate::options::copies::Copies;
 use crate::options::values::LogFormat;
 use crate::run::files;
 use crate::run::ownership::place;
-use crate::stages::model_selection;
 use crate::stages::model_selection::Choice;
+use crate::stages::{LAYOUT, model_selection};
 use crate::words::counted;
 use crate::{failure, log};
 
@@ -205,7 +205,7 @@ fn check_output(asked: &NewSamples, choice: Option<&Choice>) -> anyhow::Result<(
                 "name another file with `--out`, or pass `--overwrite` to replace this one",
             ));
         } else {
-            place::check_output(output)?;
+            place::check_output(&LAYOUT, output)?;
             continue;
         };
         return Err(input(

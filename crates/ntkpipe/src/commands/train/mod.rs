@@ -30,11 +30,11 @@ use crate::run::lock::{LOCK, lock};
 use crate::run::ownership::holding::Role;
 use crate::run::ownership::place;
 use crate::run::record::read_record;
-use crate::run::stage::Stage;
 use crate::run::trained_row::{TrainedRow, TrainedStatus};
 use crate::run::{files, ownership, phenotype_row, trained_row};
 use crate::stages::kernel::initial_prediction::Initial;
-use crate::stages::sequence::{STAGES, check_current, with_remedy};
+use crate::stages::sequence::{check_current, of_run, with_remedy};
+use crate::stages::{LAYOUT, report};
 use crate::words::counted;
 
 /// Trains the phenotypes that are asked for and leaves weights and tables in `folder`.
@@ -49,7 +49,7 @@ pub fn run(
     remove_leftovers(&folder, &found_in(context, &folder)?)?;
     let names = names(context);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    ownership::take(&folder, Role::Trained, &names)?;
+    ownership::take(&LAYOUT, &folder, Role::Trained, &names)?;
     let (Some(network), Some(initial)) =
         (context.settings.network.finite(), Initial::stored(context)?)
     else {
@@ -71,7 +71,7 @@ pub fn run(
     let columns = trained_row::to_columns(&rows);
     write_table(&session.folder.join(TABLE), &columns)?;
     write_tsv(&session.folder.join(TEXT), &columns)?;
-    ownership::settle(&session.folder, Role::Trained)?;
+    ownership::settle(&LAYOUT, &session.folder, Role::Trained)?;
     summarise(&rows);
     tracing::info!(
         "train: {} of {} in {:.1} s: `{}`",
@@ -148,7 +148,7 @@ pub fn names(context: &Context) -> Vec<String> {
 
 /// Refuses a folder in which training would replace what is not of an earlier one, or an input of the run.
 pub fn check(context: &Context, folder: &Path) -> anyhow::Result<()> {
-    place::check_place(folder, Role::Trained)?;
+    place::check_place(&LAYOUT, folder, Role::Trained)?;
     found_in(context, folder).map(drop)
 }
 
@@ -159,7 +159,7 @@ fn found_in(context: &Context, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     names.extend([LOCK, LOG]);
     let inputs = context.directory.record.options.inputs();
     place::check_inputs(folder, &names, "--to", inputs)?;
-    ownership::check(folder, Role::Trained, &names)
+    ownership::check(&LAYOUT, folder, Role::Trained, &names)
 }
 
 /// That there is no network to train.
@@ -230,7 +230,7 @@ pub fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Re
     }
     set_threads(options.threads)?;
     let (context, prints) = prepare(&options, Access::Shared)?;
-    let built_on = STAGES.into_iter().filter(|stage| *stage != Stage::Report);
+    let built_on = of_run().filter(|stage| *stage.spec() != report::SPEC);
     check_current(&context, &prints, "training", built_on)?;
     let folder = args.to.clone();
     let folder = folder.unwrap_or_else(|| context.directory.path(files::TRAINED));

@@ -26,9 +26,9 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::output::remove_file;
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::trained_row::TrainedRow;
-use crate::stages::cross_validate;
 use crate::stages::kernel::initial_prediction;
 use crate::stages::predict::products::fixed_effects;
+use crate::stages::{cross_validate, ingest, spectrum as spectrum_stage};
 use crate::words::counted;
 
 /// Bumped when what training does changes.
@@ -154,8 +154,8 @@ impl Session<'_> {
         }
         fingerprint(&json!({
             "version": VERSION,
-            "features": self.prints.ingest,
-            "covariates": self.prints.spectrum,
+            "features": self.prints.of(&ingest::SPEC),
+            "covariates": self.prints.of(&spectrum_stage::SPEC),
             "network": self.blake3,
             "phenotype": content.finalize().to_hex().to_string(),
             "schedule": schedule,

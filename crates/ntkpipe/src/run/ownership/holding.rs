@@ -13,19 +13,8 @@ use crate::log::LOG;
 use crate::run::lock::LOCK;
 use crate::run::marker::{MARKER, Marker, Stamp};
 use crate::run::record::read_record;
+use crate::run::stage::Layout;
 use crate::run::{files, journal, lock, marker, record};
-
-/// Names of files that commands leave within folders, chunks of arrays apart.
-const WITHIN: [&str; 8] = [
-    "zarr.json",
-    "spectrum.json",
-    files::of_model::RECORD,
-    files::of_model::EFFECTS,
-    files::of_model::SCALING,
-    files::of_model::TRAINING,
-    files::of_model::NETWORK,
-    files::of_model::CHOICE,
-];
 
 /// What the names of files begin with that file systems, desktops and workflow engines leave in any folder.
 const NOBODYS: [&str; 3] = [".nfs", ".DS_Store", ".snakemake_timestamp"];
@@ -93,10 +82,12 @@ impl Found {
     }
 
     /// Whether commands leave files of such a name at such a place.
-    pub fn has_form(&self) -> bool {
+    pub fn has_form(&self, layout: &Layout) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or(&self.path);
         let name = atomic::final_name(name).unwrap_or(name);
-        !self.path.contains('/') || marker::chunk(&self.path).is_some() || WITHIN.contains(&name)
+        !self.path.contains('/')
+            || marker::chunk(&self.path).is_some()
+            || layout.is_within_folders(name)
     }
 }
 
@@ -159,6 +150,8 @@ pub fn is_run(folder: &Path) -> bool {
 
 /// What is known of a folder.
 pub struct Holding<'f> {
+    /// What runs make.
+    pub layout: &'f Layout,
     pub folder: &'f Path,
     pub role: Role,
     pub marker: Marker,
@@ -170,15 +163,16 @@ pub struct Holding<'f> {
 
 impl<'f> Holding<'f> {
     /// Reads the marker; where there is none, adopts what an earlier version left.
-    pub fn read(folder: &'f Path, role: Role) -> anyhow::Result<Self> {
+    pub fn read(layout: &'f Layout, folder: &'f Path, role: Role) -> anyhow::Result<Self> {
         let marker = Marker::read(folder)?;
         let is_adopted = marker.is_none();
         Ok(Self {
+            layout,
             folder,
             role,
             marker: match marker {
                 Some(marker) => marker,
-                None => adopted(folder, role),
+                None => adopted(layout, folder, role),
             },
             is_adopted,
             is_witnessed: OnceCell::new(),
@@ -197,7 +191,11 @@ impl<'f> Holding<'f> {
             Some(_) if self.is_adopted => false,
             // A simulation gives its files their names when all are whole: what it was making has temporary ones.
             _ if self.role == Role::Cohort && found.temporary().is_none() => false,
-            _ => self.marker.is_open(role, found.name()) && found.has_form() && self.is_witnessed(),
+            _ => {
+                self.marker.is_open(role, found.name())
+                    && found.has_form(self.layout)
+                    && self.is_witnessed()
+            }
         }
     }
 
@@ -274,20 +272,24 @@ fn begins(path: &Path, is_beginning: fn(&str) -> bool) -> bool {
 }
 
 /// What versions without a marker, or with one that lists names alone, are known to have left.
-fn adopted(folder: &Path, role: Role) -> Marker {
+fn adopted(layout: &Layout, folder: &Path, role: Role) -> Marker {
     let mut marker = Marker::default();
     match role {
         Role::Run => {
             let Ok(Some(record)) = read_record(folder) else {
                 return marker;
             };
-            let done = || record.stages.keys();
             for (path, digest) in record.stages.values().flat_map(|it| &it.outputs) {
                 marker.leave(role.name(), path, Stamp::of_digest(digest));
             }
             // A stage that was done left what it recorded, and chunks of arrays.
-            let is_done = |name: &&str| done().any(|stage| stage.files().contains(name));
-            let names = files::NAMES.iter().filter(|name| !is_done(name));
+            let done = || {
+                layout
+                    .stages()
+                    .filter(|it| record.stages.get(it.name).is_some())
+            };
+            let is_done = |name: &str| done().any(|stage| stage.recorded().any(|it| it == name));
+            let names = layout.names().into_iter().filter(|name| !is_done(name));
             for name in names.filter(|name| !TELLING.contains(name)) {
                 marker.open(role.name(), name);
             }

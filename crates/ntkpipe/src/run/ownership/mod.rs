@@ -2,7 +2,7 @@
 //!
 //! A command looks at all that has a name it uses, within folders too, before it begins, and again before each stage; where a file is not
 //! ours it is refused. A file is ours if
-//! - its content says so: the lock, `run.json`, `run.log`, journals and words of shares, which change all the time, and tiles of a kernel;
+//! - its content says so: the lock, `run.json`, `run.log`, journals and words of shards, which change all the time, and tiles of a kernel;
 //! - or the [marker](crate::marker) knows it;
 //! - or the marker says that what has its name was being made, it has a name that a run gives, and something is there still of what the
 //!   marker knows, or at first the log.
@@ -27,6 +27,7 @@ use ntkpipe_store::{atomic, file_system};
 use crate::failure::input;
 use crate::run::marker::{MARKER, Marker, Stamp};
 use crate::run::ownership::holding::{Found, Holding, Role, TELLING, list};
+use crate::run::stage::Layout;
 
 /// Names that are shown of those that are in the way.
 const SHOWN: usize = 5;
@@ -41,7 +42,12 @@ const PATIENCE: (usize, Duration) = (2, Duration::from_secs(1));
 ///
 /// # Errors
 /// Where a file is somebody's, or is not what ntkpipe left.
-pub fn check(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+pub fn check(
+    layout: &Layout,
+    folder: &Path,
+    role: Role,
+    names: &[&str],
+) -> anyhow::Result<Vec<PathBuf>> {
     let mut patience = match file_system::network(folder) {
         Some(_) => PATIENCE.0,
         None => 0,
@@ -49,7 +55,7 @@ pub fn check(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<Pa
     let says = || std::fs::read(folder.join(MARKER)).ok();
     loop {
         let before = says();
-        match check_once(folder, role, names) {
+        match check_once(layout, folder, role, names) {
             Ok(leftovers) => return Ok(leftovers),
             // Another command is at work here, and took names meanwhile.
             Err(_) if says() != before => {}
@@ -62,10 +68,15 @@ pub fn check(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<Pa
     }
 }
 
-fn check_once(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
-    // What is there before the marker is read: another share that makes it has written the marker before.
+fn check_once(
+    layout: &Layout,
+    folder: &Path,
+    role: Role,
+    names: &[&str],
+) -> anyhow::Result<Vec<PathBuf>> {
+    // What is there before the marker is read: another shard that makes it has written the marker before.
     let found = list(folder, &[names, &[MARKER]].concat())?;
-    let holding = Holding::read(folder, role)?;
+    let holding = Holding::read(layout, folder, role)?;
     let (mut foreign, mut leftovers, mut not_left) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for it in found.iter().filter(|it| it.path != MARKER) {
         let temporary = it.temporary();
@@ -132,11 +143,11 @@ fn in_the_way(holding: &Holding<'_>, first: &Found, all: &[&Found]) -> anyhow::E
 ///
 /// # Errors
 /// Those of [`check`].
-pub fn take(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
+pub fn take(layout: &Layout, folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("could not create the folder `{}`", folder.display()))?;
-    check(folder, role, names)?;
-    let holding = Holding::read(folder, role)?;
+    check(layout, folder, role, names)?;
+    let holding = Holding::read(layout, folder, role)?;
     let mut marker = holding.marker;
     let is_new = |name: &&&str| holding.is_adopted || !marker.is_open(role.name(), name);
     let new: Vec<&str> = names.iter().filter(is_new).copied().collect();
@@ -152,7 +163,7 @@ pub fn take(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
 /// Writes down what is in `folder` under `names`, so that it is known again and what is put there later is not taken for ours.
 ///
 /// Cost: that of [`check`].
-pub fn seal(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
+pub fn seal(layout: &Layout, folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
     let Some(mut marker) = Marker::read(folder)? else {
         return Ok(());
     };
@@ -163,7 +174,7 @@ pub fn seal(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
     // One with a temporary name in the folder itself is not known to be ours.
     let is_left = |it: &&Found| {
         let is_temporary = it.temporary().is_some_and(|path| !path.contains('/'));
-        !it.is_folder && it.has_form() && !is_temporary
+        !it.is_folder && it.has_form(layout) && !is_temporary
     };
     for it in found.iter().filter(is_left) {
         match Stamp::of(&it.at) {
@@ -179,27 +190,29 @@ pub fn seal(folder: &Path, role: Role, names: &[&str]) -> anyhow::Result<()> {
 }
 
 /// [Seals](seal) all that is open.
-pub fn settle(folder: &Path, role: Role) -> anyhow::Result<()> {
+pub fn settle(layout: &Layout, folder: &Path, role: Role) -> anyhow::Result<()> {
     let marker = Marker::read(folder)?.unwrap_or_default();
     let names = marker.open_names(role.name());
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     match names.is_empty() {
         true => Ok(()),
-        false => seal(folder, role, &names),
+        false => seal(layout, folder, role, &names),
     }
 }
 
 /// Whether a command with the role left something in `folder`.
-pub fn knows(folder: &Path, role: Role) -> anyhow::Result<bool> {
-    Ok(Holding::read(folder, role)?.marker.knows(role.name()))
+pub fn knows(layout: &Layout, folder: &Path, role: Role) -> anyhow::Result<bool> {
+    Ok(Holding::read(layout, folder, role)?
+        .marker
+        .knows(role.name()))
 }
 
 /// Removes what a command with the role made in `folder`, and the folder if nothing else is there.
 ///
 /// # Errors
 /// Those of [`check`], before anything is removed.
-pub fn remove(folder: &Path, role: Role) -> anyhow::Result<()> {
-    let marker = Holding::read(folder, role)?.marker;
+pub fn remove(layout: &Layout, folder: &Path, role: Role) -> anyhow::Result<()> {
+    let marker = Holding::read(layout, folder, role)?.marker;
     let names = marker.names(role.name());
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     let is_shared = Role::ALL
@@ -208,7 +221,7 @@ pub fn remove(folder: &Path, role: Role) -> anyhow::Result<()> {
     if !is_shared {
         names.extend(TELLING);
     }
-    check(folder, role, &names)?;
+    check(layout, folder, role, &names)?;
     if !is_shared {
         names.push(MARKER);
     }
@@ -236,6 +249,20 @@ mod tests {
     use super::*;
     use crate::log::LOG;
     use crate::run::ownership::place::{check_inputs, check_place};
+    use crate::run::stage::{Output, StageSpec};
+
+    fn layout() -> Layout {
+        Layout::new(vec![&SPEC])
+    }
+
+    static SPEC: StageSpec = StageSpec {
+        name: "predict",
+        about: "",
+        version: 1,
+        builds_on: None,
+        is_done_on_the_way: false,
+        outputs: &[Output::folder("model", &[&["model.json"]])],
+    };
 
     const LINE: &str = "2026-06-01T00:00:00.000000Z  INFO ntkpipe\n";
 
@@ -250,13 +277,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let names = ["a.parquet", "model"];
-        let check = || check(root, Role::Run, &names);
+        let check = || check(&layout(), root, Role::Run, &names);
         let refused = |word: &str| {
             let refusal = check().unwrap_err().to_string();
             assert!(refusal.contains(word), "{refusal}");
-            assert!(take(root, Role::Run, &names).is_err());
+            assert!(take(&layout(), root, Role::Run, &names).is_err());
         };
-        take(root, Role::Run, &names).unwrap();
+        take(&layout(), root, Role::Run, &names).unwrap();
         put(root, LOG, LINE);
         put(root, "a.parquet", "ours");
         put(root, "model/dual.zarr/c/0/0", "chunk");
@@ -265,7 +292,7 @@ mod tests {
         put(root, "model/mine", "");
         refused("model/mine` would be replaced, and ntkpipe did not");
         std::fs::remove_file(root.join("model/mine")).unwrap();
-        settle(root, Role::Run).unwrap();
+        settle(&layout(), root, Role::Run).unwrap();
         check().unwrap();
         for (path, text, word) in [
             ("model/model.json", "{}", "did not make it"),
@@ -282,7 +309,7 @@ mod tests {
         }
         check().unwrap();
         // Of another command.
-        assert!(super::check(root, Role::Trained, &names).is_err());
+        assert!(super::check(&layout(), root, Role::Trained, &names).is_err());
         // Cut short, the marker says nothing.
         let marker = std::fs::read_to_string(root.join(MARKER)).unwrap();
         put(root, MARKER, &marker[..marker.len() / 2]);
@@ -294,13 +321,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let names = ["a.parquet", "features.zarr"];
-        let left = || check(root, Role::Run, &names).unwrap();
+        let left = || check(&layout(), root, Role::Run, &names).unwrap();
         put(root, "a.parquet.tmp-7-0", "somebody's");
         put(root, "features.zarr.tmp-1-1/c/0/0", "somebody's");
         assert_eq!(left(), Vec::<PathBuf>::new());
         std::fs::remove_file(root.join("a.parquet.tmp-7-0")).unwrap();
         std::fs::remove_dir_all(root.join("features.zarr.tmp-1-1")).unwrap();
-        take(root, Role::Run, &names).unwrap();
+        take(&layout(), root, Role::Run, &names).unwrap();
         put(root, "a.parquet.tmp-7-0", "ours");
         // Of a folder that somebody emptied.
         assert_eq!(left(), Vec::<PathBuf>::new());
@@ -324,21 +351,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("trained");
         let make = || {
-            take(&root, Role::Trained, &["y.json", "trained.tsv"]).unwrap();
+            take(&layout(), &root, Role::Trained, &["y.json", "trained.tsv"]).unwrap();
             put(&root, LOG, LINE);
             put(&root, "y.json", "{}");
-            settle(&root, Role::Trained).unwrap();
+            settle(&layout(), &root, Role::Trained).unwrap();
         };
         make();
-        remove(&root, Role::Trained).unwrap();
+        remove(&layout(), &root, Role::Trained).unwrap();
         assert!(!root.exists());
         make();
         put(&root, "notes", "mine");
-        remove(&root, Role::Trained).unwrap();
+        remove(&layout(), &root, Role::Trained).unwrap();
         assert!(root.join("notes").exists() && !root.join("y.json").exists());
         make();
         put(&root, "y.json", "mine");
-        assert!(remove(&root, Role::Trained).is_err());
+        assert!(remove(&layout(), &root, Role::Trained).is_err());
         assert!(root.join(LOG).exists());
     }
 
@@ -346,10 +373,10 @@ mod tests {
     fn a_folder_within_a_run_directory_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        take(root, Role::Run, &["model"]).unwrap();
-        assert!(check_place(&root.join("model/x"), Role::Run).is_err());
-        check_place(&root.join("other/model"), Role::Run).unwrap();
-        check_place(root, Role::Run).unwrap();
+        take(&layout(), root, Role::Run, &["model"]).unwrap();
+        assert!(check_place(&layout(), &root.join("model/x"), Role::Run).is_err());
+        check_place(&layout(), &root.join("other/model"), Role::Run).unwrap();
+        check_place(&layout(), root, Role::Run).unwrap();
         let inside = root.join("model/w.safetensors");
         std::fs::create_dir(root.join("model")).unwrap();
         std::fs::write(&inside, "").unwrap();

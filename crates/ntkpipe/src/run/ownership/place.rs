@@ -6,10 +6,11 @@ use crate::failure::input;
 use crate::run::files;
 use crate::run::marker::Marker;
 use crate::run::ownership::holding::{Role, is_run};
+use crate::run::stage::Layout;
 
 /// Refuses a file to write that is, or would be, a part of what a command makes in a folder.
-pub fn check_output(path: &Path) -> anyhow::Result<()> {
-    check_place(path, Role::Run)?;
+pub fn check_output(layout: &Layout, path: &Path) -> anyhow::Result<()> {
+    check_place(layout, path, Role::Run)?;
     let path = real(path);
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
@@ -33,7 +34,7 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Refuses a folder within what is another run directory's, where that one's run would remove it, and a scratch folder that is one.
-pub fn check_place(folder: &Path, role: Role) -> anyhow::Result<()> {
+pub fn check_place(layout: &Layout, folder: &Path, role: Role) -> anyhow::Result<()> {
     let folder = real(folder);
     let refuse = |run: &Path| {
         Err(input(
@@ -48,16 +49,14 @@ pub fn check_place(folder: &Path, role: Role) -> anyhow::Result<()> {
     if role == Role::Scratch && folder.join(files::RECORD).exists() {
         return refuse(&folder);
     }
+    let names = layout.names();
     for above in folder.ancestors().skip(1) {
         let below = folder.strip_prefix(above).ok();
         let first = below.and_then(|path| path.components().next());
         let Some(Component::Normal(first)) = first else {
             continue;
         };
-        let is_owned = first
-            .to_str()
-            .is_some_and(|name| files::NAMES.contains(&name))
-            && is_run(above);
+        let is_owned = first.to_str().is_some_and(|name| names.contains(&name)) && is_run(above);
         // An architecture's run can be gone on with by itself.
         let is_architecture = first == files::ARCHITECTURES && folder.join(files::RECORD).exists();
         if is_owned && !is_architecture {

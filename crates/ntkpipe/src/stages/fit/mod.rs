@@ -10,9 +10,10 @@ use std::time::Instant;
 use ntkpipe_store::results::{write_table, write_tsv};
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use reml::analysis::{Analysis, Stop};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::failure::input;
+use crate::options::Options;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::journal::{Finished, FitJournal};
@@ -20,25 +21,119 @@ use crate::run::output::{remove_file, remove_folder, say_done, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::load;
 use crate::run::shard::Shard;
-use crate::run::stage::Stage;
+use crate::run::stage::{ARRAY, Output, StageSpec, StageStatus};
 use crate::run::{files, phenotype_row, shard};
 use crate::stages::cross_validate::{fit_folds, forget_folds};
 use crate::stages::fit::scheduler::{FitJob, Scheduler};
 use crate::stages::fit::summary::{compare_tests, say_what_predicts, summarise};
 use crate::stages::fit::tables::{Curves, dual_spec, open_journal, row_of};
 use crate::stages::kernel::initial_prediction::Initial;
+use crate::stages::stage::{Sharded, Stage};
+use crate::stages::test;
 use crate::stages::test::{tested, write_tests};
 use crate::words::counted;
 
-/// Runs the fit; phenotypes that were not tested before are tested on the way, in the same passes.
-pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "fit",
+    about: "Stopping time of every phenotype that the test warrants",
+    version: 9,
+    builds_on: Some(&test::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::unrecorded(files::TEST),
+        Output::file(files::PHENOTYPES).also_of_several(),
+        Output::file(files::PHENOTYPES_TEXT).also_of_several(),
+        Output::file(files::CURVES),
+        Output::file(files::HELD_OUT_PREDICTIONS).also_of_several(),
+        Output::unrecorded(files::FOLD_WEIGHTS),
+        Output::unrecorded(files::JOURNAL),
+        Output::unrecorded(files::FOLDS_JOURNAL),
+        Output::unrecorded(files::LEFT_OUT),
+        Output::folder(files::MODEL, &[&[files::of_model::DUAL, ARRAY]]).also_of_several(),
+        Output::unrecorded(files::SHARDS).also_of_several(),
+    ],
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Fit;
+
+impl Stage for Fit {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, _: &Options, context: &Context) -> Value {
+        let (settings, a) = (&context.settings, &context.settings.analysis);
+        json!([
+            a.gate,
+            a.stop == Stop::LeaveOneOut,
+            settings.keeps_left_out,
+            a.tolerance,
+            settings.learning_rate,
+            settings.hold_out
+        ])
+    }
+
+    fn missing(&self, context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        // The fit also tests, and leaves the test's table.
+        match context
+            .directory
+            .status(&test::SPEC, prints.of(&test::SPEC))?
+        {
+            StageStatus::Lost(path) => Ok(Some(path)),
+            _ => missing_dual(context),
+        }
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        fit(context, prints)
+    }
+
+    /// A kill between the record and the journal's removal leaves the journal.
+    fn tidy(&self, context: &Context) -> anyhow::Result<()> {
+        forget(context)
+    }
+
+    fn sharded(&self) -> Option<&dyn Sharded> {
+        Some(self)
+    }
+}
+
+impl Sharded for Fit {
+    fn run_shard(
+        &self,
+        context: &Context,
+        prints: &Fingerprints,
+        shard: Shard,
+    ) -> anyhow::Result<()> {
+        run_shard(context, prints, shard)
+    }
+
+    fn gather(
+        &self,
+        context: &Context,
+        prints: &Fingerprints,
+        shards: &[Shard],
+    ) -> anyhow::Result<()> {
+        gather(context, prints, shards)
+    }
+}
+
+/// Fits; phenotypes that were not tested before are tested on the way, in the same passes.
+fn fit(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
     let tested = tested(context, prints)?;
     let is_tested = tested.is_some();
-    context
-        .directory
-        .begin(if is_tested { Stage::Fit } else { Stage::Test })?;
-    let (fitted, mut figures) = fit_all(context, &prints.fit, tested.as_deref(), None)?;
+    match is_tested {
+        true => context.directory.begin(&SPEC)?,
+        false => {
+            context.directory.begin(&test::SPEC)?;
+            context.directory.take(&SPEC)?;
+        }
+    }
+    let (fitted, mut figures) = fit_all(context, prints.of(&SPEC), tested.as_deref(), None)?;
     let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
     for i in 0..context.inputs.phenotypes.columns.len() {
         match (fitted.finished.get(&i), &tested) {
@@ -57,15 +152,15 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     // Whether the test was done before or with the fit, its table is that of the fit.
     write_tests(context, tests)?;
     match is_tested {
-        true => context.directory.record_outputs(Stage::Test)?,
+        true => context.directory.record_outputs(&test::SPEC)?,
         false => {
             let figures = json!({ "with": "fit" });
-            context.finish(Stage::Test, &prints.test, started, figures)?;
+            context.finish(&test::SPEC, prints.of(&test::SPEC), started, figures)?;
         }
     }
     phenotype_row::adjust(&mut rows);
     match context.settings.hold_out {
-        Some(how) => figures["folds"] = fit_folds(context, how, &prints.fit, &mut rows)?,
+        Some(how) => figures["folds"] = fit_folds(context, how, prints.of(&SPEC), &mut rows)?,
         None => {
             forget_folds(context)?;
             remove_file(&context.directory.path(files::HELD_OUT_PREDICTIONS))?;
@@ -82,35 +177,35 @@ pub fn run(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         figures["loo_predicts_better"],
         figures["worse_than_covariates"],
     ) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
-    context.finish(Stage::Fit, &prints.fit, started, figures)?;
+    context.finish(&SPEC, prints.of(&SPEC), started, figures)?;
     forget(context)
 }
 
-/// Fits a share of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
-pub fn run_share(context: &Context, prints: &Fingerprints, share: Shard) -> anyhow::Result<()> {
+/// Fits a shard of the phenotypes, beside other jobs. What it finishes stands in `shards/`, the dual weights where they belong.
+fn run_shard(context: &Context, prints: &Fingerprints, shard: Shard) -> anyhow::Result<()> {
     let started = Instant::now();
     shard::create_folder(context.directory.root())?;
     let tested = tested(context, prints)?;
-    let (journal, figures) = fit_all(context, &prints.fit, tested.as_deref(), Some(share))?;
+    let (journal, figures) = fit_all(context, prints.of(&SPEC), tested.as_deref(), Some(shard))?;
     let fitted = journal.finished.len();
-    tracing::info!("fit: share {share}, {}", counted(fitted, "phenotypes"));
-    say_done(Stage::Fit, Some(share), started, &figures);
+    tracing::info!("fit: share {shard}, {}", counted(fitted, "phenotypes"));
+    say_done(&SPEC, Some(shard), started, &figures);
     Ok(())
 }
 
-/// Takes what the shares finished as what the fit finished before an interruption; names the phenotype that none did.
-pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Shard]) -> anyhow::Result<()> {
+/// Takes what the shards finished as what the fit finished before an interruption; names the phenotype that none did.
+fn gather(context: &Context, prints: &Fingerprints, shards: &[Shard]) -> anyhow::Result<()> {
     let names = &context.inputs.phenotypes.columns;
     let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let dual = context.directory.path(files::DUAL);
     let open = |path: &Path| {
-        open_journal(path, &prints.fit, (&dual, &spec), |it: &Finished| {
+        open_journal(path, prints.of(&SPEC), (&dual, &spec), |it: &Finished| {
             it.row.is_trained().then_some(it.column)
         })
     };
     let mut all = open(&context.directory.path(files::JOURNAL))?;
-    for share in shares {
-        let part = open(&share.file(context.directory.root(), Stage::Fit.name()))?;
+    for shard in shards {
+        let part = open(&shard.file(context.directory.root(), SPEC.name))?;
         for (_, finished) in part.finished {
             all.add(finished)?;
         }
@@ -130,15 +225,15 @@ pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Shard]) -> any
     match (0..names.len()).find(lacks) {
         None => Ok(()),
         Some(i) => {
-            let share = shares.iter().find(|share| share.is_dealt(i));
-            let share = share.map_or(String::new(), Shard::to_string);
+            let shard = shards.iter().find(|shard| shard.is_dealt(i));
+            let shard = shard.map_or(String::new(), Shard::to_string);
             Err(input(
                 format!(
-                    "the share {share} of the fit ended before it came to `{}`",
+                    "the share {shard} of the fit ended before it came to `{}`",
                     names[i]
                 ),
                 format!(
-                    "run `ntkpipe fit --shard {share} --out {}` again: it goes on from there",
+                    "run `ntkpipe fit --shard {shard} --out {}` again: it goes on from there",
                     context.directory.root().display()
                 ),
             ))
@@ -147,7 +242,7 @@ pub fn gather(context: &Context, prints: &Fingerprints, shares: &[Shard]) -> any
 }
 
 /// Removes what a fit leaves for the one that resumes it: the next begins from the beginning.
-pub fn forget(context: &Context) -> anyhow::Result<()> {
+fn forget(context: &Context) -> anyhow::Result<()> {
     forget_folds(context)?;
     remove_file(&context.directory.path(files::JOURNAL))
 }
@@ -157,7 +252,7 @@ fn fit_all(
     context: &Context,
     fingerprint: &str,
     tested: Option<&[PhenotypeRow]>,
-    share: Option<Shard>,
+    shard: Option<Shard>,
 ) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
     let survey = load(context)?;
     let kernel = context.open_kernel()?;
@@ -167,15 +262,15 @@ fn fit_all(
     let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let path = context.directory.path(files::DUAL);
     let mut journal = open_journal(
-        &match share {
+        &match shard {
             None => context.directory.path(files::JOURNAL),
-            Some(share) => share.file(context.directory.root(), Stage::Fit.name()),
+            Some(shard) => shard.file(context.directory.root(), SPEC.name),
         },
         fingerprint,
         (&path, &spec),
         |it: &Finished| it.row.is_trained().then_some(it.column),
     )?;
-    if journal.finished.is_empty() && share.is_none() {
+    if journal.finished.is_empty() && shard.is_none() {
         remove_folder(&context.directory.path(files::MODEL))?;
         remove_folder(&context.directory.path(files::LEFT_OUT))?;
     } else if !journal.finished.is_empty() {
@@ -187,7 +282,7 @@ fn fit_all(
     let left_out = left_out_array(context, &spec)?;
     let dual = ZarrArray::<f32>::create(&path, spec)?;
     let gate = options.gate;
-    let is_ours = |i: &usize| share.is_none_or(|share| share.is_dealt(*i));
+    let is_ours = |i: &usize| shard.is_none_or(|shard| shard.is_dealt(*i));
     let waits = |i: &usize| tested.is_none_or(|rows| rows[*i].waits_for_fit(gate));
     let columns = (0..names.len()).filter(|i| is_ours(i) && waits(i));
     let columns = columns.filter(|i| !journal.finished.contains_key(i));
@@ -202,17 +297,8 @@ fn fit_all(
             let rate = context.settings.learning_rate;
             let before = tested.map(|rows| &rows[column]);
             let row = row_of(&names[column], known, analysis.as_ref(), rate).with_test_of(before);
-            let Some(analysis) = analysis else {
-                let (test, curve) = (row.clone(), Vec::new());
-                return journal.add(Finished {
-                    column,
-                    test,
-                    row,
-                    curve,
-                });
-            };
             let mut curve = Vec::new();
-            if let Some(fit) = &analysis.fit {
+            if let Some(fit) = analysis.as_ref().and_then(|it| it.fit.as_ref()) {
                 if let Some((array, loo)) = left_out.as_ref().zip(fit.leave_one_out.as_ref()) {
                     context.directory.check_ours()?;
                     array.write_chunk(column, 0, loo.residuals_at(fit.stop))?;
@@ -223,8 +309,10 @@ fn fit_all(
                 }
                 curve.clone_from(&fit.curve);
             }
-            let test = row_of(&names[column], known, Some(&test_alone(analysis)), None)
-                .with_test_of(before);
+            let test = match analysis.map(test_alone) {
+                None => row.clone(),
+                some => row_of(&names[column], known, some.as_ref(), None).with_test_of(before),
+            };
             journal.add(Finished {
                 column,
                 test,
@@ -256,7 +344,7 @@ fn test_alone(analysis: Analysis) -> Analysis {
 }
 
 /// The first chunk of dual weights that is missing: a phenotype that was trained has one.
-pub fn missing_dual(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+fn missing_dual(context: &Context) -> anyhow::Result<Option<PathBuf>> {
     let rows = phenotype_row::read(&context.directory.path(files::PHENOTYPES))?;
     let dual = ZarrArray::<f32>::open(context.directory.path(files::DUAL))?;
     Ok((0..rows.len())

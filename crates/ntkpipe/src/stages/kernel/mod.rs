@@ -18,15 +18,86 @@ use ntkpipe_store::{kernel_tiles, tiled_kernel, zarr};
 use serde_json::{Value, json};
 
 use crate::failure::{input, resources};
+use crate::options::Options;
 use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
 use crate::run::output::{network_record, remove_file, say_done};
 use crate::run::shard::Shard;
-use crate::run::stage::Stage;
+use crate::run::stage::{Output, StageSpec};
 use crate::run::tiles::{bytes, tile_side};
+use crate::stages::ingest;
 use crate::stages::kernel::initial_prediction::Initial;
+use crate::stages::stage::{Sharded, Stage};
 use crate::words::counted;
+
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "kernel",
+    about: "Features to kernel tiles",
+    version: 3,
+    builds_on: Some(&ingest::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::array(files::TILES).in_scratch(),
+        Output::file(files::INITIAL_PREDICTION),
+        Output::unrecorded(files::SHARDS).also_of_several(),
+    ],
+};
+
+/// The stage. Tiles that are there and belong to this kernel are kept.
+#[derive(Debug)]
+pub struct Kernel;
+
+impl Stage for Kernel {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, _: &Options, context: &Context) -> Value {
+        let settings = &context.settings;
+        json!([
+            settings.network,
+            tile_side(settings, context.inputs.n_kernel)
+        ])
+    }
+
+    fn missing(&self, context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        Ok(missing_tile(context, prints.of(&SPEC)))
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        run_together(&mut [(context, prints.of(&SPEC))])
+    }
+
+    fn forget(&self, context: &Context) -> anyhow::Result<()> {
+        let tiles = context.kernel_path();
+        if tiles.exists() {
+            zarr::remove(&tiles)?;
+        }
+        Ok(())
+    }
+
+    fn sharded(&self) -> Option<&dyn Sharded> {
+        Some(self)
+    }
+}
+
+impl Sharded for Kernel {
+    fn run_shard(
+        &self,
+        context: &Context,
+        prints: &Fingerprints,
+        shard: Shard,
+    ) -> anyhow::Result<()> {
+        run_shard(context, prints.of(&SPEC), shard)
+    }
+
+    fn gather(&self, context: &Context, prints: &Fingerprints, _: &[Shard]) -> anyhow::Result<()> {
+        check_whole(context, prints.of(&SPEC))
+    }
+}
 
 /// The attribute of tiles that are relative to the samples' mean.
 const CENTRED: &str = "centred";
@@ -82,8 +153,8 @@ pub fn centred(
     Ok(kernel.centred(&features.spread_rows_f64(n)?, features.shape()[1]))
 }
 
-/// The first file that lacks for this kernel's tiles to be all there; what is in them is checked when they are read.
-pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
+/// The first file that is missing for this kernel's tiles to be all there; what is in them is checked when they are read.
+fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
     let path = context.kernel_path();
     match ZarrArray::<f32>::open(&path) {
         Ok(array) if *array.spec() == spec(context, fingerprint, says_centred(&array)) => {
@@ -96,18 +167,13 @@ pub fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
     }
 }
 
-/// Runs the stage: tiles that are there and belong to this kernel are kept.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
-    run_together(&mut [(context, fingerprint)])
-}
-
 /// Runs the stage of runs that differ in their kernels of infinite width alone: every tile of theirs comes from one product of the
 /// features.
 pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let started = Instant::now();
     let (mut arrays, mut kernels, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for (context, fingerprint) in &mut *runs {
-        context.directory.begin(Stage::Kernel)?;
+        context.directory.begin(&SPEC)?;
         context.let_go();
         let kernel = to_compute(context)?;
         let array = open_array(context, fingerprint, kernel.is_centred())?;
@@ -166,7 +232,7 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             "bytes_written": wanted,
             "matrix_unit": is_on_unit(context, kernel, tile, wanted)?,
         });
-        context.finish(Stage::Kernel, fingerprint, started, figures)?;
+        context.finish(&SPEC, fingerprint, started, figures)?;
     }
     Ok(())
 }
@@ -190,8 +256,8 @@ fn is_on_unit(
     }))
 }
 
-/// Makes a share of the tiles, beside other jobs.
-pub fn run_share(context: &Context, fingerprint: &str, share: Shard) -> anyhow::Result<()> {
+/// Makes a shard of the tiles, beside other jobs.
+fn run_shard(context: &Context, fingerprint: &str, shard: Shard) -> anyhow::Result<()> {
     let started = Instant::now();
     let kernel = to_compute(context)?;
     let path = context.kernel_path();
@@ -208,7 +274,7 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Shard) -> anyhow::
     }
     let array = ZarrArray::<f32>::create(&path, spec)?;
     let tiles = tiled_kernel::lower_triangle(array.grid()[0]);
-    let tiles = share.piece(&tiles);
+    let tiles = shard.piece(&tiles);
     let missing = tiles
         .iter()
         .filter(|&&(i, j)| !array.has_chunk(i, j))
@@ -221,17 +287,17 @@ pub fn run_share(context: &Context, fingerprint: &str, share: Shard) -> anyhow::
     let kernels = [kernel];
     range::check(context, &kernels)?;
     compute(context, &kernels, &[array], tiles, tiles.len() - missing)?;
-    share.leave(context.directory.root(), Stage::Kernel.name(), fingerprint)?;
+    shard.leave(context.directory.root(), SPEC.name, fingerprint)?;
     let (all, found) = (tiles.len(), tiles.len() - missing);
     let all = counted(all, "tiles");
-    tracing::info!("kernel: share {share}, {all}, {found} of them found");
+    tracing::info!("kernel: share {shard}, {all}, {found} of them found");
     let figures = json!({ "bytes_written": written });
-    say_done(Stage::Kernel, Some(share), started, &figures);
+    say_done(&SPEC, Some(shard), started, &figures);
     Ok(())
 }
 
-/// Names the first tile that lacks.
-pub fn check_whole(context: &Context, fingerprint: &str) -> anyhow::Result<()> {
+/// Names the first tile that is missing.
+fn check_whole(context: &Context, fingerprint: &str) -> anyhow::Result<()> {
     match missing_tile(context, fingerprint) {
         None => Ok(()),
         Some(tile) => Err(input(

@@ -3,7 +3,7 @@
 pub mod intervals;
 pub mod products;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use faer::Mat;
@@ -12,17 +12,20 @@ use ntkpipe_store::results::{Column, PredictionColumns, write_table};
 use ntkpipe_store::zarr::ZarrArray;
 use ntkpipe_store::{atomic, zarr};
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cohort::covariates::EFFECTS_OF;
 use crate::cohort::prepare::{Prepared, prepare_block};
+use crate::options::Options;
 use crate::progress::Progress;
 use crate::run::context::Context;
+use crate::run::fingerprints::Fingerprints;
 use crate::run::link::link_folder;
 use crate::run::model::{ModelPhenotype, ModelReading, ModelRecord};
 use crate::run::output::traffic;
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::stage::Stage;
+use crate::run::reference_spectrum::missing_spectrum;
+use crate::run::stage::{ARRAY, Output, StageSpec};
 use crate::run::{files, phenotype_row};
 use crate::stages::fit::scheduler::READ_AHEAD;
 use crate::stages::kernel::initial_prediction::Initial;
@@ -30,14 +33,64 @@ use crate::stages::kernel::stored;
 use crate::stages::predict::products::{
     KernelProducts, fits_at_once, fixed_effects, others_product,
 };
+use crate::stages::stage::Stage;
+use crate::stages::{fit, spectrum};
 use crate::words::counted;
 
-/// Runs the stage of a run.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
-    let started = Instant::now();
-    context.directory.begin(Stage::Predict)?;
-    let figures = predict_all(context)?;
-    context.finish(Stage::Predict, fingerprint, started, figures)
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "predict",
+    about: "Predictions of a run, or with --model of new samples",
+    version: 1,
+    builds_on: Some(&fit::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::PREDICTIONS).also_of_several(),
+        Output::file(files::DEVIATIONS).also_of_several(),
+        Output::folder(
+            files::MODEL,
+            &[
+                &[files::of_model::RECORD],
+                &[files::of_model::EFFECTS],
+                &[files::of_model::SCALING],
+                &[files::of_model::NETWORK],
+                &[files::FEATURES, ARRAY],
+                &[files::of_model::TRAINING],
+                &[files::SPECTRUM, spectrum::RECORD],
+            ],
+        )
+        .also_of_several(),
+        Output::unrecorded(files::ARCHITECTURES_TABLE).also_of_several(),
+    ],
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Predict;
+
+impl Stage for Predict {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        json!([options.id_column, context.settings.intervals])
+    }
+
+    fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        let model = context.directory.path(files::MODEL);
+        Ok(match zarr::missing_chunk(&model.join(files::FEATURES))? {
+            None if context.settings.intervals => missing_spectrum(&model.join(files::SPECTRUM))?,
+            missing => missing,
+        })
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        let started = Instant::now();
+        context.directory.begin(&SPEC)?;
+        let figures = predict_all(context)?;
+        context.finish(&SPEC, prints.of(&SPEC), started, figures)
+    }
 }
 
 fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
