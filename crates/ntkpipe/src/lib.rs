@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod log;
 mod options;
+mod ordered_map;
 mod progress;
 mod report;
 mod run;

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 use reml::covariates::Covariates;
-use serde_json::{Value, json};
 
 use crate::cohort::Inputs;
 use crate::cohort::codes::Suspicions;
 use crate::cohort::covariates::CovariateColumns;
 use crate::cohort::prepare::{Prepared, prepare};
+use crate::cohort::record::{DroppedRows, FileRecord, PhenotypeSamples, SamplesRecord};
 use crate::options::settings::Settings;
 use crate::options::values::Missing;
 use crate::words::counted;
@@ -25,7 +25,7 @@ pub fn of_phenotypes(
     columns: &CovariateColumns,
     base: &[bool],
     settings: &Settings,
-) -> anyhow::Result<Vec<Value>> {
+) -> anyhow::Result<Vec<PhenotypeSamples>> {
     let mut suspicions = Suspicions::default();
     let n = inputs.n_kernel;
     let complete = covariates.complete().iter().filter(|&&it| it).count();
@@ -42,23 +42,24 @@ pub fn of_phenotypes(
             .collect::<anyhow::Result<Vec<Prepared>>>()?;
         for (&column, prepared) in block.iter().zip(prepared) {
             let used = prepared.phenotype.mask.iter().filter(|&&it| it).count();
-            let mut record = json!({
-                "phenotype": names[column],
-                "kernel_samples": n,
-                "without_covariates": n - complete,
-                "without_value": in_base - used,
-                "used": used,
-            });
-            match settings.missing {
-                Missing::Exact => {}
-                Missing::Complete => record["without_other_phenotypes"] = json!(complete - in_base),
-                Missing::Impute => record["imputed"] = json!(prepared.n_imputed),
-            }
-            if let Some([cases, controls]) = prepared.cases {
-                record["cases"] = json!(cases);
-                record["controls"] = json!(controls);
-                record["analysed"] = json!(!prepared.is_rare(settings));
-            }
+            let missing = settings.missing;
+            let [cases, controls] = match prepared.cases {
+                Some(counts) => counts.map(Some),
+                None => [None, None],
+            };
+            let record = PhenotypeSamples {
+                phenotype: names[column].clone(),
+                kernel_samples: n,
+                without_covariates: n - complete,
+                without_value: in_base - used,
+                used,
+                without_other_phenotypes: (missing == Missing::Complete)
+                    .then_some(complete - in_base),
+                imputed: (missing == Missing::Impute).then_some(prepared.n_imputed),
+                cases,
+                controls,
+                analysed: cases.map(|_| !prepared.is_rare(settings)),
+            };
             records.push(record);
         }
     }
@@ -66,64 +67,37 @@ pub fn of_phenotypes(
     Ok(records)
 }
 
-/// Writes the accounting to the log, a line a file, a step and a phenotype.
-pub fn log(samples: &Value) {
-    let of = |key: &str| samples[key].as_array().map_or(&[][..], Vec::as_slice);
-    for file in of("files") {
-        let dropped = file["dropped"].as_array().map_or(&[][..], Vec::as_slice);
-        let dropped: String = dropped
-            .iter()
-            .map(|it| format!(", {} dropped ({})", counted_of(it, "rows"), of_whom(it)))
-            .collect();
-        let lines = file["lines"].as_u64();
-        let lines = lines.map_or(String::new(), |n| {
-            format!(" of {}", counted(n as usize, "lines"))
-        });
-        tracing::info!(
-            "samples: {} `{}` ({}): {}{lines}{dropped}, {} x {}",
-            text(&file["table"]),
-            text(&file["path"]),
-            text(&file["form"]),
-            counted_of(file, "rows"),
-            counted_of(file, "samples"),
-            counted_of(file, "columns")
-        );
-        for (key, value) in file["remarks"].as_object().into_iter().flatten() {
-            tracing::info!(
-                "samples: {} say {key}: {}",
-                text(&file["table"]),
-                text(value)
-            );
-        }
-    }
-    for it in of("lists") {
+/// Writes the accounting to the log, a line per file, step and phenotype.
+pub fn log(samples: &SamplesRecord) {
+    samples.files.iter().for_each(log_file);
+    for it in &samples.lists {
         tracing::info!(
             "samples: list of `{}`, `{}` ({}): {}, {} found",
-            text(&it["flag"]),
-            text(&it["path"]),
-            text(&it["ids_from"]),
-            counted_of(it, "ids"),
-            it["found"]
+            it.flag,
+            it.path.display(),
+            it.ids_from,
+            counted(it.ids, "ids"),
+            it.found
         );
     }
-    for (at, step) in of("steps").iter().enumerate() {
+    for (at, step) in samples.steps.iter().enumerate() {
         match at {
-            0 => tracing::info!("samples: {} {}", step["left"], text(&step["step"])),
+            0 => tracing::info!("samples: {} {}", step.left, step.step),
             _ => tracing::info!(
                 "samples: {} lost ({}), {} left",
-                step["lost"],
-                text(&step["step"]),
-                step["left"]
+                step.lost,
+                step.step,
+                step.left
             ),
         }
     }
-    for it in of("phenotypes") {
-        tracing::info!("samples: `{}`: {}", text(&it["phenotype"]), sum(it));
+    let phenotypes = || samples.phenotypes.iter().flatten();
+    for it in phenotypes() {
+        tracing::info!("samples: `{}`: {}", it.phenotype, sum(it));
     }
-    let binary: Vec<&str> = of("phenotypes")
-        .iter()
-        .filter(|it| it.get("cases").is_some())
-        .map(|it| text(&it["phenotype"]))
+    let binary: Vec<&str> = phenotypes()
+        .filter(|it| it.cases.is_some())
+        .map(|it| it.phenotype.as_str())
         .collect();
     if !binary.is_empty() {
         tracing::info!(
@@ -134,43 +108,57 @@ pub fn log(samples: &Value) {
     }
 }
 
+fn log_file(file: &FileRecord) {
+    let dropped: String = file
+        .dropped
+        .iter()
+        .map(|it| format!(", {} dropped ({})", counted(it.rows, "rows"), of_whom(it)))
+        .collect();
+    let lines = file.lines.map_or(String::new(), |n| {
+        format!(" of {}", counted(n as usize, "lines"))
+    });
+    tracing::info!(
+        "samples: {} `{}` ({}): {}{lines}{dropped}, {} x {}",
+        file.table,
+        file.path.display(),
+        file.form,
+        counted(file.rows, "rows"),
+        counted(file.samples, "samples"),
+        counted(file.columns, "columns")
+    );
+    for (key, value) in file.remarks.iter() {
+        tracing::info!("samples: {} say {key}: {value}", file.table);
+    }
+}
+
 /// From the kernel's samples to those a phenotype uses, as a sum.
-pub fn sum(phenotype: &Value) -> String {
-    let besides = phenotype.get("without_other_phenotypes");
+pub fn sum(phenotype: &PhenotypeSamples) -> String {
+    let besides = phenotype.without_other_phenotypes;
     let besides = besides.map_or(String::new(), |n| {
         format!(" - {n} without another phenotype")
     });
-    let imputed = phenotype.get("imputed");
+    let imputed = phenotype.imputed;
     let imputed = imputed.map_or(String::new(), |n| format!(" ({n} imputed)"));
     format!(
         "{} in the kernel - {} without covariates{besides} - {} without a value = {} used{imputed}",
-        phenotype["kernel_samples"],
-        phenotype["without_covariates"],
-        phenotype["without_value"],
-        phenotype["used"]
+        phenotype.kernel_samples,
+        phenotype.without_covariates,
+        phenotype.without_value,
+        phenotype.used
     )
 }
 
 /// Whose the rows are that were left out, and why: `1 control sample`, `3 samples without a value that is kept`.
-fn of_whom(dropped: &Value) -> String {
-    let why = text(&dropped["why"]);
-    match dropped["of"].as_u64() {
+fn of_whom(dropped: &DroppedRows) -> String {
+    let why = &dropped.why;
+    match dropped.of {
         // The first of these words says whose.
-        Some(1) => format!(
+        1 => format!(
             "1 {}",
             why.replacen("samples", "sample", 1)
                 .replacen("assays", "assay", 1)
                 .replacen("their", "its", 1)
         ),
-        _ => format!("{} {why}", dropped["of"]),
+        n => format!("{n} {why}"),
     }
-}
-
-/// The number that `record` has of `several`, with its word.
-pub fn counted_of(record: &Value, several: &str) -> String {
-    counted(record[several].as_u64().unwrap_or(0) as usize, several)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use crate::cohort::id_match::IdMatch;
 use crate::failure::input;
 use crate::options::Options;
 use crate::run::digest::digest;
+use crate::words::counted;
 
 /// Refuses phenotypes that are called as the column of ids in the tables of predictions is.
 pub fn check_names(phenotypes: &Table) -> anyhow::Result<()> {
@@ -40,7 +41,7 @@ pub fn is_one_file(options: &Options) -> anyhow::Result<bool> {
 }
 
 /// The first few of these rows' ids.
-pub fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
+fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
     let shown = rows.into_iter().take(5);
     let shown: Vec<String> = shown.map(|row| format!("`{}`", table.ids[row])).collect();
     shown.join(", ")
@@ -97,4 +98,45 @@ pub fn explain_covariates(error: TableError) -> anyhow::Error {
         ),
         other => other.into(),
     }
+}
+
+/// Refuses tables and lists that leave no sample: `rows` are those of the feature table that the lists leave, `kernel` those that every table
+/// has.
+pub fn check_any_left(
+    features: &Table,
+    rows: &[usize],
+    kernel: &[usize],
+    matches: &[IdMatch],
+) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return Err(input(
+            format!(
+                "`--keep` and `--remove` leave none of the {} of `{}` (column `{}`: {})",
+                counted(features.n_rows(), "samples"),
+                features.path.display(),
+                features.id_column,
+                some_ids(features, 0..features.n_rows())
+            ),
+            "ids in the lists are compared as text; write them as they stand in the table",
+        ));
+    }
+    if !kernel.is_empty() {
+        return Ok(());
+    }
+    if rows.len() < features.n_rows() && matches.iter().all(|it| it.n_shared > 0) {
+        return Err(input(
+            format!(
+                "none of the {} that `--keep` and `--remove` leave of `{}` is in every table: {}",
+                counted(rows.len(), "samples"),
+                features.path.display(),
+                some_ids(features, rows.iter().copied())
+            ),
+            "other samples of the feature table are in the others: see that the lists name those",
+        ));
+    }
+    let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
+    Err(input(
+        format!("no sample is in all tables: {}", described.join("\n  ")),
+        "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
+    ))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ntkpipe_store::table::Table;
 use reml::covariate_selection::{LeftOut, LostGroup, Selection, Term, select};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
@@ -19,7 +20,7 @@ pub const EFFECTS_OF: &str = "phenotype";
 const MOST_LEVELS: usize = 100;
 
 /// A categorical covariate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Category {
     /// Column of the covariate table.
     pub column: String,
@@ -114,7 +115,7 @@ pub struct CovariateColumns {
 }
 
 /// A covariate left out for the samples that it would take away.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dividing {
     /// Column of the covariate table.
     pub covariate: String,
@@ -127,7 +128,7 @@ pub struct Dividing {
 }
 
 /// A group of the kernel's samples, and what a covariate would leave of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// The covariate that tells it apart.
     pub covariate: String,

@@ -8,6 +8,7 @@ pub mod folds;
 pub mod id_match;
 pub mod prepare;
 pub mod reading;
+pub mod record;
 pub mod sample_flow;
 pub mod sample_list;
 
@@ -16,22 +17,22 @@ use std::path::{Path, PathBuf};
 
 use ntkpipe_store::features::Samples;
 use ntkpipe_store::table::{Reading, Table, TableError};
-use serde_json::{Value, json};
 
 use crate::cohort::checks::{
-    check_headers, check_names, check_rows_are_samples, explain_covariates, is_one_file, some_ids,
+    check_any_left, check_headers, check_names, check_rows_are_samples, explain_covariates,
+    is_one_file,
 };
 use crate::cohort::codes::recode_one_two;
 use crate::cohort::covariates::{CovariateColumns, INTERCEPT};
 use crate::cohort::id_match::IdMatch;
 use crate::cohort::reading::{matching, reading, without_effect};
+use crate::cohort::record::SamplesRecord;
 use crate::cohort::sample_flow::{SampleFlow, file_record};
 use crate::cohort::sample_list::SampleList;
 use crate::failure::input;
 use crate::options::Options;
 use crate::options::settings::Settings;
 use crate::run::digest::{InputRecord, digest};
-use crate::words::counted;
 
 /// The tables and how their samples meet.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub struct Inputs {
     /// For each row of the feature table its row in the array.
     pub destination: Vec<Option<usize>>,
     /// From rows read to samples used.
-    pub accounting: Value,
+    pub accounting: SamplesRecord,
     /// What a person should know of the tables before the results are trusted.
     pub warnings: Vec<String>,
     /// Whether phenotypes of 1 and 2 are controls and cases.
@@ -184,41 +185,15 @@ impl Inputs {
         covariates: Option<Table>,
         [keep_list, remove_list]: [Option<SampleList>; 2],
     ) -> anyhow::Result<Self> {
-        let ids_of = |list: &Option<SampleList>| -> Option<HashSet<String>> {
-            let list = list.as_ref()?;
-            Some(list.list.ids.iter().cloned().collect())
-        };
         let (keep, remove) = (ids_of(&keep_list), ids_of(&remove_list));
-        let phenotype_row: HashMap<&String, usize> = phenotypes
-            .ids
-            .iter()
-            .enumerate()
-            .filter(|(_, id)| !phenotypes.is_withdrawn(id))
-            .map(|(r, id)| (id, r))
+        let with_row = phenotypes.ids.iter().zip(0..);
+        let phenotype_row: HashMap<&String, usize> = with_row
+            .filter(|(id, _)| !phenotypes.is_withdrawn(id))
             .collect();
         let covariate_ids: Option<HashSet<&String>> =
             covariates.as_ref().map(|c| c.ids.iter().collect());
-        let mut flow = SampleFlow::new("rows of the feature table", &features.ids);
-        flow.lose("withdrawn", |id| features.is_withdrawn(id));
-        if let Some(keep) = &keep {
-            flow.lose("not in the keep list", |id| !keep.contains(id));
-        }
-        if let Some(remove) = &remove {
-            flow.lose("in the remove list", |id| remove.contains(id));
-        }
+        let mut flow = kept(&features, &keep, &remove);
         let rows = flow.left().to_vec();
-        if rows.is_empty() {
-            return Err(input(
-                format!(
-                    "`--keep` and `--remove` leave none of the {} of `{}` (column `{}`: {})",
-                    counted(features.n_rows(), "samples"),
-                    features.path.display(),
-                    features.id_column,
-                    some_ids(&features, 0..features.n_rows())
-                ),
-                "ids in the lists are compared as text; write them as they stand in the table",
-            ));
-        }
         flow.lose("not in the phenotype table", |id| {
             !phenotype_row.contains_key(id)
         });
@@ -228,90 +203,52 @@ impl Inputs {
         }
         let kernel = flow.left().to_vec();
         let other_tables = [Some(&phenotypes), covariates.as_ref()];
-        let matches: Vec<IdMatch> = other_tables
-            .into_iter()
-            .flatten()
-            .map(|table| IdMatch::new(&features, table))
-            .collect();
-        if kernel.is_empty()
-            && rows.len() < features.n_rows()
-            && matches.iter().all(|it| it.n_shared > 0)
-        {
-            return Err(input(
-                format!(
-                    "none of the {} that `--keep` and `--remove` leave of `{}` is in every table: {}",
-                    counted(rows.len(), "samples"),
-                    features.path.display(),
-                    some_ids(&features, rows)
-                ),
-                "other samples of the feature table are in the others: see that the lists name those",
-            ));
-        }
-        if kernel.is_empty() {
-            let described: Vec<String> = matches.iter().map(IdMatch::describe).collect();
-            return Err(input(
-                format!("no sample is in all tables: {}", described.join("\n  ")),
-                "ids are compared as text; write them alike in every table, or name the id column with `--id-column`",
-            ));
-        }
-        let in_kernel: HashSet<usize> = kernel.iter().copied().collect();
-        let others: Vec<usize> = rows
-            .iter()
-            .copied()
-            .filter(|row| !in_kernel.contains(row))
-            .collect();
-        let mut destination = vec![None; features.n_rows()];
-        let ordered: Vec<usize> = kernel.iter().chain(&others).copied().collect();
-        for (to, &row) in ordered.iter().enumerate() {
-            destination[row] = Some(to);
-        }
+        let other_tables = other_tables.into_iter().flatten();
+        let matches = other_tables.map(|table| IdMatch::new(&features, table));
+        let matches: Vec<IdMatch> = matches.collect();
+        check_any_left(&features, &rows, &kernel, &matches)?;
         let mut warnings: Vec<String> = matches.iter().filter_map(IdMatch::warning).collect();
         let lists: Vec<&SampleList> = [&keep_list, &remove_list].into_iter().flatten().collect();
         warnings.extend(lists.iter().flat_map(|it| it.warnings(&features)));
         let in_list = |list: &Option<HashSet<String>>| {
-            let count =
-                |ids: &HashSet<String>| features.ids.iter().filter(|id| ids.contains(*id)).count();
-            list.as_ref().map(count)
+            let ids = list.as_ref()?;
+            Some(features.ids.iter().filter(|id| ids.contains(*id)).count())
         };
         let tables = [
             ("features", Some(&features)),
             ("phenotypes", Some(&phenotypes)),
             ("covariates", covariates.as_ref()),
         ];
-        let files: Vec<Value> = tables
-            .into_iter()
-            .filter_map(|(name, table)| Some(file_record(name, table?)))
-            .collect();
         for table in tables.into_iter().filter_map(|(_, table)| table) {
             let of_table = table.origin.warnings.iter();
             warnings.extend(of_table.map(|it| format!("`{}`: {it}", table.path.display())));
         }
-        let accounting = json!({
-            "feature_rows": features.n_rows(),
-            "phenotype_rows": phenotypes.n_rows(),
-            "covariate_rows": covariates.as_ref().map(Table::n_rows),
-            "withdrawn": features.ids.iter().filter(|id| features.is_withdrawn(id)).count(),
-            "lists": lists.iter().map(|it| it.record()).collect::<Vec<_>>(),
-            "in_keep_list": in_list(&keep),
-            "in_remove_list": in_list(&remove),
-            "feature_rows_kept": rows.len(),
-            "kept_with_phenotypes": n_with_phenotypes,
-            "kernel_samples": kernel.len(),
-            "only_in_feature_table": others.len(),
-            "steps": flow.steps(),
-            "files": files,
-        });
+        let files = tables.into_iter();
+        let files = files.filter_map(|(name, table)| Some(file_record(name, table?)));
+        let withdrawn = features.ids.iter().filter(|id| features.is_withdrawn(id));
+        let accounting = SamplesRecord {
+            feature_rows: features.n_rows(),
+            phenotype_rows: phenotypes.n_rows(),
+            covariate_rows: covariates.as_ref().map(Table::n_rows),
+            withdrawn: withdrawn.count(),
+            lists: lists.iter().map(|it| it.record()).collect(),
+            in_keep_list: in_list(&keep),
+            in_remove_list: in_list(&remove),
+            feature_rows_kept: rows.len(),
+            kept_with_phenotypes: n_with_phenotypes,
+            kernel_samples: kernel.len(),
+            only_in_feature_table: rows.len() - kernel.len(),
+            steps: flow.steps().to_vec(),
+            files: files.collect(),
+            covariates: None,
+            phenotypes: None,
+        };
+        let (samples, destination) = in_order(&features, &rows, &kernel);
+        let row_of = |&r: &usize| phenotype_row[&features.ids[r]];
         Ok(Self {
-            samples: Samples {
-                sample_id: ordered.iter().map(|&r| features.ids[r].clone()).collect(),
-                in_kernel: (0..ordered.len()).map(|i| i < kernel.len()).collect(),
-                row: ordered.iter().map(|&r| r as u64).collect(),
-            },
+            samples,
             n_kernel: kernel.len(),
-            phenotype_rows: kernel
-                .iter()
-                .map(|&r| phenotype_row[&features.ids[r]])
-                .collect(),
+            phenotype_rows: kernel.iter().map(row_of).collect(),
             destination,
             accounting,
             warnings,
@@ -359,4 +296,43 @@ impl Inputs {
         let read = self.phenotypes.read_columns(columns)?;
         Ok(read.into_iter().map(of_kernel).collect())
     }
+}
+
+fn ids_of(list: &Option<SampleList>) -> Option<HashSet<String>> {
+    let list = list.as_ref()?;
+    Some(list.list.ids.iter().cloned().collect())
+}
+
+/// Rows of the feature array: those of the kernel, then the others that are kept; and where each row of the feature table goes.
+fn in_order(features: &Table, rows: &[usize], kernel: &[usize]) -> (Samples, Vec<Option<usize>>) {
+    let in_kernel: HashSet<usize> = kernel.iter().copied().collect();
+    let others = rows.iter().filter(|row| !in_kernel.contains(row));
+    let ordered: Vec<usize> = kernel.iter().chain(others).copied().collect();
+    let mut destination = vec![None; features.n_rows()];
+    for (to, &row) in ordered.iter().enumerate() {
+        destination[row] = Some(to);
+    }
+    let samples = Samples {
+        sample_id: ordered.iter().map(|&r| features.ids[r].clone()).collect(),
+        in_kernel: (0..ordered.len()).map(|i| i < kernel.len()).collect(),
+        row: ordered.iter().map(|&r| r as u64).collect(),
+    };
+    (samples, destination)
+}
+
+/// The rows of the feature table that the lists leave.
+fn kept<'t>(
+    features: &'t Table,
+    keep: &Option<HashSet<String>>,
+    remove: &Option<HashSet<String>>,
+) -> SampleFlow<'t> {
+    let mut flow = SampleFlow::new("rows of the feature table", &features.ids);
+    flow.lose("withdrawn", |id| features.is_withdrawn(id));
+    if let Some(ids) = keep {
+        flow.lose("not in the keep list", |id| !ids.contains(id));
+    }
+    if let Some(ids) = remove {
+        flow.lose("in the remove list", |id| ids.contains(id));
+    }
+    flow
 }

@@ -1,14 +1,15 @@
 //! The rows of a table, fewer step by step, and what a table's file is.
 
 use ntkpipe_store::table::Table;
-use serde_json::{Value, json};
+
+use crate::cohort::record::{DroppedRows, FileRecord, Step};
 
 /// The rows of a table, fewer step by step.
 #[derive(Debug)]
 pub struct SampleFlow<'i> {
     ids: &'i [String],
     left: Vec<usize>,
-    steps: Vec<Value>,
+    steps: Vec<Step>,
 }
 
 impl<'i> SampleFlow<'i> {
@@ -17,7 +18,11 @@ impl<'i> SampleFlow<'i> {
         Self {
             ids,
             left: (0..ids.len()).collect(),
-            steps: vec![json!({ "step": name, "lost": 0, "left": ids.len() })],
+            steps: vec![Step {
+                step: name.to_owned(),
+                lost: 0,
+                left: ids.len(),
+            }],
         }
     }
 
@@ -26,8 +31,11 @@ impl<'i> SampleFlow<'i> {
         let before = self.left.len();
         self.left.retain(|&row| !out(&self.ids[row]));
         let left = self.left.len();
-        self.steps
-            .push(json!({ "step": why, "lost": before - left, "left": left }));
+        self.steps.push(Step {
+            step: why.to_owned(),
+            lost: before - left,
+            left,
+        });
     }
 
     /// The rows that are left, in order.
@@ -36,29 +44,29 @@ impl<'i> SampleFlow<'i> {
     }
 
     /// Each step with the rows it took and those it left.
-    pub fn steps(&self) -> &[Value] {
+    pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 }
 
 /// What a file is, its rows, and what of it is not in the table.
-pub fn file_record(name: &str, table: &Table) -> Value {
+pub fn file_record(name: &str, table: &Table) -> FileRecord {
     let origin = &table.origin;
-    let remarks: serde_json::Map<String, Value> = origin
-        .remarks
-        .iter()
-        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
-        .collect();
-    json!({
-        "table": name,
-        "path": table.path,
-        "form": origin.form,
-        "id_column": table.id_column,
-        "rows": origin.rows,
-        "lines": origin.lines,
-        "dropped": origin.dropped,
-        "samples": table.n_rows(),
-        "columns": table.columns.len() + table.text_columns.len(),
-        "remarks": remarks,
-    })
+    let dropped = origin.dropped.iter().map(|it| DroppedRows {
+        why: it.why.clone(),
+        rows: it.rows,
+        of: it.of,
+    });
+    FileRecord {
+        table: name.to_owned(),
+        path: table.path.clone(),
+        form: origin.form.clone(),
+        id_column: table.id_column.clone(),
+        rows: origin.rows,
+        lines: origin.lines,
+        dropped: dropped.collect(),
+        samples: table.n_rows(),
+        columns: table.columns.len() + table.text_columns.len(),
+        remarks: origin.remarks.iter().cloned().collect(),
+    }
 }

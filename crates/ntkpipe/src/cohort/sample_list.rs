@@ -5,9 +5,9 @@ use std::path::Path;
 
 use ntkpipe_store::id_list::{IdList, read_id_list};
 use ntkpipe_store::table::Table;
-use serde_json::{Value, json};
 
 use crate::cohort::id_match::IdMatch;
+use crate::cohort::record::ListRecord;
 use crate::failure::input;
 use crate::options::Options;
 
@@ -83,13 +83,13 @@ impl SampleList {
     }
 
     /// What `run.json` records of it.
-    pub fn record(&self) -> Value {
-        json!({
-            "flag": self.flag,
-            "path": self.list.path,
-            "ids_from": self.list.column,
-            "ids": self.list.ids.len(),
-            "found": self.n_found,
-        })
+    pub fn record(&self) -> ListRecord {
+        ListRecord {
+            flag: self.flag.to_owned(),
+            path: self.list.path.clone(),
+            ids_from: self.list.column.clone(),
+            ids: self.list.ids.len(),
+            found: self.n_found,
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::log;
 use crate::options::Options;
 use crate::options::settings::{DEFAULT_ALPHA, Settings};
 use crate::options::values::{LogFormat, StopAt};
-use crate::run::by_stage::ByStage;
+use crate::ordered_map::OrderedMap;
 use crate::run::context::Context;
 use crate::run::digest::fingerprint;
 use crate::run::directory::RunDirectory;
@@ -23,6 +23,7 @@ use crate::run::record::RunRecord;
 use crate::run::stage::StageStatus;
 use crate::run::{architectures, directory, files};
 use crate::stages::model_selection::Comparison;
+use crate::stages::predict::PredictFigures;
 use crate::stages::sequence::{
     all_stages, bring_up_to_date, check_earlier, forget, one_stage, with_remedy,
 };
@@ -118,7 +119,7 @@ pub fn run_architectures(
     let first = &runs[0].0.directory.record;
     directory.record = RunRecord {
         options: options.clone().absolute()?,
-        stages: ByStage::default(),
+        stages: OrderedMap::default(),
         ..first.clone()
     };
     directory.save()?;
@@ -208,15 +209,15 @@ fn choose(
                 tracing::info!("{n} with the least leave-one-out error under {name}");
             }
         }
-        counts.insert(name, count);
+        counts.insert(name.clone(), count);
     }
     tracing::info!(
         "results in `{}`, every architecture in `{}`",
         out.join(files::PHENOTYPES).display(),
         out.join(files::ARCHITECTURES_TABLE).display()
     );
-    let figures = json!({ "chosen": counts });
+    let figures = PredictFigures::OfSeveral { chosen: counts };
     let warnings = log::take_warnings();
-    directory.finish(&predict::SPEC, print, seconds, figures, warnings)?;
+    directory.finish(&predict::SPEC, print, seconds, &figures, warnings)?;
     Ok(comparison)
 }

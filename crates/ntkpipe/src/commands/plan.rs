@@ -11,7 +11,7 @@ use crate::commands::stdout::print;
 use crate::options::Options;
 use crate::options::hold_out::HoldOut;
 use crate::options::settings::{FULL_PROBES, Settings, spectrum_passes};
-use crate::run::by_stage::ByStage;
+use crate::ordered_map::OrderedMap;
 use crate::run::machine::Machine;
 use crate::run::plan::Plan;
 use crate::run::tiles;
@@ -117,7 +117,7 @@ impl Plan {
             ),
         ];
         let machine = Machine::measure(settings.tiles_folder(), tiles::bytes(n, tile));
-        let mut seconds = ByStage::default();
+        let mut seconds = OrderedMap::default();
         for (stage, work) in work {
             let written = if *stage == kernel::SPEC { bytes } else { 0.0 };
             let writing = written / machine.bytes_written;

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use schemars::{JsonSchema, Schema, schema_for};
+use schemars::{JsonSchema, Schema, SchemaGenerator, schema_for};
+use serde_json::{Map, Value, json};
 
 use crate::commands::status::ProgressReport;
 use crate::options::Options;
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::record::RunRecord;
+use crate::run::record::{RunRecord, StageRecord};
 use crate::run::trained_row::TrainedRow;
+use crate::stages::STAGES;
 
 /// What has a schema. A table's schema is that of a row as a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,10 +121,28 @@ struct SampleRow {
     row: i64,
 }
 
+/// The schema of `run.json`, with the figures that each stage keeps.
+fn of_run() -> Schema {
+    let mut generator = SchemaGenerator::default();
+    let record = generator.subschema_for::<StageRecord>();
+    let mut stages = Map::new();
+    for stage in STAGES {
+        let figures = stage.figures_schema(&mut generator);
+        let mut of_stage = record.clone();
+        of_stage.insert("properties".to_owned(), json!({ "figures": figures }));
+        stages.insert(stage.spec().name.to_owned(), of_stage.to_value());
+    }
+    let mut schema = generator.into_root_schema_for::<RunRecord>();
+    if let Some(of_stages) = schema.pointer_mut("/properties/stages") {
+        of_stages["properties"] = Value::Object(stages);
+    }
+    schema
+}
+
 /// The schema of `name`.
 pub fn of(name: Name) -> Schema {
     match name {
-        Name::Run => schema_for!(RunRecord),
+        Name::Run => of_run(),
         Name::Options => schema_for!(Options),
         Name::Status => schema_for!(ProgressReport),
         Name::Phenotypes => schema_for!(PhenotypeRow),

@@ -20,6 +20,7 @@ use crate::run::phenotype_row::Status;
 use crate::run::record::{RunRecord, StageRecord, read_record};
 use crate::run::stage::StageSpec;
 use crate::run::{architectures, files, journal, phenotype_row};
+use crate::stages::test::TestFigures;
 use crate::stages::{LAYOUT, fit, kernel, test};
 
 /// What is done in a run directory and what is left, from its files alone; a run may be at work in it.
@@ -204,7 +205,11 @@ fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
         .iter()
         .map(|name| journal::count(&root.join(name)))
         .sum();
-    let by_itself = |test: &StageRecord| test.figures["with"] != "fit";
+    let on_the_way = |test: &StageRecord| {
+        let figures = test.figures::<TestFigures>();
+        matches!(figures, Some(TestFigures::OnTheWay { .. }))
+    };
+    let by_itself = |test: &StageRecord| !on_the_way(test);
     let not_fitted = match record.stages.get(test::SPEC.name).is_some_and(by_itself) {
         true => {
             let rows = phenotype_row::read(&root.join(files::TEST))?;

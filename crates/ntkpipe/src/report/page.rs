@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cohort::accounting;
-use crate::cohort::accounting::counted_of;
 use crate::options::doc;
 use crate::options::settings::DEFAULT_ALPHA;
 use crate::options::values::Missing;
@@ -27,7 +26,9 @@ use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::run::record::RunRecord;
 use crate::run::{architectures, files, phenotype_row};
 use crate::stages::ingest;
+use crate::stages::ingest::IngestFigures;
 use crate::stages::model_selection::Comparison;
+use crate::words::counted;
 
 /// The page; each field is what its template shows.
 #[derive(Template)]
@@ -212,11 +213,9 @@ fn page(context: &Context, directory: &RunDirectory, content: Content) -> anyhow
     let record = &directory.record;
     let of_samples = &context.directory.record;
     let mut held_out = held_out::read(context, &directory.path(files::HELD_OUT_PREDICTIONS))?;
-    let mut samples: HashMap<&str, String> = of_samples.samples["phenotypes"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some((it["phenotype"].as_str()?, accounting::sum(it))))
+    let of_phenotypes = of_samples.samples.phenotypes.iter().flatten();
+    let mut samples: HashMap<&str, String> = of_phenotypes
+        .map(|it| (it.phenotype.as_str(), accounting::sum(it)))
         .collect();
     let tests = Tests::new(rows, content.alpha);
     let phenotypes = rows
@@ -316,31 +315,24 @@ fn trouble(rows: &[PhenotypeRow]) -> Vec<Trouble<'_>> {
 fn counts(context: &Context) -> Vec<Count> {
     let samples = &context.directory.record.samples;
     let used = context.base.iter().filter(|&&b| b).count() as u64;
-    let steps = samples["steps"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|step| {
-            let name = step["step"].as_str().unwrap_or_default().to_owned();
-            (name, step["left"].as_u64(), step["lost"].as_u64())
-        });
+    let steps = samples.steps.iter().map(|it| {
+        let [left, lost] = [it.left, it.lost].map(|n| n as u64);
+        (it.step.clone(), left, lost)
+    });
     let why = match context.settings.missing {
         Missing::Complete => "without a covariate or a phenotype: in no analysis",
         _ => "without a covariate: in no analysis",
     };
     let unused = context.inputs.n_kernel as u64 - used;
-    let last = (why.to_owned(), Some(used), Some(unused));
-    let counts: Vec<(String, u64, Option<u64>)> = steps
-        .chain([last])
-        .filter_map(|(name, value, lost)| Some((name, value?, lost)))
-        .collect();
+    let last = (why.to_owned(), used, unused);
+    let counts: Vec<(String, u64, u64)> = steps.chain([last]).collect();
     let largest = counts.iter().map(|count| count.1).max().unwrap_or(0).max(1);
     counts
         .into_iter()
         .map(|(name, value, lost)| Count {
             name,
             value,
-            lost: lost.map_or_else(String::new, |n| n.to_string()),
+            lost: lost.to_string(),
             percent: format!("{:.2}", 100.0 * value as f64 / largest as f64),
         })
         .collect()
@@ -348,20 +340,20 @@ fn counts(context: &Context) -> Vec<Count> {
 
 /// What each file is and how many of its rows are not samples, and why.
 fn files(record: &RunRecord) -> Vec<String> {
-    let files = record.samples["files"].as_array().into_iter().flatten();
+    let files = record.samples.files.iter();
     files
         .map(|file| {
-            let dropped = file["dropped"].as_array().into_iter().flatten();
+            let dropped = file.dropped.iter();
             let dropped: String = dropped
-                .map(|d| format!(", {} dropped ({})", plain(&d["rows"]), plain(&d["why"])))
+                .map(|it| format!(", {} dropped ({})", it.rows, it.why))
                 .collect();
             format!(
                 "{} ({}): {}{dropped}, {} x {}",
-                plain(&file["table"]),
-                plain(&file["form"]),
-                counted_of(file, "rows"),
-                counted_of(file, "samples"),
-                counted_of(file, "columns")
+                file.table,
+                file.form,
+                counted(file.rows, "rows"),
+                counted(file.samples, "samples"),
+                counted(file.columns, "columns")
             )
         })
         .collect()
@@ -369,7 +361,8 @@ fn files(record: &RunRecord) -> Vec<String> {
 
 fn features_kept(record: &RunRecord) -> String {
     let ingest = record.stages.get(ingest::SPEC.name);
-    ingest.map_or_else(String::new, |stage| stage.figures["features"].to_string())
+    let figures = ingest.and_then(|it| it.figures::<IngestFigures>());
+    figures.map_or_else(String::new, |it| it.features.to_string())
 }
 
 fn warnings(record: &RunRecord) -> Vec<String> {

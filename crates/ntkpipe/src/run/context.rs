@@ -8,11 +8,12 @@ use ntkpipe_store::file_system;
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
 use reml::analysis::SurveyParts;
 use reml::covariates::Covariates;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cohort::codes::Suspicions;
 use crate::cohort::covariates::CovariateColumns;
 use crate::cohort::prepare::base_mask;
+use crate::cohort::record::CovariatesRecord;
 use crate::cohort::{Inputs, accounting};
 use crate::log;
 use crate::options::settings::Settings;
@@ -20,7 +21,7 @@ use crate::options::values::ReadTiles;
 use crate::run::directory::RunDirectory;
 use crate::run::files;
 use crate::run::modification_times::ModificationTimes;
-use crate::run::output::say_done;
+use crate::run::output::{Work, say_done};
 use crate::run::stage::StageSpec;
 
 /// All that the stages share.
@@ -73,13 +74,13 @@ impl Context {
     /// Says, in the log and in `run.json`, what became of every row of the tables and of every covariate.
     pub fn account(&mut self) -> anyhow::Result<()> {
         let samples = &mut self.directory.record.samples;
-        samples["covariates"] = json!({
-            "used": self.covariate_columns.names,
-            "collinear": self.covariate_columns.collinear,
-            "dividing": self.covariate_columns.dividing,
-            "categories": self.covariate_columns.categories,
+        samples.covariates = Some(CovariatesRecord {
+            used: self.covariate_columns.names.clone(),
+            collinear: self.covariate_columns.collinear.clone(),
+            dividing: self.covariate_columns.dividing.clone(),
+            categories: self.covariate_columns.categories.clone(),
         });
-        samples["phenotypes"] = Value::from(accounting::of_phenotypes(
+        samples.phenotypes = Some(accounting::of_phenotypes(
             &self.inputs,
             &self.covariates,
             &self.covariate_columns,
@@ -159,11 +160,12 @@ impl Context {
         stage: &StageSpec,
         fingerprint: &str,
         started: Instant,
-        figures: Value,
+        figures: &impl Serialize,
     ) -> anyhow::Result<()> {
+        let figures = serde_json::to_value(figures)?;
         self.modification_times.check()?;
-        let seconds = say_done(stage, None, started, &figures);
+        let seconds = say_done(stage, None, started, Work::of(&figures));
         self.directory
-            .finish(stage, fingerprint, seconds, figures, log::take_warnings())
+            .finish(stage, fingerprint, seconds, &figures, log::take_warnings())
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ntkpipe_store::{atomic, file_system};
-use serde_json::Value;
+use serde::Serialize;
 
-use crate::run::by_stage::ByStage;
+use crate::ordered_map::OrderedMap;
 use crate::run::digest::{InputRecord, digest};
 use crate::run::lock::{Lock, lock, lock_shared};
 use crate::run::ownership::holding::Role;
@@ -194,7 +194,7 @@ impl RunDirectory {
             }
         }
         if !stale.is_empty() || !architectures.is_empty() {
-            self.record.stages = ByStage::default();
+            self.record.stages = OrderedMap::default();
         }
         Ok(())
     }
@@ -303,14 +303,14 @@ impl RunDirectory {
         stage: &StageSpec,
         fingerprint: &str,
         seconds: f64,
-        figures: Value,
+        figures: &impl Serialize,
         warnings: Vec<String>,
     ) -> anyhow::Result<()> {
         self.seal(stage)?;
         let record = StageRecord {
             fingerprint: fingerprint.to_owned(),
             seconds,
-            figures,
+            figures: serde_json::to_value(figures)?,
             outputs: self.outputs(stage)?,
             warnings,
         };

@@ -1,7 +1,6 @@
 //! Where a run lives: its directory, what is recorded there, and whose the files are.
 
 pub mod architectures;
-pub mod by_stage;
 pub mod context;
 pub mod digest;
 pub mod directory;

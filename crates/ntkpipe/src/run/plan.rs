@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::run::by_stage::ByStage;
+use crate::ordered_map::OrderedMap;
 
 /// What a run will take: sizes, work and time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,5 +32,5 @@ pub struct Plan {
     /// f32 multiply-adds of all passes over it.
     pub pass_multiply_adds: f64,
     /// Estimated seconds of each stage.
-    pub seconds: ByStage<f64>,
+    pub seconds: OrderedMap<f64>,
 }

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::cohort::record::SamplesRecord;
 use crate::failure::input;
 use crate::options::Options;
-use crate::run::by_stage::ByStage;
+use crate::ordered_map::OrderedMap;
 use crate::run::digest::InputRecord;
 use crate::run::files;
 use crate::run::plan::Plan;
@@ -22,7 +24,7 @@ pub struct StageRecord {
     pub fingerprint: String,
     /// Wall time.
     pub seconds: f64,
-    /// Figures of the stage: counts, bytes, passes.
+    /// Figures of the stage: counts, bytes, passes. The stage's own type says which.
     pub figures: Value,
     /// BLAKE3 of each file it left, chunks of arrays apart.
     #[serde(default)]
@@ -42,7 +44,8 @@ pub struct RunRecord {
     /// BLAKE3 digests of the input files.
     pub inputs: BTreeMap<String, InputRecord>,
     /// From rows read to samples used.
-    pub samples: Value,
+    #[serde(deserialize_with = "of_this_version")]
+    pub samples: SamplesRecord,
     /// What the run was estimated to take.
     #[serde(default)]
     pub plan: Plan,
@@ -50,7 +53,22 @@ pub struct RunRecord {
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Stages done.
-    pub stages: ByStage<StageRecord>,
+    pub stages: OrderedMap<StageRecord>,
+}
+
+impl StageRecord {
+    /// The figures as the stage's own type; nothing where another version wrote others.
+    pub fn figures<T: DeserializeOwned>(&self) -> Option<T> {
+        T::deserialize(&self.figures).ok()
+    }
+}
+
+/// What is recorded anew by each run, and may have another form in the record of an earlier version: then nothing of it is taken.
+fn of_this_version<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(&value).unwrap_or_default())
 }
 
 /// Whether a text is the beginning of `run.json`, or begins like one.

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::journal::FinishedInFold;
-use crate::run::output::{remove_file, remove_folder, traffic};
+use crate::run::output::{Traffic, remove_file, remove_folder, traffic};
 use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::run::reference_spectrum::load;
 use crate::stages::fit::scheduler::{FitJob, READ_AHEAD, Scheduler};
@@ -32,7 +32,7 @@ pub fn fit_folds(
     how: HoldOut,
     fingerprint: &str,
     rows: &mut [PhenotypeRow],
-) -> anyhow::Result<serde_json::Value> {
+) -> anyhow::Result<Traffic> {
     let survey = load(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
@@ -101,7 +101,7 @@ pub fn fit_folds(
         initial.as_ref(),
         rows,
     )?;
-    traffic("folds", &kernel)
+    Ok(traffic("folds", &kernel))
 }
 
 /// Removes what the folds leave for a resumed fit.

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use ntkpipe_store::features::{FeatureForm, FeatureSummary, Ingested};
 use ntkpipe_store::{features, zarr};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::options::Options;
@@ -35,6 +37,25 @@ pub static SPEC: StageSpec = StageSpec {
         Output::array(files::FEATURES),
     ],
 };
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IngestFigures {
+    /// Rows of the feature array.
+    pub samples: usize,
+    /// Those without a value of any feature.
+    pub samples_without_features: usize,
+    /// The first few of these.
+    pub first_without_features: Vec<String>,
+    /// Features kept.
+    pub features: usize,
+    /// Features left out.
+    pub features_dropped: usize,
+    /// Values that are missing.
+    pub missing_values: usize,
+    /// `float32` or `float64`.
+    pub data_type: String,
+}
 
 /// The stage.
 #[derive(Debug)]
@@ -70,6 +91,10 @@ impl Stage for Ingest {
         Ok(zarr::missing_chunk(
             &context.directory.path(files::FEATURES),
         )?)
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<IngestFigures>()
     }
 
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
@@ -140,16 +165,16 @@ fn ingest(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
             },
         );
     }
-    let figures = json!({
-        "samples": n_rows,
-        "samples_without_features": ingested.unobserved.len(),
-        "first_without_features": named,
-        "features": ingested.n_features(),
-        "features_dropped": dropped.len(),
-        "missing_values": ingested.features.iter().map(|f| f.n_missing).sum::<usize>(),
-        "data_type": ingested.data_type,
-    });
-    context.finish(&SPEC, fingerprint, started, figures)
+    let figures = IngestFigures {
+        samples: n_rows,
+        samples_without_features: ingested.unobserved.len(),
+        first_without_features: named.iter().map(|&it| it.to_owned()).collect(),
+        features: ingested.n_features(),
+        features_dropped: dropped.len(),
+        missing_values: ingested.features.iter().map(|f| f.n_missing).sum(),
+        data_type: ingested.data_type.to_owned(),
+    };
+    context.finish(&SPEC, fingerprint, started, &figures)
 }
 
 /// What is said where raw features are kept in single precision, and that does not tell their values apart.

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use ntkpipe_store::atomic;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::log;
@@ -12,7 +14,7 @@ use crate::run::context::Context;
 use crate::run::directory::RunDirectory;
 use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::output::say_done;
+use crate::run::output::{Work, say_done};
 use crate::run::stage::{Output, StageSpec};
 use crate::stages::model_selection::Comparison;
 use crate::stages::predict;
@@ -31,6 +33,13 @@ pub static SPEC: StageSpec = StageSpec {
     ],
 };
 
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportFigures {
+    /// Bytes of the page.
+    pub bytes: usize,
+}
+
 /// The stage.
 #[derive(Debug)]
 pub struct Report;
@@ -45,21 +54,25 @@ impl Stage for Report {
         json!([record.options, record.samples, record.inputs])
     }
 
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<ReportFigures>()
+    }
+
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         let started = Instant::now();
         context.directory.begin(&SPEC)?;
         let page = page::render(context)?;
         let figures = leave(&context.directory, &page)?;
-        context.finish(&SPEC, prints.of(&SPEC), started, figures)
+        context.finish(&SPEC, prints.of(&SPEC), started, &figures)
     }
 }
 
 /// Leaves the page and the section for MultiQC in a run directory; what the record says of it.
-fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<Value> {
+fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<ReportFigures> {
     atomic::write(&directory.path(files::REPORT), &[page.as_bytes()])?;
     let section = page::render_multiqc(directory)?;
     atomic::write(&directory.path(files::MULTIQC), &[section.as_bytes()])?;
-    Ok(json!({ "bytes": page.len() }))
+    Ok(ReportFigures { bytes: page.len() })
 }
 
 /// The report of the choice among several architectures; `context` is any of their runs.
@@ -72,6 +85,6 @@ pub fn of_choice(
     let started = Instant::now();
     let page = page::render_choice(context, directory, comparison)?;
     let figures = leave(directory, &page)?;
-    let seconds = say_done(&SPEC, None, started, &figures);
-    directory.finish(&SPEC, fingerprint, seconds, figures, log::take_warnings())
+    let seconds = say_done(&SPEC, None, started, Work::default());
+    directory.finish(&SPEC, fingerprint, seconds, &figures, log::take_warnings())
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 use ntkpipe_store::spectrum;
 use reml::analysis::{Survey, survey};
 use reml::operator::{Kernel as _, LEAST_SHARE};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::failure::input;
@@ -16,7 +18,7 @@ use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::output::traffic;
+use crate::run::output::{Traffic, traffic};
 use crate::run::reference_spectrum::missing_spectrum;
 use crate::run::stage::{ARRAY, Output, StageSpec};
 use crate::stages::kernel;
@@ -52,6 +54,16 @@ pub static SPEC: StageSpec = StageSpec {
 /// The record in the folder.
 pub const RECORD: &str = "spectrum.json";
 
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpectrumFigures {
+    /// What was read and multiplied.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Leading eigenvalues found.
+    pub leading: usize,
+}
+
 /// The stage.
 #[derive(Debug)]
 pub struct Spectrum;
@@ -84,6 +96,10 @@ impl Stage for Spectrum {
 
     fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
         Ok(missing_spectrum(&context.directory.path(files::SPECTRUM))?)
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<SpectrumFigures>()
     }
 
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
@@ -122,10 +138,12 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         record.eigenvalues.first().copied().unwrap_or(0.0),
         record.trace,
     );
-    let mut figures = traffic("spectrum", &kernel)?;
-    figures["leading"] = json!(record.eigenvalues.len());
+    let figures = SpectrumFigures {
+        traffic: traffic("spectrum", &kernel),
+        leading: record.eigenvalues.len(),
+    };
     context.keep_survey(surveyed.into_parts());
-    context.finish(&SPEC, fingerprint, started, figures)
+    context.finish(&SPEC, fingerprint, started, &figures)
 }
 
 /// Share of the kernel's trace up to which what the covariates leave is rounding, and no more.

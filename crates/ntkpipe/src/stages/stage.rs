@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use crate::options::Options;
@@ -27,6 +28,11 @@ pub trait Stage: Debug + Sync {
         _prints: &Fingerprints,
     ) -> anyhow::Result<Option<PathBuf>> {
         Ok(None)
+    }
+
+    /// JSON Schema of the figures that `run.json` keeps of the stage.
+    fn figures_schema(&self, _generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
     }
 
     /// Runs the stage, whatever is there.

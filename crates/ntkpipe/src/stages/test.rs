@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use ntkpipe_store::results::write_table;
 use reml::analysis::AnalysisOptions;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::options::Options;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::output::traffic;
+use crate::run::output::{Traffic, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::load;
 use crate::run::stage::{Output, StageSpec, StageStatus};
@@ -31,6 +33,27 @@ pub static SPEC: StageSpec = StageSpec {
     is_done_on_the_way: true,
     outputs: &[Output::file(files::TEST)],
 };
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TestFigures {
+    /// The fit tested on its way.
+    OnTheWay {
+        /// The stage that did.
+        with: TestedBy,
+    },
+    /// What the test read and multiplied by itself.
+    ByItself(Traffic),
+}
+
+/// The stage that tests on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TestedBy {
+    /// The fit.
+    Fit,
+}
 
 /// The stage.
 #[derive(Debug)]
@@ -58,6 +81,10 @@ impl Stage for Test {
             // Where every phenotype is fitted, the table of tests lacks what only a row that is not fitted has.
             a.gate
         ])
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<TestFigures>()
     }
 
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
@@ -92,11 +119,11 @@ fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         )?;
         (
             rows.into_values().collect::<Vec<_>>(),
-            traffic("test", &kernel)?,
+            TestFigures::ByItself(traffic("test", &kernel)),
         )
     };
     write_tests(context, rows)?;
-    context.finish(&SPEC, prints.of(&SPEC), started, figures)
+    context.finish(&SPEC, prints.of(&SPEC), started, &figures)
 }
 
 /// `test.parquet`: the rows as the test alone leaves them.

@@ -10,6 +10,8 @@ use std::time::Instant;
 use ntkpipe_store::results::{write_table, write_tsv};
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use reml::analysis::{Analysis, Stop};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::failure::input;
@@ -17,7 +19,7 @@ use crate::options::Options;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::journal::{Finished, FitJournal};
-use crate::run::output::{remove_file, remove_folder, say_done, traffic};
+use crate::run::output::{Traffic, remove_file, remove_folder, say_done, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::load;
 use crate::run::shard::Shard;
@@ -30,7 +32,7 @@ use crate::stages::fit::tables::{Curves, dual_spec, open_journal, row_of};
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::stages::stage::{Sharded, Stage};
 use crate::stages::test;
-use crate::stages::test::{tested, write_tests};
+use crate::stages::test::{TestFigures, TestedBy, tested, write_tests};
 use crate::words::counted;
 
 /// What is known of the stage.
@@ -54,6 +56,21 @@ pub static SPEC: StageSpec = StageSpec {
         Output::unrecorded(files::SHARDS).also_of_several(),
     ],
 };
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FitFigures {
+    /// What the fit read and multiplied.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// What the fits without the samples held out read and multiplied, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<Traffic>,
+    /// Phenotypes that the other stopping time would predict better.
+    pub loo_predicts_better: usize,
+    /// Phenotypes that are predicted worse than by their covariates alone.
+    pub worse_than_covariates: usize,
+}
 
 /// The stage.
 #[derive(Debug)]
@@ -85,6 +102,10 @@ impl Stage for Fit {
             StageStatus::Lost(path) => Ok(Some(path)),
             _ => missing_dual(context),
         }
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<FitFigures>()
     }
 
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
@@ -133,7 +154,7 @@ fn fit(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
             context.directory.take(&SPEC)?;
         }
     }
-    let (fitted, mut figures) = fit_all(context, prints.of(&SPEC), tested.as_deref(), None)?;
+    let (fitted, traffic) = fit_all(context, prints.of(&SPEC), tested.as_deref(), None)?;
     let (mut rows, mut tests, mut curves) = (Vec::new(), Vec::new(), Curves::default());
     for i in 0..context.inputs.phenotypes.columns.len() {
         match (fitted.finished.get(&i), &tested) {
@@ -154,18 +175,20 @@ fn fit(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     match is_tested {
         true => context.directory.record_outputs(&test::SPEC)?,
         false => {
-            let figures = json!({ "with": "fit" });
-            context.finish(&test::SPEC, prints.of(&test::SPEC), started, figures)?;
+            let with = TestedBy::Fit;
+            let figures = TestFigures::OnTheWay { with };
+            context.finish(&test::SPEC, prints.of(&test::SPEC), started, &figures)?;
         }
     }
     phenotype_row::adjust(&mut rows);
-    match context.settings.hold_out {
-        Some(how) => figures["folds"] = fit_folds(context, how, prints.of(&SPEC), &mut rows)?,
+    let folds = match context.settings.hold_out {
+        Some(how) => Some(fit_folds(context, how, prints.of(&SPEC), &mut rows)?),
         None => {
             forget_folds(context)?;
             remove_file(&context.directory.path(files::HELD_OUT_PREDICTIONS))?;
+            None
         }
-    }
+    };
     let columns = phenotype_row::to_columns(&rows);
     write_table(&context.directory.path(files::PHENOTYPES), &columns)?;
     write_tsv(&context.directory.path(files::PHENOTYPES_TEXT), &columns)?;
@@ -173,11 +196,14 @@ fn fit(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     compare_tests(&rows, context.settings.analysis.alpha);
     summarise(&rows);
     let is_reml = context.settings.analysis.stop == Stop::Reml;
-    (
-        figures["loo_predicts_better"],
-        figures["worse_than_covariates"],
-    ) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
-    context.finish(&SPEC, prints.of(&SPEC), started, figures)?;
+    let (better, worse) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
+    let figures = FitFigures {
+        traffic,
+        folds,
+        loo_predicts_better: better,
+        worse_than_covariates: worse,
+    };
+    context.finish(&SPEC, prints.of(&SPEC), started, &figures)?;
     forget(context)
 }
 
@@ -186,10 +212,10 @@ fn run_shard(context: &Context, prints: &Fingerprints, shard: Shard) -> anyhow::
     let started = Instant::now();
     shard::create_folder(context.directory.root())?;
     let tested = tested(context, prints)?;
-    let (journal, figures) = fit_all(context, prints.of(&SPEC), tested.as_deref(), Some(shard))?;
+    let (journal, traffic) = fit_all(context, prints.of(&SPEC), tested.as_deref(), Some(shard))?;
     let fitted = journal.finished.len();
     tracing::info!("fit: share {shard}, {}", counted(fitted, "phenotypes"));
-    say_done(&SPEC, Some(shard), started, &figures);
+    say_done(&SPEC, Some(shard), started, traffic.into());
     Ok(())
 }
 
@@ -253,7 +279,7 @@ fn fit_all(
     fingerprint: &str,
     tested: Option<&[PhenotypeRow]>,
     shard: Option<Shard>,
-) -> anyhow::Result<(FitJournal<Finished>, serde_json::Value)> {
+) -> anyhow::Result<(FitJournal<Finished>, Traffic)> {
     let survey = load(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
@@ -321,7 +347,7 @@ fn fit_all(
             })
         },
     )?;
-    Ok((journal, traffic("fit", &kernel)?))
+    Ok((journal, traffic("fit", &kernel)))
 }
 
 /// The array of leave-one-out residuals, where they are kept.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-
 use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::words::counted;
 
@@ -51,7 +49,7 @@ pub fn say_what_predicts(
     rows: &[PhenotypeRow],
     is_reml: bool,
     has_initial: bool,
-) -> (Value, Value) {
+) -> (usize, usize) {
     let named = |holds: &dyn Fn(&PhenotypeRow) -> bool| -> Vec<&str> {
         let found = rows.iter().filter(|row| holds(row));
         found.map(|row| row.phenotype.as_str()).collect()
@@ -79,7 +77,7 @@ pub fn say_what_predicts(
             worse.join(", ")
         );
     }
-    (json!(better.len()), json!(worse.len()))
+    (better.len(), worse.len())
 }
 
 /// Counts by status, and every phenotype that is not ok by name.

@@ -15,6 +15,8 @@ use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
 use ntkpipe_store::{kernel_tiles, tiled_kernel, zarr};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::failure::{input, resources};
@@ -23,7 +25,7 @@ use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
-use crate::run::output::{network_record, remove_file, say_done};
+use crate::run::output::{Work, network_record, remove_file, say_done};
 use crate::run::shard::Shard;
 use crate::run::stage::{Output, StageSpec};
 use crate::run::tiles::{bytes, tile_side};
@@ -46,6 +48,23 @@ pub static SPEC: StageSpec = StageSpec {
     ],
 };
 
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelFigures {
+    /// Samples of the kernel.
+    pub samples: usize,
+    /// Whether tiles are relative to the samples' mean.
+    pub centred: bool,
+    /// Side of a tile.
+    pub tile: usize,
+    /// Tiles that were there already.
+    pub tiles_found: u64,
+    /// Bytes of the others.
+    pub bytes_written: u64,
+    /// Whether tiles came from the processor's matrix unit; null where none had to be made.
+    pub matrix_unit: Option<bool>,
+}
+
 /// The stage. Tiles that are there and belong to this kernel are kept.
 #[derive(Debug)]
 pub struct Kernel;
@@ -65,6 +84,10 @@ impl Stage for Kernel {
 
     fn missing(&self, context: &Context, prints: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
         Ok(missing_tile(context, prints.of(&SPEC)))
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<KernelFigures>()
     }
 
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
@@ -224,15 +247,15 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
                 "kernel: a constant is nearly all of it: tiles hold it relative to the samples' mean, which an intercept makes the same model"
             );
         }
-        let figures = json!({
-            "samples": n,
-            "centred": kernel.is_centred(),
-            "tile": tile,
-            "tiles_found": present,
-            "bytes_written": wanted,
-            "matrix_unit": is_on_unit(context, kernel, tile, wanted)?,
-        });
-        context.finish(&SPEC, fingerprint, started, figures)?;
+        let figures = KernelFigures {
+            samples: n,
+            centred: kernel.is_centred(),
+            tile,
+            tiles_found: present,
+            bytes_written: wanted,
+            matrix_unit: is_on_unit(context, kernel, tile, wanted)?,
+        };
+        context.finish(&SPEC, fingerprint, started, &figures)?;
     }
     Ok(())
 }
@@ -291,8 +314,11 @@ fn run_shard(context: &Context, fingerprint: &str, shard: Shard) -> anyhow::Resu
     let (all, found) = (tiles.len(), tiles.len() - missing);
     let all = counted(all, "tiles");
     tracing::info!("kernel: share {shard}, {all}, {found} of them found");
-    let figures = json!({ "bytes_written": written });
-    say_done(&SPEC, Some(shard), started, &figures);
+    let work = Work {
+        bytes_written: Some(written),
+        ..Work::default()
+    };
+    say_done(&SPEC, Some(shard), started, work);
     Ok(())
 }
 

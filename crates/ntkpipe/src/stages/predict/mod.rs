@@ -3,6 +3,7 @@
 pub mod intervals;
 pub mod products;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,6 +13,8 @@ use ntkpipe_store::results::{Column, PredictionColumns, write_table};
 use ntkpipe_store::zarr::ZarrArray;
 use ntkpipe_store::{atomic, zarr};
 use rayon::prelude::*;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cohort::covariates::EFFECTS_OF;
@@ -22,7 +25,7 @@ use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::link::link_folder;
 use crate::run::model::{ModelPhenotype, ModelReading, ModelRecord};
-use crate::run::output::traffic;
+use crate::run::output::{Traffic, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::missing_spectrum;
 use crate::run::stage::{ARRAY, Output, StageSpec};
@@ -64,6 +67,27 @@ pub static SPEC: StageSpec = StageSpec {
     ],
 };
 
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PredictFigures {
+    /// Of a run of one architecture.
+    OfOne {
+        /// What was read and multiplied.
+        #[serde(flatten)]
+        traffic: Traffic,
+        /// Phenotypes that are trained.
+        trained: usize,
+        /// Samples predicted.
+        samples: usize,
+    },
+    /// Of the run of several.
+    OfSeveral {
+        /// Phenotypes that are predicted under each architecture.
+        chosen: BTreeMap<String, usize>,
+    },
+}
+
 /// The stage.
 #[derive(Debug)]
 pub struct Predict;
@@ -85,15 +109,19 @@ impl Stage for Predict {
         })
     }
 
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<PredictFigures>()
+    }
+
     fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         let started = Instant::now();
         context.directory.begin(&SPEC)?;
         let figures = predict_all(context)?;
-        context.finish(&SPEC, prints.of(&SPEC), started, figures)
+        context.finish(&SPEC, prints.of(&SPEC), started, &figures)
     }
 }
 
-fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
+fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     let (inputs, settings) = (&context.inputs, &context.settings);
     let names = &inputs.phenotypes.columns;
     let (n, n_all) = (inputs.n_kernel, inputs.samples.sample_id.len());
@@ -104,8 +132,7 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
     let network = stored(context)?;
     let initial = Initial::read(context)?;
     let features = FeatureArray::open(context.directory.root())?;
-    let mut effects: Vec<Vec<f64>> = Vec::new();
-    let mut records = Vec::new();
+    let (mut effects, mut records) = (Vec::new(), Vec::new());
     let bar = Progress::new("predict", "phenotypes");
     let all: Vec<usize> = (0..names.len()).collect();
     let order = inputs.samples.table_order();
@@ -168,10 +195,11 @@ fn predict_all(context: &Context) -> anyhow::Result<serde_json::Value> {
         counted(names.len(), "phenotypes"),
         counted(n_all, "samples")
     );
-    let mut figures = traffic("predict", &kernel)?;
-    figures["trained"] = json!(n_trained);
-    figures["samples"] = json!(n_all);
-    Ok(figures)
+    Ok(PredictFigures::OfOne {
+        traffic: traffic("predict", &kernel),
+        trained: n_trained,
+        samples: n_all,
+    })
 }
 
 /// Predictions of a phenotype for the samples in `order`, what the model records of it, and the effects of the covariates.
