@@ -102,7 +102,7 @@ impl Category {
 pub struct CovariateColumns {
     /// Names.
     pub names: Vec<String>,
-    /// For each name a value a sample.
+    /// For each name one value per sample.
     pub values: Vec<Vec<f64>>,
     /// The categorical ones among them.
     pub categories: Vec<Category>,

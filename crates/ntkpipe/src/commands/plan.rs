@@ -212,7 +212,7 @@ impl Plan {
     }
 }
 
-/// Phenotypes that lack a value on a sample of `base`.
+/// Phenotypes without a value on some sample of `base`.
 pub fn own_masks(inputs: &Inputs, base: &[bool]) -> anyhow::Result<usize> {
     let columns: Vec<usize> = (0..inputs.phenotypes.columns.len()).collect();
     let mut own_masks = 0;

@@ -42,8 +42,8 @@ pub struct Context {
     pub base: Vec<bool>,
     /// The kernel, once a stage has opened it.
     kernel: Mutex<Option<Arc<TiledKernel>>>,
-    /// The survey that this process made, until a stage takes it.
-    survey: Mutex<Option<SurveyParts>>,
+    /// The reference spectrum that this process made, until a stage takes it.
+    reference: Mutex<Option<SurveyParts>>,
 }
 
 impl Context {
@@ -67,7 +67,7 @@ impl Context {
             covariates,
             base,
             kernel: Mutex::default(),
-            survey: Mutex::default(),
+            reference: Mutex::default(),
         })
     }
 
@@ -107,7 +107,7 @@ impl Context {
         self.settings.tiles_folder().join(files::TILES)
     }
 
-    /// The kernel, opened by the first stage that wants it, so that its checksums are compared once a process; its traffic is counted from
+    /// The kernel, opened by the first stage that wants it, so that its checksums are compared once per process; its traffic is counted from
     /// here on.
     pub fn open_kernel(&self) -> anyhow::Result<Arc<TiledKernel>> {
         let mut opened = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,17 +123,23 @@ impl Context {
     /// Lets go of what one stage leaves in memory for the next.
     pub fn let_go(&mut self) {
         self.kernel = Mutex::default();
-        self.survey = Mutex::default();
+        self.reference = Mutex::default();
     }
 
-    /// Keeps the survey for the stage that comes next.
-    pub fn keep_survey(&self, parts: SurveyParts) {
-        *self.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(parts);
+    /// Keeps the reference spectrum for the stage that comes next.
+    pub fn keep_reference(&self, parts: SurveyParts) {
+        *self
+            .reference
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(parts);
     }
 
-    /// The survey, once.
-    pub fn take_survey(&self) -> Option<SurveyParts> {
-        let mut kept = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The reference spectrum, once.
+    pub fn take_reference(&self) -> Option<SurveyParts> {
+        let mut kept = self
+            .reference
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         kept.take()
     }
 

@@ -1,4 +1,4 @@
-//! ModificationTimes of the input files, which tell that one was changed while it was read.
+//! Modification times of the input files, which tell that one was changed while it was read.
 
 use std::path::PathBuf;
 use std::time::SystemTime;

@@ -10,7 +10,7 @@ use reml::operator::MaskedOperator;
 use crate::run::context::Context;
 use crate::run::files;
 
-/// The first chunk that lacks of the arrays the stage left.
+/// The first chunk that is missing from the arrays the stage left.
 pub fn missing_spectrum(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     for name in spectrum::ARRAYS {
         let array = folder.join(name);
@@ -24,10 +24,10 @@ pub fn missing_spectrum(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     Ok(None)
 }
 
-/// The survey that the stage left: in memory for the first who asks, and on disk.
-pub fn load<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
+/// The reference spectrum that the stage left: in memory for the first who asks, and on disk.
+pub fn load_reference<'a>(context: &'a Context) -> anyhow::Result<Survey<'a>> {
     let operator = MaskedOperator::new(&context.covariates, &context.base);
-    if let Some(parts) = context.take_survey() {
+    if let Some(parts) = context.take_reference() {
         return Ok(Survey::from_parts(operator, parts));
     }
     Ok(spectrum::read(&context.directory.path(files::SPECTRUM), operator)?.0)

@@ -1,4 +1,4 @@
-//! Score test and stopping times: `test.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
+//! Fits without the samples of each fold, and predictions of these: `predictions_oof.parquet`, `out_of_sample_r2`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::run::files;
 use crate::run::journal::FinishedInFold;
 use crate::run::output::{Traffic, remove_file, remove_folder, traffic};
 use crate::run::phenotype_row::{PhenotypeRow, Status};
-use crate::run::reference_spectrum::load;
+use crate::run::reference_spectrum::load_reference;
 use crate::stages::fit::scheduler::{FitJob, READ_AHEAD, Scheduler};
 use crate::stages::fit::tables::{dual_spec, open_journal, row_of};
 use crate::stages::kernel::initial_prediction::Initial;
@@ -33,7 +33,7 @@ pub fn fit_folds(
     fingerprint: &str,
     rows: &mut [PhenotypeRow],
 ) -> anyhow::Result<Traffic> {
-    let survey = load(context)?;
+    let reference = load_reference(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
     let n = context.inputs.n_kernel;
@@ -66,12 +66,12 @@ pub fn fit_folds(
             fold: Some(fold),
         })
         .collect();
-    let walk = Scheduler {
+    let scheduler = Scheduler {
         folds: Some(&folds),
-        ..Scheduler::new(context, &kernel, &survey, options, initial.as_ref())
+        ..Scheduler::new(context, &kernel, &reference, options, initial.as_ref())
     };
-    walk.run(&jobs, |FitJob { column, fold }, known, analysis| {
-        let row = row_of(&rows[column].phenotype, known, analysis.as_ref(), None);
+    scheduler.run(&jobs, |FitJob { column, fold }, metadata, analysis| {
+        let row = row_of(&rows[column].phenotype, metadata, analysis.as_ref(), None);
         let finished = FinishedInFold {
             fold: fold.unwrap_or(0),
             column,

@@ -142,7 +142,7 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         traffic: traffic("spectrum", &kernel),
         leading: record.eigenvalues.len(),
     };
-    context.keep_survey(surveyed.into_parts());
+    context.keep_reference(surveyed.into_parts());
     context.finish(&SPEC, fingerprint, started, &figures)
 }
 

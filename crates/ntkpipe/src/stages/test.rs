@@ -14,7 +14,7 @@ use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::output::{Traffic, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::reference_spectrum::load;
+use crate::run::reference_spectrum::load_reference;
 use crate::run::stage::{Output, StageSpec, StageStatus};
 use crate::run::{files, phenotype_row};
 use crate::stages::fit::scheduler::{FitJob, Scheduler};
@@ -78,7 +78,7 @@ impl Stage for Test {
             a.alpha,
             a.robust,
             a.max_passes,
-            // Where every phenotype is fitted, the table of tests lacks what only a row that is not fitted has.
+            // Where every phenotype is fitted, the table of tests leaves out what only a row that is not fitted has.
             a.gate
         ])
     }
@@ -97,22 +97,22 @@ fn test(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
     let started = Instant::now();
     context.directory.begin(&SPEC)?;
     let (rows, figures) = {
-        let survey = load(context)?;
+        let reference = load_reference(context)?;
         let kernel = context.open_kernel()?;
         let initial = Initial::read(context)?;
         let options = AnalysisOptions {
             test_only: true,
             ..context.settings.analysis.clone()
         };
-        let walk = Scheduler::new(context, &kernel, &survey, options, initial.as_ref());
+        let scheduler = Scheduler::new(context, &kernel, &reference, options, initial.as_ref());
         let mut rows = BTreeMap::new();
         let names = &context.inputs.phenotypes.columns;
-        walk.run(
+        scheduler.run(
             &FitJob::whole(0..names.len()),
-            |FitJob { column, .. }, known, analysis| {
+            |FitJob { column, .. }, metadata, analysis| {
                 rows.insert(
                     column,
-                    row_of(&names[column], known, analysis.as_ref(), None),
+                    row_of(&names[column], metadata, analysis.as_ref(), None),
                 );
                 Ok(())
             },

@@ -133,7 +133,6 @@ impl StoredModel {
             alpha.col_as_slice_mut(at).copy_from_slice(weights);
         }
         drop(weights);
-
         Ok(Self {
             record,
             kernel,

@@ -21,7 +21,7 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::journal::{Finished, FitJournal};
 use crate::run::output::{Traffic, remove_file, remove_folder, say_done, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::reference_spectrum::load;
+use crate::run::reference_spectrum::load_reference;
 use crate::run::shard::Shard;
 use crate::run::stage::{ARRAY, Output, StageSpec, StageStatus};
 use crate::run::{files, phenotype_row, shard};
@@ -280,7 +280,7 @@ fn fit_all(
     tested: Option<&[PhenotypeRow]>,
     shard: Option<Shard>,
 ) -> anyhow::Result<(FitJournal<Finished>, Traffic)> {
-    let survey = load(context)?;
+    let reference = load_reference(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
     let options = context.settings.analysis.clone();
@@ -313,16 +313,17 @@ fn fit_all(
     let columns = (0..names.len()).filter(|i| is_ours(i) && waits(i));
     let columns = columns.filter(|i| !journal.finished.contains_key(i));
     let columns: Vec<usize> = columns.collect();
-    let walk = Scheduler {
+    let scheduler = Scheduler {
         tested,
-        ..Scheduler::new(context, &kernel, &survey, options, initial.as_ref())
+        ..Scheduler::new(context, &kernel, &reference, options, initial.as_ref())
     };
-    walk.run(
+    scheduler.run(
         &FitJob::whole(columns),
-        |FitJob { column, .. }, known, analysis| {
+        |FitJob { column, .. }, metadata, analysis| {
             let rate = context.settings.learning_rate;
             let before = tested.map(|rows| &rows[column]);
-            let row = row_of(&names[column], known, analysis.as_ref(), rate).with_test_of(before);
+            let row =
+                row_of(&names[column], metadata, analysis.as_ref(), rate).with_test_of(before);
             let mut curve = Vec::new();
             if let Some(fit) = analysis.as_ref().and_then(|it| it.fit.as_ref()) {
                 if let Some((array, loo)) = left_out.as_ref().zip(fit.leave_one_out.as_ref()) {
@@ -337,7 +338,7 @@ fn fit_all(
             }
             let test = match analysis.map(test_alone) {
                 None => row.clone(),
-                some => row_of(&names[column], known, some.as_ref(), None).with_test_of(before),
+                some => row_of(&names[column], metadata, some.as_ref(), None).with_test_of(before),
             };
             journal.add(Finished {
                 column,

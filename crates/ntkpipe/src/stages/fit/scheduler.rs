@@ -1,4 +1,4 @@
-//! Walks over the phenotypes: as many are under way at once as fit the memory.
+//! Fits phenotypes: as many are under way at once as fit the memory.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::machine;
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::reference_spectrum::load;
+use crate::run::reference_spectrum::load_reference;
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::words::counted;
 
@@ -32,7 +32,7 @@ pub const READ_AHEAD: usize = 32;
 pub struct Scheduler<'c> {
     pub context: &'c Context,
     pub kernel: &'c TiledKernel,
-    pub survey: &'c Survey<'c>,
+    pub reference: &'c Survey<'c>,
     pub options: AnalysisOptions,
     pub folds: Option<&'c Folds>,
     pub initial: Option<&'c Initial>,
@@ -83,14 +83,14 @@ impl<'c> Scheduler<'c> {
     pub fn new(
         context: &'c Context,
         kernel: &'c TiledKernel,
-        survey: &'c Survey<'c>,
+        reference: &'c Survey<'c>,
         options: AnalysisOptions,
         initial: Option<&'c Initial>,
     ) -> Self {
         Self {
             context,
             kernel,
-            survey,
+            reference,
             options,
             folds: None,
             initial,
@@ -107,7 +107,7 @@ impl<'c> Scheduler<'c> {
         let (context, rank) = (self.context, covariates.rank());
         let bound = context.settings.memory as usize;
         let column = 4 * context.inputs.n_kernel;
-        let probes = self.survey.probes().blocks().iter();
+        let probes = self.reference.probes().blocks().iter();
         let spaces: usize = probes.map(|b| b.ncols()).sum();
         // The probes, the covariates with their products in float64, a diagonal in float64, and the tiles in use.
         let kept = (spaces + 6 * rank + 2) * column + self.kernel.copied_bytes();
@@ -116,7 +116,7 @@ impl<'c> Scheduler<'c> {
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
         let working =
             analysis::working_columns(context.inputs.n_kernel, rank) + READ_AHEAD * WAITING_COLUMNS;
-        let one = Batch::new(self.survey, covariates, &self.options).load_of_new(1);
+        let one = Batch::new(self.reference, covariates, &self.options).load_of_new(1);
         if share(bound.saturating_sub(kept)) < working + one {
             let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;
             return Err(resources(
@@ -158,21 +158,21 @@ impl<'c> Scheduler<'c> {
             &options,
             &initial.null,
             None,
-            |job, known, analysis| {
+            |job, metadata, analysis| {
                 let Some(test) = analysis.as_ref().and_then(|it| it.test) else {
-                    return take(job, known, analysis);
+                    return take(job, metadata, analysis);
                 };
                 if !self.options.test_only && (test.warranted || !self.options.gate) {
                     tests.insert(job, test);
                     return Ok(());
                 }
-                let at_start = known.at_start;
+                let at_start = metadata.at_start;
                 let analysis = analysis.map(|analysis| Analysis {
                     n_covariates: at_start.map_or(analysis.n_covariates, |it| it.rank),
                     in_sample_r2: at_start.map(|it| it.r2),
                     ..analysis
                 });
-                take(job, known, analysis)
+                take(job, metadata, analysis)
             },
         )?;
         let warranted: Vec<FitJob> = jobs
@@ -190,12 +190,12 @@ impl<'c> Scheduler<'c> {
             &options,
             covariates,
             offset,
-            |job, known, analysis| {
+            |job, metadata, analysis| {
                 let analysis = analysis.map(|analysis| Analysis {
                     test: tests.get(&job).copied(),
                     ..analysis
                 });
-                take(job, known, analysis)
+                take(job, metadata, analysis)
             },
         )
     }
@@ -216,10 +216,10 @@ impl<'c> Scheduler<'c> {
             Some(_) => Progress::new("folds", "fits"),
             None => Progress::new("fit", "phenotypes"),
         };
-        let mut known: Vec<Metadata> = Vec::with_capacity(jobs.len());
+        let mut of_jobs: Vec<Metadata> = Vec::with_capacity(jobs.len());
         let mut blocks = jobs.chunks(READ_AHEAD);
         let mut waiting: VecDeque<(usize, Phenotype)> = VecDeque::new();
-        let mut batch = Batch::new(self.survey, covariates, options).with_offset(offset);
+        let mut batch = Batch::new(self.reference, covariates, options).with_offset(offset);
         let mut done = 0;
         loop {
             let mut load = batch.load();
@@ -235,9 +235,9 @@ impl<'c> Scheduler<'c> {
                             take(job, metadata, None)?;
                             done += 1;
                         } else {
-                            waiting.push_back((known.len(), phenotype));
+                            waiting.push_back((of_jobs.len(), phenotype));
                         }
-                        known.push(metadata);
+                        of_jobs.push(metadata);
                     }
                     // None of the block may have had to wait.
                     if waiting.is_empty() {
@@ -269,7 +269,7 @@ impl<'c> Scheduler<'c> {
             done += finished.len();
             bar.set(done, jobs.len());
             for (number, analysis) in finished {
-                take(jobs[number], known[number], Some(analysis))?;
+                take(jobs[number], of_jobs[number], Some(analysis))?;
             }
         }
     }
@@ -353,7 +353,7 @@ pub fn dual_at(
     if times.is_empty() {
         return Ok(weights);
     }
-    let survey = load(context)?;
+    let reference = load_reference(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
     let options = AnalysisOptions {
@@ -361,13 +361,13 @@ pub fn dual_at(
         test_only: false,
         ..context.settings.analysis.clone()
     };
-    let walk = Scheduler {
+    let scheduler = Scheduler {
         times: times.iter().copied().collect(),
-        ..Scheduler::new(context, &kernel, &survey, options, initial.as_ref())
+        ..Scheduler::new(context, &kernel, &reference, options, initial.as_ref())
     };
-    walk.walk(
+    scheduler.walk(
         &FitJob::whole(times.iter().map(|it| it.0)),
-        &walk.options,
+        &scheduler.options,
         &context.covariates,
         initial.as_ref().map(Initial::on_kernel),
         |FitJob { column, .. }, _, analysis| {

@@ -26,7 +26,7 @@ pub fn row_of(
     }
 }
 
-/// Dual weights: a row a fit, a column a sample of the kernel; the chunks of those fits that train.
+/// Dual weights: one row per fit, one column per sample of the kernel. A fit that does not train has no chunk.
 pub fn dual_spec(n_fits: usize, n: usize) -> ArraySpec {
     ArraySpec {
         dimension_names: Some(["phenotype".into(), "sample".into()]),

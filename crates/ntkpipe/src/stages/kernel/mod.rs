@@ -1,4 +1,4 @@
-//! Features to kernel tiles: `kernel.zarr`.
+//! Features to kernel tiles: `kernel.zarr`, and what a network predicts before it is trained.
 
 pub mod initial_prediction;
 pub mod range;
@@ -348,7 +348,7 @@ fn check_space(path: &Path, wanted: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes those of `tiles` that lack; `found` of them, as many as the array with the fewest has, are not counted as made. f₀ of the samples
+/// Makes those of `tiles` that are missing; `found` of them, as many as the array with the fewest has, are not counted as made. f₀ of the samples
 /// that went through a network for it, by the first of each block.
 fn compute(
     context: &Context,

@@ -25,7 +25,7 @@ use crate::run::files;
 use crate::run::link::link_folder;
 use crate::run::output::remove_file;
 use crate::run::phenotype_row::PhenotypeRow;
-use crate::run::reference_spectrum::load;
+use crate::run::reference_spectrum::load_reference;
 use crate::stages::fit::scheduler::READ_AHEAD;
 use crate::stages::predict::products::fits_at_once;
 
@@ -139,8 +139,8 @@ pub fn write(
     let n = context.inputs.n_kernel;
     let n_all = context.inputs.samples.sample_id.len();
     let (covariates, columns) = (&context.covariates, &context.covariate_columns.values);
-    let survey = load(context)?;
-    let posterior = Posterior::new(&survey);
+    let reference = load_reference(context)?;
+    let posterior = Posterior::new(&reference);
     let has_covariates = |row: usize| columns.iter().all(|c| c[row].is_finite());
     let of_rows = |rows: &[usize]| -> Vec<Vec<f64>> {
         let of_column = |c: &Vec<f64>| rows.iter().map(|&row| c[row]).collect();
@@ -270,7 +270,7 @@ fn of_kernel(
     })
 }
 
-/// Leaves in a model what the standard deviations of new samples need: the survey (links to the run's files) and the covariates it was made with.
+/// Leaves in a model what the standard deviations of new samples need: the reference spectrum (links to the run's files) and the covariates it was made with.
 pub fn write_model(context: &Context, model: &Path) -> anyhow::Result<()> {
     link_folder(
         &context.directory.path(files::SPECTRUM),
@@ -291,10 +291,10 @@ pub fn write_model(context: &Context, model: &Path) -> anyhow::Result<()> {
 
 /// Removes what an earlier run left.
 pub fn remove(context: &Context, model: &Path) -> anyhow::Result<()> {
-    let survey = model.join(files::SPECTRUM);
-    if survey.exists() {
-        std::fs::remove_dir_all(&survey)
-            .with_context(|| format!("could not remove `{}`", survey.display()))?;
+    let spectrum = model.join(files::SPECTRUM);
+    if spectrum.exists() {
+        std::fs::remove_dir_all(&spectrum)
+            .with_context(|| format!("could not remove `{}`", spectrum.display()))?;
     }
     remove_file(&model.join(files::of_model::TRAINING))?;
     remove_file(&context.directory.path(files::DEVIATIONS))
