@@ -1,42 +1,15 @@
 //! The `ntkpipe` command as a library: arguments → plan → stages.
 
-mod accounting;
-mod args;
-mod choice;
-mod closed_form;
-mod codes;
-mod copies;
-mod covariates;
+mod cohort;
+mod commands;
 mod failure;
-mod fit_journal;
-mod folds;
-mod id_match;
-mod initial;
-mod inputs;
-mod lock;
 mod log;
-mod machine;
-mod manual;
-mod marker;
-mod network;
-mod option_doc;
 mod options;
-mod options_file;
-mod ownership;
-mod phenotype_row;
-mod pipeline;
-mod plan;
+mod ordered_map;
 mod progress;
-mod progress_report;
 mod report;
-mod run_directory;
-mod schema;
-mod settings;
-mod share;
+mod run;
 mod stages;
-mod stamps;
-mod train;
-mod trained_row;
 mod words;
 
 use std::process::ExitCode;
@@ -52,7 +25,7 @@ pub fn command() -> ExitCode {
         }
     }));
     // A panic is a bug: say so, and leave with its exit code.
-    match std::panic::catch_unwind(|| pipeline::dispatch(args::Cli::parse())) {
+    match std::panic::catch_unwind(|| commands::dispatch(commands::args::Cli::parse())) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => failure::report(&error),
         Err(_) => failure::report_bug(),

@@ -1,7 +1,8 @@
 //! The log: stderr for people, `run.log` for the record.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io;
+use std::io::{IsTerminal as _, Read as _, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,14 +10,14 @@ use anyhow::Context as _;
 use ntkpipe_store::{file_system, printable};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FormatFields;
-use tracing_subscriber::fmt::{self, MakeWriter, format};
-use tracing_subscriber::layer::{self, SubscriberExt};
+use tracing_subscriber::fmt::{MakeWriter, format};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, layer};
 
-use crate::options::LogFormat;
+use crate::options::values::LogFormat;
 use crate::progress::BARS;
 
 /// Writes lines to stderr between redraws of the progress bars.

@@ -3,9 +3,9 @@
 use ntkpipe_store::spectrum::SpectrumRecord;
 use statrs::distribution::{Beta, ContinuousCDF};
 
-use super::number;
-use super::plot::{ACCENT, Axis, BAND, Mark, POINT, Plot};
-use crate::phenotype_row::{PhenotypeRow, Status};
+use crate::report::numbers::number;
+use crate::report::plot::{ACCENT, Axis, BAND, Mark, POINT, Plot};
+use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::words::{agreeing, counted};
 
 /// Ranks at which the band of the QQ plot is computed.

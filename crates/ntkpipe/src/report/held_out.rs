@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::four_digits;
-use crate::choice::open_predictions;
-use crate::inputs::prepare_block;
-use crate::stages::Context;
+use crate::cohort::prepare::prepare_block;
+use crate::report::numbers::four_digits;
+use crate::run::context::Context;
+use crate::stages::model_selection::open_predictions;
 
 /// Groups that the samples are gathered in.
 const GROUPS: usize = 20;

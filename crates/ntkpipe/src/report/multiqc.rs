@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::headings;
-use crate::phenotype_row::PhenotypeRow;
+use crate::report::table::headings;
+use crate::run::phenotype_row::PhenotypeRow;
 
 /// Columns shown, of those that `phenotypes.parquet` has.
 const COLUMNS: [&str; 10] = [

@@ -1,13 +1,21 @@
 //! Tables to standardised features: `features.zarr`, `features.parquet`, `samples.parquet`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use ntkpipe_store::features::{self, FeatureForm, FeatureSummary, Ingested};
-use serde_json::json;
+use ntkpipe_store::features::{FeatureForm, FeatureSummary, Ingested};
+use ntkpipe_store::{features, zarr};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::Context;
+use crate::options::Options;
 use crate::progress::Progress;
-use crate::run_directory::Stage;
+use crate::run::context::Context;
+use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
+use crate::run::stage::{Output, StageSpec};
+use crate::stages::stage::Stage;
 use crate::words::counted;
 
 /// Samples without a feature, and features that are far from 0, that are named.
@@ -16,10 +24,87 @@ const NAMED: usize = 10;
 /// Size of a mean, in standard deviations, from which single precision holds a feature's values to less than a thousandth of their spread.
 const FAR_FROM_ZERO: f64 = 1e4;
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "ingest",
+    about: "Tables to standardised features",
+    version: 1,
+    builds_on: None,
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::FEATURE_TABLE),
+        Output::file(files::SAMPLES),
+        Output::array(files::FEATURES),
+    ],
+};
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IngestFigures {
+    /// Rows of the feature array.
+    pub samples: usize,
+    /// Those without a value of any feature.
+    pub samples_without_features: usize,
+    /// The first few of these.
+    pub first_without_features: Vec<String>,
+    /// Features kept.
+    pub features: usize,
+    /// Features left out.
+    pub features_dropped: usize,
+    /// Values that are missing.
+    pub missing_values: usize,
+    /// `float32` or `float64`.
+    pub data_type: String,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Ingest;
+
+impl Stage for Ingest {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        let (settings, inputs) = (&context.settings, &context.inputs);
+        let ids = blake3::hash(inputs.samples.sample_id.join("\n").as_bytes());
+        let mut of_reading = vec![
+            json!(options.npx_value),
+            json!(options.drop_qc),
+            json!(options.instance),
+        ];
+        of_reading.extend(options.missing_values.iter().map(|it| json!(it)));
+        json!([
+            context.input_digest("features"),
+            inputs.features.columns,
+            ids.to_hex().to_string(),
+            inputs.n_kernel,
+            settings.standardise_features,
+            settings.rint_features,
+            of_reading,
+            context.input_digest("protein_names")
+        ])
+    }
+
+    fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        Ok(zarr::missing_chunk(
+            &context.directory.path(files::FEATURES),
+        )?)
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<IngestFigures>()
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        ingest(context, prints.of(&SPEC))
+    }
+}
+
+fn ingest(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Ingest)?;
+    context.directory.begin(&SPEC)?;
     let inputs = &context.inputs;
     let bar = Progress::new("ingest", "features");
     let n_rows = inputs.samples.sample_id.len();
@@ -37,7 +122,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     drop(bar);
     inputs
         .samples
-        .write(&context.directory.path("samples.parquet"))?;
+        .write(&context.directory.path(files::SAMPLES))?;
     let dropped: Vec<(&str, String)> = ingested
         .dropped()
         .map(|(name, why)| (name, why.to_string()))
@@ -80,16 +165,16 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
             },
         );
     }
-    let figures = json!({
-        "samples": n_rows,
-        "samples_without_features": ingested.unobserved.len(),
-        "first_without_features": named,
-        "features": ingested.n_features(),
-        "features_dropped": dropped.len(),
-        "missing_values": ingested.features.iter().map(|f| f.n_missing).sum::<usize>(),
-        "data_type": ingested.data_type,
-    });
-    context.finish(Stage::Ingest, fingerprint, started, figures)
+    let figures = IngestFigures {
+        samples: n_rows,
+        samples_without_features: ingested.unobserved.len(),
+        first_without_features: named.iter().map(|&it| it.to_owned()).collect(),
+        features: ingested.n_features(),
+        features_dropped: dropped.len(),
+        missing_values: ingested.features.iter().map(|f| f.n_missing).sum(),
+        data_type: ingested.data_type.to_owned(),
+    };
+    context.finish(&SPEC, fingerprint, started, &figures)
 }
 
 /// What is said where raw features are kept in single precision, and that does not tell their values apart.

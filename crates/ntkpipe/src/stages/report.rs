@@ -3,29 +3,76 @@
 use std::time::Instant;
 
 use ntkpipe_store::atomic;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::choice::Comparison;
 use crate::log;
-use crate::report;
-use crate::run_directory::{RunDirectory, Stage};
+use crate::options::Options;
+use crate::report::page;
+use crate::run::context::Context;
+use crate::run::directory::RunDirectory;
+use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
+use crate::run::output::{Work, say_done};
+use crate::run::stage::{Output, StageSpec};
+use crate::stages::model_selection::Comparison;
+use crate::stages::predict;
+use crate::stages::stage::Stage;
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
-    let started = Instant::now();
-    context.directory.begin(Stage::Report)?;
-    let page = report::render(context)?;
-    let figures = leave(&context.directory, &page)?;
-    context.finish(Stage::Report, fingerprint, started, figures)
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "report",
+    about: "report.html of a run",
+    version: 3,
+    builds_on: Some(&predict::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::REPORT).also_of_several(),
+        Output::file(files::MULTIQC).also_of_several(),
+    ],
+};
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportFigures {
+    /// Bytes of the page.
+    pub bytes: usize,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Report;
+
+impl Stage for Report {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, _: &Options, context: &Context) -> Value {
+        let record = &context.directory.record;
+        json!([record.options, record.samples, record.inputs])
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<ReportFigures>()
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        let started = Instant::now();
+        context.directory.begin(&SPEC)?;
+        let page = page::render(context)?;
+        let figures = leave(&context.directory, &page)?;
+        context.finish(&SPEC, prints.of(&SPEC), started, &figures)
+    }
 }
 
 /// Leaves the page and the section for MultiQC in a run directory; what the record says of it.
-fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<Value> {
-    atomic::write(&directory.path("report.html"), &[page.as_bytes()])?;
-    let section = report::render_multiqc(directory)?;
-    atomic::write(&directory.path("ntkpipe_mqc.json"), &[section.as_bytes()])?;
-    Ok(json!({ "bytes": page.len() }))
+fn leave(directory: &RunDirectory, page: &str) -> anyhow::Result<ReportFigures> {
+    atomic::write(&directory.path(files::REPORT), &[page.as_bytes()])?;
+    let section = page::render_multiqc(directory)?;
+    atomic::write(&directory.path(files::MULTIQC), &[section.as_bytes()])?;
+    Ok(ReportFigures { bytes: page.len() })
 }
 
 /// The report of the choice among several architectures; `context` is any of their runs.
@@ -36,14 +83,8 @@ pub fn of_choice(
     fingerprint: &str,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let page = report::render_choice(context, directory, comparison)?;
+    let page = page::render_choice(context, directory, comparison)?;
     let figures = leave(directory, &page)?;
-    let seconds = super::say_done(Stage::Report, None, started, &figures);
-    directory.finish(
-        Stage::Report,
-        fingerprint,
-        seconds,
-        figures,
-        log::take_warnings(),
-    )
+    let seconds = say_done(&SPEC, None, started, Work::default());
+    directory.finish(&SPEC, fingerprint, seconds, &figures, log::take_warnings())
 }

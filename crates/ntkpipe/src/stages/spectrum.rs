@@ -1,30 +1,118 @@
 //! Kernel to leading spectrum and the probes' space: `spectrum/`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_store::spectrum;
-use ntkpipe_store::zarr::{self, ZarrError};
 use reml::linalg::operator::LEAST_SHARE;
-use reml::{KernelMatrix as _, MaskedOperator, Probes, ReferenceSpectrum};
-use serde_json::json;
+use reml::{KernelMatrix as _, Probes, ReferenceSpectrum};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Context, kernel_range};
 use crate::failure::input;
+use crate::options::Options;
+use crate::options::settings::{FULL_PROBES, spectrum_passes};
+use crate::options::values::Missing;
 use crate::progress::Progress;
-use crate::run_directory::Stage;
-use crate::settings::{FULL_PROBES, spectrum_passes};
+use crate::run::context::Context;
+use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
+use crate::run::output::{Traffic, traffic};
+use crate::run::reference_spectrum::missing_spectrum;
+use crate::run::stage::{ARRAY, Output, StageSpec};
+use crate::stages::kernel;
+use crate::stages::kernel::range;
+use crate::stages::stage::Stage;
 
 /// What brings more of the kernel beside the covariates.
 const REMEDY: &str = "standardise the features (no `--raw-features`), take fewer layers or a smaller `--bias-variance`, keep the intercept, or leave out covariates that say all that the features say";
 
-/// Runs the stage.
-pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "spectrum",
+    about: "Kernel to leading spectrum",
+    version: 7,
+    builds_on: Some(&kernel::SPEC),
+    is_done_on_the_way: false,
+    outputs: &[Output::folder(
+        files::SPECTRUM,
+        &[
+            &[RECORD],
+            &["eigenvectors.zarr", ARRAY],
+            &["probes.zarr", ARRAY],
+            &["projected.zarr", ARRAY],
+            &["ritz_values.zarr", ARRAY],
+            &["ritz_vectors.zarr", ARRAY],
+            &["coupling.zarr", ARRAY],
+            &["covariate_products.zarr", ARRAY],
+            &["square_diagonal.zarr", ARRAY],
+        ],
+    )],
+};
+
+/// The record in the folder.
+pub const RECORD: &str = "spectrum.json";
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpectrumFigures {
+    /// What was read and multiplied.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Leading eigenvalues found.
+    pub leading: usize,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Spectrum;
+
+impl Stage for Spectrum {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn depends_on(&self, options: &Options, context: &Context) -> Value {
+        let (settings, inputs) = (&context.settings, &context.inputs);
+        let complete_of = match settings.missing {
+            Missing::Complete => json!([
+                context.input_digest("phenotypes"),
+                inputs.phenotypes.columns,
+                settings.one_two
+            ]),
+            _ => Value::Null,
+        };
+        json!([
+            context.input_digest("covariates"),
+            context.covariate_columns.names,
+            options.missing_values,
+            settings.analysis.seed,
+            FULL_PROBES,
+            spectrum_passes(inputs.n_kernel),
+            complete_of
+        ])
+    }
+
+    fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
+        Ok(missing_spectrum(&context.directory.path(files::SPECTRUM))?)
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<SpectrumFigures>()
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        decompose(context, prints.of(&SPEC))
+    }
+}
+
+fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    context.directory.begin(Stage::Spectrum)?;
+    context.directory.begin(&SPEC)?;
     let kernel = context.open_kernel()?;
     // Tiles of an earlier version may hold what this one refuses to make.
-    kernel_range::check_diagonal(context, kernel.diagonal())?;
+    range::check_diagonal(context, kernel.diagonal())?;
     let bar = Progress::new("spectrum", "passes");
     let passes = spectrum_passes(context.inputs.n_kernel);
     bar.set(0, passes);
@@ -36,7 +124,7 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         Probes {
             columns: FULL_PROBES,
             passes,
-            seed,
+            seed: seed,
         },
         |done| {
             bar.set(done, passes);
@@ -45,17 +133,19 @@ pub fn run(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     drop(bar);
     check_left(&surveyed)?;
     context.directory.check_ours()?;
-    let record = spectrum::write(&context.directory.path("spectrum"), &surveyed)?;
+    let record = spectrum::write(&context.directory.path(files::SPECTRUM), &surveyed)?;
     tracing::info!(
         "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}",
         record.eigenvalues.len(),
         record.eigenvalues.first().copied().unwrap_or(0.0),
         record.trace,
     );
-    let mut figures = super::traffic("spectrum", &kernel)?;
-    figures["leading"] = json!(record.eigenvalues.len());
-    context.keep_survey(surveyed.into_parts());
-    context.finish(Stage::Spectrum, fingerprint, started, figures)
+    let figures = SpectrumFigures {
+        traffic: traffic("spectrum", &kernel),
+        leading: record.eigenvalues.len(),
+    };
+    context.keep_reference(surveyed.into_parts());
+    context.finish(&SPEC, fingerprint, started, &figures)
 }
 
 /// Share of the kernel's trace up to which what the covariates leave is rounding, and no more.
@@ -79,27 +169,4 @@ fn check_left(survey: &ReferenceSpectrum<'_>) -> anyhow::Result<()> {
         "spectrum: the covariates leave nothing of the kernel but rounding: there is nothing for the features to explain; {REMEDY}"
     );
     Ok(())
-}
-
-/// The first chunk that lacks of the arrays the stage left.
-pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
-    for name in spectrum::ARRAYS {
-        let array = folder.join(name);
-        // An invariant space couples to nothing, and its array is not there.
-        if array.exists()
-            && let Some(chunk) = zarr::missing_chunk(&array)?
-        {
-            return Ok(Some(chunk));
-        }
-    }
-    Ok(None)
-}
-
-/// The survey that the stage left: in memory for the first who asks, and on disk.
-pub fn load<'a>(context: &'a Context) -> anyhow::Result<ReferenceSpectrum<'a>> {
-    let operator = MaskedOperator::new(&context.covariates, &context.base);
-    if let Some(parts) = context.take_survey() {
-        return Ok(ReferenceSpectrum::from_parts(operator, parts));
-    }
-    Ok(spectrum::read(&context.directory.path("spectrum"), operator)?.0)
 }

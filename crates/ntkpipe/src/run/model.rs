@@ -1,0 +1,105 @@
+//! `model/model.json`: what is recorded of a model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cohort::covariates::Category;
+use crate::options::Options;
+use crate::options::network::Network;
+use crate::options::values::DropQc;
+
+/// `model/model.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ModelRecord {
+    pub version: String,
+    #[serde(flatten)]
+    pub network: Network,
+    /// Training samples: the first rows of `features.zarr`.
+    pub n_samples: usize,
+    /// Whether the dual weights are those of the kernel relative to the training samples' mean.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub centred: bool,
+    /// Covariates, intercept first, as in `effects.parquet`.
+    pub covariates: Vec<String>,
+    /// The categorical ones among them, with their levels.
+    #[serde(default)]
+    pub categories: Vec<Category>,
+    /// Whether the features were put on the normal quantiles of their ranks.
+    #[serde(default)]
+    pub rint_features: bool,
+    /// Whether the model tells how sure its predictions are.
+    #[serde(default)]
+    pub intervals: bool,
+    /// How its run was told to read tables; those of new samples are read alike.
+    #[serde(default)]
+    pub reading: ModelReading,
+    pub phenotypes: Vec<ModelPhenotype>,
+}
+
+/// Options of a run on how tables are read, as far as those of new samples are to be read alike.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelReading {
+    pub features_id_column: Option<String>,
+    pub covariates_id_column: Option<String>,
+    pub missing_values: Option<Vec<String>>,
+    pub npx_value: Option<String>,
+    pub drop_qc: Option<DropQc>,
+    pub instance: Option<u32>,
+}
+
+impl ModelReading {
+    /// Those of the options.
+    pub fn new(options: &Options) -> Self {
+        let of = |own: &Option<String>| own.clone().or_else(|| options.id_column.clone());
+        Self {
+            features_id_column: of(&options.features_id_column),
+            covariates_id_column: of(&options.covariates_id_column),
+            missing_values: options.missing_values.clone(),
+            npx_value: options.npx_value.clone(),
+            drop_qc: options.drop_qc,
+            instance: options.instance,
+        }
+    }
+
+    /// What is asked for, and where nothing is, what the model's run was told; what means missing is added up.
+    pub fn with(self, asked: &Options) -> Options {
+        let mut options = asked.clone().or(Options {
+            npx_value: self.npx_value,
+            drop_qc: self.drop_qc,
+            instance: self.instance,
+            ..Options::default()
+        });
+        let missing = [asked.missing_values.clone(), self.missing_values];
+        options.missing_values = Some(missing.into_iter().flatten().flatten().collect());
+        options
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ModelPhenotype {
+    pub name: String,
+    /// Added back after multiplying by `sd`.
+    pub mean: f64,
+    pub sd: f64,
+    /// Whether the phenotype has dual weights; others are predicted from the covariates alone.
+    pub trained: bool,
+    /// Whether it can be predicted at all.
+    pub predicted: bool,
+    /// Stopping time of the predictions, where finite, and noise variance of one that is trained.
+    #[serde(default, alias = "t_hat")]
+    pub t_stop: Option<f64>,
+    #[serde(default)]
+    pub sigma2: Option<f64>,
+}
+
+impl ModelRecord {
+    /// Column, stopping time and noise variance of each phenotype with a finite time.
+    pub fn fits(&self) -> Vec<(usize, f64, f64)> {
+        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_stop?, p.sigma2?));
+        let phenotypes = self.phenotypes.iter().enumerate();
+        phenotypes
+            .filter(|(_, p)| p.trained)
+            .filter_map(of)
+            .collect()
+    }
+}

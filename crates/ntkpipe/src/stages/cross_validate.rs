@@ -1,0 +1,275 @@
+//! Fits without the samples of each fold, and predictions of these: `predictions_oof.parquet`, `out_of_sample_r2`.
+
+use std::collections::BTreeMap;
+
+use ntkpipe_store::results::PredictionColumns;
+use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::zarr::ZarrArray;
+use rayon::prelude::*;
+use reml::linalg::power_of_two::power_of_two;
+
+use crate::cohort::folds::Folds;
+use crate::cohort::prepare::{Prepared, base_mask, prepare};
+use crate::options::hold_out::HoldOut;
+use crate::options::settings::Settings;
+use crate::options::values::Missing;
+use crate::progress::Progress;
+use crate::run::context::Context;
+use crate::run::files;
+use crate::run::journal::FinishedInFold;
+use crate::run::output::{Traffic, remove_file, remove_folder, traffic};
+use crate::run::phenotype_row::{PhenotypeRow, Status};
+use crate::run::reference_spectrum::load_reference;
+use crate::stages::fit::scheduler::{FitJob, READ_AHEAD, Scheduler};
+use crate::stages::fit::tables::{dual_spec, open_journal, row_of};
+use crate::stages::kernel::initial_prediction::Initial;
+use crate::stages::predict::products::{KernelProducts, fits_at_once, fixed_effects};
+use crate::words::counted;
+
+/// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
+pub fn fit_folds(
+    context: &Context,
+    how: HoldOut,
+    fingerprint: &str,
+    rows: &mut [PhenotypeRow],
+) -> anyhow::Result<Traffic> {
+    let reference = load_reference(context)?;
+    let kernel = context.open_kernel()?;
+    let initial = Initial::read(context)?;
+    let n = context.inputs.n_kernel;
+    let options = context.settings.analysis.clone();
+    let ids = &context.inputs.samples.sample_id[..n];
+    let folds = Folds::new(how, ids, options.seed);
+    let spec = dual_spec(folds.n * rows.len(), n);
+    let path = context.directory.path(files::FOLD_WEIGHTS);
+    let n_phenotypes = rows.len();
+    let row_of_fit = |it: &FinishedInFold| weights_row(it.column, it.fold, n_phenotypes);
+    let mut journal = open_journal(
+        &context.directory.path(files::FOLDS_JOURNAL),
+        fingerprint,
+        (&path, &spec),
+        |it: &FinishedInFold| it.is_trained.then(|| row_of_fit(it)),
+    )?;
+    match journal.finished.len() {
+        0 => remove_folder(&path)?,
+        n => tracing::info!(
+            "folds: {} finished before an interruption",
+            counted(n, "fits")
+        ),
+    }
+    let weights = ZarrArray::<f32>::create(&path, spec)?;
+    let jobs: Vec<FitJob> = (0..folds.n)
+        .flat_map(|fold| (0..n_phenotypes).map(move |column| (fold, column)))
+        .filter(|key| rows[key.1].is_predicted() && !journal.finished.contains_key(key))
+        .map(|(fold, column)| FitJob {
+            column,
+            fold: Some(fold),
+        })
+        .collect();
+    let scheduler = Scheduler {
+        folds: Some(&folds),
+        ..Scheduler::new(context, &kernel, &reference, options, initial.as_ref())
+    };
+    scheduler.run(&jobs, |FitJob { column, fold }, metadata, analysis| {
+        let row = row_of(&rows[column].phenotype, metadata, analysis.as_ref(), None);
+        let finished = FinishedInFold {
+            fold: fold.unwrap_or(0),
+            column,
+            status: row.status,
+            is_trained: row.is_trained(),
+        };
+        if let Some(fit) = analysis.and_then(|it| it.fit)
+            && finished.is_trained
+        {
+            context.directory.check_ours()?;
+            weights.write_chunk(row_of_fit(&finished), 0, &fit.dual)?;
+        }
+        journal.add(finished)
+    })?;
+    let mut by_status: BTreeMap<Status, usize> = BTreeMap::new();
+    for fit in journal.finished.values() {
+        *by_status.entry(fit.status).or_default() += 1;
+    }
+    for (status, count) in by_status {
+        tracing::info!("folds: {} {}", counted(count, "fits"), status.name());
+    }
+    predict(
+        context,
+        &kernel,
+        &folds,
+        (&weights, &journal.finished),
+        initial.as_ref(),
+        rows,
+    )?;
+    Ok(traffic("folds", &kernel))
+}
+
+/// Removes what the folds leave for a resumed fit.
+pub fn forget_folds(context: &Context) -> anyhow::Result<()> {
+    remove_file(&context.directory.path(files::FOLDS_JOURNAL))?;
+    remove_folder(&context.directory.path(files::FOLD_WEIGHTS))
+}
+
+/// Row of the dual weights of a phenotype in a fold.
+pub fn weights_row(column: usize, fold: usize, n_phenotypes: usize) -> usize {
+    fold * n_phenotypes + column
+}
+
+/// Predicts each held-out sample with the fit of the others, and fills in R² of these predictions, and whether the covariates alone predict
+/// better.
+///
+/// `fits`, by fold and phenotype, are those that were made; `weights` holds a row for each ([`weights_row`]) that trains.
+/// R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over the observed samples held out.
+///
+/// Cost: a pass over the kernel for as many folds' phenotypes as fit in memory.
+pub fn predict(
+    context: &Context,
+    kernel: &TiledKernel,
+    folds: &Folds,
+    (weights, fits): (&ZarrArray<f32>, &BTreeMap<(usize, usize), FinishedInFold>),
+    initial: Option<&Initial>,
+    rows: &mut [PhenotypeRow],
+) -> anyhow::Result<()> {
+    let inputs = &context.inputs;
+    let (n, n_phenotypes) = (inputs.n_kernel, rows.len());
+    // All folds of a phenotype at once: far fewer columns than the probes' space has.
+    let block_len = (fits_at_once(context) / folds.n).max(1);
+    let held_out: Vec<Vec<usize>> = (0..folds.n).map(|fold| folds.held_out(fold)).collect();
+    let columns: Vec<usize> = (0..n_phenotypes).collect();
+    let ids: Vec<&str> = inputs.samples.sample_id[..n]
+        .iter()
+        .map(String::as_str)
+        .collect();
+    let path = context.directory.path(files::HELD_OUT_PREDICTIONS);
+    let bar = Progress::new("held out", "phenotypes");
+    PredictionColumns::write(&path, &inputs.phenotypes.columns, &ids, |table| {
+        for block in columns.chunks(block_len) {
+            let keys = (0..folds.n).flat_map(|fold| block.iter().map(move |&it| (fold, it)));
+            let trained = keys
+                .filter(|key| fits.get(key).is_some_and(|fit| fit.is_trained))
+                .map(|(fold, column)| weights_row(column, fold, n_phenotypes))
+                .collect();
+            let products = KernelProducts::new(kernel, weights, trained)?;
+            for part in block.chunks(READ_AHEAD) {
+                let all_values = inputs.phenotype_values(part)?;
+                let found: Vec<(Vec<f64>, [Option<f64>; 2])> = part
+                    .par_iter()
+                    .zip(all_values)
+                    .map(|(&column, values)| {
+                        let mut predictions = vec![f64::NAN; n];
+                        let mut by_covariates = vec![f64::NAN; n];
+                        for (fold, held_out) in held_out.iter().enumerate() {
+                            let fit = fits.get(&(fold, column));
+                            if !fit.is_some_and(|it| it.status.is_predicted()) {
+                                continue;
+                            }
+                            let training = folds.training(&context.base, fold);
+                            let settings = &context.settings;
+                            let prepared = prepared(context, values.clone(), &training, settings)?;
+                            let increment = products.of(weights_row(column, fold, n_phenotypes));
+                            // f₀ + K α.
+                            let increment = |row: usize| {
+                                let trained = increment.map_or(0.0, |it| f64::from(it[row]));
+                                initial.map_or(0.0, |it| it.values[row]) + trained
+                            };
+                            let beta = fixed_effects(context, &prepared, &increment);
+                            let alone = fixed_effects(context, &prepared, &|_| 0.0);
+                            for &row in held_out {
+                                let fixed = |beta| context.covariate_columns.fixed(row, beta);
+                                let unit = |value: f64| value * prepared.sd + prepared.mean;
+                                predictions[row] = unit(increment(row) + fixed(&beta));
+                                by_covariates[row] = unit(fixed(&alone));
+                            }
+                        }
+                        let r2 = r2_of(context, values.clone(), &predictions)?;
+                        let alone = r2_of(context, values, &by_covariates)?;
+                        Ok((predictions, [r2, alone]))
+                    })
+                    .collect::<anyhow::Result<_>>()?;
+                for (&column, (predictions, [r2, alone])) in part.iter().zip(found) {
+                    rows[column].out_of_sample_r2 = r2;
+                    if let Some((r2, alone)) = r2.zip(alone) {
+                        // A phenotype that no fold trains is predicted by them alone, up to rounding.
+                        rows[column].worse_than_covariates = Some(r2 < alone - 1e-9);
+                    }
+                    table.push(&predictions)?;
+                    bar.set(column + 1, n_phenotypes);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn prepared(
+    context: &Context,
+    values: Vec<f64>,
+    base: &[bool],
+    settings: &Settings,
+) -> anyhow::Result<Prepared> {
+    let columns = &context.covariate_columns.values;
+    prepare(values, base, &context.covariates, columns, settings)
+}
+
+/// R² of predictions of a phenotype on the kernel's samples that are not in `mask` and observed, as those that `--missing complete` leaves
+/// out; `None` where there are none.
+pub fn r2_outside(
+    context: &Context,
+    column: usize,
+    mask: &[bool],
+    predictions: &[f64],
+) -> anyhow::Result<Option<f64>> {
+    let values = context.inputs.phenotype_values(&[column])?.remove(0);
+    let base = base_mask(&context.inputs, &context.covariates, Missing::Exact)?;
+    let outside = mask.iter().zip(predictions);
+    let outside: Vec<f64> = outside
+        .map(|(is_in, predicted)| if *is_in { f64::NAN } else { *predicted })
+        .collect();
+    r2_on(context, values, &base, &outside)
+}
+
+/// R² of predictions, NaN where a sample is not predicted, of the values that are observed.
+fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Result<Option<f64>> {
+    r2_on(context, values, &context.base, predictions)
+}
+
+fn r2_on(
+    context: &Context,
+    values: Vec<f64>,
+    base: &[bool],
+    predictions: &[f64],
+) -> anyhow::Result<Option<f64>> {
+    let prepared = prepared(context, values, base, &context.settings.observed_only())?;
+    let pairs: Vec<(f64, f64)> = prepared
+        .observed()
+        .zip(predictions)
+        .filter_map(|(value, &predicted)| Some((value?, predicted)))
+        .filter(|(_, predicted)| predicted.is_finite())
+        .collect();
+    Ok(r2(&pairs))
+}
+
+/// 1 − Σ (y − ŷ)² / Σ (y − ȳ)² of pairs (y, ŷ); `None` where y does not vary.
+pub fn r2(pairs: &[(f64, f64)]) -> Option<f64> {
+    // In units of the largest, whose square may be beyond float64.
+    let unit = power_of_two(pairs.iter().fold(0.0, |most: f64, it| most.max(it.0.abs())));
+    let mean = pairs.iter().map(|it| it.0 / unit).sum::<f64>() / pairs.len() as f64;
+    let variation: f64 = pairs.iter().map(|it| (it.0 / unit - mean).powi(2)).sum();
+    let error: f64 = pairs.iter().map(|it| ((it.0 - it.1) / unit).powi(2)).sum();
+    (variation > 0.0).then(|| 1.0 - error / variation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r2_of_the_mean_is_nought_and_of_the_truth_one() {
+        assert_eq!(r2(&[(1.0, 2.0), (3.0, 2.0)]), Some(0.0));
+        assert_eq!(r2(&[(1.0, 1.0), (3.0, 3.0)]), Some(1.0));
+        assert_eq!(r2(&[(1e-200, 2e-200), (3e-200, 2e-200)]), Some(0.0));
+        assert_eq!(r2(&[(1e200, 2e200), (3e200, 2e200)]), Some(0.0));
+        assert_eq!(r2(&[(1.0, 1.0), (1.0, 3.0)]), None);
+        assert_eq!(r2(&[]), None);
+    }
+}

@@ -1,0 +1,463 @@
+//! Several architectures: a run for each, and for every phenotype the architecture under which it is likeliest.
+//!
+//! Under an architecture with operator A the phenotype is r ~ N(0, σ² exp(tA)) on the range of P, so that −2 log of the restricted
+//! likelihood, profiled over σ², is Q(t) up to a constant that is the same for every A on the same samples and covariates. Q(0) is
+//! the same for all as well: architectures compare by Q(0) − Q(t̂), each with one parameter, t.
+//!
+//! Or the one whose leave-one-out error is least at the time it is stopped at: on the same samples for all, so that a difference of two is one
+//! of squared errors sample by sample, with a standard error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use ntkpipe_store::atomic;
+use ntkpipe_store::results::{Column, PredictionColumns, write_table, write_tsv};
+use ntkpipe_store::table::{Columns, Reading, Table};
+use ntkpipe_store::zarr::ZarrArray;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::input;
+use crate::run::architectures::folder;
+use crate::run::link::link_folder;
+use crate::run::phenotype_row::{PhenotypeRow, Status};
+use crate::run::{files, phenotype_row};
+
+/// The architecture that each phenotype is predicted with.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Choice {
+    /// Names of the architectures.
+    pub architectures: Vec<String>,
+    /// Phenotypes in order, each with its architecture's place.
+    pub phenotypes: Vec<(String, usize)>,
+}
+
+/// What chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The restricted likelihood.
+    Likelihood,
+    /// The leave-one-out error.
+    LeaveOneOut,
+}
+
+/// What the choice says of one phenotype: the row of its architecture, and how far each is from the best.
+struct Chosen {
+    at: usize,
+    row: PhenotypeRow,
+    /// −2 log likelihood above that of the best; `None` where it was not fitted, or t̂ is unbounded.
+    differences: Vec<Option<f64>>,
+    /// Leave-one-out error above that of the chosen one, as a share of that of the covariates alone, with its standard error, paired over
+    /// samples; `None` where it was not fitted, or the errors were not asked for.
+    errors: Vec<Option<(f64, f64)>>,
+}
+
+/// Leave-one-out residuals of one phenotype under an architecture, and their R².
+struct LeftOut {
+    residuals: Vec<f32>,
+    r2: f64,
+}
+
+impl LeftOut {
+    fn total(&self) -> f64 {
+        let squares = self.residuals.iter().map(|e| f64::from(*e).powi(2));
+        squares.sum()
+    }
+
+    /// Error above that of `other`, as a share of that of the covariates alone, and its standard error.
+    fn above(&self, other: &Self) -> (f64, f64) {
+        let pairs = || self.residuals.iter().zip(&other.residuals);
+        // A sample that is in no fit is 0 under both.
+        let used = || pairs().filter(|(a, b)| **a != 0.0 || **b != 0.0);
+        let difference = |(a, b): (&f32, &f32)| f64::from(*a).powi(2) - f64::from(*b).powi(2);
+        let n = used().count() as f64;
+        let sum: f64 = used().map(difference).sum();
+        let spread: f64 = used().map(|it| (difference(it) - sum / n).powi(2)).sum();
+        let alone = other.total() / (1.0 - other.r2);
+        (sum / alone, (n / (n - 1.0) * spread).sqrt() / alone)
+    }
+}
+
+/// The phenotypes under all architectures.
+pub struct Comparison {
+    /// Names of the architectures.
+    pub names: Vec<String>,
+    /// The place of each phenotype's architecture.
+    pub chosen: Vec<usize>,
+    /// By architecture and phenotype, −2 log likelihood above that of the best.
+    differences: Vec<Vec<Option<f64>>>,
+    /// By architecture and phenotype, leave-one-out error above that of the chosen one; empty where they were not asked for.
+    errors: Vec<Vec<Option<f64>>>,
+}
+
+impl Comparison {
+    /// Phenotypes that are likeliest under the k-th architecture.
+    pub fn count(&self, k: usize) -> usize {
+        self.chosen.iter().filter(|at| **at == k).count()
+    }
+
+    /// Columns of a table of the phenotypes, each with what it means.
+    pub fn columns(&self) -> Vec<(String, Column, String)> {
+        let name = |&at: &usize| self.names[at].clone();
+        let mut columns = vec![(
+            "architecture".to_owned(),
+            Column::Text(self.chosen.iter().map(name).collect()),
+            "The architecture that it is tested, fitted and predicted with.".to_owned(),
+        )];
+        for (name, differences) in self.names.iter().zip(&self.differences) {
+            columns.push((
+                format!("reml_difference_{name}"),
+                Column::Float(differences.clone()),
+                format!("−2 log restricted likelihood under {name}, above that of the best."),
+            ));
+        }
+        for (name, errors) in self.names.iter().zip(&self.errors) {
+            columns.push((
+                format!("loo_difference_{name}"),
+                Column::Float(errors.clone()),
+                format!("Leave-one-out error under {name}, above that of the chosen one, as a share of that of the covariates alone."),
+            ));
+        }
+        columns
+    }
+}
+
+/// Chooses among the rows of one phenotype.
+///
+/// Among those that the test warrants, or with the gate off among all that were fitted, the one with the largest Q(0) − Q(t̂), or where
+/// there are `left_out` the one with the least leave-one-out error; among none, the one with the smallest p. p is corrected for having been the pick of so many (Bonferroni).
+fn choose(rows: Vec<PhenotypeRow>, left_out: &[Option<LeftOut>]) -> Chosen {
+    let n = rows.len() as f64;
+    let rise = |row: &PhenotypeRow| {
+        row.reml_ratio
+            .filter(|_| row.status != Status::NotConverged)
+    };
+    let best = rows
+        .iter()
+        .filter_map(rise)
+        .fold(f64::NEG_INFINITY, f64::max);
+    let differences = rows.iter().map(|row| Some(best - rise(row)?)).collect();
+    let largest = |value: &dyn Fn(usize) -> Option<f64>| {
+        let mut at: Option<(usize, f64)> = None;
+        for i in 0..rows.len() {
+            if let Some(value) = value(i)
+                && at.is_none_or(|(_, most)| value > most)
+            {
+                at = Some((i, value));
+            }
+        }
+        at.map(|it| it.0)
+    };
+    let error = |i: usize| Some(-left_out.get(i)?.as_ref()?.total());
+    let merit = |i: usize| match left_out.is_empty() {
+        true => rise(&rows[i]),
+        false => error(i).filter(|_| rows[i].status != Status::NotConverged),
+    };
+    let warranted = |i: usize| merit(i).filter(|_| rows[i].training_warranted == Some(true));
+    let at = largest(&warranted)
+        .or_else(|| largest(&merit))
+        .or_else(|| largest(&|i| rows[i].neg_log10_p))
+        .unwrap_or(0);
+    let chosen = left_out.get(at).and_then(Option::as_ref);
+    let above = |it: &Option<LeftOut>| Some(it.as_ref()?.above(chosen?));
+    let errors = left_out.iter().map(above).collect();
+    let mut row = rows[at].clone();
+    row.neg_log10_p = row.neg_log10_p.map(|p| (p - n.log10()).max(0.0));
+    row.p_value = row.p_value.map(|p| (p * n).min(1.0));
+    Chosen {
+        at,
+        row,
+        differences,
+        errors,
+    }
+}
+
+/// The leave-one-out residuals that the architectures' runs left of a phenotype.
+fn read_left_out(
+    arrays: &[ZarrArray<f32>],
+    rows: &[&PhenotypeRow],
+    column: usize,
+) -> anyhow::Result<Vec<Option<LeftOut>>> {
+    let of = |(array, row): (&ZarrArray<f32>, &&PhenotypeRow)| {
+        let at_best = row.t_stop != row.t_hat || row.loo_r2.is_none();
+        let r2 = if at_best { row.loo_r2_best } else { row.loo_r2 };
+        let Some(r2) = r2 else {
+            return Ok(None);
+        };
+        if !array.has_chunk(column, 0) {
+            return Err(input(
+                format!(
+                    "`{}` of an architecture lacks the residuals of `{}`",
+                    files::LEFT_OUT,
+                    row.phenotype
+                ),
+                "run again with `--force`",
+            ));
+        }
+        let residuals = array.read_rows(column..column + 1)?;
+        Ok(Some(LeftOut { residuals, r2 }))
+    };
+    arrays.iter().zip(rows).map(of).collect()
+}
+
+/// Reads what the architectures' runs left and writes the choice: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
+/// `architectures.parquet`, the chosen columns of every table of predictions, and `model/`.
+pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison> {
+    let mut tables = Vec::new();
+    for name in names {
+        tables.push(phenotype_row::read(
+            &folder(out, name).join(files::PHENOTYPES),
+        )?);
+    }
+    let n_phenotypes = tables[0].len();
+    let mut arrays = Vec::new();
+    if by == By::LeaveOneOut {
+        for name in names {
+            arrays.push(ZarrArray::<f32>::open(
+                folder(out, name).join(files::LEFT_OUT),
+            )?);
+        }
+    }
+    let mut chosen: Vec<Chosen> = Vec::with_capacity(n_phenotypes);
+    for i in 0..n_phenotypes {
+        let rows: Vec<&PhenotypeRow> = tables.iter().map(|rows| &rows[i]).collect();
+        let left_out = read_left_out(&arrays, &rows, i)?;
+        chosen.push(choose(rows.into_iter().cloned().collect(), &left_out));
+    }
+    let mut rows: Vec<PhenotypeRow> = chosen.iter().map(|it| it.row.clone()).collect();
+    phenotype_row::adjust(&mut rows);
+    let mut columns = phenotype_row::to_columns(&rows);
+    let architecture = chosen.iter().map(|it| names[it.at].clone()).collect();
+    columns.push(("architecture".into(), Column::Text(architecture)));
+    write_table(&out.join(files::PHENOTYPES), &columns)?;
+    write_tsv(&out.join(files::PHENOTYPES_TEXT), &columns)?;
+    write_comparison(out, names, &tables, &chosen)?;
+    write_model(out, &Choice::new(names, &chosen))?;
+    for table in [
+        files::PREDICTIONS,
+        files::HELD_OUT_PREDICTIONS,
+        files::DEVIATIONS,
+    ] {
+        merge_columns(out, names, table, &chosen)?;
+    }
+    let of_architecture = |k: usize| chosen.iter().map(|it| it.differences[k]).collect();
+    let errors_of = |k: usize| chosen.iter().map(|it| Some(it.errors[k]?.0)).collect();
+    Ok(Comparison {
+        names: names.to_vec(),
+        chosen: chosen.iter().map(|it| it.at).collect(),
+        differences: (0..names.len()).map(of_architecture).collect(),
+        errors: (0..arrays.len()).map(errors_of).collect(),
+    })
+}
+
+/// `architectures.parquet`: a row for each phenotype and architecture.
+fn write_comparison(
+    out: &Path,
+    names: &[String],
+    tables: &[Vec<PhenotypeRow>],
+    chosen: &[Chosen],
+) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    let (mut architecture, mut is_chosen, mut difference) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut error, mut error_sd) = (Vec::new(), Vec::new());
+    for (i, it) in chosen.iter().enumerate() {
+        for (k, name) in names.iter().enumerate() {
+            rows.push(tables[k][i].clone());
+            architecture.push(name.clone());
+            is_chosen.push(Some(k == it.at));
+            difference.push(it.differences[k]);
+            if let Some(of) = it.errors.get(k) {
+                error.push(of.map(|of| of.0));
+                error_sd.push(of.map(|of| of.1));
+            }
+        }
+    }
+    let mut columns = phenotype_row::to_columns(&rows);
+    // Over phenotypes, not over architectures.
+    columns.retain(|(name, _)| name != "q_value");
+    columns.insert(1, ("architecture".into(), Column::Text(architecture)));
+    columns.insert(2, ("chosen".into(), Column::Bool(is_chosen)));
+    columns.insert(3, ("reml_difference".into(), Column::Float(difference)));
+    if !error.is_empty() {
+        columns.insert(4, ("loo_difference".into(), Column::Float(error)));
+        columns.insert(5, ("loo_difference_se".into(), Column::Float(error_sd)));
+    }
+    Ok(write_table(
+        &out.join(files::ARCHITECTURES_TABLE),
+        &columns,
+    )?)
+}
+
+/// The chosen columns of a table that each architecture's run may have left.
+fn merge_columns(
+    out: &Path,
+    names: &[String],
+    table: &str,
+    chosen: &[Chosen],
+) -> anyhow::Result<()> {
+    let target = out.join(table);
+    let source = |k: usize| folder(out, &names[k]).join(table);
+    if !source(0).exists() {
+        return match std::fs::remove_file(&target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        };
+    }
+    let choice = Choice::new(names, chosen);
+    merge(&target, &choice, source)
+}
+
+/// `model/`: the models of the architectures that are chosen, and the choice.
+fn write_model(out: &Path, choice: &Choice) -> anyhow::Result<()> {
+    let model = out.join(files::MODEL);
+    if model.exists() {
+        std::fs::remove_dir_all(&model)?;
+    }
+    for (k, name) in choice.architectures.iter().enumerate() {
+        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
+            link_folder(&folder(out, name).join(files::MODEL), &model.join(name))?;
+        }
+    }
+    let text = serde_json::to_vec_pretty(choice)?;
+    Ok(atomic::write(
+        &model.join(files::of_model::CHOICE),
+        &[&text],
+    )?)
+}
+
+/// The choice that a model folder holds, if it is of several architectures.
+pub fn read(model: &Path) -> anyhow::Result<Option<Choice>> {
+    let path = model.join(files::of_model::CHOICE);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+            input(
+                format!("`{}` is damaged: {error}", path.display()),
+                "run again: `ntkpipe predict --out DIR` rebuilds the model",
+            )
+        }),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Writes the table whose columns come each from the table of its phenotype's architecture. Memory: a column.
+pub fn merge(
+    target: &Path,
+    choice: &Choice,
+    source: impl Fn(usize) -> PathBuf,
+) -> anyhow::Result<()> {
+    let is_used = |k: &usize| choice.phenotypes.iter().any(|(_, at)| at == k);
+    let mut tables = BTreeMap::new();
+    for k in (0..choice.architectures.len()).filter(is_used) {
+        tables.insert(k, open_predictions(&source(k))?);
+    }
+    let Some(first) = tables.values().next() else {
+        return Ok(());
+    };
+    let names: Vec<String> = choice.phenotypes.iter().map(|it| it.0.clone()).collect();
+    let ids: Vec<&str> = first.ids.iter().map(String::as_str).collect();
+    PredictionColumns::write(target, &names, &ids, |writer| {
+        for (name, k) in &choice.phenotypes {
+            let table = &tables[k];
+            let column = table.columns.iter().position(|it| it == name);
+            let column = column
+                .with_context(|| format!("`{}` has no column `{name}`", source(*k).display()))?;
+            writer.push(&table.read_columns(&[column])?[0])?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// Opens a table of predictions, whatever its phenotypes are called.
+pub fn open_predictions(path: &Path) -> anyhow::Result<Table> {
+    let reading = Reading {
+        id_column: Some("sample_id".to_owned()),
+        columns: Columns::All,
+        ..Reading::default()
+    };
+    Ok(Table::open_as(path, &reading)?)
+}
+
+impl Choice {
+    /// Whether a phenotype is predicted under the k-th architecture.
+    pub fn is_used(&self, k: usize) -> bool {
+        self.phenotypes.iter().any(|(_, at)| *at == k)
+    }
+
+    fn new(names: &[String], chosen: &[Chosen]) -> Self {
+        let phenotypes = chosen.iter().map(|it| (it.row.phenotype.clone(), it.at));
+        Self {
+            architectures: names.to_vec(),
+            phenotypes: phenotypes.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(neg_log10_p: f64, fitted: Option<f64>) -> PhenotypeRow {
+        PhenotypeRow {
+            status: if fitted.is_some() {
+                Status::Ok
+            } else {
+                Status::NotWarranted
+            },
+            neg_log10_p: Some(neg_log10_p),
+            p_value: Some(10_f64.powf(-neg_log10_p)),
+            training_warranted: Some(fitted.is_some()),
+            reml_ratio: fitted,
+            ..PhenotypeRow::default()
+        }
+    }
+
+    #[test]
+    fn the_likeliest_of_those_warranted_is_chosen() {
+        let rows = vec![row(9.0, Some(20.0)), row(4.0, Some(25.0)), row(1.0, None)];
+        let chosen = choose(rows, &[]);
+        assert_eq!(chosen.at, 1);
+        assert_eq!(chosen.differences, [Some(5.0), Some(0.0), None]);
+        let p = chosen.row.p_value.unwrap_or(0.0);
+        assert!((p - 3e-4).abs() < 1e-12, "{p}");
+        assert!((chosen.row.neg_log10_p.unwrap_or(0.0) - (4.0 - 3_f64.log10())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_least_leave_one_out_error_is_chosen_with_a_paired_difference() {
+        let left_out = |residuals: [f32; 4], r2: f64| {
+            let residuals = residuals.to_vec();
+            Some(LeftOut { residuals, r2 })
+        };
+        // The last sample is in no fit; the covariates alone leave 16.
+        let errors = [
+            left_out([2.0, 2.0, 0.0, 0.0], 0.5),
+            left_out([1.0, 1.0, 2.0, 0.0], 0.625),
+            None,
+        ];
+        let rows = || vec![row(9.0, Some(25.0)), row(4.0, Some(20.0)), row(1.0, None)];
+        let chosen = choose(rows(), &errors);
+        assert_eq!(chosen.at, 1);
+        assert_eq!(chosen.errors[1], Some((0.0, 0.0)));
+        assert_eq!(chosen.errors[2], None);
+        // Differences 3, 3, −4 of sum 2.
+        let (above, error) = chosen.errors[0].expect("fitted");
+        let spread: f64 = [3.0, 3.0, -4.0]
+            .iter()
+            .map(|d: &f64| (d - 2.0 / 3.0).powi(2))
+            .sum();
+        assert!((above - 2.0 / 16.0).abs() < 1e-12, "{above}");
+        assert!(
+            (error - (1.5 * spread).sqrt() / 16.0).abs() < 1e-12,
+            "{error}"
+        );
+        assert_eq!(choose(rows(), &[]).at, 0);
+    }
+
+    #[test]
+    fn where_none_is_warranted_the_smallest_p_is_told() {
+        let chosen = choose(vec![row(0.3, None), row(0.4, None)], &[]);
+        assert_eq!(chosen.at, 1);
+        assert_eq!(chosen.row.training_warranted, Some(false));
+        assert_eq!(chosen.differences, [None, None]);
+    }
+}

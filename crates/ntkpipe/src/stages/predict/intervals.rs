@@ -1,0 +1,396 @@
+//! Standard deviations of predictions, given the data: `prediction_sd.parquet`, and those of a stored model for new samples.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use faer::Mat;
+use ntk::kernel::TangentKernel;
+use ntkpipe_store::features::FeatureArray;
+use ntkpipe_store::kernel_tiles::{CrossProducts, KernelTilesError, cross_products};
+use ntkpipe_store::results::{Column, PredictionColumns, read_table, write_table};
+use ntkpipe_store::spectrum;
+use ntkpipe_store::tiled_kernel::TiledKernel;
+use ntkpipe_store::zarr::ZarrArray;
+use rayon::prelude::*;
+use reml::prediction_variance::{EvaluationPoints, Posterior, Products};
+use reml::{Covariates, KernelMatrix as _, MaskedOperator};
+
+use crate::cohort::prepare::prepare_block;
+use crate::failure::input;
+use crate::progress::Progress;
+use crate::run::context::Context;
+use crate::run::files;
+use crate::run::link::link_folder;
+use crate::run::output::remove_file;
+use crate::run::phenotype_row::PhenotypeRow;
+use crate::run::reference_spectrum::load_reference;
+use crate::stages::fit::scheduler::READ_AHEAD;
+use crate::stages::predict::products::fits_at_once;
+
+/// The column of [`files::of_model::TRAINING`] that says which.
+const SURVEYED: &str = "surveyed";
+
+/// Rows, and columns, that go through the kernel together.
+const BLOCK_ROWS: usize = 1024;
+
+const BLOCK_COLUMNS: usize = 64;
+
+/// Masks looked at together.
+const MASKS_AT_ONCE: usize = 16;
+
+/// What the fit of a phenotype says.
+struct Fit {
+    column: usize,
+    time: f64,
+    noise_variance: f64,
+}
+
+/// Phenotypes that share a mask.
+struct Group {
+    mask: Vec<bool>,
+    fits: Vec<Fit>,
+}
+
+/// Points with what the caller numbers their samples by.
+type PlacedPoints<'s> = (EvaluationPoints<'s>, Vec<usize>);
+
+/// Fits by mask, in the order in which masks first come.
+#[derive(Default)]
+struct Groups {
+    places: HashMap<blake3::Hash, usize>,
+    groups: Vec<Group>,
+}
+
+impl Groups {
+    fn add(&mut self, mask: Vec<bool>, fit: Fit) {
+        let bytes: Vec<u8> = mask.iter().map(|&is_in| is_in.into()).collect();
+        let place = *self.places.entry(blake3::hash(&bytes)).or_insert_with(|| {
+            self.groups.push(Group {
+                mask,
+                fits: Vec::new(),
+            });
+            self.groups.len() - 1
+        });
+        self.groups[place].fits.push(fit);
+    }
+
+    /// Hands on the standard deviations of each phenotype at each point, in the units of its noise variance.
+    fn deviations(
+        &self,
+        posterior: &Posterior<'_, '_>,
+        covariates: &Covariates,
+        points: &[PlacedPoints<'_>],
+        mut take: impl FnMut(usize, &PlacedPoints<'_>, &[f64]),
+    ) {
+        let bar = Progress::new("intervals", "masks");
+        for (done, groups) in self.groups.chunks(MASKS_AT_ONCE).enumerate() {
+            let found: Vec<Vec<Mat<f64>>> = groups
+                .par_iter()
+                .map(|Group { mask, fits }| {
+                    let operator = MaskedOperator::new(covariates, mask);
+                    let times: Vec<f64> = fits.iter().map(|fit| fit.time).collect();
+                    let is_in = |x: usize| mask[x];
+                    let places: Vec<(&EvaluationPoints<'_>, &(dyn Fn(usize) -> bool + Sync))> =
+                        points.iter().map(|it| (&it.0, &is_in as _)).collect();
+                    posterior.variances(&operator, &times, &places)
+                })
+                .collect();
+            for (group, variances) in groups.iter().zip(found) {
+                for (at, fit) in group.fits.iter().enumerate() {
+                    for (point, variances) in points.iter().zip(&variances) {
+                        let sd = |v: &f64| (v * fit.noise_variance).sqrt();
+                        let of_fit: Vec<f64> = variances.col_as_slice(at).iter().map(sd).collect();
+                        take(fit.column, point, &of_fit);
+                    }
+                }
+            }
+            bar.set(done * MASKS_AT_ONCE + groups.len(), self.groups.len());
+        }
+    }
+}
+
+/// Places samples outside the reference spectrum, from the products of their rows of the kernel and their covariates, a column each.
+fn place(
+    posterior: &Posterior<'_, '_>,
+    covariates: &Covariates,
+    found: &CrossProducts,
+    columns: &[Vec<f64>],
+) -> EvaluationPoints<'static> {
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let products = Products {
+        products: found.products.as_ref(),
+        squares: &found.squares,
+        diagonal: &found.diagonal,
+    };
+    posterior.others(&products, covariates.rows(found.diagonal.len(), &columns))
+}
+
+/// `prediction_sd.parquet`. Passes over the kernel: one of few columns for all phenotypes; where `--missing complete` left samples of the kernel out,
+/// one for each 64 columns of the probes' space besides.
+pub fn write(
+    context: &Context,
+    rows: &[PhenotypeRow],
+    kernel: &TiledKernel,
+    network: &TangentKernel,
+    features: &FeatureArray,
+) -> anyhow::Result<()> {
+    let n = context.inputs.n_kernel;
+    let n_all = context.inputs.samples.sample_id.len();
+    let (covariates, columns) = (&context.covariates, &context.covariate_columns.values);
+    let reference = load_reference(context)?;
+    let posterior = Posterior::new(&reference);
+    let has_covariates = |row: usize| columns.iter().all(|c| c[row].is_finite());
+    let of_rows = |rows: &[usize]| -> Vec<Vec<f64>> {
+        let of_column = |c: &Vec<f64>| rows.iter().map(|&row| c[row]).collect();
+        columns.iter().map(of_column).collect()
+    };
+    let mut points = vec![(posterior.reference_points(kernel)?, (0..n).collect())];
+    let left_out: Vec<usize> = (0..n)
+        .filter(|&row| !context.base[row] && has_covariates(row))
+        .collect();
+    if !left_out.is_empty() {
+        let found = of_kernel(&posterior, kernel, &context.base, &left_out)?;
+        let places = place(&posterior, covariates, &found, &of_rows(&left_out));
+        points.push((places, left_out));
+    }
+    let multiplied = posterior.columns();
+    for start in (n..n_all).step_by(BLOCK_ROWS) {
+        let range = start..(start + BLOCK_ROWS).min(n_all);
+        let (x, over) = (multiplied.as_ref(), Some(&context.base[..]));
+        let found = match features {
+            FeatureArray::F32(array) => {
+                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
+            }
+            FeatureArray::F64(array) => {
+                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
+            }
+        };
+        let others: Vec<usize> = range.collect();
+        let places = place(&posterior, covariates, &found, &of_rows(&others));
+        points.push((places, others));
+    }
+    let order = context.inputs.samples.table_order();
+    let ids = &context.inputs.samples.sample_id;
+    let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let path = context.directory.path(files::DEVIATIONS);
+    PredictionColumns::write(&path, &context.inputs.phenotypes.columns, &ids, |table| {
+        for block in all.chunks(fits_at_once(context)) {
+            let mut deviations = vec![vec![f64::NAN; n_all]; block.len()];
+            for (&column, values) in block.iter().zip(&mut deviations) {
+                // Predicted from the covariates alone: there is no increment to be unsure of.
+                if rows[column].is_predicted() && !rows[column].is_trained() {
+                    values.fill(0.0);
+                }
+            }
+            groups(context, rows, block)?.deviations(
+                &posterior,
+                covariates,
+                &points,
+                |column, (_, samples), sds| {
+                    for (&sample, &sd) in samples.iter().zip(sds) {
+                        deviations[column - block[0]][sample] = sd;
+                    }
+                },
+            );
+            for values in &deviations {
+                let value = |&row: &usize| match has_covariates(row) {
+                    true => values[row],
+                    false => f64::NAN,
+                };
+                table.push(&order.iter().map(value).collect::<Vec<f64>>())?;
+            }
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// Those of the phenotypes in `columns` that have a finite time, by mask.
+fn groups(context: &Context, rows: &[PhenotypeRow], columns: &[usize]) -> anyhow::Result<Groups> {
+    let mut groups = Groups::default();
+    let trained = columns.iter().copied().filter(|&i| rows[i].is_trained());
+    let trained: Vec<usize> = trained.collect();
+    for block in trained.chunks(READ_AHEAD) {
+        let prepared = prepare_block(
+            &context.inputs,
+            block,
+            &context.base,
+            &context.covariates,
+            &context.covariate_columns.values,
+            &context.settings,
+        )?;
+        for (&column, prepared) in block.iter().zip(prepared) {
+            if let Some((time, noise_variance)) = rows[column].t_stop.zip(rows[column].sigma2) {
+                let fit = Fit {
+                    column,
+                    time,
+                    noise_variance,
+                };
+                groups.add(prepared.phenotype.mask, fit);
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Products of the kernel's own rows, for those outside the reference spectrum.
+fn of_kernel(
+    posterior: &Posterior<'_, '_>,
+    kernel: &TiledKernel,
+    base: &[bool],
+    rows: &[usize],
+) -> anyhow::Result<CrossProducts> {
+    let columns = posterior.columns();
+    let indicator = Mat::from_fn(base.len(), 1, |i, _| f32::from(u8::from(base[i])));
+    let none = Mat::<f32>::zeros(base.len(), 0);
+    let mut products = Mat::zeros(rows.len(), columns.ncols());
+    let mut squares = Vec::new();
+    for start in (0..columns.ncols()).step_by(BLOCK_COLUMNS) {
+        let width = BLOCK_COLUMNS.min(columns.ncols() - start);
+        let over = if start == 0 { &indicator } else { &none };
+        let part = columns.subcols(start, width);
+        let (found, of_rows) = kernel.multiply(part, over.as_ref())?;
+        for j in 0..width {
+            for (i, &row) in rows.iter().enumerate() {
+                products[(i, start + j)] = found[(row, j)];
+            }
+        }
+        if start == 0 {
+            let square = kernel.unit().powi(2);
+            let of_row = |&row: &usize| f64::from(of_rows[(row, 0)]) * square;
+            squares = rows.iter().map(of_row).collect();
+        }
+    }
+    Ok(CrossProducts {
+        products,
+        squares,
+        diagonal: rows.iter().map(|&row| kernel.diagonal()[row]).collect(),
+    })
+}
+
+/// Leaves in a model what the standard deviations of new samples need: the reference spectrum (links to the run's files) and the covariates it was made with.
+pub fn write_model(context: &Context, model: &Path) -> anyhow::Result<()> {
+    link_folder(
+        &context.directory.path(files::SPECTRUM),
+        &model.join(files::SPECTRUM),
+    )?;
+    let n = context.inputs.n_kernel;
+    let mut table = vec![(
+        SURVEYED.to_owned(),
+        Column::Bool(context.base.iter().map(|&is_in| Some(is_in)).collect()),
+    )];
+    let columns = &context.covariate_columns;
+    for (name, values) in columns.names.iter().zip(&columns.values) {
+        let values = values[..n].iter().map(|v| v.is_finite().then_some(*v));
+        table.push((format!("covariate {name}"), Column::Float(values.collect())));
+    }
+    Ok(write_table(&model.join(files::of_model::TRAINING), &table)?)
+}
+
+/// Removes what an earlier run left.
+pub fn remove(context: &Context, model: &Path) -> anyhow::Result<()> {
+    let spectrum = model.join(files::SPECTRUM);
+    if spectrum.exists() {
+        std::fs::remove_dir_all(&spectrum)
+            .with_context(|| format!("could not remove `{}`", spectrum.display()))?;
+    }
+    remove_file(&model.join(files::of_model::TRAINING))?;
+    remove_file(&context.directory.path(files::DEVIATIONS))
+}
+
+/// What a model knows of the standard deviations of its predictions.
+pub struct StoredSurvey {
+    base: Vec<bool>,
+    covariates: Covariates,
+    groups: Groups,
+}
+
+impl StoredSurvey {
+    /// Reads them; `fits` are the columns with their time and noise variance, and the samples of each are those with a dual weight.
+    pub fn read(
+        model: &Path,
+        n: usize,
+        fits: &[(usize, f64, f64)],
+        dual: &ZarrArray<f32>,
+    ) -> anyhow::Result<Self> {
+        let path = model.join(files::of_model::TRAINING);
+        let (mut base, mut columns) = (Vec::new(), Vec::new());
+        for (name, column) in read_table(&path)? {
+            match column {
+                Column::Bool(values) if name == SURVEYED => {
+                    base = values.into_iter().map(|v| v == Some(true)).collect();
+                }
+                Column::Float(values) => columns.push(
+                    values
+                        .into_iter()
+                        .map(|v| v.unwrap_or(f64::NAN))
+                        .collect::<Vec<f64>>(),
+                ),
+                _ => {}
+            }
+        }
+        if base.len() != n {
+            return Err(input(
+                format!(
+                    "`{}` does not fit the other files of the model",
+                    path.display()
+                ),
+                "run the `predict` stage of the run again to rebuild it",
+            ));
+        }
+        let mut groups = Groups::default();
+        for &(column, time, noise_variance) in fits {
+            let weights = dual.read_rows(column..column + 1)?;
+            let fit = Fit {
+                column,
+                time,
+                noise_variance,
+            };
+            groups.add(weights.iter().map(|w| *w != 0.0).collect(), fit);
+        }
+        Ok(Self {
+            covariates: Covariates::new(n, &columns),
+            base,
+            groups,
+        })
+    }
+
+    /// Standard deviations of new samples, rows × phenotypes and column-major, 0 where `fits` has none. `cross` gives the products of a block of rows
+    /// with columns and over samples; `columns` are the covariates of all.
+    pub fn deviations(
+        &self,
+        model: &Path,
+        shape: [usize; 2],
+        columns: &[Vec<f64>],
+        blocks: impl Iterator<Item = anyhow::Result<(std::ops::Range<usize>, Vec<f64>)>>,
+        cross: impl Fn(&[f64], &Mat<f32>, &[bool]) -> Result<CrossProducts, KernelTilesError>,
+    ) -> anyhow::Result<Vec<f64>> {
+        let operator = MaskedOperator::new(&self.covariates, &self.base);
+        let survey = spectrum::read(&model.join(files::SPECTRUM), operator)?.0;
+        let posterior = Posterior::new(&survey);
+        let multiplied = posterior.columns();
+        let mut points: Vec<PlacedPoints<'_>> = Vec::new();
+        for block in blocks {
+            let (range, values) = block?;
+            let found = cross(&values, &multiplied, &self.base)?;
+            let of_rows: Vec<Vec<f64>> =
+                columns.iter().map(|c| c[range.clone()].to_vec()).collect();
+            let places = place(&posterior, &self.covariates, &found, &of_rows);
+            points.push((places, range.collect()));
+        }
+        let [n_rows, n_phenotypes] = shape;
+        let mut deviations = vec![0.0; n_rows * n_phenotypes];
+        self.groups.deviations(
+            &posterior,
+            &self.covariates,
+            &points,
+            |column, point, sds| {
+                for (&row, &sd) in point.1.iter().zip(sds) {
+                    deviations[column * n_rows + row] = sd;
+                }
+            },
+        );
+        Ok(deviations)
+    }
+}
