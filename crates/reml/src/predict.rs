@@ -8,10 +8,10 @@ use faer::MatRef;
 /// What predicts one phenotype from f₀ + K α and the covariates:
 ///
 /// ```text
-///     ŷ(x) = f₀(x) + K(x, S) α + z(x)'β,    β the least-squares effects of the covariates on y − f₀ − K α over S
+///     ŷ(x) = (f₀(x) + K(x, S) α + z(x)'β) sd + mean,    β the least-squares effects of the covariates on y − f₀ − K α over S
 /// ```
 ///
-/// All in the units of the phenotype's values.
+/// with y = (values − mean) / sd the phenotype that was analysed.
 ///
 /// ```
 /// use reml::{Covariates, Phenotype, Predictor};
@@ -24,6 +24,8 @@ use faer::MatRef;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictor {
     effects: Vec<f64>,
+    mean: f64,
+    sd: f64,
 }
 
 impl Predictor {
@@ -42,9 +44,17 @@ impl Predictor {
             .collect();
         let rest = MatRef::from_column_major_slice(&rest, mask.len(), 1);
         let effects = covariates.on(mask).effects(rest);
-        Self {
-            effects: effects.col_as_slice(0).to_vec(),
-        }
+        Self::from_parts(effects.col_as_slice(0).to_vec(), 0.0, 1.0)
+    }
+
+    /// From β, q values, and what the phenotype was standardised by.
+    pub fn from_parts(effects: Vec<f64>, mean: f64, sd: f64) -> Self {
+        Self { effects, mean, sd }
+    }
+
+    /// The same in the units of values that were standardised by `mean` and `sd`.
+    pub fn in_units(self, mean: f64, sd: f64) -> Self {
+        Self { mean, sd, ..self }
     }
 
     /// β, q values.
@@ -52,15 +62,15 @@ impl Predictor {
         &self.effects
     }
 
-    /// z'β of a sample with covariates z, q values; NaN where one is NaN.
+    /// z'β of a sample with covariates z, q values, as analysed; NaN where one is NaN.
     pub fn fixed(&self, covariates: impl IntoIterator<Item = f64>) -> f64 {
         let terms = covariates.into_iter().zip(&self.effects);
-        terms.map(|(z, effect)| z * effect).sum()
+        terms.map(|(z, effect)| z * effect).sum::<f64>()
     }
 
     /// ŷ of a sample with the increment f₀ + K α and covariates z, q values.
     pub fn predict(&self, increment: f64, covariates: impl IntoIterator<Item = f64>) -> f64 {
-        increment + self.fixed(covariates)
+        (increment + self.fixed(covariates)) * self.sd + self.mean
     }
 }
 

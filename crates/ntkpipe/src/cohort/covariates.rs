@@ -207,9 +207,9 @@ impl Given {
 }
 
 impl CovariateColumns {
-    /// z'β of the sample in a row.
-    pub fn fixed(&self, row: usize, beta: &[f64]) -> f64 {
-        self.values.iter().zip(beta).map(|(z, b)| z[row] * b).sum()
+    /// z of the sample in a row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f64> {
+        self.values.iter().map(move |z| z[row])
     }
 
     /// Takes the covariates of the samples `ids`; the first `n_kernel` decide which enter, and on the levels of categories.

@@ -7,7 +7,7 @@ use faer::MatRef;
 use rayon::prelude::*;
 use reml::linalg::power_of_two::power_of_two;
 use reml::rank_normal::rank_normal;
-use reml::{Covariates, Phenotype};
+use reml::{Covariates, Phenotype, Predictor};
 
 use crate::cohort::Inputs;
 use crate::failure::input;
@@ -39,6 +39,15 @@ impl Prepared {
         let Phenotype { mask, values, .. } = &self.phenotype;
         let pairs = mask.iter().zip(values);
         pairs.map(|(&used, value)| used.then(|| value * self.sd + self.mean))
+    }
+
+    /// What predicts the phenotype in its own units, from the increment f₀ + K α of each kernel sample.
+    pub fn predictor(
+        &self,
+        covariates: &Covariates,
+        increment: &dyn Fn(usize) -> f64,
+    ) -> Predictor {
+        Predictor::new(covariates, &self.phenotype, increment).in_units(self.mean, self.sd)
     }
 
     /// Whether there are fewer cases, or fewer controls, than are asked for.

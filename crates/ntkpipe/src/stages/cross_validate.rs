@@ -6,7 +6,7 @@ use ntkpipe_store::results::PredictionColumns;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
 use rayon::prelude::*;
-use reml::linalg::power_of_two::power_of_two;
+use reml::r_squared;
 
 use crate::cohort::folds::Folds;
 use crate::cohort::prepare::{Prepared, base_mask, prepare};
@@ -23,7 +23,7 @@ use crate::run::reference_spectrum::load_reference;
 use crate::stages::fit::scheduler::{FitJob, READ_AHEAD, Scheduler};
 use crate::stages::fit::tables::{dual_spec, open_journal, row_of};
 use crate::stages::kernel::initial_prediction::Initial;
-use crate::stages::predict::products::{KernelProducts, fits_at_once, fixed_effects};
+use crate::stages::predict::products::{KernelProducts, fits_at_once};
 use crate::words::counted;
 
 /// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
@@ -172,13 +172,12 @@ pub fn predict(
                                 let trained = increment.map_or(0.0, |it| f64::from(it[row]));
                                 initial.map_or(0.0, |it| it.values[row]) + trained
                             };
-                            let beta = fixed_effects(context, &prepared, &increment);
-                            let alone = fixed_effects(context, &prepared, &|_| 0.0);
+                            let full = prepared.predictor(&context.covariates, &increment);
+                            let alone = prepared.predictor(&context.covariates, &|_| 0.0);
                             for &row in held_out {
-                                let fixed = |beta| context.covariate_columns.fixed(row, beta);
-                                let unit = |value: f64| value * prepared.sd + prepared.mean;
-                                predictions[row] = unit(increment(row) + fixed(&beta));
-                                by_covariates[row] = unit(fixed(&alone));
+                                let z = || context.covariate_columns.row(row);
+                                predictions[row] = full.predict(increment(row), z());
+                                by_covariates[row] = alone.predict(0.0, z());
                             }
                         }
                         let r2 = r2_of(context, values.clone(), &predictions)?;
@@ -246,30 +245,5 @@ fn r2_on(
         .filter_map(|(value, &predicted)| Some((value?, predicted)))
         .filter(|(_, predicted)| predicted.is_finite())
         .collect();
-    Ok(r2(&pairs))
-}
-
-/// 1 − Σ (y − ŷ)² / Σ (y − ȳ)² of pairs (y, ŷ); `None` where y does not vary.
-pub fn r2(pairs: &[(f64, f64)]) -> Option<f64> {
-    // In units of the largest, whose square may be beyond float64.
-    let unit = power_of_two(pairs.iter().fold(0.0, |most: f64, it| most.max(it.0.abs())));
-    let mean = pairs.iter().map(|it| it.0 / unit).sum::<f64>() / pairs.len() as f64;
-    let variation: f64 = pairs.iter().map(|it| (it.0 / unit - mean).powi(2)).sum();
-    let error: f64 = pairs.iter().map(|it| ((it.0 - it.1) / unit).powi(2)).sum();
-    (variation > 0.0).then(|| 1.0 - error / variation)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r2_of_the_mean_is_nought_and_of_the_truth_one() {
-        assert_eq!(r2(&[(1.0, 2.0), (3.0, 2.0)]), Some(0.0));
-        assert_eq!(r2(&[(1.0, 1.0), (3.0, 3.0)]), Some(1.0));
-        assert_eq!(r2(&[(1e-200, 2e-200), (3e-200, 2e-200)]), Some(0.0));
-        assert_eq!(r2(&[(1e200, 2e200), (3e200, 2e200)]), Some(0.0));
-        assert_eq!(r2(&[(1.0, 1.0), (1.0, 3.0)]), None);
-        assert_eq!(r2(&[]), None);
-    }
+    Ok(r_squared(&pairs))
 }

@@ -3,6 +3,7 @@
 use crate::linalg::block::{self, product};
 use crate::linalg::eigen::symmetric_eigen;
 use crate::linalg::power_of_two::power_of_two;
+use crate::linalg::thin_svd::{ThinSvd, thin_svd};
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
@@ -83,18 +84,20 @@ impl Covariates {
             .collect();
         let scaled = Mat::from_fn(n, q, |i, j| centred(i, j) * scale[j]);
         // Z̃ = U Σ V'; the Householder thin SVD keeps small singular values honest.
-        let (basis, mix) = match scaled.thin_svd() {
-            Ok(svd) if q > 0 && n > 0 => {
-                let sigma = svd.S().column_vector();
+        let svd = (q > 0 && n > 0)
+            .then(|| thin_svd(scaled.as_ref()))
+            .flatten();
+        let (basis, mix) = match svd {
+            Some(ThinSvd { u, s: sigma, v }) => {
                 let top = sigma[0];
-                let rank = (0..sigma.nrows())
+                let rank = (0..sigma.len())
                     .take_while(|&k| sigma[k] > top * RANK_TOLERANCE && top > 0.0)
                     .count();
-                let basis = svd.U().subcols(0, rank).to_owned();
-                let mix = Mat::from_fn(q, rank, |j, k| svd.V()[(j, k)] / sigma[k] * scale[j]);
+                let basis = u.subcols(0, rank).to_owned();
+                let mix = Mat::from_fn(q, rank, |j, k| v[(j, k)] / sigma[k] * scale[j]);
                 (basis, mix)
             }
-            _ => (Mat::zeros(n, 0), Mat::zeros(q, 0)),
+            None => (Mat::zeros(n, 0), Mat::zeros(q, 0)),
         };
         // Undo the centring: (z_j − centre_j) m = z_j m − (centre_j / constant value) · constant column · m.
         let mut transform = mix.clone();
@@ -286,6 +289,18 @@ mod tests {
             .collect();
         let twice: Vec<f64> = age.iter().map(|a| 2.0 * a + 5.0).collect();
         vec![vec![1.0; n], age, twice]
+    }
+
+    #[test]
+    fn more_columns_than_samples_span_what_there_is() {
+        let columns: Vec<Vec<f64>> = (0..5)
+            .map(|j| (0..3).map(|i| ((3 * i + j * j) as f64).sin()).collect())
+            .collect();
+        let covariates = Covariates::new(3, &columns);
+        assert_eq!(covariates.rank(), 3);
+        let mut y = Mat::from_fn(3, 1, |i, _| 1.0 + i as f64);
+        covariates.on(&[true; 3]).apply(y.as_mut());
+        assert!(y.norm_max() < 1e-12);
     }
 
     #[test]

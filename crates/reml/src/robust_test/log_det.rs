@@ -19,6 +19,7 @@
 //! spectra, up to 1 % of log p at p = 1e-17, and 0.01 of log10 p where p is above 1e-3).
 
 use crate::linalg::block::product;
+use crate::robust_test::bins::{Bin, groups};
 use faer::linalg::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Solve;
@@ -56,52 +57,6 @@ pub struct RobustOperator<'x> {
     pub columns: MatRef<'x, f64>,
     /// The other eigenvalues.
     pub rest: &'x Rest,
-}
-
-/// Groups of light samples with nearly the same d² (own + q − ρ).
-const BINS: usize = 32;
-
-/// Samples of a group of light ones.
-#[derive(Clone, Debug)]
-struct Bin {
-    n: f64,
-    /// Means of p = d² (own + q − ρ) and r = d² ρ; over the samples, and weighted by d².
-    mean: (f64, f64),
-    weighted: (f64, f64),
-    /// Σ of squares and products of p and r about their means.
-    spread: (f64, f64, f64),
-    /// Σ d² R_ii.
-    tail: f64,
-}
-
-impl Bin {
-    /// The samples of a group, from d², p, ρ and R_ii of all.
-    fn new(group: &[usize], squares: &[f64], p: &[f64], rho: &[f64], own: &[f64]) -> Self {
-        let n = group.len() as f64;
-        let sum = |f: &dyn Fn(usize) -> f64| group.iter().map(|&i| f(i)).sum::<f64>();
-        let r_of = |i: usize| squares[i] * rho[i];
-        let mean = (sum(&|i| p[i]) / n, sum(&r_of) / n);
-        let weight = sum(&|i| squares[i]);
-        let weighted = match weight > 0.0 {
-            true => (
-                sum(&|i| squares[i] * p[i]) / weight,
-                sum(&|i| squares[i] * r_of(i)) / weight,
-            ),
-            false => mean,
-        };
-        let about = |i: usize| (p[i] - mean.0, r_of(i) - mean.1);
-        Self {
-            n,
-            mean,
-            weighted,
-            spread: (
-                sum(&|i| about(i).0 * about(i).0),
-                sum(&|i| about(i).0 * about(i).1),
-                sum(&|i| about(i).1 * about(i).1),
-            ),
-            tail: sum(&|i| squares[i] * own[i]),
-        }
-    }
 }
 
 /// M in units in which the mean of A's diagonal and that of d² are 1.
@@ -192,16 +147,9 @@ impl<'x> LogDet<'x> {
             .map(|(a, held)| a / unit - held)
             .collect();
         let rho: Vec<f64> = own.iter().zip(&span).map(|(o, s)| o + level * s).collect();
-        // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
         let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
         let of_null = product(q.transpose(), &weighted);
-        let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
-        let beside =
-            Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - product(&of_null, &of_heavy);
-        let mut columns = law.columns * faer::Scale(1.0 / unit);
-        for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
-            matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
-        }
+        let columns = heavy_columns(law, unit, &weighted, &of_null);
         // W = [Ṽ, Q, diag(own + q) Q, B_LE].
         let parts = [v, q, weighted.as_ref(), columns.as_ref()];
         let p: Vec<f64> = (0..s)
@@ -512,21 +460,25 @@ impl<'x> LogDet<'x> {
     }
 }
 
-/// The light samples in [`BINS`] groups of nearly the same p, each in order; none is empty.
-fn groups(p: &[f64], is_heavy: &[bool]) -> Vec<Vec<usize>> {
-    let light = || (0..p.len()).filter(|&i| !is_heavy[i]);
-    let low = light().map(|i| p[i]).fold(f64::INFINITY, f64::min);
-    let high = light().map(|i| p[i]).fold(f64::NEG_INFINITY, f64::max);
-    let mut groups = vec![Vec::new(); BINS];
-    for i in light() {
-        let place = match high > low {
-            true => (((p[i] - low) / (high - low) * BINS as f64) as usize).min(BINS - 1),
-            false => 0,
-        };
-        groups[place].push(i);
+/// B_LE, the columns of B = A − P diag(own + q) P of the heavy samples, s × h, A in units of `unit`. `weighted`: diag(own + q) Q; `of_null`:
+/// Q'diag(own + q) Q.
+fn heavy_columns(
+    law: &RobustOperator<'_>,
+    unit: f64,
+    weighted: &Mat<f64>,
+    of_null: &Mat<f64>,
+) -> Mat<f64> {
+    let q = law.null_model;
+    let (r, h) = (q.ncols(), law.heavy.len());
+    // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
+    let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
+    let beside =
+        Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - product(of_null, &of_heavy);
+    let mut columns = law.columns * faer::Scale(1.0 / unit);
+    for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
+        matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
     }
-    groups.retain(|group| !group.is_empty());
-    groups
+    columns
 }
 
 /// Places of the lower triangle, column by column.

@@ -13,6 +13,7 @@
 use crate::chi_squared_mixture::log_survival;
 use crate::linalg::block::product;
 use crate::reference_spectrum::ReferenceSpectrum;
+mod bins;
 mod log_det;
 pub(crate) mod null_distribution;
 mod quadratic_form;

@@ -9,6 +9,7 @@ use ntkpipe_store::results::{Column, PredictionColumns, PredictionWriter, read_t
 use ntkpipe_store::table::Table;
 use ntkpipe_store::zarr;
 use ntkpipe_store::zarr::ZarrArray;
+use reml::Predictor;
 
 use crate::commands::predict_new::asked::{NewSamples, deviations_path};
 use crate::commands::predict_new::tables;
@@ -184,16 +185,12 @@ impl StoredModel {
                 .filter(|(_, p)| p.predicted)
             {
                 let column = self.trained.iter().position(|&t| t == i);
+                let effects = self.effects.iter().map(|of| of[i]).collect();
+                let predictor = Predictor::from_parts(effects, phenotype.mean, phenotype.sd);
                 for (at, row) in rows.clone().enumerate() {
-                    let fixed: f64 = covariates
-                        .iter()
-                        .zip(&self.effects)
-                        .map(|(z, b)| z[row] * b[i])
-                        .sum();
                     let trained = column.map_or(0.0, |c| f64::from(increments[(at, c)]));
-                    let increment = initial[at] + trained;
-                    predictions[i * rows.len() + at] =
-                        (increment + fixed) * phenotype.sd + phenotype.mean;
+                    let z = covariates.iter().map(|z| z[row]);
+                    predictions[i * rows.len() + at] = predictor.predict(initial[at] + trained, z);
                 }
             }
             writer.write_block(&table.ids[rows.clone()], &predictions)?;

@@ -12,7 +12,7 @@ use ntkpipe_store::atomic;
 use ntkpipe_store::features::{FeatureArray, FeaturesError};
 use ntkpipe_store::network_file::NetworkFile;
 use ntkpipe_store::results::PredictionWriter;
-use reml::Phenotype;
+use reml::{Phenotype, Predictor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -27,7 +27,6 @@ use crate::run::output::remove_file;
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::trained_row::TrainedRow;
 use crate::stages::kernel::initial_prediction;
-use crate::stages::predict::products::fixed_effects;
 use crate::stages::{cross_validate, ingest, spectrum as spectrum_stage};
 use crate::words::counted;
 
@@ -198,10 +197,9 @@ impl Session<'_> {
             initial_prediction::outputs(&kernel, &self.features, 0..self.features.shape()[0])?;
         let f0 = &self.initial;
         let covariates = &context.covariate_columns;
-        let fixed = |beta: &[f64], i: usize| covariates.fixed(i, beta);
-        let beta = fixed_effects(context, prepared, &|i| output[i]);
-        let beta_start = fixed_effects(context, prepared, &|i| f0[i]);
-        let Prepared { mean, sd, .. } = *prepared;
+        let fixed = |of: &Predictor, i: usize| of.fixed(covariates.row(i));
+        let end_of = prepared.predictor(&context.covariates, &|i| output[i]);
+        let start_of = prepared.predictor(&context.covariates, &|i| f0[i]);
         let Phenotype { mask, values, .. } = &prepared.phenotype;
         let is_observed = |i: usize| mask.get(i) == Some(&true);
         let observed = || (0..mask.len()).filter(|&i| mask[i]);
@@ -212,22 +210,22 @@ impl Session<'_> {
         let n = observed().count() as f64;
         let level = observed().map(|i| values[i]).sum::<f64>() / n;
         let variation = left(&|_| level);
-        let end = left(&|i| output[i] + fixed(&beta, i));
-        row.loss_start = Some(left(&|i| f0[i] + fixed(&beta_start, i)) / (2.0 * n));
+        let end = left(&|i| output[i] + fixed(&end_of, i));
+        row.loss_start = Some(left(&|i| f0[i] + fixed(&start_of, i)) / (2.0 * n));
         row.loss_end = Some(end / (2.0 * n));
         row.r2_train = Some(1.0 - end / variation);
         row.weights = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
         let predictions: Vec<f64> = (0..output.len())
-            .map(|i| (output[i] + fixed(&beta, i)) * sd + mean)
+            .map(|i| end_of.predict(output[i], covariates.row(i)))
             .collect();
         let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
         row.n_held_out = Some(held_out.count() as i64);
         row.r2_held_out = cross_validate::r2_outside(context, column, mask, &predictions)?;
         let expected = closed_form.of(column);
-        let beta_expected = fixed_effects(context, prepared, &|i| f0[i] + expected(i));
-        let left_expected = left(&|i| f0[i] + expected(i) + fixed(&beta_expected, i));
+        let of_expected = prepared.predictor(&context.covariates, &|i| f0[i] + expected(i));
+        let left_expected = left(&|i| f0[i] + expected(i) + fixed(&of_expected, i));
         row.r2_train_closed_form = Some(1.0 - left_expected / variation);
         let distance = |is_in: &dyn Fn(usize) -> bool| {
             let (mut difference, mut size) = (0.0, 0.0);

@@ -33,9 +33,7 @@ use crate::run::{files, phenotype_row};
 use crate::stages::fit::scheduler::READ_AHEAD;
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::stages::kernel::stored;
-use crate::stages::predict::products::{
-    KernelProducts, fits_at_once, fixed_effects, others_product,
-};
+use crate::stages::predict::products::{KernelProducts, fits_at_once, others_product};
 use crate::stages::stage::Stage;
 use crate::stages::{fit, spectrum};
 use crate::words::counted;
@@ -210,12 +208,9 @@ fn predict_one(
     increment: &dyn Fn(usize) -> f64,
     order: &[usize],
 ) -> (Vec<f64>, ModelPhenotype, Vec<f64>) {
-    let beta = fixed_effects(context, prepared, increment);
+    let predictor = prepared.predictor(&context.covariates, increment);
     let value = |&sample: &usize| match row.is_predicted() {
-        true => {
-            let fixed = context.covariate_columns.fixed(sample, &beta);
-            (increment(sample) + fixed) * prepared.sd + prepared.mean
-        }
+        true => predictor.predict(increment(sample), context.covariate_columns.row(sample)),
         false => f64::NAN,
     };
     let values = order.iter().map(value).collect();
@@ -228,7 +223,7 @@ fn predict_one(
         t_stop: row.t_stop,
         sigma2: row.sigma2,
     };
-    (values, record, beta)
+    (values, record, predictor.effects().to_vec())
 }
 
 fn write_model(

@@ -6,9 +6,8 @@ use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::kernel_tiles::cross_product;
 use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
-use reml::{KernelMatrix as _, Phenotype};
+use reml::KernelMatrix as _;
 
-use crate::cohort::prepare::Prepared;
 use crate::run::context::Context;
 use crate::run::machine;
 use crate::stages::fit::scheduler::READ_AHEAD;
@@ -74,24 +73,6 @@ impl KernelProducts {
         let column = self.column(row)?;
         Some(self.product.col_as_slice(column))
     }
-}
-
-/// Effects of the covariates on what the network's increment leaves of a phenotype, on its samples.
-pub fn fixed_effects(
-    context: &Context,
-    prepared: &Prepared,
-    increment: &dyn Fn(usize) -> f64,
-) -> Vec<f64> {
-    let Phenotype { mask, values, .. } = &prepared.phenotype;
-    let rest: Vec<f64> = (0..mask.len())
-        .map(|row| match mask[row] {
-            true => values[row] - increment(row),
-            false => 0.0,
-        })
-        .collect();
-    let rest = MatRef::from_column_major_slice(&rest, mask.len(), 1);
-    let effects = context.covariates.on(mask).effects(rest);
-    effects.col_as_slice(0).to_vec()
 }
 
 /// K(x, S) α for samples of the feature array that are not in the kernel.
