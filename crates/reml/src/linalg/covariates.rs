@@ -294,7 +294,11 @@ mod tests {
     #[test]
     fn more_columns_than_samples_span_what_there_is() {
         let columns: Vec<Vec<f64>> = (0..5)
-            .map(|j| (0..3).map(|i| ((3 * i + j * j) as f64).sin()).collect())
+            .map(|j| {
+                (0..3)
+                    .map(|i| ((7 * i * i + 3 * i * j + j * j) as f64).sin())
+                    .collect()
+            })
             .collect();
         let covariates = Covariates::new(3, &columns);
         assert_eq!(covariates.rank(), 3);
