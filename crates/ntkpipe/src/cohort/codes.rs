@@ -87,6 +87,21 @@ impl Suspicions {
     }
 }
 
+/// Makes controls and cases of 1 and 2, and missing of 0 and -9, where a phenotype has 2 and no other values.
+pub fn recode_one_two(values: &mut [f64]) {
+    let has = |wanted: f64| values.contains(&wanted);
+    let is_coded = |value: &f64| value.is_nan() || [-9.0, 0.0, 1.0, 2.0].contains(value);
+    if !has(2.0) || !values.iter().all(is_coded) {
+        return;
+    }
+    for value in values {
+        *value = match *value {
+            0.0 | -9.0 => f64::NAN,
+            coded => coded - 1.0,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,20 +128,5 @@ mod tests {
         assert_eq!(of(&[-9.0, -9.0, -10.0, 30.0]), (None, false));
         assert_eq!(of(&[-9.0, -9.0, none]), (None, false));
         assert_eq!(of(&[]), (None, false));
-    }
-}
-
-/// Makes controls and cases of 1 and 2, and missing of 0 and -9, where a phenotype has 2 and no other values.
-pub fn recode_one_two(values: &mut [f64]) {
-    let has = |wanted: f64| values.contains(&wanted);
-    let is_coded = |value: &f64| value.is_nan() || [-9.0, 0.0, 1.0, 2.0].contains(value);
-    if !has(2.0) || !values.iter().all(is_coded) {
-        return;
-    }
-    for value in values {
-        *value = match *value {
-            0.0 | -9.0 => f64::NAN,
-            coded => coded - 1.0,
-        };
     }
 }

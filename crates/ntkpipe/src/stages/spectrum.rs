@@ -124,7 +124,7 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         Probes {
             columns: FULL_PROBES,
             passes,
-            seed: seed,
+            seed,
         },
         |done| {
             bar.set(done, passes);
