@@ -90,11 +90,11 @@ def main():
         for binary, folder in zip([options.old, options.new], folders):
             if binary == options.new or not (folder / "report.html").exists():
                 run(binary, "run", "--quiet", "--force", *arguments, "--out", folder)
-        # A table that is not a result of every run, such as out-of-fold predictions, is compared where the old build made it.
+        # Out-of-fold predictions are not a result of every run: they are compared where the old build made them.
         for table in [*TABLES, "predictions_oof.parquet"]:
             old, new = folders[0] / table, folders[1] / table
-            if old.exists():
-                is_same = new.exists() and compare(old, new)
+            if table in TABLES or old.exists():
+                is_same = old.exists() and new.exists() and compare(old, new)
                 print(f"{name}: {table}: {'the same' if is_same else 'DIFFERENT'}", flush=True)
                 same &= is_same
     return 0 if same else 1

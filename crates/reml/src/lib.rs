@@ -1,6 +1,6 @@
 //! Score test, REML stopping time and predictions for any symmetric positive semidefinite kernel matrix.
 //!
-//! A phenotype is covariates + u + noise, u a random effect whose covariance is A-shaped: with A = P K\[S,S\] P / n on the samples S of the phenotype's
+//! A phenotype is covariates + u + noise, u a random effect whose covariance comes from the kernel: with A = P K\[S,S\] P / n on the samples S of the phenotype's
 //! mask, training by gradient flow to time t gives the BLUP of u, and t is a variance component (Yao et al. 2026, arXiv:2605.27991). This crate
 //! tests t = 0, finds the t of the largest restricted likelihood and the t that predicts best when each sample is left out, and gives the dual weights α
 //! that predict: K α is the increment.
