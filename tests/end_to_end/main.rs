@@ -16,6 +16,7 @@ mod inputs;
 mod interface;
 mod intervals;
 mod left_out;
+mod library;
 #[cfg(target_os = "linux")]
 mod memory;
 mod network;

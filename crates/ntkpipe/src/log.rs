@@ -4,30 +4,48 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::io::{IsTerminal as _, Read as _, Write};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use ntkpipe_store::{file_system, printable};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber, dispatcher};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::format::FormatFields;
-use tracing_subscriber::fmt::{MakeWriter, format};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, layer};
 
 use crate::options::values::LogFormat;
 use crate::progress::BARS;
 
-/// Writes lines to stderr between redraws of the progress bars.
-#[derive(Clone, Copy)]
-struct BesideBars;
+/// Where lines go.
+struct Sinks {
+    /// The format that a person, or a program, reads on stderr.
+    person: Option<LogFormat>,
+    /// The file of the record, and its format.
+    record: Option<(LogFormat, File)>,
+}
 
-impl Write for BesideBars {
+static SINKS: Mutex<Sinks> = Mutex::new(Sinks {
+    person: None,
+    record: None,
+});
+
+fn sinks() -> MutexGuard<'static, Sinks> {
+    SINKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes lines of one format to stderr, between redraws of the progress bars, where that format is read there.
+#[derive(Clone, Copy)]
+struct ToPerson(LogFormat);
+
+impl Write for ToPerson {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Who has closed stderr does not want to know; the run goes on.
-        let _ = BARS.suspend(|| io::stderr().write_all(bytes));
+        if sinks().person == Some(self.0) {
+            // Who has closed stderr does not want to know; the run goes on.
+            let _ = BARS.suspend(|| io::stderr().write_all(bytes));
+        }
         Ok(bytes.len())
     }
 
@@ -36,11 +54,22 @@ impl Write for BesideBars {
     }
 }
 
-impl<'a> MakeWriter<'a> for BesideBars {
-    type Writer = Self;
+/// Writes lines of one format to the record, where it is of that format.
+#[derive(Clone, Copy)]
+struct ToRecord(LogFormat);
 
-    fn make_writer(&'a self) -> Self {
-        *self
+impl Write for ToRecord {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some((format, file)) = &mut sinks().record
+            && *format == self.0
+        {
+            file.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -143,6 +172,41 @@ pub fn is_ours(path: &Path) -> bool {
     read.is_ok() && (first.is_empty() || is_time)
 }
 
+/// The events of the program's own threads, to the sinks.
+static EVENTS: LazyLock<Dispatch> = LazyLock::new(|| {
+    let is_coloured = io::stderr().is_terminal() && !is_colour_refused();
+    let person = text()
+        .with_ansi(is_coloured)
+        .log_internal_errors(false)
+        .without_time()
+        .with_writer(|| ToPerson(LogFormat::Text));
+    let person_json = json()
+        .log_internal_errors(false)
+        .with_writer(|| Escaping(ToPerson(LogFormat::Json)));
+    let record = text()
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .with_writer(|| ToRecord(LogFormat::Text));
+    let record_json = json()
+        .log_internal_errors(false)
+        .with_writer(|| Escaping(ToRecord(LogFormat::Json)));
+    let registry = tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(Keep);
+    Dispatch::new(
+        registry
+            .with(person)
+            .with(person_json)
+            .with(record)
+            .with(record_json),
+    )
+});
+
+/// Sends what this thread logs to the log, until it ends.
+pub fn attach() {
+    std::mem::forget(dispatcher::set_default(&EVENTS));
+}
+
 /// Starts the log; `folder` is the run directory, where `run.log` is appended to.
 pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::Result<()> {
     if quiet {
@@ -159,34 +223,18 @@ pub fn start(folder: Option<&Path>, quiet: bool, format: LogFormat) -> anyhow::R
     if format == LogFormat::Json {
         crate::progress::for_programs();
     }
-    let person = (!quiet).then(|| match format {
-        LogFormat::Text => text()
-            .with_ansi(io::stderr().is_terminal() && !is_colour_refused())
-            .log_internal_errors(false)
-            .without_time()
-            .with_writer(BesideBars)
-            .boxed(),
-        LogFormat::Json => json()
-            .log_internal_errors(false)
-            .with_writer(|| Escaping(BesideBars))
-            .boxed(),
-    });
-    let record = file.map(|f| match format {
-        LogFormat::Text => text()
-            .with_ansi(false)
-            .log_internal_errors(false)
-            .with_writer(Mutex::new(f))
-            .boxed(),
-        LogFormat::Json => json()
-            .log_internal_errors(false)
-            .with_writer(Mutex::new(Escaping(f)))
-            .boxed(),
-    });
-    tracing_subscriber::registry()
-        .with(LevelFilter::INFO)
-        .with(person)
-        .with(record)
-        .with(Keep)
-        .try_init()?;
+    *sinks() = Sinks {
+        person: (!quiet).then_some(format),
+        record: file.map(|it| (format, it)),
+    };
     Ok(())
+}
+
+/// Ends the log, and forgets the warnings that nobody took.
+pub fn stop() {
+    *sinks() = Sinks {
+        person: None,
+        record: None,
+    };
+    take_warnings();
 }

@@ -15,6 +15,8 @@ pub enum LeftOut {
     Collinear,
     /// Where it is present the covariates at these places do not vary any more, as a question asked of women alone leaves sex.
     LeavesConstant(Vec<usize>),
+    /// Where it is present the others determine the covariates at these places.
+    LeavesCollinear(Vec<usize>),
     /// Where it is present next to nothing is left of these groups, as what was asked at two of three sites leaves the third.
     LosesGroups(Vec<LostGroup>),
     /// No sample has it and the covariates that enter.
@@ -59,14 +61,14 @@ pub type Term = Vec<Vec<f64>>;
 
 /// Chooses the covariates that enter, each of them a value a sample and column.
 ///
-/// In this order:
-/// 1. One that is constant where it is present is left out, if another is constant on every sample (the intercept).
-/// 2. One without which others vary and with which they are constant is left out: it would take away the samples that they tell apart.
-///    So is one that leaves next to nothing of a group: of the samples of a level of a category, or of one of the two values of a number,
-///    that are at least 5 % of all, and of which at the rate of the level that keeps most at least 10 would be left, fewer than a tenth of
-///    those are. Those that take away nothing, then those that take away fewest samples, go first.
-/// 3. Of those that say the same on the samples that are left, the one with more missing values goes, else the later. Where that gives
-///    samples back, one goes at a time and all is judged anew.
+/// They enter one by one: first those that take away none of the others, of these first those with fewest missing values, then in the order
+/// given. One is left out where, on the samples that have it and all that entered before it,
+/// 1. it is constant, if another is constant on every sample (the intercept), or those that entered determine it;
+/// 2. one that entered is constant, or the others determine it: what is left out would take away the samples that tell these apart;
+/// 3. next to nothing is left of a group: of the samples of a level of a category, or of one of the two values of a number, that are at
+///    least 5 % of all, and of which at the rate of the level that keeps most at least 10 would be left, fewer than a tenth of those are.
+///
+/// So none that entered leaves again, and as the samples only become fewer, what was said of one that is left out stays true.
 ///
 /// A category stays as long as two of its levels are among the samples used; columns of levels that are not, which are small, are left out.
 /// A covariate without any value is for the caller to refuse; here it is left out.
@@ -81,7 +83,7 @@ pub fn select(n: usize, terms: &[Term]) -> Selection {
     };
     if rows.contains(&true)
         && !all.iter().any(is_constant)
-        && choice.rank(&all) == choice.columns(&all).len()
+        && choice.rank(&all, &rows) == terms.iter().map(Vec::len).sum::<usize>()
         && !all.iter().any(|&term| choice.divides(term, &all))
     {
         let kept = terms.iter().map(|term| vec![true; term.len()]).collect();
@@ -134,99 +136,80 @@ impl<'t> Choice<'t> {
     }
 
     fn make(&self) -> Selection {
-        let mut left_out: Vec<(usize, LeftOut)> = Vec::new();
-        let mut candidates: Vec<usize> = Vec::new();
-        for term in 0..self.terms.len() {
-            let is_constant = self.is_constant(term, &self.present[term]);
-            match is_constant && Some(term) != self.intercept && self.intercept.is_some() {
-                true => left_out.push((term, LeftOut::Constant)),
-                false => candidates.push(term),
-            }
-        }
-        let mut collinear: Vec<usize> = Vec::new();
-        let mut tried_again: Vec<usize> = Vec::new();
-        loop {
-            let (kept, rows, apart) = self.without_what_divides(&candidates);
-            let independent = self.independent(&kept, &rows);
-            let is_out = |term: &usize| independent[*term].iter().all(|column| !column);
-            let (mut out, enter): (Vec<usize>, Vec<usize>) = kept.iter().partition(|it| is_out(it));
-            if self.complete(&enter) != rows {
-                // Without one that costs samples there are more to judge the others by.
-                let dearest = out.iter().max_by_key(|&&it| (self.n_missing[it], it));
-                collinear.extend(dearest);
-                candidates.retain(|it| !collinear.contains(it));
-                continue;
-            }
-            // One that was judged on fewer samples, before another went, gets a second chance.
-            let mut before = collinear.iter().copied();
-            let again =
-                before.find(|it| !tried_again.contains(it) && self.adds(*it, &enter, &rows));
-            if let Some(term) = again {
-                tried_again.push(term);
-                collinear.retain(|it| *it != term);
-                candidates.push(term);
-                continue;
-            }
-            out.extend(collinear);
-            left_out.extend(out.iter().map(|&term| (term, LeftOut::Collinear)));
-            left_out.extend(apart);
-            left_out.sort_by_key(|it| it.0);
-            return Selection {
-                kept: independent,
-                left_out,
-                rows,
-            };
-        }
-    }
-
-    /// Takes the candidates one by one, but for those that would leave another constant, or be so.
-    fn without_what_divides(
-        &self,
-        candidates: &[usize],
-    ) -> (Vec<usize>, Vec<bool>, Vec<(usize, LeftOut)>) {
+        let all: Vec<usize> = (0..self.terms.len()).collect();
+        let is_constant = |&term: &usize| {
+            self.intercept.is_some_and(|it| it != term)
+                && self.is_constant(term, &self.present[term])
+        };
+        let (constant, candidates): (Vec<usize>, Vec<usize>) =
+            all.iter().partition(|it| is_constant(it));
         let mut order: Vec<(bool, usize, usize)> = candidates
             .iter()
-            .map(|&term| (self.divides(term, candidates), self.n_missing[term], term))
+            .map(|&term| (self.divides(term, &candidates), self.n_missing[term], term))
             .collect();
         order.sort_unstable();
-        let (mut kept, mut rows) = (Vec::new(), vec![true; self.n]);
-        let mut apart = Vec::new();
+        let constant = constant.into_iter().map(|term| (term, LeftOut::Constant));
+        let mut left_out: Vec<(usize, LeftOut)> = constant.collect();
+        let (mut entered, mut rows) = (Vec::new(), vec![true; self.n]);
         for (_, _, term) in order {
-            let fewer = both(&rows, &self.present[term]);
-            let mut lost: Vec<usize> = kept
-                .iter()
-                .copied()
-                .filter(|&other| self.leaves_constant(term, other, &rows))
-                .collect();
-            lost.sort_unstable();
-            let groups = || {
-                let mut groups: Vec<LostGroup> = kept
-                    .iter()
-                    .flat_map(|&other| self.lost_groups(term, other, &rows))
-                    .collect();
-                groups.sort_unstable_by_key(|it| (it.covariate, it.level));
-                Some(groups).filter(|it| !it.is_empty())
-            };
-            let why = if !fewer.contains(&true) {
-                Some(LeftOut::LeavesNone)
-            } else if !lost.is_empty() {
-                Some(LeftOut::LeavesConstant(lost))
-            } else if self.intercept.is_some_and(|it| it != term) && self.is_constant(term, &fewer)
-            {
-                Some(LeftOut::Constant)
-            } else {
-                groups().map(LeftOut::LosesGroups)
-            };
-            match why {
-                Some(why) => apart.push((term, why)),
+            match self.why_left_out(term, &entered, &rows) {
+                Some(why) => left_out.push((term, why)),
                 None => {
-                    kept.push(term);
-                    rows = fewer;
+                    entered.push(term);
+                    rows = both(&rows, &self.present[term]);
                 }
             }
         }
-        kept.sort_unstable();
-        (kept, rows, apart)
+        left_out.sort_by_key(|it| it.0);
+        Selection {
+            kept: self.independent(&entered, &rows),
+            left_out,
+            rows,
+        }
+    }
+
+    /// Why `term` does not enter after those that did, all of which are present on `rows`.
+    fn why_left_out(&self, term: usize, entered: &[usize], rows: &[bool]) -> Option<LeftOut> {
+        let fewer = both(rows, &self.present[term]);
+        if !fewer.contains(&true) {
+            return Some(LeftOut::LeavesNone);
+        }
+        let sorted = |lost: Vec<usize>| {
+            let mut lost = lost;
+            lost.sort_unstable();
+            Some(lost).filter(|it| !it.is_empty())
+        };
+        let others = entered.iter().copied();
+        let constant = others.filter(|&it| self.leaves_constant(term, it, rows));
+        if let Some(lost) = sorted(constant.collect()) {
+            return Some(LeftOut::LeavesConstant(lost));
+        }
+        if self.intercept.is_some_and(|it| it != term) && self.is_constant(term, &fewer) {
+            return Some(LeftOut::Constant);
+        }
+        if !self.adds(term, entered, &fewer) {
+            return Some(LeftOut::Collinear);
+        }
+        if let Some(lost) = sorted(self.determined(entered, &fewer)) {
+            return Some(LeftOut::LeavesCollinear(lost));
+        }
+        let lost = entered
+            .iter()
+            .flat_map(|&it| self.lost_groups(term, it, rows));
+        let mut groups: Vec<LostGroup> = lost.collect();
+        groups.sort_unstable_by_key(|it| (it.covariate, it.level));
+        (!groups.is_empty()).then_some(LeftOut::LosesGroups(groups))
+    }
+
+    /// Those of `terms` that the ones before them determine on `rows`.
+    fn determined(&self, terms: &[usize], rows: &[bool]) -> Vec<usize> {
+        let n_columns: usize = terms.iter().map(|&it| self.terms[it].len()).sum();
+        if self.rank(terms, rows) == n_columns {
+            return Vec::new();
+        }
+        let kept = self.independent(terms, rows);
+        let is_determined = |term: &usize| !kept[*term].contains(&true);
+        terms.iter().copied().filter(is_determined).collect()
     }
 
     /// Whether one of `others` would be constant where the covariate is present, or lose a group.
@@ -298,39 +281,28 @@ impl<'t> Choice<'t> {
         having.fold(all, |rows, present| both(&rows, present))
     }
 
-    fn columns(&self, terms: &[usize]) -> Vec<Vec<f64>> {
+    /// Rank of the columns of `terms` on those of `rows` that have them all.
+    fn rank(&self, terms: &[usize], rows: &[bool]) -> usize {
+        let rows = places(&both(rows, &self.complete(terms)));
         let columns = terms.iter().flat_map(|&term| &self.terms[term]);
-        columns.cloned().collect()
+        let columns: Vec<Vec<f64>> = columns.map(|it| at(it, &rows)).collect();
+        Covariates::new(rows.len(), &columns).rank()
     }
 
-    /// Rank where all of them are present.
-    fn rank(&self, terms: &[usize]) -> usize {
-        Covariates::new(self.n, &self.columns(terms)).rank()
-    }
-
-    /// Whether `term` says what `others` do not, on those of `rows` that have it.
+    /// Whether `others` do not determine `term` on `rows`, which have them all.
     fn adds(&self, term: usize, others: &[usize], rows: &[bool]) -> bool {
-        let rows = both(rows, &self.present[term]);
-        let rank = |terms: &[usize]| {
-            let rows: Vec<usize> = (0..self.n).filter(|&i| rows[i]).collect();
-            let of_rows = |column: &Vec<f64>| rows.iter().map(|&i| column[i]).collect();
-            let columns: Vec<Vec<f64>> = self.columns(terms).iter().map(of_rows).collect();
-            Covariates::new(rows.len(), &columns).rank()
-        };
-        rank(&[others, &[term]].concat()) > rank(others)
+        let with = [others, &[term]].concat();
+        self.rank(&with, rows) > self.rank(others, rows)
     }
 
-    /// For every covariate its columns that others do not span on `rows`, judged in the order of missing values, then of place; none of one
-    /// that is not in `terms`.
+    /// For every covariate its columns that others do not span on `rows`, judged in the order of `terms`; none of one that is not there.
     fn independent(&self, terms: &[usize], rows: &[bool]) -> Vec<Vec<bool>> {
         let mut kept: Vec<Vec<bool>> = self.terms.iter().map(|it| vec![false; it.len()]).collect();
-        let rows: Vec<usize> = (0..self.n).filter(|&i| rows[i]).collect();
+        let rows = places(rows);
         let mut basis: Vec<Vec<f64>> = Vec::new();
-        let mut terms = terms.to_vec();
-        terms.sort_by_key(|&term| (self.n_missing[term], term));
-        for term in terms {
+        for &term in terms {
             for (place, column) in self.terms[term].iter().enumerate() {
-                basis.push(rows.iter().map(|&i| column[i]).collect());
+                basis.push(at(column, &rows));
                 if Covariates::new(rows.len(), &basis).rank() == basis.len() {
                     kept[term][place] = true;
                 } else {
@@ -340,6 +312,16 @@ impl<'t> Choice<'t> {
         }
         kept
     }
+}
+
+/// The places of the flags that are set.
+fn places(flags: &[bool]) -> Vec<usize> {
+    (0..flags.len()).filter(|&i| flags[i]).collect()
+}
+
+/// The values of a column at these rows.
+fn at(column: &[f64], rows: &[usize]) -> Vec<f64> {
+    rows.iter().map(|&i| column[i]).collect()
 }
 
 /// The level of each sample, of a category by its columns, of a number with two values by these; none where it is neither.
@@ -461,6 +443,22 @@ mod tests {
         let selection = select(N, &terms);
         assert_eq!(names(&selection), [0, 1, 2]);
         assert_eq!(selection.left_out, [(3, LeftOut::Collinear)]);
+        assert!(selection.rows.iter().all(|it| *it));
+    }
+
+    #[test]
+    fn one_that_hides_what_tells_two_others_apart_goes() {
+        // 2 is twice 1 but for ten samples, and none of these has 3.
+        let x = |i: usize| (i as f64 * 0.7).sin();
+        let terms = vec![
+            term(|_| 1.0),
+            term(x),
+            term(|i| if i < 10 { x(i) } else { 2.0 * x(i) }),
+            term(|i| if i < 10 { NONE } else { (i as f64).cos() }),
+        ];
+        let selection = select(N, &terms);
+        assert_eq!(names(&selection), [0, 1, 2]);
+        assert_eq!(selection.left_out, [(3, LeftOut::LeavesCollinear(vec![2]))]);
         assert!(selection.rows.iter().all(|it| *it));
     }
 
@@ -619,13 +617,16 @@ mod tests {
             let kept = names(&selection);
             proptest::prop_assert_eq!(&choice.complete(&kept), &selection.rows);
             proptest::prop_assert!(selection.rows.contains(&true));
-            proptest::prop_assert_eq!(choice.rank(&kept), kept.len());
+            proptest::prop_assert_eq!(choice.rank(&kept, &selection.rows), kept.len());
             proptest::prop_assert_eq!(kept.len() + selection.left_out.len(), terms.len());
             for (term, why) in &selection.left_out {
                 let left = both(&selection.rows, &choice.present[*term]);
                 let is_told = match why {
                     LeftOut::Constant => choice.is_constant(*term, &left),
-                    LeftOut::Collinear => !choice.adds(*term, &kept, &selection.rows),
+                    LeftOut::Collinear => !choice.adds(*term, &kept, &left),
+                    LeftOut::LeavesCollinear(others) => {
+                        !others.is_empty() && choice.rank(&kept, &left) < kept.len()
+                    }
                     LeftOut::LeavesNone => !left.contains(&true),
                     // So few samples are no groups.
                     LeftOut::LosesGroups(_) => false,

@@ -123,7 +123,10 @@ pub struct Dividing {
     pub present: usize,
     /// The covariates that are constant on them.
     pub leaves_constant: Vec<String>,
-    /// The groups of which next to nothing is among them. None of either where no sample has it and the other covariates.
+    /// The covariates that others determine on them.
+    #[serde(default)]
+    pub leaves_collinear: Vec<String>,
+    /// The groups of which next to nothing is among them. None of the three where no sample has it and the other covariates.
     pub loses_groups: Vec<Group>,
 }
 
@@ -250,11 +253,24 @@ impl CovariateColumns {
 
     fn selected(given: &[Given], terms: Vec<Term>, selection: Selection, n_kernel: usize) -> Self {
         let mut columns = Self::default();
-        let dividing = |place: usize, leaves: &[usize], loses: &[LostGroup]| Dividing {
-            covariate: given[place].name.clone(),
-            present: given[place].lacks(n_kernel).filter(|it| !it).count(),
-            leaves_constant: leaves.iter().map(|&it| given[it].name.clone()).collect(),
-            loses_groups: loses.iter().map(|it| Group::new(given, it)).collect(),
+        let names = |places: &[usize]| places.iter().map(|&it| given[it].name.clone()).collect();
+        let dividing = |place: usize, why: &LeftOut| {
+            let mut it = Dividing {
+                covariate: given[place].name.clone(),
+                present: given[place].lacks(n_kernel).filter(|it| !it).count(),
+                leaves_constant: Vec::new(),
+                leaves_collinear: Vec::new(),
+                loses_groups: Vec::new(),
+            };
+            match why {
+                LeftOut::LeavesConstant(others) => it.leaves_constant = names(others),
+                LeftOut::LeavesCollinear(others) => it.leaves_collinear = names(others),
+                LeftOut::LosesGroups(groups) => {
+                    it.loses_groups = groups.iter().map(|it| Group::new(given, it)).collect();
+                }
+                LeftOut::LeavesNone | LeftOut::Constant | LeftOut::Collinear => {}
+            }
+            it
         };
         let left_out: HashMap<usize, &LeftOut> = selection
             .left_out
@@ -263,24 +279,16 @@ impl CovariateColumns {
             .collect();
         for (place, (it, term)) in given.iter().zip(terms).enumerate() {
             match left_out.get(&place) {
-                Some(LeftOut::LeavesConstant(others)) => {
-                    columns.dividing.push(dividing(place, others, &[]));
-                    continue;
-                }
-                Some(LeftOut::LosesGroups(groups)) => {
-                    columns.dividing.push(dividing(place, &[], groups));
-                    continue;
-                }
-                Some(LeftOut::LeavesNone) => {
-                    columns.dividing.push(dividing(place, &[], &[]));
-                    continue;
-                }
                 Some(LeftOut::Constant) if it.names().is_empty() => {
                     columns.collinear.push(it.name.clone());
                     continue;
                 }
                 Some(LeftOut::Constant | LeftOut::Collinear) => {
                     columns.collinear.extend(it.names());
+                    continue;
+                }
+                Some(why) => {
+                    columns.dividing.push(dividing(place, why));
                     continue;
                 }
                 None => {}
@@ -403,10 +411,16 @@ impl CovariateColumns {
                 format!("{left} of the {samples} with `{covariate}` {value}")
             });
             let groups: Vec<String> = groups.collect();
-            let why = match (it.leaves_constant.as_slice(), groups.as_slice()) {
-                ([], []) => "no sample has it and the other covariates".to_owned(),
-                ([], groups) => format!("it would leave {}", groups.join(", ")),
-                (others, _) => format!("on these {} would not vary", others.join(", ")),
+            let why = if !it.leaves_constant.is_empty() {
+                let constant = it.leaves_constant.join(", ");
+                format!("on these {constant} would not vary")
+            } else if !it.leaves_collinear.is_empty() {
+                let determined = it.leaves_collinear.join(", ");
+                format!("on these the other covariates would determine {determined}")
+            } else if !groups.is_empty() {
+                format!("it would leave {}", groups.join(", "))
+            } else {
+                "no sample has it and the other covariates".to_owned()
             };
             tracing::warn!(
                 "covariates: `{}` left out: {} of {} {} it, and {why}; to use it, keep the samples that have it with `--keep`",

@@ -22,11 +22,12 @@ use crate::commands::args::{Cli, Command, NetworkCommand, PredictArgs, StageArgs
 use crate::commands::init::init;
 use crate::commands::plan::plan;
 use crate::commands::predict_new::predict_with;
-use crate::commands::prepare::read_options;
+use crate::commands::prepare::{complete, read_options};
 use crate::commands::run::{Task, run};
 use crate::commands::simulate::simulate_cohort;
 use crate::commands::status::status;
 use crate::commands::stdout::print;
+use crate::commands::threads::in_pool;
 use crate::commands::train::train;
 use crate::options::values::LogFormat;
 
@@ -36,8 +37,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => run(args, None, logging),
         Command::Plan(args) => {
-            let (options, architectures) = read_options(args.run, true, true)?;
-            plan(&options, &architectures, args.json)
+            let (options, architectures) = complete(read_options(args.run)?, true, true)?;
+            in_pool(options.threads, || {
+                plan(&options, &architectures, args.json)
+            })
         }
         Command::Stage(StageCommand { stage, args }) => match args {
             StageArgs::Kernel(args) => {
@@ -52,7 +55,12 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 model: Some(model),
                 overwrite,
                 run: args,
-            }) => predict_with(model, args.options, overwrite, logging),
+            }) => {
+                let threads = args.options.threads;
+                in_pool(threads, || {
+                    predict_with(model, args.options, overwrite, logging)
+                })
+            }
             StageArgs::Predict(PredictArgs { run: args, .. }) | StageArgs::Run(args) => {
                 run(args, Some(Task::Stage(stage)), logging)
             }
@@ -63,7 +71,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         } => network_init::init(&args),
         Command::Status(args) => status(&args.directory, args.json),
         Command::Init(args) => init(&args),
-        Command::Simulate(args) => simulate_cohort(&args, logging),
+        Command::Simulate(args) => in_pool(args.threads, || simulate_cohort(&args, logging)),
         Command::Schema { name: Some(name) } => {
             let schema = serde_json::to_string_pretty(&schema::of(name))?;
             print(format!("{schema}\n").as_bytes())

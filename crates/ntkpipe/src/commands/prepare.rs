@@ -2,7 +2,6 @@
 
 use crate::cohort::Inputs;
 use crate::commands::args::RunArgs;
-use crate::commands::threads::set_threads;
 use crate::failure::input;
 use crate::log;
 use crate::options::settings::Settings;
@@ -22,14 +21,18 @@ use crate::run::stage::StageSpec;
 use crate::stages::sequence::of_run;
 use crate::stages::{LAYOUT, fingerprints, fit};
 
-/// The options of a command, and the architectures they name where the network is infinitely wide. `goes_on`: whether what is not given is
-/// taken from the run directory in any case. `is_planned`: whether nothing is done with them.
-pub fn read_options(
-    args: RunArgs,
+/// The options of a command: what its arguments say, then what the options file says.
+pub fn read_options(args: RunArgs) -> anyhow::Result<Options> {
+    Ok(args.options.or(file::read(args.config.as_deref())?))
+}
+
+/// The options with those of an earlier run, and the architectures they name where the network is infinitely wide. `goes_on`: whether what
+/// is not given is taken from the run directory in any case. `is_planned`: whether nothing is done with them.
+pub fn complete(
+    mut options: Options,
     goes_on: bool,
     is_planned: bool,
 ) -> anyhow::Result<(Options, Vec<(String, Options)>)> {
-    let mut options = args.options.or(file::read(args.config.as_deref())?);
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = goes_on || options.features.is_none() && options.phenotypes.is_none();
     if let Some(out) = options.out.as_ref().filter(|_| goes_on)
@@ -40,7 +43,6 @@ pub fn read_options(
     }
     options.check_paths()?;
     let options = options.with_copies(is_planned)?;
-    set_threads(options.threads)?;
     let architectures = match &options.network {
         Some(_) => Vec::new(),
         None => options.architectures(),

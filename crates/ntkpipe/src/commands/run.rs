@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use crate::commands::architectures::run_architectures;
 use crate::commands::args::RunArgs;
 use crate::commands::plan::plan;
-use crate::commands::prepare::{Access, prepare, read_options};
+use crate::commands::prepare::{Access, complete, prepare, read_options};
 use crate::commands::threads::in_pool;
 use crate::failure::input;
 use crate::log;
@@ -13,6 +13,7 @@ use crate::options::Options;
 use crate::options::values::LogFormat;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
+use crate::run::record::{RunRecord, read_record};
 use crate::run::shard;
 use crate::run::shard::Shard;
 use crate::stages::sequence::{all_stages, check_earlier, with_remedy};
@@ -49,11 +50,22 @@ impl Task {
 /// Runs everything that is not current, or one task.
 pub fn run(args: RunArgs, only: Option<Task>, logging: (bool, LogFormat)) -> anyhow::Result<()> {
     let (force, is_dry) = (args.force, args.dry_run);
-    let (options, architectures) = read_options(args, only.is_some(), is_dry)?;
-    if is_dry {
-        return plan(&options, &architectures, false);
-    }
-    in_pool(|| run_with(&options, architectures, only, force, logging))
+    let (options, architectures) = complete(read_options(args)?, only.is_some(), is_dry)?;
+    in_pool(options.threads, || match is_dry {
+        true => plan(&options, &architectures, false),
+        false => run_with(&options, architectures, only, force, logging),
+    })
+}
+
+/// Runs everything that is not current, without a word on stderr; gives what `run.json` says then.
+pub fn run_quietly(options: Options) -> anyhow::Result<RunRecord> {
+    let (options, architectures) = complete(options, false, false)?;
+    let logging = (true, LogFormat::Text);
+    in_pool(options.threads, || {
+        run_with(&options, architectures, None, false, logging)
+    })?;
+    let out = options.out.context("the run has a directory")?;
+    read_record(&out)?.context("the run has left its record")
 }
 
 fn run_with(

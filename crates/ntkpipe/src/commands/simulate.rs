@@ -5,7 +5,6 @@ use ntkpipe_simulate::{
 };
 
 use crate::commands::args::SimulateArgs;
-use crate::commands::threads::set_threads;
 use crate::log;
 use crate::options::values::LogFormat;
 use crate::progress::Progress;
@@ -20,7 +19,6 @@ pub fn simulate_cohort(
     args: &SimulateArgs,
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
-    set_threads(args.threads)?;
     log::start(None, quiet, format)?;
     let options = SimulateOptions {
         samples: args.samples,

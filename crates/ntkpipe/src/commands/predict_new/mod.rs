@@ -12,7 +12,6 @@ use ntkpipe_store::{atomic, results};
 
 use crate::commands::predict_new::asked::{NewSamples, deviations_path};
 use crate::commands::predict_new::model::predict_with_one;
-use crate::commands::threads::set_threads;
 use crate::failure::input;
 use crate::options::Options;
 use crate::options::copies::Copies;
@@ -31,7 +30,6 @@ pub fn predict_with(
     overwrite: bool,
     (quiet, format): (bool, LogFormat),
 ) -> anyhow::Result<()> {
-    set_threads(options.threads)?;
     log::start(None, quiet, format)?;
     let need = |value: Option<PathBuf>, flag: &str, what: &str| {
         value.ok_or_else(|| input(format!("no {what} given"), format!("pass `{flag} FILE`")))

@@ -14,7 +14,7 @@ use ntkpipe_store::results::{write_table, write_tsv};
 
 use crate::commands::args::TrainArgs;
 use crate::commands::prepare::{Access, prepare};
-use crate::commands::threads::{in_pool, set_threads};
+use crate::commands::threads::in_pool;
 use crate::commands::train::closed_form::ClosedForm;
 use crate::commands::train::session::{Session, file_name};
 use crate::failure::input;
@@ -228,13 +228,14 @@ pub fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Re
     if options.network.is_none() {
         return Err(infinitely_wide(&args.out));
     }
-    set_threads(options.threads)?;
-    let (context, prints) = prepare(&options, Access::Shared)?;
-    let built_on = of_run().filter(|stage| *stage.spec() != report::SPEC);
-    check_current(&context, &prints, "training", built_on)?;
-    let folder = args.to.clone();
-    let folder = folder.unwrap_or_else(|| context.directory.path(files::TRAINED));
-    check(&context, &folder)?;
-    log::start(Some(&folder), quiet, format)?;
-    in_pool(|| run(&context, &prints, args, folder)).map_err(|error| with_remedy(error, &context))
+    in_pool(options.threads, || {
+        let (context, prints) = prepare(&options, Access::Shared)?;
+        let built_on = of_run().filter(|stage| *stage.spec() != report::SPEC);
+        check_current(&context, &prints, "training", built_on)?;
+        let folder = args.to.clone();
+        let folder = folder.unwrap_or_else(|| context.directory.path(files::TRAINED));
+        check(&context, &folder)?;
+        log::start(Some(&folder), quiet, format)?;
+        run(&context, &prints, args, folder).map_err(|error| with_remedy(error, &context))
+    })
 }
