@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Float64Type;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
@@ -408,11 +411,27 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowErr
 
 /// Appends a numeric column as float64, null as NaN.
 pub(super) fn append_floats(values: &mut Vec<f64>, column: &ArrayRef) -> Result<(), ArrowError> {
-    let floats = cast(column, &DataType::Float64)?;
-    let floats = floats.as_primitive::<Float64Type>();
-    match floats.null_count() {
-        0 => values.extend_from_slice(floats.values()),
-        _ => values.extend(floats.iter().map(|value| value.unwrap_or(f64::NAN))),
+    fn append<T: ArrowPrimitiveType>(
+        values: &mut Vec<f64>,
+        column: &ArrayRef,
+        number: impl Fn(T::Native) -> f64,
+    ) {
+        let column = column.as_primitive::<T>();
+        match column.null_count() {
+            0 => values.extend(column.values().iter().map(|&value| number(value))),
+            _ => values.extend(column.iter().map(|value| value.map_or(f64::NAN, &number))),
+        }
+    }
+    // The usual types need no column in between.
+    match column.data_type() {
+        DataType::Float64 => append::<Float64Type>(values, column, |value| value),
+        DataType::Float32 => append::<Float32Type>(values, column, f64::from),
+        DataType::Int64 => append::<Int64Type>(values, column, |value| value as f64),
+        DataType::Int32 => append::<Int32Type>(values, column, f64::from),
+        DataType::Int16 => append::<Int16Type>(values, column, f64::from),
+        DataType::Int8 => append::<Int8Type>(values, column, f64::from),
+        DataType::UInt8 => append::<UInt8Type>(values, column, f64::from),
+        _ => append::<Float64Type>(values, &cast(column, &DataType::Float64)?, |value| value),
     }
     Ok(())
 }
