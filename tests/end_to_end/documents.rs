@@ -126,7 +126,7 @@ fn nulls_keep_to_their_rules() {
             let fitted = is(&["ok", "at_zero", "unbounded", "not_converged"]);
             let bounded = fitted && !is(&["unbounded"]);
             expect(
-                &["n_samples", "n_missing", "n_covariates", "krylov_steps"],
+                &["n_samples", "n_missing", "n_covariates", "passes"],
                 true,
             );
             expect(

@@ -324,7 +324,7 @@ fn codes_of_plink_are_pointed_out() {
         "{said}"
     );
     assert!(
-        said.contains("are taken for numbers: cc; pass `--one-two`"),
+        said.contains("are taken for numbers: cc; pass `--case-coding 12`"),
         "{said}"
     );
     let told = ["--missing-values", "-9", "--no-gate"];

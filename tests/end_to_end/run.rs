@@ -79,7 +79,7 @@ fn mice_agree_with_the_dense_reference() {
         let complete = got["n_missing"][i] == 0.0;
         close("edf", if complete { 1e-3 } else { 2e-2 });
         assert!(
-            got["krylov_steps"][i] <= if complete { 6.0 } else { 12.0 },
+            got["passes"][i] <= if complete { 6.0 } else { 12.0 },
             "{who}"
         );
     }

@@ -43,7 +43,7 @@ pub use crate::cohort::record::SamplesRecord;
 pub use crate::failure::Failure;
 pub use crate::options::Options;
 pub use crate::options::values::{
-    Activation, Bytes, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
+    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
     StopAt,
 };
 pub use crate::ordered_map::OrderedMap;

@@ -80,7 +80,7 @@ impl Suspicions {
         }
         if !self.one_two.is_empty() && kind == "phenotypes" {
             tracing::warn!(
-                "{kind}: values are 1 and 2 (or 0, -9) alone, as PLINK writes controls and cases, and are taken for numbers: {}; pass `--one-two` if they are, and 0 and -9 are missing",
+                "{kind}: values are 1 and 2 (or 0, -9) alone, as PLINK writes controls and cases, and are taken for numbers: {}; pass `--case-coding 12` if they are, and 0 and -9 are missing",
                 self.one_two.join(", ")
             );
         }

@@ -32,6 +32,7 @@ use crate::cohort::sample_list::SampleList;
 use crate::failure::input;
 use crate::options::Options;
 use crate::options::settings::Settings;
+use crate::options::values::CaseCoding;
 use crate::run::digest::{InputRecord, digest};
 
 /// The tables and how their samples meet.
@@ -53,8 +54,8 @@ pub struct Inputs {
     pub accounting: SamplesRecord,
     /// What a person should know of the tables before the results are trusted.
     pub warnings: Vec<String>,
-    /// Whether phenotypes of 1 and 2 are controls and cases.
-    one_two: bool,
+    /// How the phenotype table writes controls and cases.
+    case_coding: CaseCoding,
     /// Row in the phenotype table of each kernel sample.
     phenotype_rows: Vec<usize>,
 }
@@ -123,7 +124,7 @@ impl Inputs {
         let mut joined = Self::join(features, phenotypes, covariates, lists)?;
         joined.warnings.extend(without_effect);
         Self {
-            one_two: settings.one_two,
+            case_coding: settings.case_coding,
             ..joined
         }
         .checked(options)
@@ -252,7 +253,7 @@ impl Inputs {
             destination,
             accounting,
             warnings,
-            one_two: false,
+            case_coding: CaseCoding::default(),
             features,
             phenotypes,
             covariates,
@@ -284,11 +285,11 @@ impl Inputs {
         )
     }
 
-    /// Values of one block of phenotype columns on the kernel's samples, cases 1 and controls 0 with `--one-two`; NaN is missing.
+    /// Values of one block of phenotype columns on the kernel's samples, cases 1 and controls 0 with `--case-coding 12`; NaN is missing.
     pub fn phenotype_values(&self, columns: &[usize]) -> anyhow::Result<Vec<Vec<f64>>> {
         let of_kernel = |values: Vec<f64>| {
             let mut values: Vec<f64> = self.phenotype_rows.iter().map(|&row| values[row]).collect();
-            if self.one_two {
+            if self.case_coding == CaseCoding::OneTwo {
                 recode_one_two(&mut values);
             }
             values

@@ -23,16 +23,18 @@ use crate::stages::{LAYOUT, fingerprints, fit};
 
 /// The options of a command: what its arguments say, then what the options file says.
 pub fn read_options(args: RunArgs) -> anyhow::Result<Options> {
-    Ok(args.options.or(file::read(args.config.as_deref())?))
+    let given = args.options.under_present_names()?;
+    Ok(given.or(file::read(args.config.as_deref())?))
 }
 
 /// The options with those of an earlier run, and the architectures they name where the network is infinitely wide. `goes_on`: whether what
 /// is not given is taken from the run directory in any case. `is_planned`: whether nothing is done with them.
 pub fn complete(
-    mut options: Options,
+    options: Options,
     goes_on: bool,
     is_planned: bool,
 ) -> anyhow::Result<(Options, Vec<(String, Options)>)> {
+    let mut options = options.under_present_names()?;
     // A stage by itself, or a run that names no table, goes on with the options its run was started with.
     let goes_on = goes_on || options.features.is_none() && options.phenotypes.is_none();
     if let Some(out) = options.out.as_ref().filter(|_| goes_on)

@@ -19,6 +19,8 @@ pub struct OptionDoc {
     pub value_name: String,
     /// Its words, where it takes only some.
     pub choices: Vec<String>,
+    /// Whether it is an earlier name, which help and examples leave out.
+    pub is_hidden: bool,
 }
 
 impl OptionDoc {
@@ -31,6 +33,13 @@ impl OptionDoc {
 
 /// Every option of a run, in the order of `--help`.
 pub fn all() -> Vec<OptionDoc> {
+    let mut known = known();
+    known.retain(|option| !option.is_hidden);
+    known
+}
+
+/// The same, with the earlier names of options among them.
+pub fn known() -> Vec<OptionDoc> {
     Options::augment_args(clap::Command::new("run"))
         .get_arguments()
         .filter_map(|argument| {
@@ -60,6 +69,7 @@ pub fn all() -> Vec<OptionDoc> {
                     .iter()
                     .map(|value| value.get_name().to_owned())
                     .collect(),
+                is_hidden: argument.is_hide_set(),
             })
         })
         .collect()

@@ -30,7 +30,7 @@ pub fn read(path: Option<&Path>) -> anyhow::Result<Options> {
     };
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("could not read the options file `{}`", path.display()))?;
-    let options = parse(path, &text)?;
+    let options = parse(path, &text)?.under_present_names()?;
     Ok(options.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
@@ -52,7 +52,7 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Options> {
             "write `key = value`, text in quotes; `ntkpipe init` writes a file in which every option is explained",
         ));
     };
-    let known = doc::all();
+    let known = doc::known();
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort_by_key(|(key, _)| key.span().start);
     let mut wrong = Vec::new();
@@ -87,6 +87,7 @@ fn unknown(key: &str, known: &[OptionDoc]) -> String {
     let dashed = key.trim_start_matches('-').replace('_', "-").to_lowercase();
     let nearest = known
         .iter()
+        .filter(|option| !option.is_hidden)
         .map(|option| (strsim::jaro(&dashed, &option.key), &option.key))
         .filter(|(likeness, _)| *likeness > ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0));
@@ -123,7 +124,7 @@ fn expected(option: &OptionDoc) -> Option<String> {
 
 /// The text of a file in which every option is explained and those of `given` are set.
 pub fn example(given: &Options) -> anyhow::Result<String> {
-    let given = toml::Table::try_from(given)?;
+    let given = toml::Table::try_from(given.clone().under_present_names()?)?;
     let schema = schemars::schema_for!(Options);
     let mut text = HEAD.to_owned();
     let mut heading = String::new();
@@ -189,6 +190,7 @@ mod tests {
     use super::*;
     use crate::options::OneOrMore;
     use crate::options::settings::Settings;
+    use crate::options::values::CaseCoding;
 
     /// The example with the `#` before each key taken away.
     fn set_all(text: &str) -> String {
@@ -229,6 +231,39 @@ mod tests {
         };
         let text = example(&given).unwrap();
         assert_eq!(toml::from_str::<Options>(&text).unwrap(), given);
+    }
+
+    #[test]
+    fn an_earlier_name_is_taken_and_written_under_the_present_one() {
+        let read = |text: &str| {
+            let options = toml::from_str::<Options>(text).unwrap();
+            options.under_present_names()
+        };
+        for text in [
+            "one-two = true",
+            "case-coding = \"12\"",
+            "one-two = true\ncase-coding = \"12\"",
+        ] {
+            let options = read(text).unwrap();
+            assert_eq!(options.case_coding, Some(CaseCoding::OneTwo), "{text}");
+            let written = toml::to_string(&options).unwrap();
+            assert_eq!(written.trim(), "case-coding = \"12\"");
+        }
+        assert_eq!(
+            read("one-two = false").unwrap().case_coding,
+            Some(CaseCoding::ZeroOne)
+        );
+        let contrary = read("one-two = true\ncase-coding = \"01\"");
+        assert!(contrary.unwrap_err().to_string().contains("contradict"));
+        assert!(
+            refused("one-two = 1")
+                .contains("line 1: `one-two` is 1, expected true or false")
+        );
+        assert!(refused("one_two = true").ends_with("there is no key `one_two`"));
+        assert!(
+            refused("case-coding = 12")
+                .contains("`case-coding` is 12, expected one of 01, 12, in quotes")
+        );
     }
 
     fn refused(text: &str) -> String {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::input;
 use crate::options::copies::Copies;
 use crate::options::values::{
-    Activation, Bytes, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
+    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
     StopAt,
 };
 
@@ -178,9 +178,14 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "phenotypes", value_name = "WHAT", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rint: Option<Rint>,
-    /// Phenotypes of 1 and 2 are controls and cases, 0 and -9 missing, as PLINK writes them
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model")]
+    /// How the phenotype table writes controls and cases [default: 01]
+    #[arg(long, value_enum, value_name = "CODES", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub case_coding: Option<CaseCoding>,
+    /// Earlier name of `case-coding = "12"`
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Model", hide = true)]
+    #[serde(skip_serializing)]
+    #[schemars(extend("deprecated" = true))]
     pub one_two: Option<bool>,
     /// Do not analyse a binary phenotype with fewer cases, or fewer controls, than this [default: 0]
     #[arg(long, value_name = "N", help_heading = "Model")]
@@ -275,8 +280,29 @@ impl Options {
             phenotypes_id_column, covariates_id_column, feature_columns, phenotype_columns,
             covariate_columns, categorical_covariates, missing_values, npx_value, drop_qc, instance, protein_names, keep,
             remove, allow_empty_lists, out, scratch, activation, depth, weight_variance, bias_variance, network, network_activation,
-            no_intercept, raw_features, raw_phenotypes, rint, one_two, min_cases, test, alpha, no_gate, stop, choose, missing, folds, holdout, intervals, learning_rate, seed, threads,
+            no_intercept, raw_features, raw_phenotypes, rint, case_coding, one_two, min_cases, test, alpha, no_gate, stop, choose, missing, folds, holdout, intervals, learning_rate, seed, threads,
             memory, tile, read_tiles)
+    }
+
+    /// These, with options that are given under an earlier name under the name they have now.
+    ///
+    /// # Errors
+    /// Where an option is given under both names, with other values.
+    pub fn under_present_names(mut self) -> anyhow::Result<Self> {
+        let coding = self.one_two.take().map(|is_one_two| match is_one_two {
+            true => CaseCoding::OneTwo,
+            false => CaseCoding::ZeroOne,
+        });
+        match (self.case_coding, coding) {
+            (Some(now), Some(former)) if now != former => Err(input(
+                "`one-two` and `case-coding` are both given, and contradict each other",
+                "leave out `one-two`, the earlier name of `case-coding` 12",
+            )),
+            (now, former) => Ok(Self {
+                case_coding: now.or(former),
+                ..self
+            }),
+        }
     }
 
     /// Each combination of activation, depth and variances under a name such as `relu-2`, with the options that name it alone.

@@ -8,7 +8,7 @@ use crate::failure::input;
 use crate::options::Options;
 use crate::options::hold_out::HoldOut;
 use crate::options::network::Network;
-use crate::options::values::{Missing, ReadTiles, Rint, ScoreTest, StopAt};
+use crate::options::values::{CaseCoding, Missing, ReadTiles, Rint, ScoreTest, StopAt};
 
 /// Level of the score test where nobody says.
 pub const DEFAULT_ALPHA: f64 = 0.05;
@@ -47,8 +47,8 @@ pub struct Settings {
     pub rint_features: bool,
     /// Whether phenotypes are.
     pub rint_phenotypes: bool,
-    /// Whether phenotypes of 1 and 2 are controls and cases.
-    pub one_two: bool,
+    /// How the phenotype table writes controls and cases.
+    pub case_coding: CaseCoding,
     /// Fewest cases, and controls, of a binary phenotype that is analysed.
     pub min_cases: usize,
     /// What is done about missing phenotype values.
@@ -144,7 +144,7 @@ impl Settings {
             standardise_phenotypes: !options.raw_phenotypes.unwrap_or(false),
             rint_features: matches!(options.rint, Some(Rint::Features | Rint::Both)),
             rint_phenotypes: matches!(options.rint, Some(Rint::Phenotypes | Rint::Both)),
-            one_two: options.one_two.unwrap_or(false),
+            case_coding: options.case_coding.unwrap_or_default(),
             min_cases: options.min_cases.unwrap_or(0),
             missing: options.missing.unwrap_or(Missing::Exact),
             hold_out: hold_out(options)?,

@@ -58,6 +58,22 @@ pub enum Missing {
     Impute,
 }
 
+/// How a phenotype table writes controls and cases.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum,
+)]
+pub enum CaseCoding {
+    /// 0 is a control, 1 a case
+    #[default]
+    #[serde(rename = "01")]
+    #[value(name = "01")]
+    ZeroOne,
+    /// 1 is a control, 2 a case, 0 and -9 are missing, as PLINK writes them
+    #[serde(rename = "12")]
+    #[value(name = "12")]
+    OneTwo,
+}
+
 /// What is put on the normal quantiles of its ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]

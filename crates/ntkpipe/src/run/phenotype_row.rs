@@ -177,7 +177,8 @@ pub struct PhenotypeRow {
     /// R² on samples held out; null where none were.
     pub out_of_sample_r2: Option<f64>,
     /// Passes over the kernel the phenotype took part in.
-    pub krylov_steps: i64,
+    #[serde(alias = "krylov_steps")]
+    pub passes: i64,
 }
 
 impl PhenotypeRow {
@@ -200,7 +201,7 @@ impl PhenotypeRow {
             n_missing: n_missing as i64,
             n_covariates: analysis.n_covariates as i64,
             in_sample_r2: analysis.in_sample_r2,
-            krylov_steps: analysis.passes as i64,
+            passes: analysis.passes as i64,
             ..Self::default()
         };
         if let Some(why) = analysis.degenerate {
@@ -342,6 +343,14 @@ pub fn adjust(rows: &mut [PhenotypeRow]) {
     }
 }
 
+/// Columns of tables of earlier versions: the name there, and the name now.
+const RENAMED: [(&str, &str); 1] = [("krylov_steps", "passes")];
+
+/// Whether a column of a table has this name, or had it in an earlier version.
+fn is_named(found: &str, name: &str) -> bool {
+    found == name || RENAMED.contains(&(found, name))
+}
+
 macro_rules! columns {
     ($($name:ident: $kind:ident),* $(,)?) => {
         /// The rows as columns of a table.
@@ -355,7 +364,7 @@ macro_rules! columns {
             let n = columns.first().map_or(0, |c| c.1.len());
             let mut rows = vec![PhenotypeRow::default(); n];
             $(
-                match columns.iter().find(|c| c.0 == stringify!($name)) {
+                match columns.iter().find(|c| is_named(&c.0, stringify!($name))) {
                     Some((_, column)) => columns!(@from $kind rows $name column path),
                     None => return Err(damaged(path, stringify!($name))),
                 }
@@ -395,13 +404,13 @@ columns! {
     neg_log10_p: Float, neg_log10_p_gaussian: Float, neg_log10_p_robust: Float, q_value: Float, training_warranted: Bool, t_hat: Float, t_hat_lower: Float, t_hat_upper: Float,
     t_hat_error: Float, epochs: Float, edf: Float, sigma2: Float, reml_ratio: Float, t_stop: Float, t_loo: Float, edf_loo: Float,
     loo_r2: Float, loo_r2_best: Float, loo_predicts_better: Bool, worse_than_covariates: Bool, in_sample_r2: Float,
-    out_of_sample_r2: Float, krylov_steps: Count,
+    out_of_sample_r2: Float, passes: Count,
 }
 
 fn damaged(path: &Path, column: &str) -> anyhow::Error {
     input(
         format!(
-            "`{}` lacks column `{column}` as this version writes it",
+            "`{}` has no column `{column}` as this version writes it",
             path.display()
         ),
         "delete the file, then `ntkpipe run` makes it again",

@@ -81,15 +81,21 @@ pub fn is_beginning(text: &str) -> bool {
 pub fn read_record(root: &Path) -> anyhow::Result<Option<RunRecord>> {
     let path = root.join(files::RECORD);
     match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
-            input(
-                format!(
-                    "`{}` is damaged or not of this version: {e}",
-                    path.display()
-                ),
-                "delete it to start the run afresh; finished kernel tiles are kept",
-            )
-        }),
+        Ok(text) => {
+            let record: RunRecord = serde_json::from_slice(&text).map_err(|e| {
+                input(
+                    format!(
+                        "`{}` is damaged or not of this version: {e}",
+                        path.display()
+                    ),
+                    "delete it to start the run afresh; finished kernel tiles are kept",
+                )
+            })?;
+            Ok(Some(RunRecord {
+                options: record.options.under_present_names()?,
+                ..record
+            }))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("could not read `{}`", path.display())),
     }

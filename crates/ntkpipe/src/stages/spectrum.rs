@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::failure::input;
 use crate::options::Options;
 use crate::options::settings::{FULL_PROBES, spectrum_passes};
-use crate::options::values::Missing;
+use crate::options::values::{CaseCoding, Missing};
 use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
@@ -79,7 +79,7 @@ impl Stage for Spectrum {
             Missing::Complete => json!([
                 context.input_digest("phenotypes"),
                 inputs.phenotypes.columns,
-                settings.one_two
+                settings.case_coding == CaseCoding::OneTwo
             ]),
             _ => Value::Null,
         };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::options::Options;
+use crate::options::values::CaseCoding;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::output::{Traffic, traffic};
@@ -72,7 +73,7 @@ impl Stage for Test {
             settings.missing,
             settings.standardise_phenotypes,
             settings.rint_phenotypes,
-            settings.one_two,
+            settings.case_coding == CaseCoding::OneTwo,
             settings.min_cases,
             options.missing_values,
             a.alpha,
