@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a run of half a million people would take on a cluster, from rates measured on a smaller one, by simulating its jobs.
 
-    python benches/scaling.py measure                     # minutes, 5.5 GB of disk for tiles: simulates a cohort, runs it in shares, leaves docs/scaling.json
+    python benches/scaling.py measure                     # minutes, 5.5 GB of disk for tiles: simulates a cohort, runs it in shards, leaves docs/scaling.json
     python benches/scaling.py check                       # the measured run by its own rates, beside what it took
     python benches/scaling.py plan --samples 500000 --features 2923 --phenotypes 1000 --nodes 8
 
@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RATES = ROOT / "docs/scaling.json"
 TILE_BYTES = 4
 PROBES, PASSES = 64, 8
-# A node of the plan: cores as fast as those measured, memory, and what it and the file system can move, in bytes a second.
+# A node of the plan: cores as fast as those measured, memory, and what it and the file system can move, in bytes per second.
 NODE = {"cores": 32, "memory": 256e9, "network": 3.1e9}
 FILE_SYSTEM = 40e9
 
@@ -41,7 +41,7 @@ def kernel_bytes(n):
 
 
 def measure(options):
-    """Rates of a core: a simulated cohort run in shares, one after the other, and some tiles of one thread."""
+    """Rates of a core: a simulated cohort run in shards, one after the other, and some tiles of one thread."""
     cohort, run = options.folder / "cohort", options.folder / "run"
     shutil.rmtree(options.folder, ignore_errors=True)
     subprocess.run([options.ntkpipe, "simulate", "--quiet", "--out", cohort, "--samples", str(options.samples), "--features", str(options.features),
@@ -60,18 +60,18 @@ def measure(options):
         return next(line for line in events if line.get("event") == "done" and line["stage"] == stage)
 
     job("ingest", "ingest", *tables)
-    # When each tile of one thread was finished; then the shares make all tiles anew.
+    # When each tile of one thread was finished; then the shards make all tiles anew.
     job("one-thread", "kernel", "--shard", "1/12", threads=1)
     tiles = sorted(path.stat().st_mtime_ns / 1e9 for path in (run / "kernel.zarr").glob("c/*/*"))
     for folder in (run / "kernel.zarr", run / "shards"):
         shutil.rmtree(folder)
-    shares = range(1, options.shares + 1)
-    for i in shares:
-        job(f"kernel-{i}", "kernel", "--shard", f"{i}/{options.shares}")
-    job("kernel", "kernel", "--finalize")
+    shards = range(1, options.shards + 1)
+    for i in shards:
+        job(f"kernel-{i}", "kernel", "--shard", f"{i}/{options.shards}")
+    job("kernel", "kernel", "--join-shards")
     job("spectrum", "spectrum")
-    fits = [job(f"fit-{i}", "fit", "--shard", f"{i}/{options.shares}") for i in shares]
-    job("fit", "fit", "--gather")
+    fits = [job(f"fit-{i}", "fit", "--shard", f"{i}/{options.shards}") for i in shards]
+    job("fit", "fit", "--join-shards")
     predicted = job("predict", "predict")
     job("report", "report")
     n = json.loads((run / "run.json").read_text())["stages"]["kernel"]["figures"]["samples"]
@@ -80,7 +80,7 @@ def measure(options):
         "samples": n, "features": options.features, "phenotypes": options.phenotypes, "threads": options.threads, "tile": tile_side(n),
         "seconds": {name: round(seconds, 3) for name, seconds in took.items()},
         "tile_seconds": [round(after - before, 4) for before, after in zip(tiles, tiles[1:])],
-        "fits": [{"seconds": round(took[f"fit-{i}"], 3), "passes": it["passes"], "columns": it["columns"]} for i, it in zip(shares, fits)],
+        "fits": [{"seconds": round(took[f"fit-{i}"], 3), "passes": it["passes"], "columns": it["columns"]} for i, it in zip(shards, fits)],
         "predicted_columns": predicted["columns"],
     }
 
@@ -94,7 +94,7 @@ class Rates:
         self.value = m["seconds"]["ingest"] * m["threads"] / (n * p)
         # A tile of the kernel: products in proportion to the features, the recursion and writing as they are; here p is what it was.
         self.tiles = [seconds / m["tile"] ** 2 for seconds in m["tile_seconds"]]
-        # A pass: one column and entry; what a share of the fit takes beyond that is its phenotypes' own.
+        # A pass: one column and entry; what a shard of the fit takes beyond that is its phenotypes' own.
         column = lambda seconds, columns: seconds * m["threads"] / (columns * n * n)
         self.column = column(m["seconds"]["spectrum"], PROBES * PASSES)
         columns = sum(fit["columns"] for fit in m["fits"])
@@ -105,15 +105,15 @@ class Rates:
         self.trained = m["predicted_columns"] / m["phenotypes"]
 
 
-def jobs(rates, n, p, phenotypes, kernel_shares, fit_shares, cores, seed=1):
+def jobs(rates, n, p, phenotypes, kernel_shards, fit_shards, cores, seed=1):
     """The jobs of a run: name, those it waits for, seconds on the cores of a node, bytes read and written, bytes of memory."""
     draw = random.Random(seed)
     entries = tile_side(n) ** 2
     tiles, kernel = n_tiles(n), kernel_bytes(n)
     features, scale = 4 * n * p, p / rates.measured["features"]
     made = [("ingest", [], n * p * rates.value / cores, 4 * n * p, features, 2e9)]
-    for i in range(kernel_shares):
-        mine = tiles * (i + 1) // kernel_shares - tiles * i // kernel_shares
+    for i in range(kernel_shards):
+        mine = tiles * (i + 1) // kernel_shards - tiles * i // kernel_shards
         # Tiles go to the core that is free first.
         free = [0.0] * cores
         for _ in range(mine):
@@ -126,10 +126,10 @@ def jobs(rates, n, p, phenotypes, kernel_shares, fit_shares, cores, seed=1):
     square = float(n) * n
     space = PROBES * PASSES * n * 4
     made.append(("spectrum", ["kernel"], PROBES * PASSES * square * rates.column / cores, PASSES * kernel, space, 2 * space))
-    for i in range(fit_shares):
-        columns = rates.columns_a_phenotype * phenotypes / fit_shares
-        block = phenotypes / fit_shares * 60 * n * 4
-        made.append((f"fit-{i}", ["spectrum"], columns * square * rates.fitted / cores, (rates.passes + 1) * kernel, phenotypes / fit_shares * n * 4, space * 2 + block))
+    for i in range(fit_shards):
+        columns = rates.columns_a_phenotype * phenotypes / fit_shards
+        block = phenotypes / fit_shards * 60 * n * 4
+        made.append((f"fit-{i}", ["spectrum"], columns * square * rates.fitted / cores, (rates.passes + 1) * kernel, phenotypes / fit_shards * n * 4, space * 2 + block))
     made.append(("fit", [name for name, *_ in made if name.startswith("fit-")], 1.0, 0, 0, 1e9))
     columns = rates.trained * phenotypes
     made.append(("predict", ["fit"], columns * square * rates.predicted / cores, kernel, phenotypes * n * 8, columns * n * 8))
@@ -161,10 +161,10 @@ def simulate(made, nodes, network, file_system, memory, kernel):
 
 
 def stages(times):
-    """A line a stage: its jobs, from its first start to its last end, the longest job's computing and moving, bytes, memory."""
+    """One line per stage: its jobs, from its first start to its last end, the longest job's computing and moving, bytes, memory."""
     found = {}
     for name, it in times.items():
-        found.setdefault(name.split("-")[0] + ("-shares" if "-" in name else ""), []).append(it)
+        found.setdefault(name.split("-")[0] + ("-shards" if "-" in name else ""), []).append(it)
     for stage, of in found.items():
         wall = max(start + took for start, took, *_ in of) - min(start for start, *_ in of)
         yield stage, len(of), wall, max(it[2] for it in of), max(it[3] for it in of), sum(it[4] for it in of), sum(it[5] for it in of), max(it[6] for it in of)
@@ -179,13 +179,13 @@ def table(rows):
 def check(rates):
     """The measured run on one such machine, its jobs one after the other, by its own rates."""
     m = rates.measured
-    shares = len(m["fits"])
-    made = jobs(rates, m["samples"], m["features"], m["phenotypes"], shares, shares, m["threads"])
+    shards = len(m["fits"])
+    made = jobs(rates, m["samples"], m["features"], m["phenotypes"], shards, shards, m["threads"])
     times, wall = simulate(made, 1, 1e12, 1e12, 1e12, 0)
     rows = [["stage", "simulated s", "measured s"]]
     for stage, _, seconds, *_ in stages(times):
-        name = stage.replace("-shares", "")
-        measured = sum(s for key, s in m["seconds"].items() if (key.startswith(name + "-") if stage.endswith("-shares") else key == name))
+        name = stage.replace("-shards", "")
+        measured = sum(s for key, s in m["seconds"].items() if (key.startswith(name + "-") if stage.endswith("-shards") else key == name))
         rows.append([stage, f"{seconds:.1f}", f"{measured:.1f}"])
     table(rows)
     print(f"\nin all: simulated {wall:.0f} s, measured {sum(m['seconds'].get(k, 0) for k in m['seconds'] if k not in ('report', 'one-thread')):.0f} s")
@@ -193,8 +193,8 @@ def check(rates):
 
 def plan(rates, options):
     n, p, nodes = options.samples, options.features, options.nodes
-    fit_shares = options.fit_shares or nodes
-    made = jobs(rates, n, p, options.phenotypes, nodes, fit_shares, options.cores)
+    fit_shards = options.fit_shards or nodes
+    made = jobs(rates, n, p, options.phenotypes, nodes, fit_shards, options.cores)
     times, wall = simulate(made, nodes, options.network * 1e9, options.file_system * 1e9, options.memory * 1e9, kernel_bytes(n))
     print(f"n = {n:,}, p = {p:,}, m = {options.phenotypes:,}: {n_tiles(n):,} tiles of {tile_side(n)}, {kernel_bytes(n) / 1e9:,.0f} GB, "
           f"{float(n) * n / 2 * p:.1e} multiply-adds of the kernel; {nodes} nodes of {options.cores} cores, {options.memory:.0f} GB, "
@@ -216,7 +216,7 @@ def main():
     one.add_argument("--features", type=int, default=2923)
     one.add_argument("--phenotypes", type=int, default=200)
     one.add_argument("--threads", type=int, default=2)
-    one.add_argument("--shares", type=int, default=4)
+    one.add_argument("--shards", type=int, default=4)
     one.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/scaling", help="made anew, removed in the end")
     one.add_argument("--ntkpipe", type=pathlib.Path, default=ROOT / "target/release/ntkpipe")
     one.add_argument("--out", type=pathlib.Path, default=RATES)
@@ -226,7 +226,7 @@ def main():
     one.add_argument("--features", type=int, default=2923)
     one.add_argument("--phenotypes", type=int, default=1000)
     one.add_argument("--nodes", type=int, default=8)
-    one.add_argument("--fit-shares", type=int, help="jobs of the fit [default: as many as nodes]")
+    one.add_argument("--fit-shards", type=int, help="jobs of the fit [default: as many as nodes]")
     one.add_argument("--cores", type=int, default=NODE["cores"])
     one.add_argument("--memory", type=float, default=NODE["memory"] / 1e9, help="GB of a node")
     one.add_argument("--network", type=float, default=NODE["network"] / 1e9, help="GB/s of a node")

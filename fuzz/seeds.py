@@ -274,7 +274,7 @@ def spectra():
         "trace": 1.5,
         "frobenius_squared": 0.5,
         "block_widths": [2, 2, 2, 2],
-        "coupling_rows": 2,
+        "residual_block_rows": 2,
         "eigenvalues": [0.5, 0.25],
         "residual_norms": [0.125, 0.25],
     }
@@ -283,7 +283,7 @@ def spectra():
         "narrow": {"block_widths": [1, 1, 2, 2, 2]},
         "no_block": {"block_widths": []},
         "huge": {"block_widths": [2**63, 2**63, 8], "trace": 1e308},
-        "none": {"block_widths": [0, 8], "coupling_rows": 0},
+        "none": {"block_widths": [0, 8], "residual_block_rows": 0},
         "negative": {"dof": -1},
     }
     for name, change in changes.items():

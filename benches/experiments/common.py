@@ -64,7 +64,7 @@ class Run:
         self._stages([last], y)
 
     def table(self, last, y, architecture="."):
-        """What stage `last` wrote, a row a phenotype; of several architectures, that of one's folder."""
+        """What stage `last` wrote, one row per phenotype; of several architectures, that of one's folder."""
         table = pd.read_parquet(self.out / architecture / ("test.parquet" if last == "test" else "phenotypes.parquet"))
         assert list(table.phenotype) == [f"p{j}" for j in range(y.shape[1])]
         return table
@@ -98,7 +98,7 @@ def leave_one_out_times(table):
 
 
 def tests(table):
-    """p of the two tests, each an array with a value a row."""
+    """p of the two tests, each an array with one value per row."""
     return {name: 10 ** -table[f"neg_log10_p_{name}"].to_numpy(float) for name in ("gaussian", "robust")}
 
 

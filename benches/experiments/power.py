@@ -8,7 +8,7 @@ FEATURES, SIZES, SHARES, LEVELS = 10, (200, 400, 800), (0.02, 0.05, 0.1, 0.2, 0.
 
 
 def linear_f_test(x, y):
-    """p of the F test of linear regression on all features, a value a column of Y."""
+    """p of the F test of linear regression on all features, one value per column of Y."""
     n, p = x.shape
     design = np.column_stack([np.ones(n), x])
     residual = y - design @ (np.linalg.pinv(design) @ y)

@@ -148,7 +148,7 @@ fn text_gives_what_parquet_gives() {
     assert_eq!(samples["files"][2]["id_column"], "IID");
 }
 
-/// The feature table as a long Olink file, a row a sample and protein.
+/// The feature table as a long Olink file, one row per sample and protein.
 fn long(features: &Named, header: &str, row: impl Fn(&str, usize, &str) -> String) -> String {
     let mut text = header.to_owned() + "\n";
     for sample in 0..features[0].1.len() {

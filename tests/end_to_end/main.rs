@@ -27,7 +27,7 @@ mod ownership;
 mod report;
 mod robustness;
 mod run;
-mod shares;
+mod shards;
 mod support;
 mod train;
 mod units;

@@ -115,7 +115,7 @@ fn the_log_for_programs_tells_each_stage_in_numbers() {
 }
 
 #[test]
-fn a_share_tells_that_it_is_done() {
+fn a_shard_tells_that_it_is_done() {
     let cohort = cohort(700, 20, 6);
     let parent = tempfile::tempdir().unwrap();
     let out = text(&parent.path().join("results"));
@@ -125,7 +125,7 @@ fn a_share_tells_that_it_is_done() {
         arguments[0] = stage;
         match shard {
             "" => {}
-            "--finalize" => arguments.push(shard),
+            "--join-shards" => arguments.push(shard),
             _ => arguments.extend(["--shard", shard]),
         }
         let said = String::from_utf8(succeed(&arguments).stderr).unwrap();
@@ -136,13 +136,13 @@ fn a_share_tells_that_it_is_done() {
     for (shard, tiles) in [("1/2", 33_u64), ("2/2", 33), ("2/2", 0)] {
         let said = done("kernel", shard);
         assert_eq!(said.len(), 1, "{shard}");
-        assert_eq!(said[0]["share"], shard);
+        assert_eq!(said[0]["shard"], shard);
         assert_eq!(said[0]["bytes_written"], tiles * 16388);
     }
-    assert!(done("kernel", "--finalize")[0]["share"].is_null());
+    assert!(done("kernel", "--join-shards")[0]["shard"].is_null());
     done("spectrum", "");
     let said = done("fit", "2/2");
-    assert_eq!(said[0]["share"], "2/2");
+    assert_eq!(said[0]["shard"], "2/2");
     for figure in ["seconds", "passes", "columns", "bytes_read"] {
         assert!(said[0][figure].as_f64().unwrap() > 0.0, "{figure}");
     }

@@ -370,12 +370,12 @@ fn a_perfect_fit_has_the_same_finite_p_by_every_route() {
         }
         call("fit", &shared, &["--shard", "1/2"]);
         call("fit", &shared, &["--shard", "2/2"]);
-        call("fit", &shared, &["--gather"]);
-        let [(numbers, words), (of_shares, _)] =
+        call("fit", &shared, &["--join-shards"]);
+        let [(numbers, words), (of_shards, _)] =
             [&whole, &shared].map(|out| table(&Path::new(out).join("phenotypes.parquet")));
         let p = &numbers["neg_log10_p"];
         assert!(p.iter().all(|p| p.is_finite()), "{p:?}");
-        assert_eq!(p, &of_shares["neg_log10_p"]);
+        assert_eq!(p, &of_shards["neg_log10_p"]);
         let p = &numbers["neg_log10_p_gaussian"];
         assert!(p.iter().all(|p| p.is_finite()), "{p:?}");
         // −log10 p of a beta variable: about (dof − 1) / 2 · 6.
@@ -386,7 +386,7 @@ fn a_perfect_fit_has_the_same_finite_p_by_every_route() {
         );
         // The same precision for all that are nearer to it.
         assert!((p[1] / p[0] - 1.0).abs() < 1e-5, "{p:?}");
-        assert_eq!(p, &of_shares["neg_log10_p_gaussian"]);
+        assert_eq!(p, &of_shards["neg_log10_p_gaussian"]);
         assert_eq!(words["status"][0], "unbounded");
         assert_eq!(numbers["edf"][0], 1.0);
         let same = |out: &str| {

@@ -1,5 +1,5 @@
 #!/usr/bin/env nextflow
-// Whether a deep network should be trained on each phenotype, and for how long: ntkpipe with kernel and fit in shares.
+// Whether a deep network should be trained on each phenotype, and for how long: ntkpipe with kernel and fit in shards.
 
 include { NTKPIPE } from './subworkflows/local/ntkpipe/main'
 
@@ -24,7 +24,7 @@ workflow {
         others,
     ])
     // Numbers of the command line are text from Nextflow 26.04 on.
-    NTKPIPE(tables, params.kernel_shares.toInteger(), params.fit_shares.toInteger())
+    NTKPIPE(tables, params.kernel_shards.toInteger(), params.fit_shards.toInteger())
 
     channel
         .topic('versions')

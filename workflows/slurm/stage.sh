@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A job of submit.sh: `stage.sh STAGE OPTIONS...`, or `stage.sh STAGE/N OPTIONS...` for one of N shares, the array's index.
+# A job of submit.sh: `stage.sh STAGE OPTIONS...`, or `stage.sh STAGE/N OPTIONS...` for one of N shards, the array's index.
 #
 # A job that is killed, requeued or sent again goes on: what it made is whole or not there. USR1, shortly before the time limit, stops
 # the program and puts the job back into the queue. TERM, of scancel, just ends it.

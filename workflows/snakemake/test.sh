@@ -52,7 +52,7 @@ workflow() { # workflow OPTIONS ARGUMENTS...: the workflow with its own configur
 check "lint" workflow '{tile: 128}' --lint
 check "run in 4 shards" workflow '{tile: 128}'
 # 30 minutes as configured, and one for the seconds planned.
-check "the time of a share is from the plan" grep -qr "runtime=31" work/.snakemake/log
+check "the time of a shard is from the plan" grep -qr "runtime=31" work/.snakemake/log
 for name in phenotypes.parquet phenotypes.tsv predictions.parquet curves.parquet samples.parquet features.parquet \
   kernel.zarr spectrum model ntkpipe_mqc.json; do
   check "$name as by one job" diff -r "single/$name" "work/results/$name"
@@ -61,11 +61,11 @@ check "report" grep -q '</html>' work/results/report.html
 for rule in plan ingest kernel kernel-1-of-4 kernel-4-of-4 spectrum fit fit-1-of-4 fit-4-of-4 predict report; do
   check "log and benchmark of $rule" test -f "work/logs/$rule.log" -a -s "work/benchmarks/$rule.tsv"
 done
-check "no share is left over" refuses test -e work/results/shards
+check "no shard is left over" refuses test -e work/results/shards
 check "planning leaves nothing but the plan" refuses test -e work/results/.plan
 check "nothing is left to do" says "Nothing to be done" workflow '{tile: 128}'
 
-# A result that is lost, and a share that is killed on the way back to it.
+# A result that is lost, and a shard that is killed on the way back to it.
 rm work/results/phenotypes.parquet
 cat > bin/killed <<'END'
 #!/usr/bin/env bash
@@ -73,7 +73,7 @@ cat > bin/killed <<'END'
 exec ntkpipe "$@"
 END
 chmod +x bin/killed
-check "a killed share stops the workflow" says "Error in rule fit_share" workflow '{tile: 128}' --config program=killed 'options={tile: 128}'
+check "a killed shard stops the workflow" says "Error in rule fit_shard" workflow '{tile: 128}' --config program=killed 'options={tile: 128}'
 check "and nothing is made of the others" refuses test -e work/results/phenotypes.parquet
 check "the workflow goes on" workflow '{tile: 128}' --rerun-incomplete
 for name in phenotypes.parquet predictions.parquet model; do

@@ -136,7 +136,7 @@ fn text<S>() -> fmt::Layer<S, impl for<'w> FormatFields<'w> + use<S>> {
     fmt::layer().with_target(false).fmt_fields(message)
 }
 
-/// One JSON object a line, the fields beside time, level and message.
+/// One JSON object per line, the fields beside time, level and message.
 fn json<S>() -> fmt::Layer<S, format::JsonFields, format::Format<format::Json>> {
     fmt::layer().json().flatten_event(true).with_target(false)
 }

@@ -59,7 +59,7 @@ pub struct Selection {
 /// A covariate: one column, or those of a category's levels; NaN is missing.
 pub type Term = Vec<Vec<f64>>;
 
-/// Chooses the covariates that enter, each of them a value a sample and column.
+/// Chooses the covariates that enter, each of them one value per sample and column.
 ///
 /// They enter one by one: first those that take away none of the others, of these first those with fewest missing values, then in the order
 /// given. One is left out where, on the samples that have it and all that entered before it,

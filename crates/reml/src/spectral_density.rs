@@ -491,7 +491,7 @@ fn cut(mut tail: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
     tail
 }
 
-/// Weighted least-squares quadratic of `target`, a value a node, coefficients of 1, l/scale, (l/scale)².
+/// Weighted least-squares quadratic of `target`, one value per node, coefficients of 1, l/scale, (l/scale)².
 fn fit_quadratic(nodes: &[(f64, f64)], target: &[f64], scale: f64) -> [f64; 3] {
     // Orthogonal polynomials on the weighted nodes, then back to monomials: stable where normal equations are not.
     let x: Vec<f64> = nodes.iter().map(|(l, _)| l / scale).collect();

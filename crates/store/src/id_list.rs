@@ -28,7 +28,7 @@ pub enum IdListError {
     },
     /// The file is not text.
     #[error(
-        "the id list `{path}` is neither Parquet nor UTF-8 text; it must hold one sample id a line, `FID IID`, or a table",
+        "the id list `{path}` is neither Parquet nor UTF-8 text; it must hold one sample id per line, `FID IID`, or a table",
         path = path.display()
     )]
     NotText {
@@ -47,7 +47,7 @@ pub enum IdListError {
     /// Some lines have one field, others have more.
     #[error(
         "line {line} of the id list `{path}` has {}, the lines before it {expected}; \
-         write one sample id a line, or every line with the same fields",
+         write one sample id per line, or every line with the same fields",
         counted(*found, "fields"),
         path = path.display()
     )]
@@ -73,7 +73,7 @@ pub enum IdListError {
         line: u64,
     },
     /// A line holds several ids and nothing else.
-    #[error("line {line} of the id list `{path}` holds {}; write one a line", counted(*n, "ids"), path = path.display())]
+    #[error("line {line} of the id list `{path}` holds {}; write one per line", counted(*n, "ids"), path = path.display())]
     Several {
         /// The file.
         path: PathBuf,

@@ -14,18 +14,26 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::{self, AtomicError, AtomicFolder};
 use crate::zarr::{ArraySpec, Element, ZarrArray, ZarrError};
 
-/// The arrays of the folder. `coupling.zarr`, the residual block of the Lanczos recurrence, is absent when the Krylov space is
-/// invariant.
-pub const ARRAYS: [&str; 8] = [
+/// The arrays of the folder. The residual block of the Lanczos recurrence is absent when the Krylov space is invariant; earlier
+/// versions wrote it under another name, the last one here.
+pub const ARRAYS: [&str; 9] = [
     "probes.zarr",
     "projected.zarr",
     "ritz_values.zarr",
     "ritz_vectors.zarr",
-    "coupling.zarr",
+    RESIDUAL_BLOCK,
     "covariate_products.zarr",
     "square_diagonal.zarr",
     "eigenvectors.zarr",
+    FORMER_RESIDUAL_BLOCK,
 ];
+
+/// Name of the array of the residual block.
+const RESIDUAL_BLOCK: &str = "residual_block.zarr";
+
+/// Its name in folders of earlier versions.
+const FORMER_RESIDUAL_BLOCK: &str = "coupling.zarr";
+
 /// Name of the record in the folder.
 const RECORD: &str = "spectrum.json";
 
@@ -87,7 +95,8 @@ pub struct SpectrumRecord {
     /// Columns of each block of the Krylov space, including the block after the last pass.
     pub block_widths: Vec<usize>,
     /// Rows of the residual block; 0 when the Krylov space is invariant.
-    pub coupling_rows: usize,
+    #[serde(alias = "coupling_rows")]
+    pub residual_block_rows: usize,
     /// Leading eigenvalues of A = P K P / n, descending.
     pub eigenvalues: Vec<f64>,
     /// |A v − λ v| of each eigenpair.
@@ -146,7 +155,7 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
 }
 
 /// Writes a reference spectrum: `probes.zarr`, `projected.zarr` with its eigenpairs `ritz_values.zarr` and `ritz_vectors.zarr`,
-/// `coupling.zarr`, `covariate_products.zarr`, `square_diagonal.zarr`, `eigenvectors.zarr` (n × leading, float32),
+/// `residual_block.zarr`, `covariate_products.zarr`, `square_diagonal.zarr`, `eigenvectors.zarr` (n × leading, float32),
 /// `spectrum.json`.
 ///
 /// Replaces the whole folder. Cost: n × (probe columns + leading) floats written; T is decomposed if it was not yet.
@@ -175,10 +184,10 @@ pub fn write(
         let projected = probes.projected();
         let names = ["probe", "probe"];
         write_matrix(&path("projected.zarr"), &[projected.as_ref()], names)?;
-        let coupling = [probes.residual_block().as_ref()];
-        match coupling[0].nrows() {
+        let block = [probes.residual_block().as_ref()];
+        match block[0].nrows() {
             0 => Ok(()),
-            _ => write_matrix(&path("coupling.zarr"), &coupling, ["next", "probe"]),
+            _ => write_matrix(&path(RESIDUAL_BLOCK), &block, ["next", "probe"]),
         }
     };
     let decomposed = || -> Result<Vec<f64>, ZarrError> {
@@ -216,7 +225,7 @@ pub fn write(
         rounding: survey.moments().rounding,
         higher_moments: survey.moments().higher,
         block_widths: widths,
-        coupling_rows: probes.residual_block().nrows(),
+        residual_block_rows: probes.residual_block().nrows(),
         residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
         eigenvalues: leading,
     };
@@ -254,9 +263,13 @@ pub fn read<'a>(
         || read_matrix::<f64>(&folder.join("projected.zarr")),
     );
     let (all, projected) = (all?, projected?);
-    let coupling: Mat<f64> = match record.coupling_rows {
+    let residual_block: Mat<f64> = match record.residual_block_rows {
         0 => Mat::zeros(0, 0),
-        _ => read_matrix(&folder.join("coupling.zarr"))?,
+        _ => {
+            let names = [RESIDUAL_BLOCK, FORMER_RESIDUAL_BLOCK].map(|name| folder.join(name));
+            let there = names.iter().find(|path| path.exists());
+            read_matrix(there.unwrap_or(&names[0]))?
+        }
     };
     let covariate_products: Mat<f32> = read_matrix(&folder.join("covariate_products.zarr"))?;
     let square_diagonal: Mat<f64> = read_matrix(&folder.join("square_diagonal.zarr"))?;
@@ -266,17 +279,17 @@ pub fn read<'a>(
         .iter()
         .try_fold(0_usize, |sum, width| sum.checked_add(*width));
     // The residual block leads from the last block that was multiplied to the one after it.
-    let coupled = match (coupling.nrows(), widths.as_slice()) {
+    let leads_on = match (residual_block.nrows(), widths.as_slice()) {
         (_, []) => false,
         (0, _) => true,
-        (rows, [.., from, to]) => rows == *to && coupling.ncols() == *from,
+        (rows, [.., from, to]) => rows == *to && residual_block.ncols() == *from,
         (_, [_]) => false,
     };
     let fits = sum == Some(all.ncols())
         && (all.ncols() == 0 || !widths.contains(&0))
-        && coupled
+        && leads_on
         && projected.nrows() == projected.ncols()
-        && projected.ncols() + coupling.nrows() == all.ncols()
+        && projected.ncols() + residual_block.nrows() == all.ncols()
         && all.nrows() == operator.projection().mask().len()
         && covariate_products.nrows() == all.nrows()
         && covariate_products.ncols() == operator.rank()
@@ -299,7 +312,7 @@ pub fn read<'a>(
         rounding: record.rounding,
         higher: record.higher_moments,
     };
-    let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), coupling, eigen);
+    let probes = KrylovSpace::from_parts(blocks, projected.as_ref(), residual_block, eigen);
     // If they were not kept, they are computed here, before threads that wait for one another ask for them.
     probes.eigen();
     let parts = ReferenceSpectrumParts {
@@ -372,6 +385,20 @@ mod tests {
             assert_eq!(pairs(&made), pairs(&back));
             assert_eq!(made.covariate_products(), back.covariate_products());
             assert_eq!(made.square_diagonal(), back.square_diagonal());
+            // As an earlier version named what it wrote.
+            let text = std::fs::read_to_string(path.join(RECORD)).unwrap();
+            let former = text.replace("residual_block_rows", "coupling_rows");
+            assert_ne!(text, former);
+            std::fs::write(path.join(RECORD), former).unwrap();
+            if probes == 4 {
+                let block = path.join(RESIDUAL_BLOCK);
+                std::fs::rename(block, path.join(FORMER_RESIDUAL_BLOCK)).unwrap();
+            }
+            let (back, again) = read(&path, made.operator().clone()).unwrap();
+            assert_eq!(record, again);
+            let block = |it: &ReferenceSpectrum<'_>| it.probes().residual_block().clone();
+            assert_eq!(block(&made), block(&back));
+            assert_eq!(block(&made).nrows(), if probes == 4 { 4 } else { 0 });
         }
     }
 }

@@ -77,7 +77,7 @@ pub fn check_rows_are_samples(tables: &[&Table]) -> anyhow::Result<()> {
             if is_most && IdMatch::new(*table, *other).n_shared == 0 {
                 return Err(input(
                     format!(
-                        "{n} columns of `{}` are called as samples of `{}` are: it seems to have a row a feature and a column a sample",
+                        "{n} columns of `{}` are called as samples of `{}` are: it seems to have one row per feature and one column per sample",
                         table.path.display(),
                         other.path.display()
                     ),

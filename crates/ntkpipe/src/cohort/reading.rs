@@ -49,7 +49,7 @@ pub fn without_effect<'t>(
     let given: Vec<&str> = given.iter().filter(|it| it.1).map(|it| it.0).collect();
     (!given.is_empty()).then(|| {
         format!(
-            "{} {} no effect: no table here has a row a sample and protein as {}",
+            "{} {} no effect: no table here has one row per sample and protein as {}",
             given.join(", "),
             agreeing(given.len(), "has", "have"),
             match (is_olink, is_uk_biobank) {

@@ -11,7 +11,7 @@ use crate::options::values::{LogFormat, NetworkActivation};
 use crate::options::{Options, file};
 use crate::run::shard::Shard;
 use crate::stages::stage::Stage;
-use crate::stages::{STAGES, fit, kernel, predict};
+use crate::stages::{STAGES, predict};
 
 /// Stopping times of wide networks by REML on their neural tangent kernel.
 ///
@@ -83,10 +83,8 @@ pub struct StageCommand {
 /// Arguments of a stage.
 #[derive(Debug)]
 pub enum StageArgs {
-    /// Those of `kernel`.
-    Kernel(KernelArgs),
-    /// Those of `fit`.
-    Fit(FitArgs),
+    /// Those of a stage that can be split into shards.
+    Sharded(ShardedArgs),
     /// Those of `predict`.
     Predict(PredictArgs),
     /// Those of any other stage.
@@ -99,8 +97,7 @@ impl Subcommand for StageCommand {
             let spec = stage.spec();
             let of_stage = clap::Command::new(spec.name);
             let of_stage = match spec.name {
-                name if name == kernel::SPEC.name => KernelArgs::augment_args(of_stage),
-                name if name == fit::SPEC.name => FitArgs::augment_args(of_stage),
+                _ if stage.sharded().is_some() => ShardedArgs::augment_args(of_stage),
                 name if name == predict::SPEC.name => PredictArgs::augment_args(of_stage),
                 _ => RunArgs::augment_args(of_stage),
             };
@@ -126,10 +123,9 @@ impl FromArgMatches for StageCommand {
             return Err(clap::Error::new(ErrorKind::MissingSubcommand));
         };
         let args = match stage.spec().name {
-            name if name == kernel::SPEC.name => {
-                StageArgs::Kernel(KernelArgs::from_arg_matches(given)?)
+            _ if stage.sharded().is_some() => {
+                StageArgs::Sharded(ShardedArgs::from_arg_matches(given)?)
             }
-            name if name == fit::SPEC.name => StageArgs::Fit(FitArgs::from_arg_matches(given)?),
             name if name == predict::SPEC.name => {
                 StageArgs::Predict(PredictArgs::from_arg_matches(given)?)
             }
@@ -250,29 +246,15 @@ pub struct RunArgs {
     pub force: bool,
 }
 
-/// Arguments of `kernel`.
+/// Arguments of a stage that can be split into shards.
 #[derive(Args, Debug)]
-pub struct KernelArgs {
-    /// Make the I-th of N shares of the tiles, beside other jobs that make theirs
-    #[arg(long, value_name = "I/N", help_heading = "Shares")]
+pub struct ShardedArgs {
+    /// Do the I-th of N shards of the stage, beside other jobs that do theirs
+    #[arg(long, value_name = "I/N", help_heading = "Shards")]
     pub shard: Option<Shard>,
-    /// Check that every share is there and made from the same inputs and options, and take the stage as done
-    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
-    pub finalize: bool,
-    /// The rest
-    #[command(flatten)]
-    pub run: RunArgs,
-}
-
-/// Arguments of `fit`.
-#[derive(Args, Debug)]
-pub struct FitArgs {
-    /// Fit the I-th of N shares of the phenotypes, beside other jobs that fit theirs
-    #[arg(long, value_name = "I/N", help_heading = "Shares")]
-    pub shard: Option<Shard>,
-    /// Check that every share is there and made from the same inputs and options, and write the tables
-    #[arg(long, conflicts_with = "shard", help_heading = "Shares")]
-    pub gather: bool,
+    /// Check that every shard is there and made from the same inputs and options, and finish the stage
+    #[arg(long, aliases = ["finalize", "gather"], conflicts_with = "shard", help_heading = "Shards")]
+    pub join_shards: bool,
     /// The rest
     #[command(flatten)]
     pub run: RunArgs,

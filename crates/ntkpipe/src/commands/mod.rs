@@ -43,12 +43,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::Stage(StageCommand { stage, args }) => match args {
-            StageArgs::Kernel(args) => {
-                let task = Task::new(stage, args.shard, args.finalize);
-                run(args.run, Some(task), logging)
-            }
-            StageArgs::Fit(args) => {
-                let task = Task::new(stage, args.shard, args.gather);
+            StageArgs::Sharded(args) => {
+                let task = Task::new(stage, args.shard, args.join_shards);
                 run(args.run, Some(task), logging)
             }
             StageArgs::Predict(PredictArgs {

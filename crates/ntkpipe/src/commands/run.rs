@@ -27,22 +27,22 @@ pub enum Task {
     /// A shard of it, beside other jobs.
     Shard(&'static dyn Stage, Shard),
     /// It, from shards that are all there.
-    Gather(&'static dyn Stage),
+    JoinShards(&'static dyn Stage),
 }
 
 impl Task {
     /// What a stage's arguments ask for.
-    pub fn new(stage: &'static dyn Stage, shard: Option<Shard>, gathers: bool) -> Self {
+    pub fn new(stage: &'static dyn Stage, shard: Option<Shard>, joins: bool) -> Self {
         match shard {
             Some(shard) => Self::Shard(stage, shard),
-            None if gathers => Self::Gather(stage),
+            None if joins => Self::JoinShards(stage),
             None => Self::Stage(stage),
         }
     }
 
     fn stage(self) -> &'static dyn Stage {
         match self {
-            Self::Stage(stage) | Self::Shard(stage, _) | Self::Gather(stage) => stage,
+            Self::Stage(stage) | Self::Shard(stage, _) | Self::JoinShards(stage) => stage,
         }
     }
 }
@@ -81,8 +81,8 @@ fn run_with(
             Some(Task::Stage(stage)) => Some(stage),
             Some(_) => {
                 return Err(input(
-                    "shares are of a run with one architecture",
-                    "run each architecture in a directory of its own, or all without shares",
+                    "a run with several architectures is not split into shards",
+                    "run each architecture in a directory of its own, or all without `--shard`",
                 ));
             }
         };
@@ -117,13 +117,13 @@ fn one_task(context: &mut Context, prints: &Fingerprints, task: Task) -> anyhow:
     let (out, stage) = (context.directory.root().to_path_buf(), task.stage());
     check_earlier(context, prints, stage)?;
     let name = stage.spec().name;
-    if let Task::Gather(_) = task {
+    if let Task::JoinShards(_) = task {
         let shards = shard::all_there(&out, name, prints.of(stage.spec()))?;
-        sharded(stage)?.gather(context, prints, &shards)?;
+        sharded(stage)?.join_shards(context, prints, &shards)?;
     }
     stage.run(context, prints)?;
     match task {
-        Task::Gather(_) => shard::forget(&out, name),
+        Task::JoinShards(_) => shard::forget(&out, name),
         _ => Ok(()),
     }
 }

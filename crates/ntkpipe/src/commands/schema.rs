@@ -52,7 +52,7 @@ impl Name {
 struct PredictionRow {
     /// Sample of the feature table.
     sample_id: String,
-    /// A column a phenotype, in the phenotype's unit; null where a covariate is missing or the samples were too few.
+    /// One column per phenotype, in the phenotype's unit; null where a covariate is missing or the samples were too few.
     #[serde(flatten)]
     phenotypes: BTreeMap<String, Option<f64>>,
 }
@@ -63,7 +63,7 @@ struct PredictionRow {
 struct DeviationRow {
     /// Sample of the feature table.
     sample_id: String,
-    /// A column a phenotype, in the phenotype's unit: the standard deviation of the trained increment given the data; null where the prediction is, and
+    /// One column per phenotype, in the phenotype's unit: the standard deviation of the trained increment given the data; null where the prediction is, and
     /// where the stopping time is unbounded.
     #[serde(flatten)]
     phenotypes: BTreeMap<String, Option<f64>>,

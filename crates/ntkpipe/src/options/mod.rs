@@ -25,11 +25,11 @@ use crate::options::values::{
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
-    /// Features: Parquet, CSV, TSV or FID IID text, a row a sample; or long: Olink NPX, or UK Biobank's eid, protein_id, result
+    /// Features: Parquet, CSV, TSV or FID IID text, one row per sample; or long: Olink NPX, or UK Biobank's eid, protein_id, result
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
-    /// Phenotypes: Parquet, CSV, TSV or FID IID text, gzipped or not; a row a sample, a numeric column a phenotype
+    /// Phenotypes: Parquet, CSV, TSV or FID IID text, gzipped or not; one row per sample, one numeric column per phenotype
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phenotypes: Option<PathBuf>,
@@ -115,7 +115,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protein_names: Option<PathBuf>,
-    /// Keep only these samples: ids, one a line (or `FID IID`), or any table with a column of them
+    /// Keep only these samples: ids, one per line (or `FID IID`), or any table with a column of them
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<PathBuf>,
@@ -137,11 +137,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
 
-    /// Activation of the hidden layers, relu or erf; of several, as of depths and variances, each phenotype gets the likeliest [default: relu]
+    /// Activation of the hidden layers, relu or erf; with several, as with several depths or variances, each phenotype gets the best (`--choose`) [default: relu]
     #[arg(long, value_name = "ACTIVATION", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<OneOrMore<Activation>>,
-    /// Hidden layers; several, such as 1,2,3,4, to choose by likelihood [default: 2]
+    /// Hidden layers, or several, such as 1,2,3,4 [default: 2]
     #[arg(long, value_name = "N", help_heading = "Network")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<OneOrMore<usize>>,

@@ -106,7 +106,7 @@ pub enum ReadTiles {
     Auto,
     /// Mapped
     Map,
-    /// Copied, a tile a thread at a time
+    /// Copied, one tile per thread at a time
     Copy,
 }
 
@@ -116,7 +116,7 @@ pub enum ReadTiles {
 pub enum LogFormat {
     /// Plain lines
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 

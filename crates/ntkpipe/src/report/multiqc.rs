@@ -19,7 +19,7 @@ const COLUMNS: [&str; 10] = [
     "out_of_sample_r2",
 ];
 
-/// The section: a row a phenotype, its nulls left out.
+/// The section: one row per phenotype, its nulls left out.
 pub fn render(rows: &[PhenotypeRow]) -> anyhow::Result<Value> {
     let headers: Map<String, Value> = headings(rows)
         .into_iter()
@@ -43,7 +43,7 @@ pub fn render(rows: &[PhenotypeRow]) -> anyhow::Result<Value> {
     Ok(json!({
         "id": "ntkpipe",
         "section_name": "ntkpipe",
-        "description": "Stopping times of wide networks, a row a phenotype.",
+        "description": "Stopping times of wide networks, one row per phenotype.",
         "plot_type": "table",
         "pconfig": { "id": "ntkpipe_phenotypes", "title": "ntkpipe: phenotypes", "col1_header": "Phenotype" },
         "headers": headers,

@@ -27,7 +27,7 @@ use crate::run::record::RunRecord;
 use crate::run::{architectures, files, phenotype_row};
 use crate::stages::ingest;
 use crate::stages::ingest::IngestFigures;
-use crate::stages::model_selection::Comparison;
+use crate::stages::model_selection::{By, Comparison};
 use crate::words::counted;
 
 /// The page; each field is what its template shows.
@@ -43,6 +43,8 @@ struct Page<'a> {
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
     architectures: Vec<ArchitectureLine>,
+    /// Whether the leave-one-out error chose among them.
+    is_chosen_by_error: bool,
     trouble: Vec<Trouble<'a>>,
     files: Vec<String>,
     samples: Vec<Count>,
@@ -66,7 +68,7 @@ struct Tests {
 /// One of the architectures that were compared.
 struct ArchitectureLine {
     name: String,
-    /// Phenotypes that are likeliest under it.
+    /// Phenotypes for which it is chosen.
     chosen: usize,
     percent: String,
 }
@@ -145,6 +147,7 @@ pub fn render(context: &Context) -> anyhow::Result<String> {
         headings: headings(&rows),
         cells: cells(phenotype_row::to_columns(&rows)),
         architectures: Vec::new(),
+        is_chosen_by_error: false,
         rows,
     };
     page(context, directory, content)
@@ -190,6 +193,7 @@ pub fn render_choice(
         headings,
         cells: cells(columns),
         architectures,
+        is_chosen_by_error: comparison.by() == By::LeaveOneOut,
         rows,
     };
     page(context, directory, content)
@@ -205,6 +209,7 @@ struct Content {
     /// The table under the headings.
     cells: Vec<Vec<String>>,
     architectures: Vec<ArchitectureLine>,
+    is_chosen_by_error: bool,
 }
 
 /// The page of what `directory` holds; `context` has the samples and phenotypes.
@@ -248,6 +253,7 @@ fn page(context: &Context, directory: &RunDirectory, content: Content) -> anyhow
         headings: content.headings,
         rows: content.cells,
         architectures: content.architectures,
+        is_chosen_by_error: content.is_chosen_by_error,
         trouble: trouble(rows),
         files: files(of_samples),
         samples: counts(context),

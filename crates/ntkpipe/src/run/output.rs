@@ -52,14 +52,14 @@ pub fn say_done(stage: &StageSpec, shard: Option<Shard>, started: Instant, work:
     let seconds = started.elapsed().as_secs_f64();
     let bytes = [work.bytes_read, work.bytes_written];
     let rates = bytes.map(|bytes| bytes.map(|bytes| bytes as f64 / seconds.max(1e-9)));
-    let (name, share) = (stage.name, shard.map(|shard| shard.to_string()));
-    let of = share
+    let (name, shard) = (stage.name, shard.map(|shard| shard.to_string()));
+    let of = shard
         .as_ref()
-        .map_or(String::new(), |it| format!(" share {it}"));
+        .map_or(String::new(), |it| format!(" shard {it}"));
     tracing::info!(
         event = "done",
         stage = name,
-        share,
+        shard,
         seconds,
         passes = work.passes,
         columns = work.columns,

@@ -78,10 +78,10 @@ impl Status {
                 "The score test does not reject t = 0 at alpha: no training. Predicted from the covariates alone; t_hat is null."
             }
             Self::AtZero => {
-                "The likelihood is highest at t = 0: no training, whatever the test says. Predicted from the covariates alone."
+                "The likelihood is highest at t = 0, whatever the test says: t_hat is 0. Predicted from the covariates alone, or with --stop loo as stopped at t_loo."
             }
             Self::Unbounded => {
-                "The likelihood rises to the end of training, as where nothing but signal is left: no finite stopping time, t_hat is null."
+                "The likelihood rises to the end of training, as where nothing but signal is left: no finite stopping time, t_hat is null. Predicted as trained to the end, or with --stop loo as stopped at t_loo."
             }
             Self::NotConverged => {
                 "The stopping time or its interval still moved when the passes over the kernel were used up: t_hat is good to about t_hat_error. Or single precision does not carry the prediction of a sample far from all others."

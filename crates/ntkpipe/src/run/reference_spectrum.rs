@@ -13,7 +13,7 @@ use crate::run::files;
 pub fn missing_spectrum(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     for name in spectrum::ARRAYS {
         let array = folder.join(name);
-        // An invariant space couples to nothing, and its array is not there.
+        // An invariant space has no residual block, and its array is not there.
         if array.exists()
             && let Some(chunk) = zarr::missing_chunk(&array)?
         {

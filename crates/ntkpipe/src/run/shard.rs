@@ -89,7 +89,7 @@ pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<V
     let Some(of) = of else {
         return Err(input(
             format!(
-                "no share of the stage `{stage}` was done in `{}`",
+                "no shard of the stage `{stage}` was made in `{}`",
                 out.display()
             ),
             format!("run {} first", again(&Shard { index: 0, of: 1 })),
@@ -109,12 +109,15 @@ pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<V
     };
     match (missing.first(), foreign.first()) {
         (Some(first), _) => Err(input(
-            format!("stage `{stage}`: missing are the shares {}", list(&missing)),
+            format!(
+                "stage `{stage}`: these shards are missing: {}",
+                list(&missing)
+            ),
             format!("run {} and the like", again(first)),
         )),
         (None, Some(first)) => Err(input(
             format!(
-                "stage `{stage}`: made from other inputs or options, or by another version, are the shares {}",
+                "stage `{stage}`: these shards were made from other inputs or options, or by another version: {}",
                 list(&foreign)
             ),
             format!("run {} and the like again", again(first)),
@@ -157,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_cover_a_list_once() {
+    fn shards_cover_a_list_once() {
         let list: Vec<usize> = (0..23).collect();
         for of in [1, 2, 7, 23, 40] {
             let pieces: Vec<usize> = Shard::all(of)
@@ -179,12 +182,12 @@ mod tests {
         let out = folder.path();
         let shard = |text: &str| text.parse::<Shard>().unwrap();
         let refusal = || all_there(out, "kernel", "a").unwrap_err().to_string();
-        assert!(refusal().contains("no share"));
+        assert!(refusal().contains("no shard"));
         shard("1/3").leave(out, "kernel", "a").unwrap();
         assert!(refusal().contains("2/3, 3/3"));
         shard("2/3").leave(out, "kernel", "b").unwrap();
         shard("3/3").leave(out, "kernel", "a").unwrap();
-        assert!(refusal().ends_with("the shares 2/3"));
+        assert!(refusal().ends_with("version: 2/3"));
         shard("2/3").leave(out, "kernel", "a").unwrap();
         assert_eq!(all_there(out, "kernel", "a").unwrap().len(), 3);
         forget(out, "kernel").unwrap();

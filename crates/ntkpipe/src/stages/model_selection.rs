@@ -1,4 +1,4 @@
-//! Several architectures: a run for each, and for every phenotype the architecture under which it is likeliest.
+//! Several architectures: a run for each, and for every phenotype the best architecture, by restricted likelihood or by leave-one-out error.
 //!
 //! Under an architecture with operator A the phenotype is r ~ N(0, σ² exp(tA)) on the range of P, so that −2 log of the restricted
 //! likelihood, profiled over σ², is Q(t) up to a constant that is the same for every A on the same samples and covariates. Q(0) is
@@ -91,9 +91,17 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Phenotypes that are likeliest under the k-th architecture.
+    /// Phenotypes for which the k-th architecture is chosen.
     pub fn count(&self, k: usize) -> usize {
         self.chosen.iter().filter(|at| **at == k).count()
+    }
+
+    /// What chose.
+    pub fn by(&self) -> By {
+        match self.errors.is_empty() {
+            true => By::Likelihood,
+            false => By::LeaveOneOut,
+        }
     }
 
     /// Columns of a table of the phenotypes, each with what it means.
@@ -187,7 +195,7 @@ fn read_left_out(
         if !array.has_chunk(column, 0) {
             return Err(input(
                 format!(
-                    "`{}` of an architecture lacks the residuals of `{}`",
+                    "`{}` of an architecture has no residuals of `{}`",
                     files::LEFT_OUT,
                     row.phenotype
                 ),
@@ -412,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_of_those_warranted_is_chosen() {
+    fn the_best_of_those_warranted_is_chosen() {
         let rows = vec![row(9.0, Some(20.0)), row(4.0, Some(25.0)), row(1.0, None)];
         let chosen = choose(rows, &[]);
         assert_eq!(chosen.at, 1);

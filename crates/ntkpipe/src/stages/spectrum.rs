@@ -44,7 +44,7 @@ pub static SPEC: StageSpec = StageSpec {
             &["projected.zarr", ARRAY],
             &["ritz_values.zarr", ARRAY],
             &["ritz_vectors.zarr", ARRAY],
-            &["coupling.zarr", ARRAY],
+            &["residual_block.zarr", ARRAY],
             &["covariate_products.zarr", ARRAY],
             &["square_diagonal.zarr", ARRAY],
         ],

@@ -68,7 +68,7 @@ pub trait Sharded {
     ///
     /// # Errors
     /// Where something is missing.
-    fn gather(
+    fn join_shards(
         &self,
         context: &Context,
         prints: &Fingerprints,

@@ -143,7 +143,7 @@ fn errors_name_the_file_and_line() {
     let error = said(b"S1\nF S2\n");
     assert!(error.starts_with("line 2 of the id list `"), "{error}");
     assert!(
-        error.contains("has 2 fields, the lines before it 1; write one sample id a line"),
+        error.contains("has 2 fields, the lines before it 1; write one sample id per line"),
         "{error}"
     );
     assert!(

@@ -27,7 +27,7 @@ pub enum TableError {
     },
     /// More rows than there is memory for.
     #[error(
-        "`{path}` has {}, which need about {needed} MiB of memory where {free} are free; a wide table has a row a sample",
+        "`{path}` has {}, which need about {needed} MiB of memory where {free} are free; a wide table has one row per sample",
         counted(*n_rows, "rows"),
         path = path.display()
     )]
@@ -127,7 +127,7 @@ pub enum TableError {
     },
     /// Some ids are in more than one row.
     #[error(
-        "{} of `{path}` {} in more than one row in column `{column}`: {shown}; keep one row a sample, or {}",
+        "{} of `{path}` {} in more than one row in column `{column}`: {shown}; keep one row per sample, or {}",
         counted(*n, "sample ids"),
         agreeing(*n, "stands", "stand"),
         name_another(candidates),
@@ -225,7 +225,7 @@ pub enum TableError {
         n_columns: usize,
     },
     /// The file is of another kind.
-    #[error("`{path}` is {what}, no table with a row a sample; {remedy}", path = path.display())]
+    #[error("`{path}` is {what}, no table with one row per sample; {remedy}", path = path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -294,7 +294,7 @@ pub enum TableError {
         most: usize,
     },
     /// The file is empty.
-    #[error("`{path}` is empty; expected a header and a row a sample", path = path.display())]
+    #[error("`{path}` is empty; expected a header and one row per sample", path = path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -358,7 +358,7 @@ pub enum TableError {
     },
     /// A long table has more than one value for a sample and protein.
     #[error(
-        "{}{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row a sample and protein \
+        "{}{} of `{path}` {} a sample another value of a protein it has: {shown}; keep one row per sample and protein \
          (rename reruns, or drop what failed quality control with `--drop-qc`)",
         if *is_least { "at least " } else { "" },
         counted(*n, "rows"),

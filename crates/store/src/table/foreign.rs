@@ -45,10 +45,10 @@ const MAGIC: [(&[u8], &str, &str); 24] = [
     (
         b"##fileformat=VCF",
         "a VCF file of genotypes",
-        "give features as a table with a row a sample",
+        "give features as a table with one row per sample",
     ),
-    (b"#1.2", "a GCT matrix, a row a feature", TURN),
-    (b"#1.3", "a GCT matrix, a row a feature", TURN),
+    (b"#1.2", "a GCT matrix, one row per feature", TURN),
+    (b"#1.3", "a GCT matrix, one row per feature", TURN),
 ];
 
 /// The kind of a file that begins with these bytes (decompressed, if it is gzipped); `None` for what may be a table.
@@ -98,7 +98,7 @@ pub(super) fn foreign(start: &[u8]) -> Option<Foreign> {
 /// Columns of tables of proteomics programs with one row per protein; two of the columns of a program must be there.
 const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
     (
-        "DIA-NN's matrix, a row a protein or precursor",
+        "DIA-NN's matrix, one row per protein or precursor",
         &[
             "Protein.Group",
             "Protein.Names",
@@ -108,7 +108,7 @@ const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "MaxQuant's proteinGroups, a row a protein",
+        "MaxQuant's proteinGroups, one row per protein",
         &[
             "Protein IDs",
             "Majority protein IDs",
@@ -117,7 +117,7 @@ const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "Spectronaut's report, a row a protein",
+        "Spectronaut's report, one row per protein",
         &[
             "PG.ProteinGroups",
             "PG.ProteinAccessions",
@@ -127,7 +127,7 @@ const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "FragPipe's combined_protein, a row a protein",
+        "FragPipe's combined_protein, one row per protein",
         &[
             "Protein ID",
             "Entry Name",
@@ -137,7 +137,7 @@ const PROTEIN_ROWS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "Proteome Discoverer's table, a row a protein",
+        "Proteome Discoverer's table, one row per protein",
         &[
             "Accession",
             "Description",
@@ -162,7 +162,7 @@ pub(super) fn rows_are_not_samples(names: &[String]) -> Option<Foreign> {
     let what = match known {
         Some((what, _)) => what,
         None if has_runs(names) => {
-            "a table whose columns are runs of a mass spectrometer, a row a feature"
+            "a table whose columns are runs of a mass spectrometer, one row per feature"
         }
         None => return None,
     };

@@ -424,7 +424,7 @@ fn missing_and_repeated_ids_are_counted() {
         format!(
             "6 sample ids of `{}` stand in more than one row in column `id`: `a` (rows 1, 3), \
              `b` (rows 2, 5, 6), `d` (rows 8, 9), `e` (rows 10, 11), `f` (rows 12, 13) and 1 more; \
-             keep one row a sample, or name the id column with `--id-column` \
+             keep one row per sample, or name the id column with `--id-column` \
              (`--features-id-column` and the like for one table)",
             path.display()
         )
@@ -507,7 +507,7 @@ fn other_files_are_refused_by_name() {
     fs_err::write(&path, "").unwrap();
     assert_eq!(
         message(all(&path)),
-        format!("`{name}` is empty; expected a header and a row a sample")
+        format!("`{name}` is empty; expected a header and one row per sample")
     );
 
     let whole = fs_err::read(folder.table(vec![("id", ids(9)), ("x", floats(&[0.5; 9]))])).unwrap();

@@ -16,12 +16,12 @@ def flags(options):
     )
 
 
-def share(wildcards):
+def shard(wildcards):
     """`2-of-4` as ntkpipe writes it, `2/4`."""
     return wildcards.scatteritem.replace("-of-", "/")
 
 
-def minutes(stage, shares=1):
+def minutes(stage, shards=1):
     """The time limit of a job of a stage: the plan's core-seconds on its threads, three times, and what the configuration
     allows for beginning and waiting; without a plan the latter alone. A second attempt has twice as long.
     """
@@ -29,7 +29,7 @@ def minutes(stage, shares=1):
     def limit(wildcards, input, threads, attempt):
         with open(str(input.plan)) as file:
             seconds = json.load(file).get("seconds", {}).get(stage, 0)
-        planned = math.ceil(3 * seconds / threads / shares / 60)
+        planned = math.ceil(3 * seconds / threads / shards / 60)
         return (config["minutes"][stage] + planned) * attempt
 
     return limit

@@ -132,13 +132,13 @@ impl Sharded for Fit {
         run_shard(context, prints, shard)
     }
 
-    fn gather(
+    fn join_shards(
         &self,
         context: &Context,
         prints: &Fingerprints,
         shards: &[Shard],
     ) -> anyhow::Result<()> {
-        gather(context, prints, shards)
+        join_shards(context, prints, shards)
     }
 }
 
@@ -214,13 +214,13 @@ fn run_shard(context: &Context, prints: &Fingerprints, shard: Shard) -> anyhow::
     let tested = tested(context, prints)?;
     let (journal, traffic) = fit_all(context, prints.of(&SPEC), tested.as_deref(), Some(shard))?;
     let fitted = journal.finished.len();
-    tracing::info!("fit: share {shard}, {}", counted(fitted, "phenotypes"));
+    tracing::info!("fit: shard {shard}, {}", counted(fitted, "phenotypes"));
     say_done(&SPEC, Some(shard), started, traffic.into());
     Ok(())
 }
 
 /// Takes what the shards finished as what the fit finished before an interruption; names the phenotype that none did.
-fn gather(context: &Context, prints: &Fingerprints, shards: &[Shard]) -> anyhow::Result<()> {
+fn join_shards(context: &Context, prints: &Fingerprints, shards: &[Shard]) -> anyhow::Result<()> {
     let names = &context.inputs.phenotypes.columns;
     let spec = dual_spec(names.len(), context.inputs.n_kernel);
     let dual = context.directory.path(files::DUAL);
@@ -243,19 +243,19 @@ fn gather(context: &Context, prints: &Fingerprints, shards: &[Shard]) -> anyhow:
     }
     let gate = context.settings.analysis.gate;
     let tested = tested(context, prints)?;
-    let lacks = |i: &usize| {
+    let is_missing = |i: &usize| {
         let rows = tested.as_ref();
         let waits = rows.is_none_or(|rows| rows[*i].waits_for_fit(gate));
         waits && !all.finished.contains_key(i)
     };
-    match (0..names.len()).find(lacks) {
+    match (0..names.len()).find(is_missing) {
         None => Ok(()),
         Some(i) => {
             let shard = shards.iter().find(|shard| shard.is_dealt(i));
             let shard = shard.map_or(String::new(), Shard::to_string);
             Err(input(
                 format!(
-                    "the share {shard} of the fit ended before it came to `{}`",
+                    "shard {shard} of the fit ended before it came to `{}`",
                     names[i]
                 ),
                 format!(

@@ -18,7 +18,7 @@ use crate::run::files;
 /// f₀, and the null model that holds it.
 #[derive(Debug)]
 pub struct Initial {
-    /// A value a row of the feature array.
+    /// One value per row of the feature array.
     pub values: Vec<f64>,
     /// The covariates of the kernel's samples with f₀ as one more.
     pub null: Covariates,

@@ -117,7 +117,7 @@ impl Sharded for Kernel {
         run_shard(context, prints.of(&SPEC), shard)
     }
 
-    fn gather(&self, context: &Context, prints: &Fingerprints, _: &[Shard]) -> anyhow::Result<()> {
+    fn join_shards(&self, context: &Context, prints: &Fingerprints, _: &[Shard]) -> anyhow::Result<()> {
         check_whole(context, prints.of(&SPEC))
     }
 }
@@ -292,7 +292,7 @@ fn run_shard(context: &Context, fingerprint: &str, shard: Shard) -> anyhow::Resu
     {
         return Err(input(
             format!("`{}` holds tiles of another kernel", path.display()),
-            "delete the folder, then start every share again",
+            "delete the folder, then start every shard again",
         ));
     }
     let array = ZarrArray::<f32>::create(&path, spec)?;
@@ -313,7 +313,7 @@ fn run_shard(context: &Context, fingerprint: &str, shard: Shard) -> anyhow::Resu
     shard.leave(context.directory.root(), SPEC.name, fingerprint)?;
     let (all, found) = (tiles.len(), tiles.len() - missing);
     let all = counted(all, "tiles");
-    tracing::info!("kernel: share {shard}, {all}, {found} of them found");
+    tracing::info!("kernel: shard {shard}, {all}, {found} of them found");
     let work = Work {
         bytes_written: Some(written),
         ..Work::default()
@@ -328,7 +328,7 @@ fn check_whole(context: &Context, fingerprint: &str) -> anyhow::Result<()> {
         None => Ok(()),
         Some(tile) => Err(input(
             format!("the tile `{}` is missing", tile.display()),
-            "run the shares again: those whose tiles are there take no time",
+            "run the shards again: those whose tiles are there take no time",
         )),
     }
 }

@@ -1,20 +1,20 @@
-// A whole run of ntkpipe, kernel and fit in shares.
+// A whole run of ntkpipe, kernel and fit in shards.
 
 include { NTKPIPE_INGEST      } from '../../../modules/local/ntkpipe/ingest/main'
-include { NTKPIPE_KERNELSHARE } from '../../../modules/local/ntkpipe/kernelshare/main'
+include { NTKPIPE_KERNELSHARD } from '../../../modules/local/ntkpipe/kernelshard/main'
 include { NTKPIPE_KERNEL      } from '../../../modules/local/ntkpipe/kernel/main'
 include { NTKPIPE_SPECTRUM    } from '../../../modules/local/ntkpipe/spectrum/main'
-include { NTKPIPE_FITSHARE    } from '../../../modules/local/ntkpipe/fitshare/main'
+include { NTKPIPE_FITSHARD    } from '../../../modules/local/ntkpipe/fitshard/main'
 include { NTKPIPE_FIT         } from '../../../modules/local/ntkpipe/fit/main'
 include { NTKPIPE_PREDICT     } from '../../../modules/local/ntkpipe/predict/main'
 include { NTKPIPE_REPORT      } from '../../../modules/local/ntkpipe/report/main'
 
-// [meta, tables, parts] for each of the shares I/N.
-def shares(run, n) {
+// [meta, tables, parts] for each of the shards I/N.
+def shards(run, n) {
     run.combine(channel.fromList((1..n).collect { i -> "${i}/${n}".toString() }))
 }
 
-// [meta, parts] of all shares of a run, in one order however they end: the next task's cache key depends on it.
+// [meta, parts] of all shards of a run, in one order however they end: the next task's cache key depends on it.
 def gathered(part, n) {
     part
         .groupTuple(size: n)
@@ -29,24 +29,24 @@ def joined(run, part) {
 workflow NTKPIPE {
     take:
     tables         // [meta, features, phenotypes, covariates or [], others or []]
-    kernel_shares  // number of jobs that the kernel is made by
-    fit_shares     // number of jobs that the phenotypes are fitted by
+    kernel_shards  // number of jobs that the kernel is made by
+    fit_shards     // number of jobs that the phenotypes are fitted by
 
     main:
     NTKPIPE_INGEST(tables)
     given = tables.map { meta, features, phenotypes, covariates, others -> [meta, [features, phenotypes, covariates, others].flatten()] }
     ingested = given.join(NTKPIPE_INGEST.out.part).map { meta, files, part -> [meta, files, [part]] }
 
-    NTKPIPE_KERNELSHARE(shares(ingested, kernel_shares))
-    tiled = joined(ingested, gathered(NTKPIPE_KERNELSHARE.out.part, kernel_shares))
+    NTKPIPE_KERNELSHARD(shards(ingested, kernel_shards))
+    tiled = joined(ingested, gathered(NTKPIPE_KERNELSHARD.out.part, kernel_shards))
     NTKPIPE_KERNEL(tiled)
     kernel = joined(tiled, NTKPIPE_KERNEL.out.part)
 
     NTKPIPE_SPECTRUM(kernel)
     surveyed = joined(kernel, NTKPIPE_SPECTRUM.out.part)
 
-    NTKPIPE_FITSHARE(shares(surveyed, fit_shares))
-    shared = joined(surveyed, gathered(NTKPIPE_FITSHARE.out.part, fit_shares))
+    NTKPIPE_FITSHARD(shards(surveyed, fit_shards))
+    shared = joined(surveyed, gathered(NTKPIPE_FITSHARD.out.part, fit_shards))
     NTKPIPE_FIT(shared)
     fitted = joined(shared, NTKPIPE_FIT.out.part)
 

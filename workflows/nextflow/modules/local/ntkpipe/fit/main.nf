@@ -1,4 +1,4 @@
-// Puts the shares of the fit together; fits the folds, where there are any.
+// Puts the shards of the fit together; fits the folds, where there are any.
 process NTKPIPE_FIT {
     tag "${meta.id}"
     label 'process_medium'
@@ -25,7 +25,7 @@ process NTKPIPE_FIT {
 
     ntkpipe \\
         fit \\
-        --gather \\
+        --join-shards \\
         --out ${prefix} \\
         --threads ${task.cpus} \\
         ${memory} \\

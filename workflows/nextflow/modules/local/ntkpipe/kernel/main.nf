@@ -1,4 +1,4 @@
-// Sees that every share of the kernel's tiles is there and of this run.
+// Sees that every shard of the kernel's tiles is there and of this run.
 process NTKPIPE_KERNEL {
     tag "${meta.id}"
     label 'process_low'
@@ -25,7 +25,7 @@ process NTKPIPE_KERNEL {
 
     ntkpipe \\
         kernel \\
-        --finalize \\
+        --join-shards \\
         --out ${prefix} \\
         --threads ${task.cpus} \\
         ${memory} \\

@@ -1,16 +1,16 @@
-// Computes a share of the kernel's tiles.
-process NTKPIPE_KERNELSHARE {
-    tag "${meta.id} ${share}"
+// Computes a shard of the kernel's tiles.
+process NTKPIPE_KERNELSHARD {
+    tag "${meta.id} ${shard}"
     label 'process_high'
 
     conda "${moduleDir}/environment.yml"
     container "${params.container}"
 
     input:
-    tuple val(meta), path(tables), path(parts, stageAs: 'parts?/*'), val(share)
+    tuple val(meta), path(tables), path(parts, stageAs: 'parts?/*'), val(shard)
 
     output:
-    tuple val(meta), val(share), path("${prefix}"), emit: part
+    tuple val(meta), val(shard), path("${prefix}"), emit: part
     tuple val("${task.process}"), val('ntkpipe'), eval("ntkpipe --version | sed 's/.* //'"), topic: versions, emit: versions_ntkpipe
 
     when:
@@ -25,7 +25,7 @@ process NTKPIPE_KERNELSHARE {
 
     ntkpipe \\
         kernel \\
-        --shard ${share} \\
+        --shard ${shard} \\
         --out ${prefix} \\
         --threads ${task.cpus} \\
         ${memory} \\
@@ -38,6 +38,6 @@ process NTKPIPE_KERNELSHARE {
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     mkdir -p ${prefix}/kernel.zarr ${prefix}/shards
-    touch ${prefix}/kernel.zarr/zarr.json ${prefix}/shards/kernel-${share.replace('/', '-of-')}
+    touch ${prefix}/kernel.zarr/zarr.json ${prefix}/shards/kernel-${shard.replace('/', '-of-')}
     """
 }

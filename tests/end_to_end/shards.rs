@@ -1,4 +1,4 @@
-//! Kernel and fit in shares, by jobs side by side in one run directory.
+//! Kernel and fit in shards, by jobs side by side in one run directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn by_stages(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn jobs_side_by_side_leave_what_one_would() {
     let cohort = cohort(600, 12, 9);
     let folder = tempfile::tempdir().unwrap();
-    let (whole, out) = (folder.path().join("whole"), folder.path().join("shares"));
+    let (whole, out) = (folder.path().join("whole"), folder.path().join("shards"));
     let (whole_text, out_text) = (text(&whole), text(&out));
     succeed(&stage(&cohort, "run", &whole_text, &[]));
     let call = |name: &'static str, more: &[&'static str]| {
@@ -37,11 +37,11 @@ fn jobs_side_by_side_leave_what_one_would() {
     let refuse = |name: &'static str, more: &[&'static str], words: &[&str]| {
         fail(&stage(&cohort, name, &out_text, more), 1, words);
     };
-    let side_by_side = |name: &'static str, shares: &[&'static str]| {
-        let jobs: Vec<_> = shares
+    let side_by_side = |name: &'static str, shards: &[&'static str]| {
+        let jobs: Vec<_> = shards
             .iter()
-            .map(|share| {
-                let arguments = stage(&cohort, name, &out_text, &["--shard", share]);
+            .map(|shard| {
+                let arguments = stage(&cohort, name, &out_text, &["--shard", shard]);
                 ntkpipe().args(arguments).spawn().unwrap()
             })
             .collect();
@@ -52,9 +52,9 @@ fn jobs_side_by_side_leave_what_one_would() {
     // Another stage has to be there first.
     refuse("kernel", &["--shard", "1/3"], &["`kernel` needs `ingest`"]);
     call("ingest", &[]);
-    refuse("kernel", &["--finalize"], &["no share"]);
+    refuse("kernel", &["--join-shards"], &["no shard"]);
     side_by_side("kernel", &["1/3", "2/3"]);
-    refuse("kernel", &["--finalize"], &["missing are the shares 3/3"]);
+    refuse("kernel", &["--join-shards"], &["these shards are missing: 3/3"]);
     // Of another architecture: not beside these.
     let other = stage(
         &cohort,
@@ -67,9 +67,9 @@ fn jobs_side_by_side_leave_what_one_would() {
     let tile = out.join("kernel.zarr/c/4/2");
     let content = fs::read(&tile).unwrap();
     fs::remove_file(&tile).unwrap();
-    refuse("kernel", &["--finalize"], &["c/4/2", "is missing"]);
+    refuse("kernel", &["--join-shards"], &["c/4/2", "is missing"]);
     fs::write(&tile, content).unwrap();
-    call("kernel", &["--finalize"]);
+    call("kernel", &["--join-shards"]);
     // Which processors formed the tiles is not known here.
     let record: Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
     let figures = &record["stages"]["kernel"]["figures"];
@@ -78,12 +78,12 @@ fn jobs_side_by_side_leave_what_one_would() {
     call("spectrum", &[]);
 
     side_by_side("fit", &["1/2", "2/2"]);
-    // A share of a fit at another level.
+    // A shard of a fit at another level.
     call("fit", &["--shard", "2/2", "--alpha", "0.01"]);
     refuse(
         "fit",
-        &["--gather"],
-        &["other inputs or options", "shares 2/2"],
+        &["--join-shards"],
+        &["shards were made from other inputs or options", "2/2"],
     );
     call("fit", &["--shard", "2/2"]);
     // One that was killed on its way.
@@ -93,11 +93,11 @@ fn jobs_side_by_side_leave_what_one_would() {
     fs::write(&journal, cut).unwrap();
     refuse(
         "fit",
-        &["--gather"],
-        &["share 1/2", "ended before it came to `trait_"],
+        &["--join-shards"],
+        &["shard 1/2 of the fit", "ended before it came to `trait_"],
     );
     call("fit", &["--shard", "1/2"]);
-    call("fit", &["--gather"]);
+    call("fit", &["--join-shards"]);
     call("predict", &[]);
     assert!(!out.join("shards").exists());
     assert!(by_stages(&out) == by_stages(&whole));
@@ -107,7 +107,7 @@ fn jobs_side_by_side_leave_what_one_would() {
 }
 
 #[test]
-fn a_share_waits_for_who_works_alone_and_is_given_in_words() {
+fn a_shard_waits_for_who_works_alone_and_is_given_in_words() {
     let cohort = cohort(80, 5, 2);
     let folder = tempfile::tempdir().unwrap();
     let out = text(folder.path());
@@ -119,7 +119,7 @@ fn a_share_waits_for_who_works_alone_and_is_given_in_words() {
     lock.unlock().unwrap();
     lock.lock_shared().unwrap();
     succeed(&arguments);
-    let alone = stage(&cohort, "kernel", &out, &["--finalize"]);
+    let alone = stage(&cohort, "kernel", &out, &["--join-shards"]);
     fail(&alone, 1, &["another ntkpipe is at work"]);
     for wrong in ["0/2", "3/2", "half"] {
         let arguments = stage(&cohort, "kernel", &out, &["--shard", wrong]);
@@ -236,7 +236,7 @@ fn of_two_runs_that_no_lock_keeps_apart_the_later_one_goes_on() {
 }
 
 #[test]
-fn shares_meet_on_a_file_system_that_is_a_networks() {
+fn shards_meet_on_a_file_system_that_is_a_networks() {
     let cohort = cohort(600, 12, 9);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -248,9 +248,9 @@ fn shares_meet_on_a_file_system_that_is_a_networks() {
     succeed(&stage(&cohort, "run", &whole, &[]));
     let [here, there] = [&here, &there].map(|mount| text(&mount.0.join("run")));
     succeed(&stage(&cohort, "ingest", &here, &[]));
-    for (name, end) in [("kernel", "--finalize"), ("fit", "--gather")] {
-        let jobs = [(&here, "1/2"), (&there, "2/2")].map(|(out, share)| {
-            let arguments = stage(&cohort, name, out, &["--shard", share]);
+    for (name, end) in [("kernel", "--join-shards"), ("fit", "--join-shards")] {
+        let jobs = [(&here, "1/2"), (&there, "2/2")].map(|(out, shard)| {
+            let arguments = stage(&cohort, name, out, &["--shard", shard]);
             ntkpipe().args(arguments).spawn().unwrap()
         });
         for mut job in jobs {

@@ -1,16 +1,16 @@
-// Tests and fits a share of the phenotypes.
-process NTKPIPE_FITSHARE {
-    tag "${meta.id} ${share}"
+// Tests and fits a shard of the phenotypes.
+process NTKPIPE_FITSHARD {
+    tag "${meta.id} ${shard}"
     label 'process_high'
 
     conda "${moduleDir}/environment.yml"
     container "${params.container}"
 
     input:
-    tuple val(meta), path(tables), path(parts, stageAs: 'parts?/*'), val(share)
+    tuple val(meta), path(tables), path(parts, stageAs: 'parts?/*'), val(shard)
 
     output:
-    tuple val(meta), val(share), path("${prefix}"), emit: part
+    tuple val(meta), val(shard), path("${prefix}"), emit: part
     tuple val("${task.process}"), val('ntkpipe'), eval("ntkpipe --version | sed 's/.* //'"), topic: versions, emit: versions_ntkpipe
 
     when:
@@ -25,7 +25,7 @@ process NTKPIPE_FITSHARE {
 
     ntkpipe \\
         fit \\
-        --shard ${share} \\
+        --shard ${shard} \\
         --out ${prefix} \\
         --threads ${task.cpus} \\
         ${memory} \\
@@ -38,6 +38,6 @@ process NTKPIPE_FITSHARE {
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     mkdir -p ${prefix}/shards
-    touch ${prefix}/shards/fit-${share.replace('/', '-of-')}
+    touch ${prefix}/shards/fit-${shard.replace('/', '-of-')}
     """
 }
