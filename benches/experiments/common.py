@@ -278,7 +278,7 @@ def binomial(found, total):
 
 
 class Satterthwaite:
-    """The null law as the authors' code has it: the estimated variance is treated as known, so that the score is
+    """The null distribution as the authors' code has it: the estimated variance is treated as known, so that the score is
     sum mu_i chi2_1, of which mean and variance are matched by a chi2_b (Satterthwaite 1946).
 
     mu: eigenvalues of P0 H P0, P0 off the covariates and, where it is not 0, the initial prediction f0.

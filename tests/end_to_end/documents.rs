@@ -125,10 +125,7 @@ fn nulls_keep_to_their_rules() {
             let tested = !is(&["constant", "too_few_samples", "too_few_cases"]);
             let fitted = is(&["ok", "at_zero", "unbounded", "not_converged"]);
             let bounded = fitted && !is(&["unbounded"]);
-            expect(
-                &["n_samples", "n_missing", "n_covariates", "passes"],
-                true,
-            );
+            expect(&["n_samples", "n_missing", "n_covariates", "passes"], true);
             expect(
                 &["score", "p_value", "neg_log10_p", "q_value", "in_sample_r2"],
                 tested,

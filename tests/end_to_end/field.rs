@@ -329,8 +329,7 @@ fn options_of_long_tables_are_said_to_have_no_effect_on_wide_ones() {
     let long = ["--instance", "2", "--npx-value", "NPX"];
     let (code, told) = said(&run(tables, &study.at("out"), &long));
     assert_eq!(code, Some(0), "{told}");
-    let expected =
-        "`--npx-value`, `--instance` have no effect: no table here has one row per sample and protein";
+    let expected = "`--npx-value`, `--instance` have no effect: no table here has one row per sample and protein";
     assert!(told.contains(expected), "{told}");
     let told = said(&run(tables, &study.at("none"), &[])).1;
     assert!(!told.contains("no effect"), "{told}");

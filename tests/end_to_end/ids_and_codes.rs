@@ -329,11 +329,26 @@ fn codes_of_plink_are_pointed_out() {
     );
     let told = ["--missing-values", "-9", "--no-gate"];
     let expected = on(&plain, "plain", &told);
-    let said = on(&coded, "said", &[&told[..], &["--one-two"]].concat());
+    let coding = ["--case-coding", "12"];
+    let said = on(&coded, "said", &[&told[..], &coding].concat());
     same_results(&expected, &said);
     assert!(!log(&said).contains("WARN phenotypes"), "{}", log(&said));
 
-    // The samples that every phenotype has are those after the codes are read.
+    let contrary = study.path("contrary");
+    fail(
+        &[
+            "run",
+            "--out",
+            &contrary,
+            "--one-two",
+            "--case-coding",
+            "01",
+        ],
+        2,
+        &["`one-two` and `case-coding`", "contradict each other"],
+    );
+
+    // The samples that every phenotype has are those after the codes are read; here under the option's earlier name.
     let complete = [&told[..], &["--missing", "complete"]].concat();
     let expected = on(&plain, "plain-complete", &complete);
     let said = on(
@@ -352,7 +367,7 @@ fn codes_of_plink_are_pointed_out() {
     run_on(
         [&study.cohort.features, &coded, &study.cohort.covariates],
         &out,
-        &[&complete[..], &["--one-two"]].concat(),
+        &[&complete[..], &coding].concat(),
     );
     same_results(&expected, &said);
 }

@@ -608,7 +608,7 @@ fn ranks_and_codes_of_phenotypes() {
         Some(f64::from(u8::from(x > 0.0)) + 1.0)
     });
     let binary_out = run(&binary, "binary", &[]);
-    assert_same(&binary_out, &run(&coded, "coded", &["--one-two"]));
+    assert_same(&binary_out, &run(&coded, "coded", &["--case-coding", "12"]));
     let log = fs::read_to_string(binary_out.join("run.log")).unwrap();
     assert!(
         log.contains("1 binary phenotype, with values of 0 and 1, analysed as quantitative (")

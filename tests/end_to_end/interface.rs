@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{cohort, ntkpipe, python, run_arguments, succeed, text};
-use ntk::kernel::tile::is_on_matrix_unit;
+use ntk::kernel::tile::is_on_amx_unit;
 use serde_json::{Value, json};
 
 fn stdout(arguments: &[&str]) -> String {
@@ -98,8 +98,8 @@ for name, files in {'phenotypes': ['phenotypes', 'test'], 'predictions': ['predi
 }
 
 #[test]
-fn the_record_says_whether_tiles_come_from_the_matrix_unit() {
-    let has_unit = is_on_matrix_unit(300, [512; 2]);
+fn the_record_says_whether_tiles_come_from_amx() {
+    let has_unit = is_on_amx_unit(300, [512; 2]);
     // Up to 256 features are kept in double precision.
     for (features, tile, expected) in [
         (300, "512", has_unit),
@@ -112,7 +112,7 @@ fn the_record_says_whether_tiles_come_from_the_matrix_unit() {
         succeed(&run_arguments(&cohort, &out, &["--tile", tile]));
         let record = fs::read_to_string(folder.path().join("run.json")).unwrap();
         let record: Value = serde_json::from_str(&record).unwrap();
-        let said = &record["stages"]["kernel"]["figures"]["matrix_unit"];
+        let said = &record["stages"]["kernel"]["figures"]["amx"];
         assert_eq!(
             *said,
             json!(expected),

@@ -54,7 +54,11 @@ fn jobs_side_by_side_leave_what_one_would() {
     call("ingest", &[]);
     refuse("kernel", &["--join-shards"], &["no shard"]);
     side_by_side("kernel", &["1/3", "2/3"]);
-    refuse("kernel", &["--join-shards"], &["these shards are missing: 3/3"]);
+    refuse(
+        "kernel",
+        &["--join-shards"],
+        &["these shards are missing: 3/3"],
+    );
     // Of another architecture: not beside these.
     let other = stage(
         &cohort,
@@ -73,7 +77,7 @@ fn jobs_side_by_side_leave_what_one_would() {
     // Which processors formed the tiles is not known here.
     let record: Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
     let figures = &record["stages"]["kernel"]["figures"];
-    assert_eq!(figures.get("matrix_unit"), Some(&Value::Null), "{figures}");
+    assert_eq!(figures.get("amx"), Some(&Value::Null), "{figures}");
     assert_eq!(figures["bytes_written"], 0);
     call("spectrum", &[]);
 

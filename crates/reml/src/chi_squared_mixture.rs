@@ -649,7 +649,7 @@ mod tests {
             (vec![1.0, 1e-12, -1e-12], vec![1.0, 1e5, 1e5]),
         ];
         for q in [0.0, 1e-3, 0.5, 5.0, 49.0, 49.999999] {
-            // Fifty leading values and two atoms of multiplicity 25,000.
+            // Fifty leading values and two pairs of multiplicity 25,000.
             let mut lambda: Vec<f64> = (0..50).map(|i| 50.0 / f64::from(i + 1) - q).collect();
             let mut multiplicity = vec![1.0; 50];
             lambda.extend([0.4 - q, 0.1 - q]);
@@ -686,7 +686,7 @@ mod tests {
     }
 
     fn spectrum() -> impl Strategy<Value = Vec<(f64, f64)>> {
-        let atom = (
+        let pair = (
             prop_oneof![
                 -1.0f64..1.0,
                 (-12.0f64..3.0).prop_map(|e| 10f64.powf(e)),
@@ -695,7 +695,7 @@ mod tests {
             ],
             prop_oneof![Just(1.0), 0.5f64..10.0, 1.0f64..1e5],
         );
-        prop::collection::vec(atom, 1..12)
+        prop::collection::vec(pair, 1..12)
     }
 
     /// Nearly all of the multiplicity far below one small positive weight: the vertical contour turns a thousand times before it dies out.
@@ -725,8 +725,8 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn is_a_log_probability(atoms in spectrum()) {
-            let (lambda, multiplicity): (Vec<f64>, Vec<f64>) = atoms.into_iter().unzip();
+        fn is_a_log_probability(pairs in spectrum()) {
+            let (lambda, multiplicity): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
             let upper = log_survival(&lambda, &multiplicity);
             prop_assert!(upper <= 0.0);
             let reversed: Vec<f64> = lambda.iter().map(|l| -l).collect();
@@ -738,8 +738,8 @@ mod tests {
         }
 
         #[test]
-        fn bent_and_straight_paths_agree(atoms in spectrum(), shift in 0.0f64..1.0) {
-            let (mut lambda, multiplicity): (Vec<f64>, Vec<f64>) = atoms.into_iter().unzip();
+        fn bent_and_straight_paths_agree(pairs in spectrum(), shift in 0.0f64..1.0) {
+            let (mut lambda, multiplicity): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
             // Shifted, so that deep tails occur.
             let most = lambda.iter().copied().fold(f64::MIN, f64::max);
             lambda.iter_mut().for_each(|l| *l -= shift * most);
@@ -758,8 +758,8 @@ mod tests {
         }
 
         #[test]
-        fn grows_with_a_weight(atoms in spectrum(), which in 0usize..12, growth in 0.0f64..0.5) {
-            let (mut lambda, multiplicity): (Vec<f64>, Vec<f64>) = atoms.into_iter().unzip();
+        fn grows_with_a_weight(pairs in spectrum(), which in 0usize..12, growth in 0.0f64..0.5) {
+            let (mut lambda, multiplicity): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
             let before = log_survival(&lambda, &multiplicity);
             let which = which % lambda.len();
             lambda[which] += growth * (lambda[which].abs() + 1e-3);

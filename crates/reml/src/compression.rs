@@ -24,18 +24,18 @@ const POINTS: usize = 96;
 /// Eigenvalue beside the next above which it stands alone.
 const GAP: f64 = 1.2;
 
-/// How many of the leading eigenvalues, `most` at most, stand apart from all below; `atoms` descending.
-pub fn isolated(atoms: &[(f64, f64)], most: usize) -> usize {
-    let last = most.min(atoms.len().saturating_sub(1));
-    let stands_apart = |i: &usize| atoms[i - 1].0 > GAP * atoms[*i].0.max(0.0);
+/// How many of the leading eigenvalues, `most` at most, stand apart from all below; `spectrum` descending.
+pub fn isolated(spectrum: &[(f64, f64)], most: usize) -> usize {
+    let last = most.min(spectrum.len().saturating_sub(1));
+    let stands_apart = |i: &usize| spectrum[i - 1].0 > GAP * spectrum[*i].0.max(0.0);
     (1..=last).rev().find(stands_apart).unwrap_or(0)
 }
 
-/// Eigenvalues and multiplicities of A_S but for those that came from the first `isolated` of A, of which the `atoms` (λ, m) are
+/// Eigenvalues and multiplicities of A_S but for those that came from the first `isolated` of A, of which the `spectrum` (λ, m) are
 /// given, descending; `None` where there is nothing to tell, or rounding tells it.
-pub fn compressed(atoms: &[(f64, f64)], isolated: usize, share: f64) -> Option<Vec<(f64, f64)>> {
-    let total: f64 = atoms.iter().map(|(_, m)| m).sum();
-    let (top, bottom) = (atoms.get(isolated)?.0, atoms.last()?.0);
+pub fn compressed(spectrum: &[(f64, f64)], isolated: usize, share: f64) -> Option<Vec<(f64, f64)>> {
+    let total: f64 = spectrum.iter().map(|(_, m)| m).sum();
+    let (top, bottom) = (spectrum.get(isolated)?.0, spectrum.last()?.0);
     let span = top - bottom;
     if !(span > 0.0 && share > 0.0 && share < 1.0) {
         return None;
@@ -43,7 +43,7 @@ pub fn compressed(atoms: &[(f64, f64)], isolated: usize, share: f64) -> Option<V
     // An ellipse about the eigenvalues, between the isolated ones and the rest.
     let right = match isolated {
         0 => top + 0.5 * span,
-        _ => (top.max(0.0) * atoms[isolated - 1].0).sqrt().max(top),
+        _ => (top.max(0.0) * spectrum[isolated - 1].0).sqrt().max(top),
     };
     let left = bottom - 0.5 * span;
     let (centre, radius) = (0.5 * (left + right), 0.5 * (right - left));
@@ -55,7 +55,7 @@ pub fn compressed(atoms: &[(f64, f64)], isolated: usize, share: f64) -> Option<V
         let w = c64::new(centre + radius * cos, 0.6 * radius * sin);
         let along = c64::new(-radius * sin, 0.6 * radius * cos) * step;
         let (mut g, mut slope) = (c64::new(0.0, 0.0), c64::new(0.0, 0.0));
-        for &(l, m) in atoms {
+        for &(l, m) in spectrum {
             let inverse = one / (w - l);
             g += inverse * (m / total);
             slope -= inverse * inverse * (m / total);
@@ -148,11 +148,11 @@ mod tests {
 
     #[test]
     fn an_isolated_eigenvalue_is_left_out() {
-        let mut atoms = vec![(30.0, 1.0), (20.0, 1.0)];
-        atoms.extend((0..50).map(|i| (2.0 - 0.03 * f64::from(i), 10.0)));
-        assert_eq!(isolated(&atoms, 10), 2);
-        assert_eq!(isolated(&atoms[2..], 10), 0);
-        let nodes = compressed(&atoms, 2, 0.7).expect("nodes");
+        let mut spectrum = vec![(30.0, 1.0), (20.0, 1.0)];
+        spectrum.extend((0..50).map(|i| (2.0 - 0.03 * f64::from(i), 10.0)));
+        assert_eq!(isolated(&spectrum, 10), 2);
+        assert_eq!(isolated(&spectrum[2..], 10), 0);
+        let nodes = compressed(&spectrum, 2, 0.7).expect("nodes");
         let count: f64 = nodes.iter().map(|(_, m)| m).sum();
         assert!((count - (0.7 * 502.0 - 2.0)).abs() < 1e-3, "{count}");
         assert!(nodes.iter().all(|(l, m)| *l > 0.0 && *l < 5.0 && *m > 0.0));

@@ -6,7 +6,7 @@ use crate::spectral_density::SpectralDensity;
 /// Share of the largest eigenvalue that single-precision products leave unknown of how far a score ratio is below it, to 1 %.
 const PRECISION: f64 = 1.0 / (1 << 20) as f64;
 
-/// The law of the score ratio under the null model, as atoms of the operator's spectrum.
+/// The law of the score ratio under the null model, as eigenvalues and multiplicities of the operator's spectrum.
 #[derive(Clone, Debug)]
 pub struct NullDistribution {
     eigenvalues: Vec<f64>,
@@ -16,7 +16,7 @@ pub struct NullDistribution {
 impl NullDistribution {
     /// From the spectrum of the operator.
     pub fn new(spectrum: &SpectralDensity) -> Self {
-        let (eigenvalues, multiplicities) = spectrum.atoms().into_iter().unzip();
+        let (eigenvalues, multiplicities) = spectrum.nodes_and_weights().into_iter().unzip();
         Self {
             eigenvalues,
             multiplicities,

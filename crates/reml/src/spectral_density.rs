@@ -1,6 +1,6 @@
 //! The two discrete measures everything is an integral against.
 //!
-//! The operator's: Σᵢ f(λᵢ), for the test's null law, the trace and the effective degrees of freedom. The
+//! The operator's: Σᵢ f(λᵢ), for the test's null distribution, the trace and the effective degrees of freedom. The
 //! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
 
 use crate::compression::{compressed, isolated};
@@ -12,7 +12,7 @@ use crate::linalg::operator::Moments;
 /// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
 const CONVERGED_RESIDUAL: f64 = 0.02;
 
-/// Leading eigenvalues beside which the rest hardly matters to the null law, so that a mask's own tell more of it than those of all samples, compressed.
+/// Leading eigenvalues beside which the rest hardly matters to the null distribution, so that a mask's own tell more of it than those of all samples, compressed.
 const ENOUGH_LEADING: usize = 50;
 
 /// Leading eigenvalues of a mask that its low-rank approximation knows well enough to be taken one by one.
@@ -150,7 +150,7 @@ impl SpectralDensity {
         measure
     }
 
-    /// As [`SpectralDensity::on_mask`], for the null law, which wants moments rather than where the small eigenvalues are: the eigenvalues that
+    /// As [`SpectralDensity::on_mask`], for the null distribution, which wants moments rather than where the small eigenvalues are: the eigenvalues that
     /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
     ///
     /// `None` where the spectrum is not [flat](Self::is_flat): the mask's own leading eigenvalues tell more then (of relatives, say, who are missing
@@ -159,11 +159,11 @@ impl SpectralDensity {
         if !self.is_flat() {
             return None;
         }
-        let mut atoms = self.atoms();
-        atoms.iter_mut().for_each(|(l, _)| *l = l.max(0.0));
-        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let alone = isolated(&atoms, self.leading.len().min(leading.len()));
-        let tail = compressed(&atoms, alone, dof as f64 / self.dof as f64)?;
+        let mut pairs = self.nodes_and_weights();
+        pairs.iter_mut().for_each(|(l, _)| *l = l.max(0.0));
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let alone = isolated(&pairs, self.leading.len().min(leading.len()));
+        let tail = compressed(&pairs, alone, dof as f64 / self.dof as f64)?;
         Some(Self {
             dof,
             moments,
@@ -173,7 +173,7 @@ impl SpectralDensity {
         })
     }
 
-    /// Whether the null law rests on eigenvalues that are not known one by one.
+    /// Whether the null distribution rests on eigenvalues that are not known one by one.
     pub fn is_flat(&self) -> bool {
         !self.tail.is_empty() && self.leading.len() < ENOUGH_LEADING
     }
@@ -250,9 +250,9 @@ impl SpectralDensity {
         fitted.into_iter().map(|(l, m)| (l.max(0.0), m)).collect()
     }
 
-    /// The spectrum as atoms (eigenvalue, multiplicity): the leading ones as they are, then the tail with the exact moments, the higher ones
+    /// The spectrum as pairs of eigenvalue and multiplicity: the leading ones as they are, then the tail with the exact moments, the higher ones
     /// too where they are known.
-    pub fn atoms(&self) -> Vec<(f64, f64)> {
+    pub fn nodes_and_weights(&self) -> Vec<(f64, f64)> {
         let leading = self.leading.iter().map(|&l| (l, 1.0));
         let mut tail = self.fitted_tail();
         if let Some(higher) = self.moments.higher {
@@ -309,21 +309,21 @@ impl SpectralDensity {
         }
         let mean = sum / count;
         let deviation = (squared / count - mean * mean).max(0.0).sqrt();
-        let mut atoms = self.atoms();
-        let known: f64 = atoms.iter().map(|(_, w)| w).sum();
-        atoms.push((0.0, (self.dof as f64 - known).max(0.0)));
-        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut pairs = self.nodes_and_weights();
+        let known: f64 = pairs.iter().map(|(_, w)| w).sum();
+        pairs.push((0.0, (self.dof as f64 - known).max(0.0)));
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
         // As many from the top as `values` are.
         let mut over = values.len() as f64;
-        for (_, weight) in &mut atoms {
+        for (_, weight) in &mut pairs {
             let taken = over.min(*weight);
             *weight -= taken;
             over -= taken;
         }
-        atoms.retain(|(_, weight)| *weight > 0.0);
-        let mut atoms = fitted(&atoms, 1.0, 1.0, deviation / mean);
-        atoms.iter_mut().for_each(|(x, _)| *x = x.max(0.0));
-        (count, mean, atoms)
+        pairs.retain(|(_, weight)| *weight > 0.0);
+        let mut pairs = fitted(&pairs, 1.0, 1.0, deviation / mean);
+        pairs.iter_mut().for_each(|(x, _)| *x = x.max(0.0));
+        (count, mean, pairs)
     }
 
     /// The largest eigenvalue known.
@@ -332,13 +332,13 @@ impl SpectralDensity {
         self.leading.iter().copied().chain(tail).fold(0.0, f64::max)
     }
 
-    /// Σ exp(−tλ) over all but the `k` largest eigenvalues, of the [`atoms`](Self::atoms): near 0 it keeps its digits, as the effective degrees
+    /// Σ exp(−tλ) over all but the `k` largest eigenvalues, of the [`nodes_and_weights`](Self::nodes_and_weights): near 0 it keeps its digits, as the effective degrees
     /// of freedom do not.
     pub(crate) fn decayed_beyond(&self, k: usize, t: f64) -> f64 {
-        let mut atoms = self.atoms();
-        atoms.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut pairs = self.nodes_and_weights();
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut left = k as f64;
-        let rest = atoms.into_iter().map(|(value, multiplicity)| {
+        let rest = pairs.into_iter().map(|(value, multiplicity)| {
             let taken = multiplicity.min(left);
             left -= taken;
             (multiplicity - taken) * (-t * value.max(0.0)).exp()
@@ -598,8 +598,8 @@ mod tests {
             tail,
             rest: Rest::Positive,
         };
-        let atoms = measure.atoms();
-        let total = |p: i32| atoms.iter().map(|(l, m)| m * l.powi(p)).sum::<f64>();
+        let pairs = measure.nodes_and_weights();
+        let total = |p: i32| pairs.iter().map(|(l, m)| m * l.powi(p)).sum::<f64>();
         assert!((total(0) - 60.0).abs() < 1e-9);
         assert!((total(1) - measure.moments.trace).abs() < 1e-9);
         assert!((total(2) - measure.moments.frobenius_squared).abs() < 1e-9);

@@ -29,7 +29,7 @@ impl SpectralMeasure {
     }
 
     /// Nodes and weights.
-    pub fn atoms(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+    pub fn nodes_and_weights(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.nodes.iter().copied().zip(self.weights.iter().copied())
     }
 
@@ -50,17 +50,22 @@ impl SpectralMeasure {
 
     /// The score ratio q = r'Ar / r'r = Σ cᵢ² λᵢ / Σ cᵢ².
     pub fn mean(&self) -> f64 {
-        self.atoms().map(|(l, w)| l * w).sum::<f64>() / self.total()
+        self.nodes_and_weights().map(|(l, w)| l * w).sum::<f64>() / self.total()
     }
 
     /// Σ cᵢ² exp(−2 t λᵢ): the squared residual of the fit at time t. `t` may be infinite.
     pub fn residual_squared(&self, t: f64) -> f64 {
-        self.atoms().map(|(l, w)| w * decay(2.0 * t, l)).sum()
+        self.nodes_and_weights()
+            .map(|(l, w)| w * decay(2.0 * t, l))
+            .sum()
     }
 
     /// Σ cᵢ² exp(−t λᵢ) / dof: the noise variance at time t. `t` may be infinite.
     pub fn noise_variance(&self, t: f64) -> f64 {
-        self.atoms().map(|(l, w)| w * decay(t, l)).sum::<f64>() / self.dof
+        self.nodes_and_weights()
+            .map(|(l, w)| w * decay(t, l))
+            .sum::<f64>()
+            / self.dof
     }
 }
 

@@ -51,14 +51,18 @@ pub struct RemlFit {
 /// Q, Q' and Q'' at t.
 pub fn objective(measure: &SpectralMeasure, t: f64) -> (f64, f64, f64) {
     let shift = measure
-        .atoms()
+        .nodes_and_weights()
         .map(|(l, _)| l)
         .fold(f64::INFINITY, f64::min);
     let weight = |l: f64, w: f64| w * (-t * (l - shift)).exp();
-    let total: f64 = measure.atoms().map(|(l, w)| weight(l, w)).sum();
-    let mean = measure.atoms().map(|(l, w)| weight(l, w) * l).sum::<f64>() / total;
+    let total: f64 = measure.nodes_and_weights().map(|(l, w)| weight(l, w)).sum();
+    let mean = measure
+        .nodes_and_weights()
+        .map(|(l, w)| weight(l, w) * l)
+        .sum::<f64>()
+        / total;
     let variance = measure
-        .atoms()
+        .nodes_and_weights()
         .map(|(l, w)| weight(l, w) * (l - mean).powi(2))
         .sum::<f64>()
         / total;
@@ -81,7 +85,10 @@ pub fn objective(measure: &SpectralMeasure, t: f64) -> (f64, f64, f64) {
 /// assert!(reml.ratio > 3.84 && reml.lower > Some(0.0) && reml.lower < Some(reml.time.time()));
 /// ```
 pub fn fit(measure: &SpectralMeasure) -> RemlFit {
-    let largest = measure.atoms().map(|(l, _)| l).fold(0.0, f64::max);
+    let largest = measure
+        .nodes_and_weights()
+        .map(|(l, _)| l)
+        .fold(0.0, f64::max);
     let q = |t: f64| objective(measure, t);
     let time = if largest <= 0.0 || q(0.0).1 >= 0.0 {
         StoppingTime::AtZero

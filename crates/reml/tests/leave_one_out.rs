@@ -20,8 +20,8 @@ struct Cohort {
     kernel: DenseKernel,
     columns: Vec<Vec<f64>>,
     phenotypes: Vec<Phenotype>,
-    /// Probes and passes of the survey.
-    survey: (usize, usize),
+    /// Probes and passes of the reference spectrum.
+    probes: (usize, usize),
 }
 
 /// A phenotype whose truth is linear or bends in the features, `share` of its variance, beside noise of a variance that follows the first feature.
@@ -86,7 +86,7 @@ fn cohort(
         kernel: kernel_of(&infinite, x, p),
         columns,
         phenotypes,
-        survey: (64, 5),
+        probes: (64, 5),
     }
 }
 
@@ -94,8 +94,8 @@ fn analysed(cohort: &Cohort, options: &AnalysisOptions) -> Vec<Analysis> {
     let n = cohort.columns[0].len();
     let covariates = Covariates::new(n, &cohort.columns);
     let probes = Probes {
-        columns: cohort.survey.0,
-        passes: cohort.survey.1,
+        columns: cohort.probes.0,
+        passes: cohort.probes.1,
         seed: 7,
     };
     let Ok(full) =
@@ -252,7 +252,7 @@ fn of_many_more_samples_than_probes() {
     let mut of = cohort(&mut rng, &x, p, 2, &[0.0, 0.1]);
     let shallow = InfiniteKernel::new(Activation::Relu, 1, 2.0, 0.0).expect("valid kernel");
     of.kernel = kernel_of(&shallow, &x, p);
-    of.survey = (8, 5);
+    of.probes = (8, 5);
     for phenotype in &mut of.phenotypes {
         // A tenth of the variance is left.
         for value in &mut phenotype.values {

@@ -411,7 +411,7 @@ fn twelve_hundred_samples_agree_with_the_dense_version_in_few_passes() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A network that starts from f₀ is tested with f₀ as one more direction of the null model, on the survey of the covariates alone, and
+/// A network that starts from f₀ is tested with f₀ as one more direction of the null model, on the reference spectrum of the covariates alone, and
 /// fitted to what f₀ leaves.
 #[test]
 fn a_test_beside_one_more_direction_and_a_fit_from_an_offset_agree_with_the_dense_version() {

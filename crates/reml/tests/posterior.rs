@@ -17,10 +17,10 @@ use reml::{Covariates, DenseKernel, KernelMatrix, MaskedOperator, Probes, Refere
 /// t λ₁ of the times compared, and what a time comes to: from the first steps to a fit that spends half of the degrees of freedom or more.
 const TIMES: [f64; 5] = [0.3, 3.0, 15.0, 50.0, 150.0];
 
-/// Samples of a kernel, of which the last `n_new` are not surveyed.
+/// Samples of a kernel, of which the last `n_new` are not in the reference spectrum.
 struct Cohort {
     kernel: DenseKernel,
-    surveyed: DenseKernel,
+    reference_kernel: DenseKernel,
     columns: Vec<Vec<f64>>,
     n: usize,
 }
@@ -41,10 +41,10 @@ fn cohort(n: usize, n_new: usize, p: usize, seed: u64) -> Cohort {
             .map(|_| f64::from(u8::from(rng.random_bool(0.5))))
             .collect(),
     ];
-    let surveyed = held(kernel.matrix().submatrix(0, 0, n, n).to_owned());
+    let reference_kernel = held(kernel.matrix().submatrix(0, 0, n, n).to_owned());
     Cohort {
         kernel,
-        surveyed,
+        reference_kernel,
         columns,
         n,
     }
@@ -63,7 +63,7 @@ impl Cohort {
         (probes, passes): (usize, usize),
     ) -> ReferenceSpectrum<'a> {
         let Ok(full) = ReferenceSpectrum::new(
-            &self.surveyed,
+            &self.reference_kernel,
             covariates,
             mask,
             Probes {
@@ -120,14 +120,14 @@ impl Cohort {
         )
     }
 
-    /// Largest and root mean square relative error of the standard deviation for each time, on samples of the mask, on those of the survey that are
+    /// Largest and root mean square relative error of the standard deviation for each time, on samples of the mask, on those of the reference spectrum that are
     /// not in it, and on new ones; and Σ v / edf over the mask.
     fn errors(&self, space: (usize, usize), masks: &[Vec<bool>]) -> Vec<Vec<([[f64; 2]; 3], f64)>> {
         let everyone = vec![true; self.n];
         let covariates = self.covariates();
         let full = self.spectrum(&covariates, &everyone, space);
         let posterior = Posterior::new(&full);
-        let Ok(places) = posterior.reference_points(&self.surveyed);
+        let Ok(places) = posterior.reference_points(&self.reference_kernel);
         let new: Vec<usize> = (self.n..self.kernel.n_samples()).collect();
         let others = self.others(&posterior, &covariates, &everyone, &new);
         let never = |_| false;
@@ -246,9 +246,9 @@ fn hard_masks_and_small_spaces_cost_accuracy_within_bounds() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A survey of some samples alone (`--missing complete`): the others in the kernel are placed as new ones are.
+/// A reference spectrum of some samples alone (`--missing complete`): the others in the kernel are placed as new ones are.
 #[test]
-fn samples_of_the_kernel_that_were_not_surveyed_are_as_good_as_new() {
+fn samples_of_the_kernel_that_were_outside_the_reference_spectrum_are_as_good_as_new() {
     faer::set_global_parallelism(Par::Seq);
     let cohort = cohort(700, 50, 60, 4);
     let mask = masks(cohort.n, 4, &[0.2]).remove(0);
@@ -282,7 +282,7 @@ fn bits_depend_on_neither_threads_nor_the_other_times() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.expect("a pool").install(|| {
             let posterior = Posterior::new(&full);
-            let Ok(places) = posterior.reference_points(&cohort.surveyed);
+            let Ok(places) = posterior.reference_points(&cohort.reference_kernel);
             let new: Vec<usize> = (cohort.n..cohort.n + 40).collect();
             let others = cohort.others(&posterior, &covariates, &everyone, &new);
             let operator = MaskedOperator::new(&covariates, &mask);

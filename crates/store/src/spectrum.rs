@@ -164,21 +164,21 @@ fn read_matrix<T: Element>(folder: &Path) -> Result<Mat<T>, ZarrError> {
 /// When a file cannot be written.
 pub fn write(
     folder: &Path,
-    survey: &ReferenceSpectrum<'_>,
+    reference: &ReferenceSpectrum<'_>,
 ) -> Result<SpectrumRecord, SpectrumError> {
     let fresh = AtomicFolder::create(folder)?;
     let root = fresh.folder().to_path_buf();
-    let probes = survey.probes();
+    let probes = reference.probes();
     let widths: Vec<usize> = probes.blocks().iter().map(Mat::ncols).collect();
     let path = |name: &str| root.join(name);
     // T is decomposed in the meantime.
     let space = || -> Result<(), ZarrError> {
         let blocks: Vec<MatRef<'_, f32>> = probes.blocks().iter().map(Mat::as_ref).collect();
         write_matrix(&path("probes.zarr"), &blocks, ["sample", "probe"])?;
-        let products = [survey.covariate_products().as_ref()];
+        let products = [reference.covariate_products().as_ref()];
         let names = ["sample", "covariate"];
         write_matrix(&path("covariate_products.zarr"), &products, names)?;
-        let squares = survey.square_diagonal();
+        let squares = reference.square_diagonal();
         let squares = [MatRef::from_column_major_slice(squares, squares.len(), 1)];
         write_matrix(&path("square_diagonal.zarr"), &squares, ["sample", "value"])?;
         let projected = probes.projected();
@@ -192,7 +192,7 @@ pub fn write(
     };
     let decomposed = || -> Result<Vec<f64>, ZarrError> {
         // This decomposes T before two threads ask for its eigenpairs.
-        let mut leading = survey.density().leading().to_vec();
+        let mut leading = reference.density().leading().to_vec();
         leading.truncate(50);
         let vectors = || -> Result<(), ZarrError> {
             let ritz = probes.ritz_vectors(leading.len());
@@ -216,14 +216,14 @@ pub fn write(
     let (leading, space) = rayon::join(decomposed, space);
     let leading = space.and(leading)?;
     let record = SpectrumRecord {
-        n_samples: survey.operator().n_observed(),
-        n_covariates: survey.operator().rank(),
-        dof: survey.operator().dof(),
-        trace: survey.moments().trace,
-        scale: survey.scale(),
-        frobenius_squared: survey.moments().frobenius_squared,
-        rounding: survey.moments().rounding,
-        higher_moments: survey.moments().higher,
+        n_samples: reference.operator().n_observed(),
+        n_covariates: reference.operator().rank(),
+        dof: reference.operator().dof(),
+        trace: reference.moments().trace,
+        scale: reference.scale(),
+        frobenius_squared: reference.moments().frobenius_squared,
+        rounding: reference.moments().rounding,
+        higher_moments: reference.moments().higher,
         block_widths: widths,
         residual_block_rows: probes.residual_block().nrows(),
         residual_norms: probes.residuals().into_iter().take(leading.len()).collect(),
@@ -378,7 +378,7 @@ mod tests {
             assert_eq!(made.probes().projected(), back.probes().projected());
             assert_eq!(made.probes().residuals(), back.probes().residuals());
             // As kept, and as computed again when they were not kept.
-            let pairs = |survey: &ReferenceSpectrum<'_>| survey.probes().eigen().cloned();
+            let pairs = |reference: &ReferenceSpectrum<'_>| reference.probes().eigen().cloned();
             assert_eq!(pairs(&made), pairs(&back));
             std::fs::remove_dir_all(path.join("ritz_vectors.zarr")).unwrap();
             let (back, _) = read(&path, made.operator().clone()).unwrap();

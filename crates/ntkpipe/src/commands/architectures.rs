@@ -204,7 +204,9 @@ fn choose(
         let count = comparison.count(k);
         let n = counted(count, "phenotypes");
         match by {
-            model_selection::By::Likelihood => tracing::info!("{n} with the largest likelihood under {name}"),
+            model_selection::By::Likelihood => {
+                tracing::info!("{n} with the largest likelihood under {name}")
+            }
             model_selection::By::LeaveOneOut => {
                 tracing::info!("{n} with the least leave-one-out error under {name}");
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ntk::kernel::tile::is_on_matrix_unit;
+use ntk::kernel::tile::is_on_amx_unit;
 
 use crate::cohort::Inputs;
 use crate::cohort::prepare::base_mask;
@@ -25,7 +25,7 @@ const USUAL_VECTORS: f64 = 11.0;
 /// Share of the phenotypes that are usually trained.
 const USUAL_SHARE_TRAINED: f64 = 0.7;
 
-/// How many times as fast as square products those of the features are on the matrix unit: 1.3 to 1.9, with what else the core's
+/// How many times as fast as square products those of the features are on Intel AMX: 1.3 to 1.9, with what else the core's
 /// other thread does.
 const UNIT_SPEED: f64 = 1.6;
 
@@ -44,7 +44,7 @@ const ENTRY_AND_LAYER: f64 = 90.0;
 /// The flow of a phenotype, for a sample.
 const FITTED_SAMPLE: f64 = 2e5;
 
-/// The low-rank approximation and null law of a mask.
+/// The low-rank approximation and null distribution of a mask.
 const MASK: f64 = 4e9;
 
 /// A prediction.
@@ -90,7 +90,7 @@ impl Plan {
             network.entry_multiply_adds(p as f64 / speed, recursion)
         };
         let kernel_multiply_adds = square / 2.0 * entry(1.0, 0.0);
-        let speed = match is_on_matrix_unit(p, [tile; 2]) {
+        let speed = match is_on_amx_unit(p, [tile; 2]) {
             true => UNIT_SPEED,
             false => 1.0,
         };

@@ -255,10 +255,7 @@ mod tests {
         );
         let contrary = read("one-two = true\ncase-coding = \"01\"");
         assert!(contrary.unwrap_err().to_string().contains("contradict"));
-        assert!(
-            refused("one-two = 1")
-                .contains("line 1: `one-two` is 1, expected true or false")
-        );
+        assert!(refused("one-two = 1").contains("line 1: `one-two` is 1, expected true or false"));
         assert!(refused("one_two = true").ends_with("there is no key `one_two`"));
         assert!(
             refused("case-coding = 12")

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::input;
 use crate::options::copies::Copies;
 use crate::options::values::{
-    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
-    StopAt,
+    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint,
+    ScoreTest, StopAt,
 };
 
 /// Every option of a run; a key of `ntkpipe.toml` is a flag's name without the dashes before it.

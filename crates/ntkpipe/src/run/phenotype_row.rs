@@ -416,3 +416,37 @@ fn damaged(path: &Path, column: &str) -> anyhow::Error {
         "delete the file, then `ntkpipe run` makes it again",
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ntkpipe_store::results::write_table;
+
+    #[test]
+    fn a_column_is_read_under_its_earlier_name() {
+        let rows = [PhenotypeRow {
+            phenotype: "height".to_owned(),
+            passes: 7,
+            ..PhenotypeRow::default()
+        }];
+        let mut columns = to_columns(&rows);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phenotypes.parquet");
+        for name in ["passes", "krylov_steps"] {
+            columns.last_mut().unwrap().0 = name.to_owned();
+            write_table(&path, &columns).unwrap();
+            assert_eq!(read(&path).unwrap(), rows);
+        }
+        columns.last_mut().unwrap().0 = "steps".to_owned();
+        write_table(&path, &columns).unwrap();
+        let refused = read(&path).unwrap_err().to_string();
+        assert!(refused.contains("has no column `passes`"), "{refused}");
+        let line = serde_json::to_string(&rows[0]).unwrap();
+        let former = line.replace("passes", "krylov_steps");
+        assert_eq!(
+            serde_json::from_str::<PhenotypeRow>(&former).unwrap(),
+            rows[0]
+        );
+    }
+}

@@ -25,7 +25,7 @@ use crate::run::{files, phenotype_row};
 
 /// The architecture that each phenotype is predicted with.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Choice {
+pub struct ModelSelection {
     /// Names of the architectures.
     pub architectures: Vec<String>,
     /// Phenotypes in order, each with its architecture's place.
@@ -41,7 +41,7 @@ pub enum By {
     LeaveOneOut,
 }
 
-/// What the choice says of one phenotype: the row of its architecture, and how far each is from the best.
+/// What the selection says of one phenotype: the row of its architecture, and how far each is from the best.
 struct Chosen {
     at: usize,
     row: PhenotypeRow,
@@ -208,7 +208,7 @@ fn read_left_out(
     arrays.iter().zip(rows).map(of).collect()
 }
 
-/// Reads what the architectures' runs left and writes the choice: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
+/// Reads what the architectures' runs left and writes the selection: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
 /// `architectures.parquet`, the chosen columns of every table of predictions, and `model/`.
 pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison> {
     let mut tables = Vec::new();
@@ -240,7 +240,7 @@ pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison>
     write_table(&out.join(files::PHENOTYPES), &columns)?;
     write_tsv(&out.join(files::PHENOTYPES_TEXT), &columns)?;
     write_comparison(out, names, &tables, &chosen)?;
-    write_model(out, &Choice::new(names, &chosen))?;
+    write_model(out, &ModelSelection::new(names, &chosen))?;
     for table in [
         files::PREDICTIONS,
         files::HELD_OUT_PREDICTIONS,
@@ -311,30 +311,30 @@ fn merge_columns(
             _ => Ok(()),
         };
     }
-    let choice = Choice::new(names, chosen);
-    merge(&target, &choice, source)
+    let selection = ModelSelection::new(names, chosen);
+    merge(&target, &selection, source)
 }
 
-/// `model/`: the models of the architectures that are chosen, and the choice.
-fn write_model(out: &Path, choice: &Choice) -> anyhow::Result<()> {
+/// `model/`: the models of the architectures that are chosen, and the selection.
+fn write_model(out: &Path, selection: &ModelSelection) -> anyhow::Result<()> {
     let model = out.join(files::MODEL);
     if model.exists() {
         std::fs::remove_dir_all(&model)?;
     }
-    for (k, name) in choice.architectures.iter().enumerate() {
-        if choice.phenotypes.iter().any(|(_, at)| *at == k) {
+    for (k, name) in selection.architectures.iter().enumerate() {
+        if selection.phenotypes.iter().any(|(_, at)| *at == k) {
             link_folder(&folder(out, name).join(files::MODEL), &model.join(name))?;
         }
     }
-    let text = serde_json::to_vec_pretty(choice)?;
+    let text = serde_json::to_vec_pretty(selection)?;
     Ok(atomic::write(
         &model.join(files::of_model::CHOICE),
         &[&text],
     )?)
 }
 
-/// The choice that a model folder holds, if it is of several architectures.
-pub fn read(model: &Path) -> anyhow::Result<Option<Choice>> {
+/// The selection that a model folder holds, if it is of several architectures.
+pub fn read(model: &Path) -> anyhow::Result<Option<ModelSelection>> {
     let path = model.join(files::of_model::CHOICE);
     match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
@@ -350,21 +350,21 @@ pub fn read(model: &Path) -> anyhow::Result<Option<Choice>> {
 /// Writes the table whose columns come each from the table of its phenotype's architecture. Memory: a column.
 pub fn merge(
     target: &Path,
-    choice: &Choice,
+    selection: &ModelSelection,
     source: impl Fn(usize) -> PathBuf,
 ) -> anyhow::Result<()> {
-    let is_used = |k: &usize| choice.phenotypes.iter().any(|(_, at)| at == k);
+    let is_used = |k: &usize| selection.phenotypes.iter().any(|(_, at)| at == k);
     let mut tables = BTreeMap::new();
-    for k in (0..choice.architectures.len()).filter(is_used) {
+    for k in (0..selection.architectures.len()).filter(is_used) {
         tables.insert(k, open_predictions(&source(k))?);
     }
     let Some(first) = tables.values().next() else {
         return Ok(());
     };
-    let names: Vec<String> = choice.phenotypes.iter().map(|it| it.0.clone()).collect();
+    let names: Vec<String> = selection.phenotypes.iter().map(|it| it.0.clone()).collect();
     let ids: Vec<&str> = first.ids.iter().map(String::as_str).collect();
     PredictionColumns::write(target, &names, &ids, |writer| {
-        for (name, k) in &choice.phenotypes {
+        for (name, k) in &selection.phenotypes {
             let table = &tables[k];
             let column = table.columns.iter().position(|it| it == name);
             let column = column
@@ -385,7 +385,7 @@ pub fn open_predictions(path: &Path) -> anyhow::Result<Table> {
     Ok(Table::open_as(path, &reading)?)
 }
 
-impl Choice {
+impl ModelSelection {
     /// Whether a phenotype is predicted under the k-th architecture.
     pub fn is_used(&self, k: usize) -> bool {
         self.phenotypes.iter().any(|(_, at)| *at == k)

@@ -117,7 +117,7 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     let passes = spectrum_passes(context.inputs.n_kernel);
     bar.set(0, passes);
     let seed = context.settings.analysis.seed;
-    let surveyed = ReferenceSpectrum::new(
+    let reference = ReferenceSpectrum::new(
         &*kernel,
         &context.covariates,
         &context.base,
@@ -131,9 +131,9 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         },
     )?;
     drop(bar);
-    check_left(&surveyed)?;
+    check_left(&reference)?;
     context.directory.check_ours()?;
-    let record = spectrum::write(&context.directory.path(files::SPECTRUM), &surveyed)?;
+    let record = spectrum::write(&context.directory.path(files::SPECTRUM), &reference)?;
     tracing::info!(
         "spectrum: {} leading eigenvalues, largest {:.6e}, trace {:.6e}",
         record.eigenvalues.len(),
@@ -144,7 +144,7 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
         traffic: traffic("spectrum", &kernel),
         leading: record.eigenvalues.len(),
     };
-    context.keep_reference(surveyed.into_parts());
+    context.keep_reference(reference.into_parts());
     context.finish(&SPEC, fingerprint, started, &figures)
 }
 
@@ -152,11 +152,11 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
 const ROUNDING: f64 = 1e-6;
 
 /// Stops where the covariates leave so little of the kernel that single precision does not carry it; where they leave nothing, phenotypes say so.
-fn check_left(survey: &ReferenceSpectrum<'_>) -> anyhow::Result<()> {
-    if !survey.is_lost() {
+fn check_left(reference: &ReferenceSpectrum<'_>) -> anyhow::Result<()> {
+    if !reference.is_lost() {
         return Ok(());
     }
-    let share = survey.moments().trace / survey.scale();
+    let share = reference.moments().trace / reference.scale();
     if share > ROUNDING {
         return Err(input(
             format!(

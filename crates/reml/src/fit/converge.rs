@@ -39,7 +39,7 @@ const PRODUCT_ERROR: f64 = 2e-7;
 
 /// What the phenotypes of a mask share after its first pass.
 #[derive(Clone, Copy)]
-struct OnMask<'x, 'a> {
+struct FitOfMask<'x, 'a> {
     operator: &'x MaskedOperator<'a>,
     low_rank: Option<&'x LowRank>,
     spectrum: &'x Spectrum,
@@ -163,7 +163,7 @@ fn fit_states<'x, 'a>(
             else {
                 unreachable!("the first pass finds the spectrum")
             };
-            let mask = OnMask {
+            let mask = FitOfMask {
                 operator,
                 low_rank: low_rank.as_ref(),
                 spectrum,
@@ -193,10 +193,10 @@ fn fit_states<'x, 'a>(
 /// What comes of one phenotype after a pass: its analysis where the test is all, else the fit as the space knows it.
 fn fit_state<'x, 'a>(
     active: &'x mut ActivePhenotype,
-    mask: OnMask<'x, 'a>,
+    mask: FitOfMask<'x, 'a>,
     options: &AnalysisOptions,
 ) -> FitState<'x, 'a> {
-    let OnMask {
+    let FitOfMask {
         operator,
         low_rank,
         spectrum,
@@ -328,7 +328,7 @@ impl Fitting<'_, '_> {
         let (operator, active, reml) = (self.operator, &mut *self.active, self.reml);
         let size = correction.largest() / sd;
         let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
-        let nodes = self.measure.atoms().map(|(node, _)| node);
+        let nodes = self.measure.nodes_and_weights().map(|(node, _)| node);
         let now = Iterate {
             reml,
             least: nodes.fold(f64::INFINITY, f64::min),

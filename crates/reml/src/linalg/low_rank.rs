@@ -1,4 +1,4 @@
-//! What the probes' space of all samples tells of the operator of any mask: a low-rank part and a level.
+//! What the probes' space of all samples tells of the operator of any mask: a low-rank part and a tail_mean.
 //!
 //! A function that vanishes outside S and is orthogonal on S to the covariates, and perhaps to more, is orthogonal to them
 //! everywhere, so that with A the operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. Where A ≈ Σ λ u u' + μ on what the
@@ -33,19 +33,19 @@ pub struct LowRank {
     /// β, descending.
     values: Vec<f64>,
     /// μ: the mean of the eigenvalues that the space does not hold.
-    level: f64,
+    tail_mean: f64,
     /// G'Q_S, m × rank of the covariates.
     shared: Mat<f64>,
 }
 
 impl LowRank {
-    /// B on the mask of `operator`, from the probes' space of the operator `full` and the level of its eigenvalues beyond that;
+    /// B on the mask of `operator`, from the probes' space of the operator `full` and the tail_mean of its eigenvalues beyond that;
     /// `shared` is G'Q_S for the orthonormal covariates on the mask.
     ///
     /// Cost: 2 min(|S|, |missing|) m² + O(m³) flops, no pass over the kernel.
     pub fn new(
         space: &KrylovSpace,
-        level: f64,
+        tail_mean: f64,
         full: &MaskedOperator<'_>,
         operator: &MaskedOperator<'_>,
         shared: Mat<f64>,
@@ -56,9 +56,9 @@ impl LowRank {
         };
         let SymmetricEigen { values, vectors } = space.eigen().unwrap_or(&nothing);
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
-        let level = stretch * level;
+        let tail_mean = stretch * tail_mean;
         // √(λ − μ) u: B − μ P = P_S U diag(d²) U' P_S on these.
-        let root: Vec<f64> = above(values, stretch, level).map(f64::sqrt).collect();
+        let root: Vec<f64> = above(values, stretch, tail_mean).map(f64::sqrt).collect();
         let kept = root.len();
         if full.is_same(operator) {
             // G'P_S G = I, and the space's own eigenvectors are B's.
@@ -66,7 +66,7 @@ impl LowRank {
             return Self {
                 mix: vectors.subcols(0, k).to_owned(),
                 values: values[..k].to_vec(),
-                level,
+                tail_mean,
                 shared,
             };
         }
@@ -83,8 +83,8 @@ impl LowRank {
         let scaled = Mat::from_fn(kept, k, |i, j| vectors[(i, j)] / values[j].sqrt());
         Self {
             mix: product(&weighted, &scaled),
-            values: values[..k].iter().map(|b| b + level).collect(),
-            level,
+            values: values[..k].iter().map(|b| b + tail_mean).collect(),
+            tail_mean,
             shared,
         }
     }
@@ -95,7 +95,7 @@ impl LowRank {
     /// Cost: O(m²) flops.
     pub fn rank_one_downdate(
         space: &KrylovSpace,
-        level: f64,
+        tail_mean: f64,
         full: &MaskedOperator<'_>,
         operator: &MaskedOperator<'_>,
         shared: MatRef<'_, f64>,
@@ -117,15 +117,15 @@ impl LowRank {
             product(shared, of_shared.vectors.subcols(0, 1)),
         );
         // B − μ P is, in the coordinates √(λ − μ) u, diag(λ − μ) − z z'.
-        let d: Vec<f64> = above(values, 1.0, level).collect();
+        let d: Vec<f64> = above(values, 1.0, tail_mean).collect();
         let z2: Vec<f64> = d
             .iter()
             .zip(along.col_as_slice(0))
             .map(|(d, g)| d * g * g)
             .collect();
-        let mut values = downdated(&d, &z2);
+        let mut values = rank_one_downdate(&d, &z2);
         values.truncate(n_above_rounding(values.iter().copied()));
-        Some(values.iter().map(|b| b + level).collect())
+        Some(values.iter().map(|b| b + tail_mean).collect())
     }
 
     /// β, descending.
@@ -135,7 +135,7 @@ impl LowRank {
 
     /// μ, the mean of the spectral tail.
     pub fn tail_mean(&self) -> f64 {
-        self.level
+        self.tail_mean
     }
 
     /// Ṽ'X for `x` in the range of P_S, k × c, from its coordinates in the probes' space.
@@ -169,8 +169,8 @@ impl LowRank {
 }
 
 /// λ − μ of those above μ, for the λ of a mask that the kernel is `stretch` times as large on.
-fn above(values: &[f64], stretch: f64, level: f64) -> impl Iterator<Item = f64> {
-    let beyond = values.iter().map(move |l| stretch * l - level);
+fn above(values: &[f64], stretch: f64, tail_mean: f64) -> impl Iterator<Item = f64> {
+    let beyond = values.iter().map(move |l| stretch * l - tail_mean);
     beyond.take_while(|d| *d > 0.0)
 }
 
@@ -186,7 +186,7 @@ fn n_above_rounding(values: impl Iterator<Item = f64> + Clone) -> usize {
 ///
 /// One is in each gap between the d, where 1 − Σ z² / (d − x) = 0 (Golub 1973); the sum falls from ∞ to −∞ across it. Bisection,
 /// to the last bit.
-fn downdated(d: &[f64], z2: &[f64]) -> Vec<f64> {
+fn rank_one_downdate(d: &[f64], z2: &[f64]) -> Vec<f64> {
     let secular = |x: f64| {
         let mut lanes = [0.0; 8];
         for (d, z2) in d.chunks(8).zip(z2.chunks(8)) {
@@ -269,7 +269,7 @@ mod tests {
             f64::from(u8::from(i == j)) * d[i] - z[i] * z[j]
         });
         let want = symmetric_eigen(whole.as_ref()).values;
-        for (got, want) in downdated(&d, &squares).iter().zip(&want) {
+        for (got, want) in rank_one_downdate(&d, &squares).iter().zip(&want) {
             assert!((got - want).abs() < 1e-13 * d[0], "{got} {want}");
         }
     }

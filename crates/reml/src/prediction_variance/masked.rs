@@ -52,7 +52,7 @@ struct MaskedPosterior<'x> {
     /// n / n_S.
     stretch: f64,
     /// μ of the mask.
-    level: f64,
+    tail_mean: f64,
     /// β, and the mix with Ṽ = P_S G mix, m × k.
     values: Vec<f64>,
     mix: Mat<f32>,
@@ -90,7 +90,13 @@ impl<'x> MaskedPosterior<'x> {
         let space = posterior.reference.probes();
         let q = block::narrow(operator.projection().orthonormal().as_ref());
         let q_in_space = space.coordinates(&[&q]);
-        let model = LowRank::new(space, posterior.level, full, operator, q_in_space.clone());
+        let model = LowRank::new(
+            space,
+            posterior.tail_mean,
+            full,
+            operator,
+            q_in_space.clone(),
+        );
         // Beyond the mask's dimension a direction is rounding.
         let k = model.values().len().min(operator.dof());
         let mix = model.mix().subcols(0, k).to_owned();
@@ -101,7 +107,7 @@ impl<'x> MaskedPosterior<'x> {
         let stretch = full.n_observed() as f64 / operator.n_observed().max(1) as f64;
         let features = (k < posterior.values.len()).then(|| {
             let v = &posterior.vectors;
-            let root = |j: usize| (stretch * (posterior.values[j] - posterior.level)).sqrt();
+            let root = |j: usize| (stretch * (posterior.values[j] - posterior.tail_mean)).sqrt();
             let w = Mat::from_fn(v.nrows(), v.ncols(), |i, j| v[(i, j)] * root(j));
             let shared = product(q_in_space.transpose(), &w);
             (block::narrow(w.as_ref()), shared)
@@ -110,7 +116,7 @@ impl<'x> MaskedPosterior<'x> {
             operator,
             stretch,
             features,
-            level: model.tail_mean(),
+            tail_mean: model.tail_mean(),
             values: model.values()[..k].to_vec(),
             n_held: k,
             mix: block::narrow(mix.as_ref()),
@@ -154,8 +160,8 @@ impl<'x> MaskedPosterior<'x> {
             return Vec::new();
         }
         let [trace, frobenius] = posterior.beyond;
-        let mean = (self.level + trace / count).max(1e-6 * self.level);
-        let variance = (self.level.powi(2) + frobenius / count - mean * mean).max(0.0);
+        let mean = (self.tail_mean + trace / count).max(1e-6 * self.tail_mean);
+        let variance = (self.tail_mean.powi(2) + frobenius / count - mean * mean).max(0.0);
         posterior
             .measure
             .smallest(count / dof, count, mean, variance)
@@ -175,11 +181,11 @@ impl<'x> MaskedPosterior<'x> {
             .enumerate()
             .map(|(at, &t)| {
                 for (j, &beta) in self.values.iter().enumerate() {
-                    let b = beta - self.level;
+                    let b = beta - self.tail_mean;
                     if j < self.n_held {
                         weights[(j, at)] = shrunk(t, beta);
                     }
-                    let eta = undecayed(t, beta);
+                    let eta = eta(t, beta);
                     for (part, share) in [1.0, 1.0 / beta, 1.0 / (beta * beta)]
                         .into_iter()
                         .enumerate()
@@ -189,11 +195,7 @@ impl<'x> MaskedPosterior<'x> {
                 }
                 // w beyond Ṽ has a share ~ λ² in each direction, as A e_x has.
                 let total: f64 = self.tail.iter().map(|(l, m)| m * l * l).sum();
-                let mean: f64 = self
-                    .tail
-                    .iter()
-                    .map(|(l, m)| m * l * l * undecayed(t, *l))
-                    .sum();
+                let mean: f64 = self.tail.iter().map(|(l, m)| m * l * l * eta(t, *l)).sum();
                 Time {
                     t,
                     on_tail: if total > 0.0 { mean / total } else { 0.0 },
@@ -248,7 +250,7 @@ impl<'x> MaskedPosterior<'x> {
 
     /// What multiplies the squares of a sample's coordinates: b, β² − μ², b² / β and (b / β)² with b = β − μ, and what is held of P, A and A².
     fn powers(&self) -> Mat<f64> {
-        let mu = self.level;
+        let mu = self.tail_mean;
         Mat::from_fn(self.values.len(), 7, |j, c| {
             let beta = self.values[j];
             match c {
@@ -271,7 +273,7 @@ impl<'x> MaskedPosterior<'x> {
         (q, powers): (&Mat<f64>, &Mat<f64>),
         is_in: &(dyn Fn(usize) -> bool + Sync),
     ) -> [Mat<f64>; 2] {
-        let mu = self.level;
+        let mu = self.tail_mean;
         let y2 = Self::squares_within(points, q, (start, len), (&self.mix, &self.shared));
         let features = self.features.as_ref();
         let features =
@@ -372,7 +374,7 @@ fn shrunk(t: f64, l: f64) -> f64 {
 }
 
 /// η_t(λ) = (t − φ_t(λ)) / λ, η_t(0) = t² / 2.
-fn undecayed(t: f64, l: f64) -> f64 {
+fn eta(t: f64, l: f64) -> f64 {
     let x = t * l.max(0.0);
     match x < 1e-3 {
         // (1 − (1 − e⁻ˣ)/x) / x = 1/2 − x/6 + x²/24 − …

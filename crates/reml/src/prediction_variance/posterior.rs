@@ -20,7 +20,7 @@ const DISTINCT: f64 = 1e-3;
 pub struct Posterior<'s, 'a> {
     pub(super) reference: &'s ReferenceSpectrum<'a>,
     /// μ, and the eigenvalues of the probes' space above it with their vectors, m × kept.
-    pub(super) level: f64,
+    pub(super) tail_mean: f64,
     pub(super) values: Vec<f64>,
     pub(super) vectors: Mat<f64>,
     /// C = D K Q, n × r, with Q the orthonormal covariates and D the samples of the reference spectrum, in its unit: K C would be beyond single precision.
@@ -63,7 +63,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
     /// Reads the reference spectrum of all samples. Cost: 4 n m r flops for a rank r of the covariates.
     pub fn new(reference: &'s ReferenceSpectrum<'a>) -> Self {
         let (operator, space) = (reference.operator(), reference.probes());
-        let level = reference.tail_mean();
+        let tail_mean = reference.tail_mean();
         let q = operator.projection().orthonormal();
         let kq = reference.covariate_products();
         let mask = operator.projection().mask();
@@ -78,20 +78,20 @@ impl<'s, 'a> Posterior<'s, 'a> {
             _ => space.coordinates(&[&shares]).transpose() * faer::Scale(unit),
         };
         let (values, vectors) = space.eigen().map_or((&[][..], None), |e| {
-            let kept = e.values.iter().take_while(|&&l| l > level).count();
+            let kept = e.values.iter().take_while(|&&l| l > tail_mean).count();
             (
                 &e.values[..kept],
                 Some(e.vectors.subcols(0, kept).to_owned()),
             )
         });
-        let excess: f64 = values.iter().map(|l| l - level).sum();
-        let squares: f64 = values.iter().map(|l| l * l - level * level).sum();
+        let excess: f64 = values.iter().map(|l| l - tail_mean).sum();
+        let squares: f64 = values.iter().map(|l| l * l - tail_mean * tail_mean).sum();
         let (moments, dof) = (reference.moments(), operator.dof() as f64);
         Self {
-            level,
+            tail_mean,
             beyond: [
-                moments.trace - excess - level * dof,
-                moments.frobenius_squared - squares - level * level * dof,
+                moments.trace - excess - tail_mean * dof,
+                moments.frobenius_squared - squares - tail_mean * tail_mean * dof,
             ],
             values: values.to_vec(),
             vectors: vectors.unwrap_or_else(|| Mat::zeros(0, 0)),
@@ -143,7 +143,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
             &widened,
         );
         let weights = Mat::from_fn(self.values.len(), 2, |j, c| {
-            let (l, mu) = (self.values[j], self.level);
+            let (l, mu) = (self.values[j], self.tail_mean);
             [l - mu, l * l - mu * mu][c]
         });
         let coordinates = self.reference.probes().basis();
@@ -157,8 +157,8 @@ impl<'s, 'a> Posterior<'s, 'a> {
         };
         for x in 0..q.nrows() {
             let left = 1.0 - row_square(&q, x);
-            let diagonal = held[(x, 0)] + self.level * left;
-            let squared = held[(x, 1)] + self.level * self.level * left;
+            let diagonal = held[(x, 0)] + self.tail_mean * left;
+            let squared = held[(x, 1)] + self.tail_mean * self.tail_mean * left;
             let beside = places.own[x].powi(2) - diagonal.powi(2);
             places.off[x] -= squared + beside;
             places.own[x] -= diagonal;
@@ -199,9 +199,9 @@ impl<'s, 'a> Posterior<'s, 'a> {
         for x in 0..along.nrows() {
             let (mut held, mut squared) = (0.0, 0.0);
             for (j, value) in self.values.iter().enumerate() {
-                let gap = value - self.level;
+                let gap = value - self.tail_mean;
                 let size = along[(x, j)];
-                if gap > DISTINCT * self.level {
+                if gap > DISTINCT * self.tail_mean {
                     along[(x, j)] = size / gap;
                     held += size * size / gap;
                     squared += size * size;
@@ -209,7 +209,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
                     along[(x, j)] = 0.0;
                 }
             }
-            own[x] -= held + self.level * (1.0 + row_square(&q, x));
+            own[x] -= held + self.tail_mean * (1.0 + row_square(&q, x));
             off[x] = (off[x] - squared).max(0.0);
         }
         let mut coordinates = Mat::zeros(along.nrows(), m);

@@ -31,9 +31,9 @@ pub struct Rest {
     /// Their number N.
     pub count: f64,
     /// Their mean μ.
-    pub level: f64,
+    pub tail_mean: f64,
     /// Their values in units of μ, and weights that sum to 1; the mean is 1.
-    pub atoms: Vec<(f64, f64)>,
+    pub nodes: Vec<(f64, f64)>,
 }
 
 /// One phenotype's operator M on the s samples of its mask.
@@ -66,9 +66,9 @@ pub(super) struct LogDet<'x> {
     grams: Mat<f64>,
     /// l, k values.
     values: Vec<f64>,
-    level: f64,
+    tail_mean: f64,
     count: f64,
-    atoms: &'x [(f64, f64)],
+    nodes: &'x [(f64, f64)],
     /// Q'diag(own + q)Q, r × r.
     of_null: Mat<f64>,
     /// D B D among the heavy samples, with B = A − P diag(own + q) P.
@@ -120,8 +120,12 @@ impl<'x> LogDet<'x> {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / s as f64;
         let (unit, unit_of_squares) = (mean(law.diagonal), mean(law.squares));
         let values: Vec<f64> = law.values.iter().map(|l| l / unit).collect();
-        let is_there = law.rest.count > 0.0 && law.rest.level > 1e-9 * unit;
-        let level = if is_there { law.rest.level / unit } else { 0.0 };
+        let is_there = law.rest.count > 0.0 && law.rest.tail_mean > 1e-9 * unit;
+        let tail_mean = if is_there {
+            law.rest.tail_mean / unit
+        } else {
+            0.0
+        };
         let count = if is_there { law.rest.count } else { 0.0 };
         let (v, q) = (law.vectors, law.null_model);
         let subtracted: Vec<f64> = law.subtracted.iter().map(|own| own / unit).collect();
@@ -146,7 +150,11 @@ impl<'x> LogDet<'x> {
             .zip(&held)
             .map(|(a, held)| a / unit - held)
             .collect();
-        let rho: Vec<f64> = own.iter().zip(&span).map(|(o, s)| o + level * s).collect();
+        let rho: Vec<f64> = own
+            .iter()
+            .zip(&span)
+            .map(|(o, s)| o + tail_mean * s)
+            .collect();
         let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
         let of_null = product(q.transpose(), &weighted);
         let columns = heavy_columns(law, unit, &weighted, &of_null);
@@ -183,9 +191,9 @@ impl<'x> LogDet<'x> {
             bins,
             grams: grams(&parts, &squares, &groups),
             values,
-            level,
+            tail_mean,
             count,
-            atoms: &law.rest.atoms,
+            nodes: &law.rest.nodes,
             of_null,
             among,
             sizes,
@@ -194,10 +202,10 @@ impl<'x> LogDet<'x> {
         }
     }
 
-    /// Means over the atoms: of v, x v, x v², x² v² for v = 1 / (1 − u x).
+    /// Means over the nodes: of v, x v, x v², x² v² for v = 1 / (1 − u x).
     fn means(&self, u: c64) -> [c64; 5] {
         let mut sums = [ZERO; 5];
-        for &(x, weight) in self.atoms {
+        for &(x, weight) in self.nodes {
             let v = ONE / (ONE - u * x);
             sums[0] += v * weight;
             sums[1] += v * (x * weight);
@@ -267,7 +275,7 @@ impl<'x> LogDet<'x> {
         let mut f = ZERO;
         if self.count > 0.0 {
             let logs: c64 = self
-                .atoms
+                .nodes
                 .iter()
                 .map(|&(x, w)| (ONE - u * x).ln() * w)
                 .sum();
@@ -293,13 +301,13 @@ impl<'x> LogDet<'x> {
         let [light, other] = self.sums(width, &factors);
         let mut c = Mat::<c64>::zeros(k + 2 * r, k + 2 * r);
         for j in 0..k {
-            c[(j, j)] = c64::from(self.values[j]) - a * self.level;
+            c[(j, j)] = c64::from(self.values[j]) - a * self.tail_mean;
         }
         for i in 0..r {
             for j in 0..r {
                 c[(k + i, k + j)] = c64::from(-self.of_null[(i, j)]);
             }
-            c[(k + i, k + i)] -= a * self.level;
+            c[(k + i, k + i)] -= a * self.tail_mean;
             c[(k + i, k + r + i)] = ONE;
             c[(k + r + i, k + i)] = ONE;
         }
@@ -407,15 +415,15 @@ impl<'x> LogDet<'x> {
             + dot(inverse.as_ref(), on_diagonal.as_ref());
         let spanned = dot(of_span, product(&y, of_span).as_ref())
             + dot(on_span.as_ref(), product(&on_span, &inverse).as_ref());
-        Some((f, c64::from((rho - spanned * self.level) / self.count)))
+        Some((f, c64::from((rho - spanned * self.tail_mean) / self.count)))
     }
 
     /// F at a real z, from `start` of u and of how what the low-rank part adds changes with it. dF/du = −N (da/du) (gap of g), so that half
     /// of that along the last step of Newton's iteration is what is left of F to its stationary value.
     pub(super) fn node(&self, z: c64, start: &Node) -> Option<Node> {
         let (mut u, mut slope) = (start.u, start.slope);
-        // On the real axis 1 − u x is positive for every atom x.
-        let largest = self.atoms.iter().fold(0.0_f64, |most, (x, _)| most.max(*x));
+        // On the real axis 1 − u x is positive for every node x.
+        let largest = self.nodes.iter().fold(0.0_f64, |most, (x, _)| most.max(*x));
         let within = |u: c64| match u.re * largest >= INSIDE {
             true => c64::from(INSIDE / largest),
             false => u,

@@ -150,7 +150,7 @@ impl Leading {
     pub(crate) fn new(full: &ReferenceSpectrum<'_>, diagonal: &[f64]) -> Self {
         let operator = full.operator();
         let n = operator.n_observed();
-        let level = full.tail_mean();
+        let tail_mean = full.tail_mean();
         let at_most = EXACT.0;
         let values: Vec<f64> = full
             .probes()
@@ -159,10 +159,10 @@ impl Leading {
             .iter()
             .copied()
             .take(at_most)
-            .take_while(|l| *l > level && *l > 0.0)
+            .take_while(|l| *l > tail_mean && *l > 0.0)
             .collect();
         let vectors = full.probes().ritz_vectors(values.len());
-        let (count, level, mut atoms) = full.density().beyond(&values);
+        let (count, tail_mean, mut nodes) = full.density().beyond(&values);
         // The spread of x: what R is off its diagonal, Σ (λ − μ)² − Σ (R_ii − μ π_i)², as that of ρᵢ ρⱼ.
         let covariates = operator.projection().orthonormal();
         let of_null = leverages(covariates.as_ref());
@@ -177,23 +177,23 @@ impl Leading {
                 span += square;
             }
             let rest = own[i] - held;
-            on_diagonal += (rest - level * (1.0 - span)).powi(2);
-            along += (rest + level * span) * (1.0 - span);
+            on_diagonal += (rest - tail_mean * (1.0 - span)).powi(2);
+            along += (rest + tail_mean * span) * (1.0 - span);
         }
-        let variance: f64 = atoms.iter().map(|(x, w)| w * (x - 1.0).powi(2)).sum();
-        let off_diagonal = (variance * count * level * level - on_diagonal).max(0.0);
+        let variance: f64 = nodes.iter().map(|(x, w)| w * (x - 1.0).powi(2)).sum();
+        let off_diagonal = (variance * count * tail_mean * tail_mean - on_diagonal).max(0.0);
         let wanted = off_diagonal * count / (along * along);
         let stretch = match variance > 0.0 && wanted.is_finite() {
             true => (wanted / variance).sqrt(),
             false => 1.0,
         };
-        atoms
+        nodes
             .iter_mut()
             .for_each(|(x, _)| *x = 1.0 + stretch * (*x - 1.0));
         let rest = Rest {
             count,
-            level,
-            atoms,
+            tail_mean,
+            nodes,
         };
         Self {
             vectors,
@@ -225,7 +225,7 @@ impl Leading {
             vectors: off(null_model.as_ref(), vectors),
             values: self.values.iter().map(|l| stretch * l).collect(),
             rest: Rest {
-                level: stretch * self.rest.level,
+                tail_mean: stretch * self.rest.tail_mean,
                 ..self.rest.clone()
             },
             hq: Mat::from_fn(s, kq.ncols(), |i, j| f64::from(kq[(samples[i], j)]) / n),

@@ -9,9 +9,8 @@ mod sweep;
 
 pub use assembly::{TileScratch, tiles};
 pub use part::TilePart;
-pub use product::is_on_amx_unit;
 #[doc(hidden)]
-pub use product::is_on_amx_unit as is_on_matrix_unit;
+pub use product::is_on_amx_unit;
 
 pub(super) use assembly::mirror;
 

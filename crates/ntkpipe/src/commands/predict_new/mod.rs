@@ -18,7 +18,7 @@ use crate::options::copies::Copies;
 use crate::options::values::LogFormat;
 use crate::run::files;
 use crate::run::ownership::place;
-use crate::stages::model_selection::Choice;
+use crate::stages::model_selection::ModelSelection;
 use crate::stages::{LAYOUT, model_selection};
 use crate::words::counted;
 use crate::{failure, log};
@@ -64,8 +64,8 @@ pub fn predict_with(
 pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
     let started = Instant::now();
     let separator = separator(&asked.out)?;
-    let choice = model_selection::read(&asked.model)?;
-    check_output(asked, choice.as_ref())?;
+    let selection = model_selection::read(&asked.model)?;
+    check_output(asked, selection.as_ref())?;
     let folder = asked.out.parent().filter(|it| !it.as_os_str().is_empty());
     let parts = match atomic::is_stream(&asked.out) {
         true => tempfile::tempdir()?,
@@ -81,12 +81,12 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
         None => asked.out.clone(),
         Some(_) => parts.path().join("whole.parquet"),
     };
-    let shape = match &choice {
+    let shape = match &selection {
         None => predict_with_one(&NewSamples {
             out: table.clone(),
             ..asked.clone()
         })?,
-        Some(choice) => predict_with_each(asked, choice, parts.path(), &table)?,
+        Some(selection) => predict_with_each(asked, selection, parts.path(), &table)?,
     };
     if let Some(separator) = separator {
         results::write_predictions_as_text(&table, &asked.out, separator)?;
@@ -109,26 +109,26 @@ pub fn predict_new(asked: &NewSamples) -> anyhow::Result<()> {
 /// Predicts each phenotype with the model of its architecture; `parts`: folder of what each gives. Samples and phenotypes of the table.
 fn predict_with_each(
     asked: &NewSamples,
-    choice: &Choice,
+    selection: &ModelSelection,
     parts: &Path,
     table: &Path,
 ) -> anyhow::Result<[usize; 2]> {
     let part = |k: usize| parts.join(format!("{k}.parquet"));
-    let used = || (0..choice.architectures.len()).filter(|k| choice.is_used(*k));
+    let used = || (0..selection.architectures.len()).filter(|k| selection.is_used(*k));
     let mut n_samples = 0;
     for k in used() {
         [n_samples, _] = predict_with_one(&NewSamples {
-            model: asked.model.join(&choice.architectures[k]),
+            model: asked.model.join(&selection.architectures[k]),
             out: part(k),
             ..asked.clone()
         })?;
     }
-    model_selection::merge(table, choice, part)?;
+    model_selection::merge(table, selection, part)?;
     if used().map(part).all(|it| deviations_path(&it).exists()) {
         let path = deviations_path(table);
-        model_selection::merge(&path, choice, |k| deviations_path(&part(k)))?;
+        model_selection::merge(&path, selection, |k| deviations_path(&part(k)))?;
     }
-    Ok([n_samples, choice.phenotypes.len()])
+    Ok([n_samples, selection.phenotypes.len()])
 }
 
 /// What separates the fields of the table asked for, by the ending of its name; nothing where it is Parquet.
@@ -151,11 +151,11 @@ fn separator(out: &Path) -> anyhow::Result<Option<char>> {
 }
 
 /// Refuses a table that would replace an input, a part of the model, or what is not predictions of ntkpipe's.
-fn check_output(asked: &NewSamples, choice: Option<&Choice>) -> anyhow::Result<()> {
-    let models: Vec<PathBuf> = match choice {
+fn check_output(asked: &NewSamples, selection: Option<&ModelSelection>) -> anyhow::Result<()> {
+    let models: Vec<PathBuf> = match selection {
         None => vec![asked.model.clone()],
-        Some(choice) => {
-            let of = choice.architectures.iter();
+        Some(selection) => {
+            let of = selection.architectures.iter();
             of.map(|name| asked.model.join(name)).collect()
         }
     };

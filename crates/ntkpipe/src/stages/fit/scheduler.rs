@@ -20,7 +20,7 @@ use crate::run::reference_spectrum::load_reference;
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::words::counted;
 
-/// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be admitted.
+/// Columns of n f32 values that a phenotype's values and mask are worth while it waits to be added.
 const WAITING_COLUMNS: usize = 3;
 
 /// Share of the memory that is free at first which is given to phenotypes.
@@ -224,7 +224,7 @@ impl<'c> Scheduler<'c> {
         let mut done = 0;
         loop {
             let mut load = batch.load();
-            let mut admitted = Vec::new();
+            let mut joining = Vec::new();
             loop {
                 if waiting.is_empty()
                     && let Some(block) = blocks.next()
@@ -257,13 +257,13 @@ impl<'c> Scheduler<'c> {
                     break;
                 }
                 load += cost;
-                admitted.extend(waiting.pop_front());
+                joining.extend(waiting.pop_front());
             }
-            if admitted.is_empty() && batch.is_empty() {
+            if joining.is_empty() && batch.is_empty() {
                 return Ok(());
             }
-            let mut finished = batch.add(self.kernel, &admitted)?;
-            drop(admitted);
+            let mut finished = batch.add(self.kernel, &joining)?;
+            drop(joining);
             if !batch.is_empty() {
                 finished.extend(batch.run_pass(self.kernel)?);
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use ntk::kernel::TangentKernel;
-use ntk::kernel::tile::is_on_matrix_unit;
+use ntk::kernel::tile::is_on_amx_unit;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::zarr::{ArraySpec, Attributes, ZarrArray};
@@ -61,8 +61,9 @@ pub struct KernelFigures {
     pub tiles_found: u64,
     /// Bytes of the others.
     pub bytes_written: u64,
-    /// Whether tiles came from the processor's matrix unit; null where none had to be made.
-    pub matrix_unit: Option<bool>,
+    /// Whether the products of tiles were computed by Intel AMX; null where none had to be made.
+    #[serde(alias = "matrix_unit")]
+    pub amx: Option<bool>,
 }
 
 /// The stage. Tiles that are there and belong to this kernel are kept.
@@ -117,7 +118,12 @@ impl Sharded for Kernel {
         run_shard(context, prints.of(&SPEC), shard)
     }
 
-    fn join_shards(&self, context: &Context, prints: &Fingerprints, _: &[Shard]) -> anyhow::Result<()> {
+    fn join_shards(
+        &self,
+        context: &Context,
+        prints: &Fingerprints,
+        _: &[Shard],
+    ) -> anyhow::Result<()> {
         check_whole(context, prints.of(&SPEC))
     }
 }
@@ -253,14 +259,14 @@ pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
             tile,
             tiles_found: present,
             bytes_written: wanted,
-            matrix_unit: is_on_unit(context, kernel, tile, wanted)?,
+            amx: is_on_unit(context, kernel, tile, wanted)?,
         };
         context.finish(&SPEC, fingerprint, started, &figures)?;
     }
     Ok(())
 }
 
-/// Whether this process forms whole tiles from products on the processor's matrix unit; nothing where it has no tile to form.
+/// Whether this process forms whole tiles from products of Intel AMX; nothing where it has no tile to form.
 fn is_on_unit(
     context: &Context,
     kernel: &TangentKernel,
@@ -273,7 +279,7 @@ fn is_on_unit(
     let features = FeatureArray::open(context.directory.root())?;
     Ok(Some(match (kernel, features) {
         (TangentKernel::Infinite(kernel), FeatureArray::F32(features)) if !kernel.is_centred() => {
-            is_on_matrix_unit(features.shape()[1], [tile; 2])
+            is_on_amx_unit(features.shape()[1], [tile; 2])
         }
         _ => false,
     }))

@@ -43,10 +43,10 @@ workflow NTKPIPE {
     kernel = joined(tiled, NTKPIPE_KERNEL.out.part)
 
     NTKPIPE_SPECTRUM(kernel)
-    surveyed = joined(kernel, NTKPIPE_SPECTRUM.out.part)
+    decomposed = joined(kernel, NTKPIPE_SPECTRUM.out.part)
 
-    NTKPIPE_FITSHARD(shards(surveyed, fit_shards))
-    shared = joined(surveyed, gathered(NTKPIPE_FITSHARD.out.part, fit_shards))
+    NTKPIPE_FITSHARD(shards(decomposed, fit_shards))
+    shared = joined(decomposed, gathered(NTKPIPE_FITSHARD.out.part, fit_shards))
     NTKPIPE_FIT(shared)
     fitted = joined(shared, NTKPIPE_FIT.out.part)
 

@@ -1,4 +1,4 @@
-//! The null law of the score test beside the dense one: spectra that are flat, mixed and fast, complete samples and masks.
+//! The null distribution of the score test beside the dense one: spectra that are flat, mixed and fast, complete samples and masks.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod dense;
