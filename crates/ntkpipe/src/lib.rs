@@ -43,8 +43,8 @@ pub use crate::cohort::record::SamplesRecord;
 pub use crate::failure::Failure;
 pub use crate::options::Options;
 pub use crate::options::values::{
-    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint, ScoreTest,
-    StopAt,
+    Activation, Bytes, CaseCoding, DropQc, Missing, NetworkActivation, OneOrMore, ReadTiles, Rint,
+    ScoreTest, StopAt,
 };
 pub use crate::ordered_map::OrderedMap;
 pub use crate::run::digest::InputRecord;
