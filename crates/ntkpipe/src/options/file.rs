@@ -87,7 +87,7 @@ fn unknown(key: &str, known: &[OptionDoc]) -> String {
     let dashed = key.trim_start_matches('-').replace('_', "-").to_lowercase();
     let nearest = known
         .iter()
-        .filter(|option| !option.is_hidden)
+        .filter(|option| !option.is_hidden || option.key == dashed)
         .map(|option| (strsim::jaro(&dashed, &option.key), &option.key))
         .filter(|(likeness, _)| *likeness > ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0));
@@ -256,7 +256,7 @@ mod tests {
         let contrary = read("one-two = true\ncase-coding = \"01\"");
         assert!(contrary.unwrap_err().to_string().contains("contradict"));
         assert!(refused("one-two = 1").contains("line 1: `one-two` is 1, expected true or false"));
-        assert!(refused("one_two = true").ends_with("there is no key `one_two`"));
+        assert!(refused("one_two = true").ends_with("did you mean `one-two`?"));
         assert!(
             refused("case-coding = 12")
                 .contains("`case-coding` is 12, expected one of 01, 12, in quotes")
