@@ -14,6 +14,7 @@ pub mod file_system;
 pub mod guard;
 pub mod id_list;
 pub mod kernel_tiles;
+pub mod masks;
 mod memory;
 pub mod network_file;
 pub mod printable;

@@ -82,7 +82,7 @@ impl<T: Element> ZarrArray<T> {
 
     /// The content of `zarr.json`.
     fn description(&self) -> String {
-        self.spec.to_metadata(T::DATA_TYPE).to_string_pretty() + "\n"
+        self.spec.to_metadata::<T>().to_string_pretty() + "\n"
     }
 
     /// Opens the array in `folder`; reads only its `zarr.json`.

@@ -23,6 +23,7 @@ pub fn missing_chunk(folder: &Path) -> Result<Option<PathBuf>, ZarrError> {
     }
     Ok(match data_type(folder)?.as_str() {
         <f64 as Element>::DATA_TYPE => missing(&ZarrArray::<f64>::open(folder)?),
+        <u8 as Element>::DATA_TYPE => missing(&ZarrArray::<u8>::open(folder)?),
         _ => missing(&ZarrArray::<f32>::open(folder)?),
     })
 }
@@ -40,6 +41,7 @@ pub fn check_chunks(folder: &Path) -> Result<(), ZarrError> {
     }
     match data_type(folder)?.as_str() {
         <f64 as Element>::DATA_TYPE => each(&ZarrArray::<f64>::open(folder)?),
+        <u8 as Element>::DATA_TYPE => each(&ZarrArray::<u8>::open(folder)?),
         _ => each(&ZarrArray::<f32>::open(folder)?),
     }
 }
@@ -78,6 +80,7 @@ pub fn verify(folder: &Path) -> Result<(), ZarrError> {
     }
     match data_type(folder)?.as_str() {
         <f64 as Element>::DATA_TYPE => each(&ZarrArray::<f64>::open(folder)?),
+        <u8 as Element>::DATA_TYPE => each(&ZarrArray::<u8>::open(folder)?),
         _ => each(&ZarrArray::<f32>::open(folder)?),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use zarrs_metadata::v3::{ArrayMetadataV3, FillValueMetadataV3, MetadataV3};
 use zarrs_metadata::{Configuration, DimensionName};
 
+use super::element::Element;
 use super::error::ZarrError;
 
 /// JSON object of user attributes, as Zarr keeps it.
@@ -41,19 +42,20 @@ impl ArraySpec {
         }
     }
 
-    pub(super) fn to_metadata(&self, data_type: &str) -> ArrayMetadataV3 {
+    pub(super) fn to_metadata<T: Element>(&self) -> ArrayMetadataV3 {
         let configured = |name: &str, configuration: serde_json::Value| match configuration {
             serde_json::Value::Object(map) => MetadataV3::new_with_configuration(name, map),
             _ => MetadataV3::new_with_configuration(name, Configuration::default()),
         };
         let fill_value = match self.fill_nan {
             true => FillValueMetadataV3::from("NaN"),
+            false if T::IS_INTEGER => FillValueMetadataV3::from(0_u64),
             false => FillValueMetadataV3::from(0.0),
         };
         ArrayMetadataV3::new(
             self.shape.iter().map(|length| *length as u64).collect(),
             configured("regular", json!({ "chunk_shape": self.chunk })),
-            MetadataV3::new(data_type),
+            MetadataV3::new(T::DATA_TYPE),
             fill_value,
             vec![
                 configured("bytes", json!({ "endian": "little" })),
@@ -219,7 +221,7 @@ pub(super) fn read_metadata(folder: &Path) -> Result<(PathBuf, ArrayMetadataV3),
     }
 }
 
-/// Reads the number type of the array in `folder`: `float32`, `float64` or another.
+/// Reads the number type of the array in `folder`: `float32`, `float64`, `uint8` or another.
 ///
 /// # Errors
 /// `NoArray`, `Read`, `Metadata`.

@@ -1,4 +1,4 @@
-//! Two-dimensional arrays in chunks: Zarr v3, float32 or float64, codecs `bytes` (little) and `crc32c`.
+//! Two-dimensional arrays in chunks: Zarr v3, float32, float64 or uint8, codecs `bytes` (little) and `crc32c`.
 //!
 //! The format is a fixed subset of the Zarr core specification, version 3 (zarr-specs.readthedocs.io, read 2025): regular chunk
 //! grid, and chunk key encoding `default` with `/`, so that chunk (i, j) is the file `c/i/j`. The file holds the chunk's
