@@ -230,14 +230,25 @@ fn killed_among_its_folds_a_run_goes_on_from_them_to_the_same_bytes() {
     assert!(before > 0 && out.join("fold_weights.zarr").exists());
     let status = succeed(&["status", &name]).stdout;
     let status = String::from_utf8(status).unwrap();
-    let fits = format!("{} of 160 fits", 40 + before);
-    assert!(status.contains(&fits), "{fits} not in\n{status}");
+    let line = status.lines().find(|it| it.starts_with("cross-validate"));
+    let line = line.unwrap_or_else(|| panic!("{status}"));
+    let fits = format!("{before} of 120 fits");
+    assert!(line.contains(&fits), "{fits} not in\n{status}");
+    let fitted = |out: &Path| -> serde_json::Value {
+        let record = fs::read(out.join("run.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        record["stages"]["fit"].clone()
+    };
+    let fit = fitted(&out);
+    assert!(fit.is_object());
     succeed(&arguments);
     let log = fs::read_to_string(out.join("run.log")).unwrap();
     assert!(
-        log.contains(&format!("folds: {before} fit")) && log.contains("before an interruption"),
+        log.contains(&format!("cross-validate: {before} fit"))
+            && log.contains("before an interruption"),
         "{log}"
     );
+    assert!(fitted(&out) == fit, "fitted again");
     let (expected, found) = (results(&whole), results(&out));
     assert_eq!(expected.len(), found.len());
     for ((name, a), (other, b)) in expected.iter().zip(&found) {

@@ -6,14 +6,17 @@ use std::path::Path;
 
 use faer::{Mat, Side};
 use ntkpipe_store::features::FeatureArray;
+use ntkpipe_store::masks::Masks;
 use ntkpipe_store::results::{Column, read_table, write_table};
 use ntkpipe_store::tiled_kernel::{Access, TiledKernel};
+use ntkpipe_store::zarr::ZarrArray;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use reml::KernelMatrix;
+use serde_json::Value;
 
-use crate::support::{Cohort, cohort, run_arguments, succeed, table, text};
+use crate::support::{Cohort, cohort, fail, run_arguments, succeed, table, text};
 
 /// Seconds that each stage took, as `run.json` has them: those of a stage that is not run again stay what they were.
 fn seconds(out: &Path) -> HashMap<String, f64> {
@@ -211,6 +214,82 @@ fn deviations_of_a_network_and_of_a_choice_are_those_of_their_kernels() {
         }
         assert!(n_fitted >= 2, "{run}: {:?}", names["status"]);
     }
+}
+
+/// A sample whose dual weight is 0 is one of those that the phenotype was analysed on all the same.
+#[test]
+fn a_model_keeps_its_masks_and_does_not_guess_them_from_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = without_last(cohort(300, 15, 4), folder.path(), 40);
+    let path = |name: &str| folder.path().join(name);
+    let out = path("out");
+    let options = ["--intervals", "--no-gate"];
+    succeed(&run_arguments(&cohort, &text(&out), &options));
+    let (model, new) = (out.join("model"), text(&path("new.parquet")));
+    let of_model = text(&model);
+    let mut predict = vec!["predict", "--quiet", "--model", &of_model, "--out", &new];
+    predict.extend(["--features", &cohort.features]);
+    predict.extend(["--covariates", &cohort.covariates]);
+    let deviations = || {
+        succeed(&predict);
+        fs::read(path("new_sd.parquet")).unwrap()
+    };
+    let expected = deviations();
+
+    let read_record = || -> Value {
+        serde_json::from_slice(&fs::read(model.join("model.json")).unwrap()).unwrap()
+    };
+    let record = read_record();
+    let n = record["n_samples"].as_u64().unwrap() as usize;
+    let masks = Masks::open(&model.join("masks.zarr"), n).unwrap().unwrap();
+    let dual = ZarrArray::<f32>::open(model.join("dual.zarr")).unwrap();
+    let (rows, _) = table(&out.join("phenotypes.parquet"));
+    let mut used = Vec::new();
+    for (i, phenotype) in record["phenotypes"].as_array().unwrap().iter().enumerate() {
+        let row = phenotype["mask"].as_u64().unwrap() as usize;
+        let mask = masks.read(row).unwrap();
+        let n_in = mask.iter().filter(|&&is_in| is_in).count();
+        assert_eq!(n_in as f64, rows["n_samples"][i]);
+        if phenotype["trained"] == true {
+            let mut weights = dual.read_rows(i..i + 1).unwrap();
+            assert!(
+                weights
+                    .iter()
+                    .zip(&mask)
+                    .all(|(w, is_in)| *is_in || *w == 0.0)
+            );
+            let inside = (0..n).filter(|&sample| mask[sample]);
+            for sample in inside.step_by(9) {
+                weights[sample] = 0.0;
+            }
+            dual.write_chunk(i, 0, &weights).unwrap();
+            used.extend(phenotype["t_stop"].as_f64().map(|_| row));
+        }
+    }
+    assert!(deviations() == expected);
+
+    // A lost mask is named, and the run makes it again.
+    assert!(used.len() >= 2, "{used:?}");
+    let lost = masks.path_of(used[0]);
+    fs::remove_file(&lost).unwrap();
+    let words = ["masks.zarr/c/", "is missing", "ntkpipe run --out"];
+    fail(&predict, 1, &words);
+    succeed(&run_arguments(&cohort, &text(&out), &options));
+    assert!(lost.exists());
+
+    // A model of an earlier version, which kept no masks, is refused before anything is written.
+    fs::remove_file(&new).unwrap();
+    let mut record = read_record();
+    for phenotype in record["phenotypes"].as_array_mut().unwrap() {
+        assert!(phenotype.as_object_mut().unwrap().remove("mask").is_some());
+    }
+    fs::write(model.join("model.json"), record.to_string()).unwrap();
+    let words = [
+        "does not say which samples `trait_",
+        "ntkpipe run --out DIR",
+    ];
+    fail(&predict, 1, &words);
+    assert!(!Path::new(&new).exists());
 }
 
 fn normal(rng: &mut ChaCha8Rng) -> f64 {

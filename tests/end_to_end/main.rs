@@ -3,6 +3,7 @@
 
 mod any_bytes;
 mod architectures;
+mod cross_validate;
 mod damage;
 mod documents;
 mod field;

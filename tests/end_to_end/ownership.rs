@@ -17,6 +17,7 @@ const NAMES: [&str; 25] = [
     "initial_prediction.parquet",
     "spectrum",
     "test.parquet",
+    "fit.parquet",
     "phenotypes.parquet",
     "phenotypes.tsv",
     "curves.parquet",

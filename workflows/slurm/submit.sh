@@ -48,4 +48,5 @@ alone spectrum spectrum
 in_shards fit
 alone fit fit --join-shards
 alone predict predict
+alone cross-validate cross-validate # nothing to do without --folds and --holdout
 alone report report

@@ -58,7 +58,7 @@ for name in phenotypes.parquet phenotypes.tsv predictions.parquet curves.parquet
   check "$name as by one job" diff -r "single/$name" "work/results/$name"
 done
 check "report" grep -q '</html>' work/results/report.html
-for rule in plan ingest kernel kernel-1-of-4 kernel-4-of-4 spectrum fit fit-1-of-4 fit-4-of-4 predict report; do
+for rule in plan ingest kernel kernel-1-of-4 kernel-4-of-4 spectrum fit fit-1-of-4 fit-4-of-4 predict cross-validate report; do
   check "log and benchmark of $rule" test -f "work/logs/$rule.log" -a -s "work/benchmarks/$rule.tsv"
 done
 check "no shard is left over" refuses test -e work/results/shards
@@ -66,7 +66,7 @@ check "planning leaves nothing but the plan" refuses test -e work/results/.plan
 check "nothing is left to do" says "Nothing to be done" workflow '{tile: 128}'
 
 # A result that is lost, and a shard that is killed on the way back to it.
-rm work/results/phenotypes.parquet
+rm work/results/curves.parquet
 cat > bin/killed <<'END'
 #!/usr/bin/env bash
 [ "$1 $2 $3" = "fit --shard 3/4" ] && kill -9 $$
@@ -74,9 +74,9 @@ exec ntkpipe "$@"
 END
 chmod +x bin/killed
 check "a killed shard stops the workflow" says "Error in rule fit_shard" workflow '{tile: 128}' --config program=killed 'options={tile: 128}'
-check "and nothing is made of the others" refuses test -e work/results/phenotypes.parquet
+check "and nothing is made of the others" refuses test -e work/results/curves.parquet
 check "the workflow goes on" workflow '{tile: 128}' --rerun-incomplete
-for name in phenotypes.parquet predictions.parquet model; do
+for name in phenotypes.parquet curves.parquet predictions.parquet model; do
   check "$name as by one job" diff -r "single/$name" "work/results/$name"
 done
 

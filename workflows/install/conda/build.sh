@@ -10,6 +10,6 @@ mkdir -p "$PREFIX/share/bash-completion/completions" "$PREFIX/share/zsh/site-fun
 "$PREFIX/bin/ntkpipe" completions zsh > "$PREFIX/share/zsh/site-functions/_ntkpipe"
 "$PREFIX/bin/ntkpipe" completions fish > "$PREFIX/share/fish/vendor_completions.d/ntkpipe.fish"
 "$PREFIX/bin/ntkpipe" man > "$PREFIX/share/man/man1/ntkpipe.1"
-for command in run ingest kernel spectrum test fit predict report train network simulate status plan init schema; do
+for command in run ingest kernel spectrum test fit predict cross-validate report train network simulate status plan init schema; do
   "$PREFIX/bin/ntkpipe" man "$command" > "$PREFIX/share/man/man1/ntkpipe-$command.1"
 done

@@ -28,7 +28,9 @@ use crate::stages::sequence::{
     all_stages, bring_up_to_date, check_earlier, forget, one_stage, with_remedy,
 };
 use crate::stages::stage::{Stage, status};
-use crate::stages::{LAYOUT, fit, ingest, kernel, model_selection, predict, report};
+use crate::stages::{
+    LAYOUT, cross_validate, fit, ingest, kernel, model_selection, predict, report,
+};
 use crate::words::counted;
 
 /// The architectures of a run, each with the options of its own run.
@@ -139,12 +141,17 @@ pub fn run_architectures(
         done.map_err(|error| with_remedy(error, context))?;
         context.let_go();
     }
-    if only.is_some_and(|stage| LAYOUT.is_before(stage.spec(), &predict::SPEC)) {
+    let settings = &runs[0].0.settings;
+    let last = match cross_validate::CrossValidate.applies(settings) {
+        true => &cross_validate::SPEC,
+        false => &predict::SPEC,
+    };
+    if only.is_some_and(|stage| LAYOUT.is_before(stage.spec(), last)) {
         return Ok(());
     }
     let print = fingerprint(&json!(
         runs.iter()
-            .map(|it| it.1.of(&predict::SPEC))
+            .map(|it| [&predict::SPEC, &cross_validate::SPEC].map(|stage| it.1.of(stage)))
             .collect::<Vec<_>>()
     ));
     let (context, _) = runs.swap_remove(0);
@@ -193,9 +200,14 @@ fn choose(
     print: &str,
     started: Instant,
 ) -> anyhow::Result<Comparison> {
-    [&fit::SPEC, &predict::SPEC, &report::SPEC]
-        .into_iter()
-        .try_for_each(|stage| directory.take(stage))?;
+    [
+        &fit::SPEC,
+        &predict::SPEC,
+        &cross_validate::SPEC,
+        &report::SPEC,
+    ]
+    .into_iter()
+    .try_for_each(|stage| directory.take(stage))?;
     let (out, by) = (&parts.out, parts.by());
     let comparison = model_selection::write(out, &parts.names, by)?;
     let seconds = started.elapsed().as_secs_f64();

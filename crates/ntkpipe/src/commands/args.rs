@@ -33,7 +33,8 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Everything: ingest, kernel, spectrum, test, fit, predict, report; resumes where it stopped
+    /// Everything: ingest, kernel, spectrum, test, fit, predict, cross-validate, report; resumes where it
+    /// stopped
     Run(RunArgs),
     /// A stage by itself
     #[command(flatten)]

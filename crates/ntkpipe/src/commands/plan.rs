@@ -14,8 +14,9 @@ use crate::options::settings::{FULL_PROBES, Settings, spectrum_passes};
 use crate::ordered_map::OrderedMap;
 use crate::run::machine::Machine;
 use crate::run::plan::Plan;
+use crate::run::stage::StageSpec;
 use crate::run::tiles;
-use crate::stages::{fit, ingest, kernel, predict, spectrum};
+use crate::stages::{cross_validate, fit, ingest, kernel, predict, spectrum};
 
 /// Passes and vectors that a phenotype usually takes.
 const USUAL_PASSES: usize = 4;
@@ -74,17 +75,16 @@ impl Plan {
         // Every phenotype is fitted once more without each fold, on a mask that those without missing values share.
         let folds = settings.hold_out.map_or(0, HoldOut::n_folds);
         let fits = m * (1 + folds);
-        let masks = own_masks * (1 + folds) + folds;
         // Each trained phenotype is predicted in one more column.
         let predicted = m as f64 * USUAL_SHARE_TRAINED;
         let probes = (spectrum_passes(n) * FULL_PROBES) as f64;
         let columns = [
             probes,
-            fits as f64 * USUAL_VECTORS,
-            predicted * folds as f64,
+            m as f64 * USUAL_VECTORS,
+            (m * folds) as f64 * USUAL_VECTORS + predicted * folds as f64,
             predicted,
         ];
-        let [of_probes, of_phenotypes, of_held_out, of_predictions] = columns.map(|c| c * square);
+        let [of_probes, of_phenotypes, of_folds, of_predictions] = columns.map(|c| c * square);
         let entry = |speed, recursion| {
             let network = &settings.network;
             network.entry_multiply_adds(p as f64 / speed, recursion)
@@ -95,7 +95,7 @@ impl Plan {
             false => 1.0,
         };
         let kernel_work = square / 2.0 * entry(speed, ENTRY_AND_LAYER);
-        let flows = (fits * n) as f64 * FITTED_SAMPLE + masks as f64 * MASK;
+        let flows = |fits, masks| (fits * n) as f64 * FITTED_SAMPLE + masks as f64 * MASK;
         let check = bytes * CHECKED_BYTE;
         let predictions = (m * n_all) as f64 * PREDICTION;
         let intervals = f64::from(u8::from(settings.intervals));
@@ -109,16 +109,21 @@ impl Plan {
             (&spectrum::SPEC, of_probes / PROBES_SPEED + check),
             (
                 &fit::SPEC,
-                (of_phenotypes + of_held_out) / PHENOTYPES_SPEED + flows + check,
+                of_phenotypes / PHENOTYPES_SPEED + flows(m, own_masks) + check,
             ),
             (
                 &predict::SPEC,
                 of_predictions / PHENOTYPES_SPEED + predictions + check + deviations,
             ),
+            (
+                &cross_validate::SPEC,
+                of_folds / PHENOTYPES_SPEED + flows(m * folds, (own_masks + 1) * folds) + check,
+            ),
         ];
+        let is_of_run = |it: &&StageSpec| folds > 0 || **it != cross_validate::SPEC;
         let machine = Machine::measure(settings.tiles_folder(), tiles::bytes(n, tile));
         let mut seconds = OrderedMap::default();
-        for (stage, work) in work {
+        for (stage, work) in work.into_iter().filter(|it| is_of_run(&it.0)) {
             let written = if *stage == kernel::SPEC { bytes } else { 0.0 };
             let writing = written / machine.bytes_written;
             seconds.insert(stage.name, work / machine.multiply_adds + writing);

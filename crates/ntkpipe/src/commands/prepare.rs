@@ -171,10 +171,9 @@ pub fn prepare(options: &Options, access: Access) -> anyhow::Result<(Context, Fi
         let record = done.get(stage.name);
         record.is_some_and(|it| it.fingerprint == prints.of(stage))
     };
-    let mut to_fit = of_run()
-        .map(|it| it.spec())
-        .filter(|it| fit::SPEC.needs(it));
-    if !to_fit.all(is_done) {
+    let to_fit = of_run(&context.settings).filter(|it| fit::SPEC.needs(it.spec()));
+    let is_fitted = to_fit.map(|it| it.spec()).all(is_done);
+    if !is_fitted {
         let to_fit = LAYOUT.stages().filter(|it| fit::SPEC.needs(it));
         context.directory.trained_otherwise = to_fit.collect();
     }

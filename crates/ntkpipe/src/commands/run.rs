@@ -16,7 +16,7 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::record::{RunRecord, read_record};
 use crate::run::shard;
 use crate::run::shard::Shard;
-use crate::stages::sequence::{all_stages, check_earlier, with_remedy};
+use crate::stages::sequence::{all_stages, check_earlier, run_alone, with_remedy};
 use crate::stages::stage::{Sharded, Stage};
 
 /// What a command does of a run.
@@ -121,7 +121,7 @@ fn one_task(context: &mut Context, prints: &Fingerprints, task: Task) -> anyhow:
         let shards = shard::all_there(&out, name, prints.of(stage.spec()))?;
         sharded(stage)?.join_shards(context, prints, &shards)?;
     }
-    stage.run(context, prints)?;
+    run_alone(context, prints, stage)?;
     match task {
         Task::JoinShards(_) => shard::forget(&out, name),
         _ => Ok(()),

@@ -15,13 +15,15 @@ use serde_json::{Value, json};
 
 use crate::commands::stdout::print;
 use crate::failure::input;
+use crate::options::settings::Settings;
 use crate::run::lock::LOCK;
 use crate::run::phenotype_row::Status;
 use crate::run::record::{RunRecord, StageRecord, read_record};
 use crate::run::stage::StageSpec;
 use crate::run::{architectures, files, journal, phenotype_row};
+use crate::stages::stage::Stage;
 use crate::stages::test::TestFigures;
-use crate::stages::{LAYOUT, fit, kernel, test};
+use crate::stages::{LAYOUT, STAGES, cross_validate, fit, kernel, test};
 
 /// What is done in a run directory and what is left, from its files alone; a run may be at work in it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -55,7 +57,7 @@ struct StageProgress {
     tiles_done: Option<usize>,
     /// Kernel tiles in all.
     tiles: Option<usize>,
-    /// Fits that are finished, those of folds among them; null for other stages than the fit, and when it is done.
+    /// Fits that are finished; null for other stages than the fit and the cross-validation, and when they are done.
     fits_done: Option<usize>,
     /// Fits in all.
     fits: Option<usize>,
@@ -109,9 +111,15 @@ impl ProgressReport {
         let tiles = tiles(root, &record);
         let mut stages: Vec<StageProgress> = Vec::new();
         // The fit also tests: the test is a stage only where it was run by itself or is recorded.
+        let settings = Settings::new(&record.options).ok();
+        let is_of_run = |stage: &dyn Stage| {
+            let applies = settings.as_ref().is_none_or(|it| stage.applies(it));
+            applies && !stage.spec().is_done_on_the_way
+        };
         let is_recorded = |stage: &StageSpec| record.stages.get(stage.name).is_some();
-        let shown = |stage: &&StageSpec| !stage.is_done_on_the_way || is_recorded(stage);
-        for stage in LAYOUT.stages().filter(shown) {
+        let shown = STAGES.iter().copied();
+        let shown = shown.filter(|it| is_of_run(*it) || is_recorded(it.spec()));
+        for stage in shown.map(|it| it.spec()) {
             let done = record.stages.get(stage.name);
             let is_next = stages.iter().all(|s| s.state == State::Done);
             let state = match done {
@@ -120,8 +128,12 @@ impl ProgressReport {
                 None => State::ToDo,
             };
             let (tiles_done, tiles) = tiles.filter(|_| *stage == kernel::SPEC).unzip();
-            let is_fit = *stage == fit::SPEC && state != State::Done;
-            let fits = is_fit.then(|| fits(root, &record)).transpose()?;
+            let fits = match stage {
+                _ if state == State::Done => None,
+                it if *it == fit::SPEC => Some(fits(root, &record)?),
+                it if *it == cross_validate::SPEC => Some(fits_in_folds(root, &record)?),
+                _ => None,
+            };
             let (fits_done, fits) = fits.unzip();
             let share_left = match tiles_done.zip(tiles).or(fits_done.zip(fits)) {
                 Some((done, all)) => 1.0 - done.min(all) as f64 / all.max(1) as f64,
@@ -201,10 +213,7 @@ fn tiles(root: &Path, record: &RunRecord) -> Option<(usize, usize)> {
 
 /// Fits that are finished and fits in all. A test by itself before them leaves fewer to be fitted.
 fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
-    let done: usize = [files::JOURNAL, files::FOLDS_JOURNAL]
-        .iter()
-        .map(|name| journal::count(&root.join(name)))
-        .sum();
+    let done = journal::count(&root.join(files::JOURNAL));
     let on_the_way = |test: &StageRecord| {
         let figures = test.figures::<TestFigures>();
         matches!(figures, Some(TestFigures::OnTheWay { .. }))
@@ -218,7 +227,22 @@ fn fits(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
         }
         false => 0,
     };
-    Ok((done, record.plan.fits.saturating_sub(not_fitted)))
+    Ok((done, record.plan.phenotypes.saturating_sub(not_fitted)))
+}
+
+/// Fits without the samples of a fold that are finished, and those in all. What cannot be predicted is not fitted without a fold either.
+fn fits_in_folds(root: &Path, record: &RunRecord) -> anyhow::Result<(usize, usize)> {
+    let done = journal::count(&root.join(files::FOLDS_JOURNAL));
+    let plan = &record.plan;
+    let folds = (plan.fits / plan.phenotypes.max(1)).saturating_sub(1);
+    let phenotypes = match record.stages.get(fit::SPEC.name) {
+        Some(_) => {
+            let rows = phenotype_row::read(&root.join(files::FIT))?;
+            rows.iter().filter(|row| row.is_predicted()).count()
+        }
+        None => plan.phenotypes,
+    };
+    Ok((done, folds * phenotypes))
 }
 
 fn by_status(root: &Path, record: &RunRecord) -> anyhow::Result<BTreeMap<Status, usize>> {
@@ -239,7 +263,7 @@ fn by_status(root: &Path, record: &RunRecord) -> anyhow::Result<BTreeMap<Status,
 
 impl Display for ProgressReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<12}{:<10}{:<20}seconds", "stage", "state", "of it")?;
+        writeln!(f, "{:<16}{:<10}{:<20}seconds", "stage", "state", "of it")?;
         for stage in &self.stages {
             let state = match stage.state {
                 State::Done => "done",
@@ -257,7 +281,7 @@ impl Display for ProgressReport {
                 (None, Some(left)) => format!("about {left:.0} left"),
                 (None, None) => String::new(),
             };
-            let line = format!("{:<12}{state:<10}{part:<20}{seconds}", stage.stage.0);
+            let line = format!("{:<16}{state:<10}{part:<20}{seconds}", stage.stage.0);
             writeln!(f, "{}", line.trim_end())?;
         }
         if !self.phenotypes.is_empty() {

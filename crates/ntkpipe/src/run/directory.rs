@@ -257,7 +257,7 @@ impl RunDirectory {
         }
         let found = self.outputs(stage)?;
         let changed = stage
-            .recorded()
+            .answers_for()
             .find(|path| found.get(path) != record.outputs.get(path));
         Ok(changed.map_or(StageStatus::Current, |path| {
             StageStatus::Lost(self.path(&path))
@@ -274,7 +274,7 @@ impl RunDirectory {
             .collect()
     }
 
-    /// Forgets a stage and those after it before its output is replaced, and what was trained on another fit.
+    /// Forgets a stage and those that build on it before its output is replaced, and what was trained on another fit.
     pub fn begin(&mut self, stage: &StageSpec) -> anyhow::Result<()> {
         self.check_ours()?;
         if self.trained_otherwise.contains(&stage) {
@@ -287,14 +287,28 @@ impl RunDirectory {
             stage.name
         );
         self.take(stage)?;
-        let place = self.layout.place(stage.name);
         let layout = self.layout;
-        let is_before = |name: &str| layout.place(name) < place;
-        if self.record.stages.names().all(is_before) {
+        // A stage of another version of ntkpipe may build on anything.
+        let stays = |name: &str| layout.of(name).is_some_and(|it| !it.needs(stage));
+        if self.record.stages.names().all(stays) {
             return Ok(());
         }
-        self.record.stages.retain(is_before);
+        self.record.stages.retain(stays);
         self.save()
+    }
+
+    /// Forgets a stage that the run does not have.
+    pub fn forget(&mut self, stage: &StageSpec) -> anyhow::Result<()> {
+        self.record.stages.retain(|name| name != stage.name);
+        self.save()
+    }
+
+    /// Whether the files of a stage that a later one completes are as the stage itself left them.
+    pub fn is_as_left(&self, stage: &StageSpec) -> anyhow::Result<bool> {
+        let Some(record) = self.record.stages.get(stage.name) else {
+            return Ok(false);
+        };
+        Ok(self.outputs(stage)? == record.outputs)
     }
 
     /// Records a stage as done, with what it left.

@@ -24,6 +24,9 @@ pub const SPECTRUM: &str = "spectrum";
 /// Phenotypes as the test alone leaves them.
 pub const TEST: &str = "test.parquet";
 
+/// Phenotypes as the fit alone leaves them.
+pub const FIT: &str = "fit.parquet";
+
 /// Phenotypes, one row each.
 pub const PHENOTYPES: &str = "phenotypes.parquet";
 
@@ -36,13 +39,13 @@ pub const CURVES: &str = "curves.parquet";
 /// Predictions of the samples held out.
 pub const HELD_OUT_PREDICTIONS: &str = "predictions_oof.parquet";
 
-/// Dual weights of the folds' fits, while they are needed.
+/// Dual weights of these fits, while they are needed.
 pub const FOLD_WEIGHTS: &str = "fold_weights.zarr";
 
-/// Phenotypes that an interrupted fit had finished.
+/// Phenotypes that an interrupted fit has finished.
 pub const JOURNAL: &str = "fit.jsonl";
 
-/// Those that it had finished in folds.
+/// Fits without the samples of a fold that an interrupted cross-validation has finished.
 pub const FOLDS_JOURNAL: &str = "folds.jsonl";
 
 /// Leave-one-out residuals at the time stopped at, one row per phenotype, in units of the standardised phenotype. A phenotype that is not
@@ -95,6 +98,9 @@ pub mod of_model {
 
     /// The network of a model that has one.
     pub const NETWORK: &str = "network.safetensors";
+
+    /// Which samples each phenotype was analysed on.
+    pub const MASKS: &str = "masks.zarr";
 
     /// Which of the samples the reference spectrum is of, and their covariates.
     pub const TRAINING: &str = "training.parquet";

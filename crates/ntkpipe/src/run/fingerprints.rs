@@ -10,9 +10,9 @@ use crate::run::stage::StageSpec;
 pub struct Fingerprints(Vec<(&'static str, String)>);
 
 impl Fingerprints {
-    /// Adds the digest of a stage, from `depends_on`, its version and the digest of the stage that it builds on, which was added before.
+    /// Adds the digest of a stage, from `depends_on`, its version and the digests of the stages that it builds on, which were added before.
     pub fn add(&mut self, stage: &'static StageSpec, depends_on: &Value) {
-        let upstream = stage.builds_on.map_or("", |it| self.of(it));
+        let upstream: String = stage.builds_on.iter().map(|it| self.of(it)).collect();
         let print = fingerprint(&json!({
             "stage": stage.name,
             "version": stage.version,

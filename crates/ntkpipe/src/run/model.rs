@@ -1,8 +1,11 @@
 //! `model/model.json`: what is recorded of a model.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::covariates::Category;
+use crate::failure::input;
 use crate::options::Options;
 use crate::options::network::Network;
 use crate::options::values::DropQc;
@@ -90,16 +93,51 @@ pub struct ModelPhenotype {
     pub t_stop: Option<f64>,
     #[serde(default)]
     pub sigma2: Option<f64>,
+    /// Row of `masks.zarr`: the samples that it was analysed on. Models of earlier versions do not say.
+    #[serde(default)]
+    pub mask: Option<usize>,
 }
 
-impl ModelRecord {
-    /// Column, stopping time and noise variance of each phenotype with a finite time.
-    pub fn fits(&self) -> Vec<(usize, f64, f64)> {
-        let of = |(i, p): (usize, &ModelPhenotype)| Some((i, p.t_stop?, p.sigma2?));
-        let phenotypes = self.phenotypes.iter().enumerate();
-        phenotypes
-            .filter(|(_, p)| p.trained)
-            .filter_map(of)
-            .collect()
+/// What the standard deviations of a phenotype's predictions rest on.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFit {
+    /// Place among the phenotypes.
+    pub column: usize,
+    /// Stopping time.
+    pub time: f64,
+    pub noise_variance: f64,
+    /// Row of `masks.zarr`.
+    pub mask: usize,
+}
+
+impl ModelFit {
+    /// Those of the trained phenotypes of `model` that have a finite time.
+    ///
+    /// # Errors
+    /// Where a mask was not kept.
+    pub fn of(model: &Path, phenotypes: &[ModelPhenotype]) -> anyhow::Result<Vec<Self>> {
+        let mut fits = Vec::new();
+        for (column, p) in phenotypes.iter().enumerate().filter(|it| it.1.trained) {
+            let Some((time, noise_variance)) = p.t_stop.zip(p.sigma2) else {
+                continue;
+            };
+            let mask = p.mask.ok_or_else(|| {
+                input(
+                    format!(
+                        "the model `{}` does not say which samples `{}` was analysed on, and its standard deviations rest on that: earlier versions of ntkpipe did not keep it",
+                        model.display(),
+                        p.name
+                    ),
+                    "give `ntkpipe run --out DIR` of the model's run directory with this version, and take its model again",
+                )
+            })?;
+            fits.push(Self {
+                column,
+                time,
+                noise_variance,
+                mask,
+            });
+        }
+        Ok(fits)
     }
 }

@@ -15,8 +15,8 @@ pub struct StageSpec {
     pub about: &'static str,
     /// Bumped when the stage's code changes what it writes, so that earlier results are not taken for current.
     pub version: u32,
-    /// The stage before it whose output it needs; it also needs those that one builds on.
-    pub builds_on: Option<&'static StageSpec>,
+    /// The stages before it whose output it needs; it also needs those that they build on.
+    pub builds_on: &'static [&'static StageSpec],
     /// Whether another stage does its work on the way, so that a run never starts it.
     pub is_done_on_the_way: bool,
     /// What it makes or adds to in the run directory; some are of more than one stage.
@@ -46,9 +46,15 @@ impl StageSpec {
         self.outputs.iter().flat_map(Output::recorded)
     }
 
+    /// Paths of the recorded files that the stage answers for: all but those that a later stage completes.
+    pub fn answers_for(&self) -> impl Iterator<Item = String> {
+        let own = self.outputs.iter().filter(|it| !it.is_completed_later);
+        own.flat_map(Output::recorded)
+    }
+
     /// Whether it is `other`, or builds on it.
     pub fn needs(&self, other: &StageSpec) -> bool {
-        self == other || self.builds_on.is_some_and(|it| it.needs(other))
+        self == other || self.builds_on.iter().any(|it| it.needs(other))
     }
 }
 
@@ -61,6 +67,8 @@ pub struct Output {
     /// Whether a run of several architectures leaves it too.
     is_of_several: bool,
     is_in_scratch: bool,
+    /// Whether a later stage completes it, and looks after it.
+    is_completed_later: bool,
 }
 
 /// The description of an array in its folder.
@@ -84,6 +92,7 @@ impl Output {
             recorded,
             is_of_several: false,
             is_in_scratch: false,
+            is_completed_later: false,
         }
     }
 
@@ -104,6 +113,14 @@ impl Output {
     pub const fn in_scratch(self) -> Self {
         Self {
             is_in_scratch: true,
+            ..self
+        }
+    }
+
+    /// This one, which a later stage completes. That stage sees whether it is as it was left.
+    pub const fn completed_later(self) -> Self {
+        Self {
+            is_completed_later: true,
             ..self
         }
     }
@@ -138,6 +155,11 @@ impl Layout {
     pub fn place(&self, name: &str) -> usize {
         let place = self.0.iter().position(|it| it.name == name);
         place.unwrap_or(self.0.len())
+    }
+
+    /// The stage of this name, where this version of ntkpipe has one.
+    pub fn of(&self, name: &str) -> Option<&'static StageSpec> {
+        self.stages().find(|it| it.name == name)
     }
 
     /// Whether one stage comes before the other.

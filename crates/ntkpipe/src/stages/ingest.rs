@@ -29,7 +29,7 @@ pub static SPEC: StageSpec = StageSpec {
     name: "ingest",
     about: "Tables to standardised features",
     version: 1,
-    builds_on: None,
+    builds_on: &[],
     is_done_on_the_way: false,
     outputs: &[
         Output::file(files::FEATURE_TABLE),

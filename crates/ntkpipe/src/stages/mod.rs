@@ -28,6 +28,7 @@ pub static STAGES: &[&dyn Stage] = &[
     &test::Test,
     &fit::Fit,
     &predict::Predict,
+    &cross_validate::CrossValidate,
     &report::Report,
 ];
 

@@ -17,15 +17,15 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::output::{Work, say_done};
 use crate::run::stage::{Output, StageSpec};
 use crate::stages::model_selection::Comparison;
-use crate::stages::predict;
 use crate::stages::stage::Stage;
+use crate::stages::{cross_validate, predict};
 
 /// What is known of the stage.
 pub static SPEC: StageSpec = StageSpec {
     name: "report",
     about: "report.html of a run",
     version: 3,
-    builds_on: Some(&predict::SPEC),
+    builds_on: &[&predict::SPEC, &cross_validate::SPEC],
     is_done_on_the_way: false,
     outputs: &[
         Output::file(files::REPORT).also_of_several(),

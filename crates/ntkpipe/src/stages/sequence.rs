@@ -2,12 +2,13 @@
 
 use crate::failure;
 use crate::failure::input;
+use crate::options::settings::Settings;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::stage::StageStatus;
+use crate::stages::STAGES;
 use crate::stages::stage::{Stage, status};
-use crate::stages::{LAYOUT, STAGES};
 
 /// Adds how a damaged file comes back; where another command has taken the directory over, says that instead.
 pub fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
@@ -23,8 +24,13 @@ pub fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
     failure::with_remedy(error, out, &remedy)
 }
 
-/// The stages that a run does in order: those whose work no other stage does on the way.
-pub fn of_run() -> impl Iterator<Item = &'static dyn Stage> {
+/// The stages that a run with these settings does in order: those whose work no other stage does on the way.
+pub fn of_run(settings: &Settings) -> impl Iterator<Item = &'static dyn Stage> {
+    started().filter(|stage| stage.applies(settings))
+}
+
+/// The stages whose work no other stage does on the way.
+fn started() -> impl Iterator<Item = &'static dyn Stage> {
     let all = STAGES.iter().copied();
     all.filter(|stage| !stage.spec().is_done_on_the_way)
 }
@@ -42,8 +48,11 @@ pub fn all_stages(context: &mut Context, prints: &Fingerprints, force: bool) -> 
     if force {
         forget(context)?;
     }
-    for stage in of_run() {
-        bring_up_to_date(context, prints, stage)?;
+    for stage in started() {
+        match stage.applies(&context.settings) {
+            true => bring_up_to_date(context, prints, stage)?,
+            false => stage.leave_out(context)?,
+        }
     }
     tracing::info!(
         "results in `{}`, report in `{}`",
@@ -84,16 +93,38 @@ pub fn one_stage(
     stage: &dyn Stage,
 ) -> anyhow::Result<()> {
     check_earlier(context, prints, stage)?;
-    stage.run(context, prints)
+    run_alone(context, prints, stage)
 }
 
-/// Refuses a stage one of whose earlier ones is not current.
+/// Runs one stage whose earlier ones are current. What stages left that the run does not have goes before.
+pub fn run_alone(
+    context: &mut Context,
+    prints: &Fingerprints,
+    stage: &dyn Stage,
+) -> anyhow::Result<()> {
+    let applies = |it: &dyn Stage, context: &Context| it.applies(&context.settings);
+    for earlier in started().filter(|it| stage.spec().needs(it.spec())) {
+        if !applies(earlier, context) {
+            earlier.leave_out(context)?;
+        }
+    }
+    match applies(stage, context) {
+        true => stage.run(context, prints),
+        false => {
+            tracing::info!("{}: nothing to do with these options", stage.spec().name);
+            Ok(())
+        }
+    }
+}
+
+/// Refuses a stage where one that it builds on is not current.
 pub fn check_earlier(
     context: &Context,
     prints: &Fingerprints,
     stage: &dyn Stage,
 ) -> anyhow::Result<()> {
-    let earlier = of_run().filter(|it| LAYOUT.is_before(it.spec(), stage.spec()));
+    let builds_on = |it: &&dyn Stage| stage.spec().needs(it.spec()) && it.spec() != stage.spec();
+    let earlier = of_run(&context.settings).filter(builds_on);
     check_current(
         context,
         prints,

@@ -33,7 +33,7 @@ pub static SPEC: StageSpec = StageSpec {
     name: "spectrum",
     about: "Kernel to leading spectrum",
     version: 7,
-    builds_on: Some(&kernel::SPEC),
+    builds_on: &[&kernel::SPEC],
     is_done_on_the_way: false,
     outputs: &[Output::folder(
         files::SPECTRUM,

@@ -7,6 +7,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use crate::options::Options;
+use crate::options::settings::Settings;
 use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::shard::Shard;
@@ -17,7 +18,17 @@ pub trait Stage: Debug + Sync {
     /// Name, version and outputs.
     fn spec(&self) -> &'static StageSpec;
 
-    /// The inputs and options that its output depends on, besides those of the stage it builds on.
+    /// Whether a run with these settings has this stage.
+    fn applies(&self, _settings: &Settings) -> bool {
+        true
+    }
+
+    /// Takes back what the stage left, in a run that does not have it.
+    fn leave_out(&self, _context: &mut Context) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// The inputs and options that its output depends on, besides those of the stages it builds on.
     fn depends_on(&self, options: &Options, context: &Context) -> Value;
 
     /// The first file that is missing of what it left. Files that are recorded with their digest were compared before; chunks of arrays are

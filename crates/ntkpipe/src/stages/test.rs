@@ -29,7 +29,7 @@ pub static SPEC: StageSpec = StageSpec {
     name: "test",
     about: "Score test of every phenotype",
     version: 9,
-    builds_on: Some(&spectrum::SPEC),
+    builds_on: &[&spectrum::SPEC],
     // The fit tests those that were not tested before.
     is_done_on_the_way: true,
     outputs: &[Output::file(files::TEST)],

@@ -17,7 +17,7 @@ use crate::failure::input;
 use crate::options::network::Network;
 use crate::progress::Progress;
 use crate::run::files;
-use crate::run::model::ModelRecord;
+use crate::run::model::{ModelFit, ModelRecord};
 use crate::stages::kernel::centred;
 use crate::stages::predict::intervals;
 use crate::stages::predict::products::BLOCK_ROWS;
@@ -29,7 +29,6 @@ struct StoredModel {
     scaling: FeatureScaling,
     /// Effects of the covariates, a column of phenotypes each.
     effects: Vec<Vec<f64>>,
-    dual: ZarrArray<f32>,
     features: FeatureArray,
     /// The phenotypes that have dual weights.
     trained: Vec<usize>,
@@ -83,6 +82,10 @@ fn read_record(asked: &NewSamples) -> anyhow::Result<ModelRecord> {
             ),
             "give the new samples to the run, in the feature table, without phenotypes: it predicts them",
         ));
+    }
+    if record.intervals {
+        // Before anything is written.
+        ModelFit::of(&asked.model, &record.phenotypes)?;
     }
     Ok(record)
 }
@@ -139,7 +142,6 @@ impl StoredModel {
             kernel,
             scaling,
             effects,
-            dual,
             features,
             trained,
             alpha,
@@ -209,12 +211,8 @@ impl StoredModel {
     ) -> anyhow::Result<()> {
         let names = self.names();
         let blocks = StandardisedRows::new(table, &self.scaling, 0..table.n_rows(), BLOCK_ROWS)?;
-        let stored = intervals::StoredSurvey::read(
-            &asked.model,
-            self.record.n_samples,
-            &self.record.fits(),
-            &self.dual,
-        )?;
+        let fits = ModelFit::of(&asked.model, &self.record.phenotypes)?;
+        let stored = intervals::StoredReference::read(&asked.model, self.record.n_samples, fits)?;
         let deviations = stored.deviations(
             &asked.model,
             [table.n_rows(), names.len()],

@@ -34,7 +34,7 @@ use crate::run::trained_row::{TrainedRow, TrainedStatus};
 use crate::run::{files, ownership, phenotype_row, trained_row};
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::stages::sequence::{check_current, of_run, with_remedy};
-use crate::stages::{LAYOUT, report};
+use crate::stages::{LAYOUT, predict};
 use crate::words::counted;
 
 /// Trains the phenotypes that are asked for and leaves weights and tables in `folder`.
@@ -64,7 +64,7 @@ pub fn run(
         blake3: network.digest().to_owned(),
         features: FeatureArray::open(context.directory.root())?,
         initial,
-        rows: phenotype_row::read(&context.directory.path(files::PHENOTYPES))?,
+        rows: phenotype_row::read(&context.directory.path(files::FIT))?,
     };
     let (rows, names, predictions) = train_all(&session, args)?;
     session.write_predictions(&names, &predictions)?;
@@ -230,7 +230,7 @@ pub fn train(args: &TrainArgs, (quiet, format): (bool, LogFormat)) -> anyhow::Re
     }
     in_pool(options.threads, || {
         let (context, prints) = prepare(&options, Access::Shared)?;
-        let built_on = of_run().filter(|stage| *stage.spec() != report::SPEC);
+        let built_on = of_run(&context.settings).filter(|it| predict::SPEC.needs(it.spec()));
         check_current(&context, &prints, "training", built_on)?;
         let folder = args.to.clone();
         let folder = folder.unwrap_or_else(|| context.directory.path(files::TRAINED));

@@ -26,8 +26,9 @@ use crate::run::fingerprints::Fingerprints;
 use crate::run::output::remove_file;
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::trained_row::TrainedRow;
+use crate::stages::cross_validate::predictions;
 use crate::stages::kernel::initial_prediction;
-use crate::stages::{cross_validate, ingest, spectrum as spectrum_stage};
+use crate::stages::{ingest, spectrum as spectrum_stage};
 use crate::words::counted;
 
 /// Bumped when what training does changes.
@@ -222,7 +223,7 @@ impl Session<'_> {
             .collect();
         let held_out = (0..output.len()).filter(|&i| !is_observed(i) && predictions[i].is_finite());
         row.n_held_out = Some(held_out.count() as i64);
-        row.r2_held_out = cross_validate::r2_outside(context, column, mask, &predictions)?;
+        row.r2_held_out = predictions::r2_outside(context, column, mask, &predictions)?;
         let expected = closed_form.of(column);
         let of_expected = prepared.predictor(&context.covariates, &|i| f0[i] + expected(i));
         let left_expected = left(&|i| f0[i] + expected(i) + fixed(&of_expected, i));

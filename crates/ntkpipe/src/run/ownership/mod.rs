@@ -259,7 +259,7 @@ mod tests {
         name: "predict",
         about: "",
         version: 1,
-        builds_on: None,
+        builds_on: &[],
         is_done_on_the_way: false,
         outputs: &[Output::folder("model", &[&["model.json"]])],
     };

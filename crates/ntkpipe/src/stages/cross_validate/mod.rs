@@ -1,38 +1,139 @@
-//! Fits without the samples of each fold, and predictions of these: `predictions_oof.parquet`, `out_of_sample_r2`.
+//! Fits without the samples of each fold, and predictions of these: `predictions_oof.parquet`; completes `phenotypes.parquet` and `.tsv`.
+
+pub mod predictions;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use ntkpipe_store::results::PredictionColumns;
-use ntkpipe_store::tiled_kernel::TiledKernel;
 use ntkpipe_store::zarr::ZarrArray;
-use rayon::prelude::*;
-use reml::r_squared;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::cohort::folds::Folds;
-use crate::cohort::prepare::{Prepared, base_mask, prepare};
+use crate::options::Options;
 use crate::options::hold_out::HoldOut;
 use crate::options::settings::Settings;
-use crate::options::values::Missing;
-use crate::progress::Progress;
 use crate::run::context::Context;
-use crate::run::files;
+use crate::run::fingerprints::Fingerprints;
 use crate::run::journal::FinishedInFold;
 use crate::run::output::{Traffic, remove_file, remove_folder, traffic};
 use crate::run::phenotype_row::{PhenotypeRow, Status};
 use crate::run::reference_spectrum::load_reference;
-use crate::stages::fit::scheduler::{FitJob, READ_AHEAD, Scheduler};
-use crate::stages::fit::tables::{dual_spec, open_journal, row_of};
+use crate::run::stage::{Output, StageSpec};
+use crate::run::{files, phenotype_row};
+use crate::stages::cross_validate::predictions::{predict, weights_row};
+use crate::stages::fit;
+use crate::stages::fit::scheduler::{FitJob, Scheduler};
+use crate::stages::fit::summary::warn_of_worse_than_covariates;
+use crate::stages::fit::tables::{dual_spec, open_journal, row_of, write_phenotypes};
 use crate::stages::kernel::initial_prediction::Initial;
-use crate::stages::predict::products::{KernelProducts, fits_at_once};
+use crate::stages::stage::Stage;
 use crate::words::counted;
 
-/// Fits every phenotype without the samples of each fold, predicts these, and fills in how well.
-pub fn fit_folds(
+/// What is known of the stage.
+pub static SPEC: StageSpec = StageSpec {
+    name: "cross-validate",
+    about: "Predictions of held-out samples by the fits of the others, with --folds or --holdout",
+    version: 1,
+    // Not on the predictions, although it comes after them: other intervals are no reason to fit the folds again.
+    builds_on: &[&fit::SPEC],
+    is_done_on_the_way: false,
+    outputs: &[
+        Output::file(files::HELD_OUT_PREDICTIONS).also_of_several(),
+        Output::file(files::PHENOTYPES).also_of_several(),
+        Output::file(files::PHENOTYPES_TEXT).also_of_several(),
+        Output::unrecorded(files::FOLD_WEIGHTS),
+        Output::unrecorded(files::FOLDS_JOURNAL),
+    ],
+};
+
+/// What `run.json` keeps of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CrossValidateFigures {
+    /// What the fits and predictions read and multiplied.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Fits by status.
+    pub fits: BTreeMap<Status, usize>,
+    /// Phenotypes whose held-out samples are predicted worse than by their covariates alone.
+    pub worse_than_covariates: usize,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct CrossValidate;
+
+impl Stage for CrossValidate {
+    fn spec(&self) -> &'static StageSpec {
+        &SPEC
+    }
+
+    fn applies(&self, settings: &Settings) -> bool {
+        settings.hold_out.is_some()
+    }
+
+    /// `phenotypes.parquet` and `.tsv` are made again from what the fit left, unless they are as the fit left them.
+    fn leave_out(&self, context: &mut Context) -> anyhow::Result<()> {
+        let is_recorded = context.directory.record.stages.get(SPEC.name).is_some();
+        let held_out = context.directory.path(files::HELD_OUT_PREDICTIONS);
+        if is_recorded || held_out.exists() || !context.directory.is_as_left(&fit::SPEC)? {
+            context.directory.take(&SPEC)?;
+            let rows = phenotype_row::read(&context.directory.path(files::FIT))?;
+            write_phenotypes(context, &rows)?;
+            remove_file(&held_out)?;
+            context.directory.forget(&SPEC)?;
+            context.directory.record_outputs(&fit::SPEC)?;
+            tracing::info!(
+                "no samples are held out: `{}` is that of the fit",
+                files::PHENOTYPES
+            );
+        }
+        self.tidy(context)
+    }
+
+    fn depends_on(&self, _: &Options, context: &Context) -> Value {
+        json!(context.settings.hold_out)
+    }
+
+    fn figures_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<CrossValidateFigures>()
+    }
+
+    fn run(&self, context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
+        let Some(how) = context.settings.hold_out else {
+            return self.leave_out(context);
+        };
+        let started = Instant::now();
+        context.directory.begin(&SPEC)?;
+        let mut rows = phenotype_row::read(&context.directory.path(files::FIT))?;
+        let (fits, traffic) = fit_and_predict(context, how, prints.of(&SPEC), &mut rows)?;
+        write_phenotypes(context, &rows)?;
+        let held_out = rows.iter().filter(|row| row.out_of_sample_r2.is_some());
+        let by = "the samples held out";
+        let figures = CrossValidateFigures {
+            traffic,
+            fits,
+            worse_than_covariates: warn_of_worse_than_covariates(context, &SPEC, by, held_out),
+        };
+        context.finish(&SPEC, prints.of(&SPEC), started, &figures)?;
+        self.tidy(context)
+    }
+
+    /// A kill between the record and the removal of what a resumed stage goes on from leaves that.
+    fn tidy(&self, context: &Context) -> anyhow::Result<()> {
+        remove_file(&context.directory.path(files::FOLDS_JOURNAL))?;
+        remove_folder(&context.directory.path(files::FOLD_WEIGHTS))
+    }
+}
+
+/// Fits every phenotype without the samples of each fold, predicts these, and fills in how well; the fits by status.
+fn fit_and_predict(
     context: &Context,
     how: HoldOut,
     fingerprint: &str,
     rows: &mut [PhenotypeRow],
-) -> anyhow::Result<Traffic> {
+) -> anyhow::Result<(BTreeMap<Status, usize>, Traffic)> {
     let reference = load_reference(context)?;
     let kernel = context.open_kernel()?;
     let initial = Initial::read(context)?;
@@ -53,7 +154,8 @@ pub fn fit_folds(
     match journal.finished.len() {
         0 => remove_folder(&path)?,
         n => tracing::info!(
-            "folds: {} finished before an interruption",
+            "{}: {} finished before an interruption",
+            SPEC.name,
             counted(n, "fits")
         ),
     }
@@ -90,8 +192,13 @@ pub fn fit_folds(
     for fit in journal.finished.values() {
         *by_status.entry(fit.status).or_default() += 1;
     }
-    for (status, count) in by_status {
-        tracing::info!("folds: {} {}", counted(count, "fits"), status.name());
+    for (status, count) in &by_status {
+        tracing::info!(
+            "{}: {} {}",
+            SPEC.name,
+            counted(*count, "fits"),
+            status.name()
+        );
     }
     predict(
         context,
@@ -101,149 +208,5 @@ pub fn fit_folds(
         initial.as_ref(),
         rows,
     )?;
-    Ok(traffic("folds", &kernel))
-}
-
-/// Removes what the folds leave for a resumed fit.
-pub fn forget_folds(context: &Context) -> anyhow::Result<()> {
-    remove_file(&context.directory.path(files::FOLDS_JOURNAL))?;
-    remove_folder(&context.directory.path(files::FOLD_WEIGHTS))
-}
-
-/// Row of the dual weights of a phenotype in a fold.
-pub fn weights_row(column: usize, fold: usize, n_phenotypes: usize) -> usize {
-    fold * n_phenotypes + column
-}
-
-/// Predicts each held-out sample with the fit of the others, and fills in R² of these predictions, and whether the covariates alone predict
-/// better.
-///
-/// `fits`, by fold and phenotype, are those that were made; `weights` holds a row for each ([`weights_row`]) that trains.
-/// R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² over the observed samples held out.
-///
-/// Cost: a pass over the kernel for as many folds' phenotypes as fit in memory.
-pub fn predict(
-    context: &Context,
-    kernel: &TiledKernel,
-    folds: &Folds,
-    (weights, fits): (&ZarrArray<f32>, &BTreeMap<(usize, usize), FinishedInFold>),
-    initial: Option<&Initial>,
-    rows: &mut [PhenotypeRow],
-) -> anyhow::Result<()> {
-    let inputs = &context.inputs;
-    let (n, n_phenotypes) = (inputs.n_kernel, rows.len());
-    // All folds of a phenotype at once: far fewer columns than the probes' space has.
-    let block_len = (fits_at_once(context) / folds.n).max(1);
-    let held_out: Vec<Vec<usize>> = (0..folds.n).map(|fold| folds.held_out(fold)).collect();
-    let columns: Vec<usize> = (0..n_phenotypes).collect();
-    let ids: Vec<&str> = inputs.samples.sample_id[..n]
-        .iter()
-        .map(String::as_str)
-        .collect();
-    let path = context.directory.path(files::HELD_OUT_PREDICTIONS);
-    let bar = Progress::new("held out", "phenotypes");
-    PredictionColumns::write(&path, &inputs.phenotypes.columns, &ids, |table| {
-        for block in columns.chunks(block_len) {
-            let keys = (0..folds.n).flat_map(|fold| block.iter().map(move |&it| (fold, it)));
-            let trained = keys
-                .filter(|key| fits.get(key).is_some_and(|fit| fit.is_trained))
-                .map(|(fold, column)| weights_row(column, fold, n_phenotypes))
-                .collect();
-            let products = KernelProducts::new(kernel, weights, trained)?;
-            for part in block.chunks(READ_AHEAD) {
-                let all_values = inputs.phenotype_values(part)?;
-                let found: Vec<(Vec<f64>, [Option<f64>; 2])> = part
-                    .par_iter()
-                    .zip(all_values)
-                    .map(|(&column, values)| {
-                        let mut predictions = vec![f64::NAN; n];
-                        let mut by_covariates = vec![f64::NAN; n];
-                        for (fold, held_out) in held_out.iter().enumerate() {
-                            let fit = fits.get(&(fold, column));
-                            if !fit.is_some_and(|it| it.status.is_predicted()) {
-                                continue;
-                            }
-                            let training = folds.training(&context.base, fold);
-                            let settings = &context.settings;
-                            let prepared = prepared(context, values.clone(), &training, settings)?;
-                            let increment = products.of(weights_row(column, fold, n_phenotypes));
-                            // f₀ + K α.
-                            let increment = |row: usize| {
-                                let trained = increment.map_or(0.0, |it| f64::from(it[row]));
-                                initial.map_or(0.0, |it| it.values[row]) + trained
-                            };
-                            let full = prepared.predictor(&context.covariates, &increment);
-                            let alone = prepared.predictor(&context.covariates, &|_| 0.0);
-                            for &row in held_out {
-                                let z = || context.covariate_columns.row(row);
-                                predictions[row] = full.predict(increment(row), z());
-                                by_covariates[row] = alone.predict(0.0, z());
-                            }
-                        }
-                        let r2 = r2_of(context, values.clone(), &predictions)?;
-                        let alone = r2_of(context, values, &by_covariates)?;
-                        Ok((predictions, [r2, alone]))
-                    })
-                    .collect::<anyhow::Result<_>>()?;
-                for (&column, (predictions, [r2, alone])) in part.iter().zip(found) {
-                    rows[column].out_of_sample_r2 = r2;
-                    if let Some((r2, alone)) = r2.zip(alone) {
-                        // A phenotype that no fold trains is predicted by them alone, up to rounding.
-                        rows[column].worse_than_covariates = Some(r2 < alone - 1e-9);
-                    }
-                    table.push(&predictions)?;
-                    bar.set(column + 1, n_phenotypes);
-                }
-            }
-        }
-        Ok(())
-    })
-}
-
-fn prepared(
-    context: &Context,
-    values: Vec<f64>,
-    base: &[bool],
-    settings: &Settings,
-) -> anyhow::Result<Prepared> {
-    let columns = &context.covariate_columns.values;
-    prepare(values, base, &context.covariates, columns, settings)
-}
-
-/// R² of predictions of a phenotype on the kernel's samples that are not in `mask` and observed, as those that `--missing complete` leaves
-/// out; `None` where there are none.
-pub fn r2_outside(
-    context: &Context,
-    column: usize,
-    mask: &[bool],
-    predictions: &[f64],
-) -> anyhow::Result<Option<f64>> {
-    let values = context.inputs.phenotype_values(&[column])?.remove(0);
-    let base = base_mask(&context.inputs, &context.covariates, Missing::Exact)?;
-    let outside = mask.iter().zip(predictions);
-    let outside: Vec<f64> = outside
-        .map(|(is_in, predicted)| if *is_in { f64::NAN } else { *predicted })
-        .collect();
-    r2_on(context, values, &base, &outside)
-}
-
-/// R² of predictions, NaN where a sample is not predicted, of the values that are observed.
-fn r2_of(context: &Context, values: Vec<f64>, predictions: &[f64]) -> anyhow::Result<Option<f64>> {
-    r2_on(context, values, &context.base, predictions)
-}
-
-fn r2_on(
-    context: &Context,
-    values: Vec<f64>,
-    base: &[bool],
-    predictions: &[f64],
-) -> anyhow::Result<Option<f64>> {
-    let prepared = prepared(context, values, base, &context.settings.observed_only())?;
-    let pairs: Vec<(f64, f64)> = prepared
-        .observed()
-        .zip(predictions)
-        .filter_map(|(value, &predicted)| Some((value?, predicted)))
-        .filter(|(_, predicted)| predicted.is_finite())
-        .collect();
-    Ok(r_squared(&pairs))
+    Ok((by_status, traffic(SPEC.name, &kernel)))
 }

@@ -1,4 +1,4 @@
-//! Stopping times: `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
+//! Stopping times: `fit.parquet`, `phenotypes.parquet`, `phenotypes.tsv`, `curves.parquet`, `model/dual.zarr`.
 
 pub mod scheduler;
 pub mod summary;
@@ -7,7 +7,7 @@ pub mod tables;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ntkpipe_store::results::{write_table, write_tsv};
+use ntkpipe_store::results::write_table;
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use reml::{Analysis, Stop};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -25,10 +25,11 @@ use crate::run::reference_spectrum::load_reference;
 use crate::run::shard::Shard;
 use crate::run::stage::{ARRAY, Output, StageSpec, StageStatus};
 use crate::run::{files, phenotype_row, shard};
-use crate::stages::cross_validate::{fit_folds, forget_folds};
 use crate::stages::fit::scheduler::{FitJob, Scheduler};
-use crate::stages::fit::summary::{compare_tests, say_what_predicts, summarise};
-use crate::stages::fit::tables::{Curves, dual_spec, open_journal, row_of};
+use crate::stages::fit::summary::{
+    compare_tests, say_who_should_stop_by_loo, summarise, warn_of_worse_than_covariates,
+};
+use crate::stages::fit::tables::{Curves, dual_spec, open_journal, row_of, write_phenotypes};
 use crate::stages::kernel::initial_prediction::Initial;
 use crate::stages::stage::{Sharded, Stage};
 use crate::stages::test;
@@ -39,18 +40,20 @@ use crate::words::counted;
 pub static SPEC: StageSpec = StageSpec {
     name: "fit",
     about: "Stopping time of every phenotype that the test warrants",
-    version: 9,
-    builds_on: Some(&test::SPEC),
+    version: 10,
+    builds_on: &[&test::SPEC],
     is_done_on_the_way: false,
     outputs: &[
         Output::unrecorded(files::TEST),
-        Output::file(files::PHENOTYPES).also_of_several(),
-        Output::file(files::PHENOTYPES_TEXT).also_of_several(),
+        Output::file(files::FIT),
+        Output::file(files::PHENOTYPES)
+            .also_of_several()
+            .completed_later(),
+        Output::file(files::PHENOTYPES_TEXT)
+            .also_of_several()
+            .completed_later(),
         Output::file(files::CURVES),
-        Output::file(files::HELD_OUT_PREDICTIONS).also_of_several(),
-        Output::unrecorded(files::FOLD_WEIGHTS),
         Output::unrecorded(files::JOURNAL),
-        Output::unrecorded(files::FOLDS_JOURNAL),
         Output::unrecorded(files::LEFT_OUT),
         Output::folder(files::MODEL, &[&[files::of_model::DUAL, ARRAY]]).also_of_several(),
         Output::unrecorded(files::SHARDS).also_of_several(),
@@ -63,12 +66,9 @@ pub struct FitFigures {
     /// What the fit read and multiplied.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// What the fits without the samples held out read and multiplied, where there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub folds: Option<Traffic>,
     /// Phenotypes that the other stopping time would predict better.
     pub loo_predicts_better: usize,
-    /// Phenotypes that are predicted worse than by their covariates alone.
+    /// Phenotypes that are predicted worse than by their covariates alone, by leave-one-out error.
     pub worse_than_covariates: usize,
 }
 
@@ -88,8 +88,7 @@ impl Stage for Fit {
             a.stop == Stop::LeaveOneOut,
             settings.keeps_left_out,
             a.tolerance,
-            settings.learning_rate,
-            settings.hold_out
+            settings.learning_rate
         ])
     }
 
@@ -181,27 +180,18 @@ fn fit(context: &mut Context, prints: &Fingerprints) -> anyhow::Result<()> {
         }
     }
     phenotype_row::adjust(&mut rows);
-    let folds = match context.settings.hold_out {
-        Some(how) => Some(fit_folds(context, how, prints.of(&SPEC), &mut rows)?),
-        None => {
-            forget_folds(context)?;
-            remove_file(&context.directory.path(files::HELD_OUT_PREDICTIONS))?;
-            None
-        }
-    };
     let columns = phenotype_row::to_columns(&rows);
-    write_table(&context.directory.path(files::PHENOTYPES), &columns)?;
-    write_tsv(&context.directory.path(files::PHENOTYPES_TEXT), &columns)?;
+    write_table(&context.directory.path(files::FIT), &columns)?;
+    write_phenotypes(context, &rows)?;
     write_table(&context.directory.path(files::CURVES), &curves.columns())?;
     compare_tests(&rows, context.settings.analysis.alpha);
     summarise(&rows);
     let is_reml = context.settings.analysis.stop == Stop::Reml;
-    let (better, worse) = say_what_predicts(&rows, is_reml, initial_is_drawn(context));
+    let by = "leave-one-out error";
     let figures = FitFigures {
         traffic,
-        folds,
-        loo_predicts_better: better,
-        worse_than_covariates: worse,
+        loo_predicts_better: say_who_should_stop_by_loo(&rows, is_reml),
+        worse_than_covariates: warn_of_worse_than_covariates(context, &SPEC, by, rows.iter()),
     };
     context.finish(&SPEC, prints.of(&SPEC), started, &figures)?;
     forget(context)
@@ -269,7 +259,6 @@ fn join_shards(context: &Context, prints: &Fingerprints, shards: &[Shard]) -> an
 
 /// Removes what a fit leaves for the one that resumes it: the next begins from the beginning.
 fn forget(context: &Context) -> anyhow::Result<()> {
-    forget_folds(context)?;
     remove_file(&context.directory.path(files::JOURNAL))
 }
 
@@ -372,15 +361,10 @@ fn test_alone(analysis: Analysis) -> Analysis {
 
 /// The first chunk of dual weights that is missing: a phenotype that was trained has one.
 fn missing_dual(context: &Context) -> anyhow::Result<Option<PathBuf>> {
-    let rows = phenotype_row::read(&context.directory.path(files::PHENOTYPES))?;
+    let rows = phenotype_row::read(&context.directory.path(files::FIT))?;
     let dual = ZarrArray::<f32>::open(context.directory.path(files::DUAL))?;
     Ok((0..rows.len())
         .filter(|&i| rows[i].is_trained())
         .map(|i| dual.chunk_path(i, 0))
         .find(|chunk| !chunk.exists()))
-}
-
-/// Whether the network begins with a prediction of its own.
-fn initial_is_drawn(context: &Context) -> bool {
-    context.settings.network.finite().is_some()
 }

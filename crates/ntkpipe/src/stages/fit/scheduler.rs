@@ -214,7 +214,7 @@ impl<'c> Scheduler<'c> {
         let context = self.context;
         let (n, budget) = (context.inputs.n_kernel, self.budget(covariates)?);
         let bar = match self.folds {
-            Some(_) => Progress::new("folds", "fits"),
+            Some(_) => Progress::new("cross-validate", "fits"),
             None => Progress::new("fit", "phenotypes"),
         };
         let mut of_jobs: Vec<Metadata> = Vec::with_capacity(jobs.len());

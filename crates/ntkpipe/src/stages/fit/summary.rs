@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use reml::Stop;
+
+use crate::run::context::Context;
 use crate::run::phenotype_row::{PhenotypeRow, Status};
+use crate::run::stage::StageSpec;
 use crate::words::counted;
 
 /// How many powers of ten the two p-values of a phenotype may lie apart before it is named.
@@ -44,17 +48,12 @@ pub fn compare_tests(rows: &[PhenotypeRow], alpha: f64) {
     }
 }
 
-/// Says which phenotypes the other stopping time predicts better, and which the covariates alone do; the counts of both.
-pub fn say_what_predicts(
-    rows: &[PhenotypeRow],
-    is_reml: bool,
-    has_initial: bool,
-) -> (usize, usize) {
-    let named = |holds: &dyn Fn(&PhenotypeRow) -> bool| -> Vec<&str> {
-        let found = rows.iter().filter(|row| holds(row));
-        found.map(|row| row.phenotype.as_str()).collect()
-    };
-    let better = named(&|row| row.loo_predicts_better == Some(true));
+/// Says which phenotypes the other stopping time predicts better; their number.
+pub fn say_who_should_stop_by_loo(rows: &[PhenotypeRow], is_reml: bool) -> usize {
+    let better = rows
+        .iter()
+        .filter(|row| row.loo_predicts_better == Some(true));
+    let better: Vec<&str> = better.map(|row| &*row.phenotype).collect();
     if is_reml && !better.is_empty() {
         tracing::info!(
             "fit: {} would predict better with --stop loo, by more than the standard error of the difference: {}",
@@ -62,8 +61,24 @@ pub fn say_what_predicts(
             better.join(", ")
         );
     }
-    let worse = named(&|row| row.worse_than_covariates == Some(true));
+    better.len()
+}
+
+/// Warns of phenotypes that the covariates alone predict better; their number.
+///
+/// `by`: what `stage` knows it from. Of the rows it is told those that this says something of.
+pub fn warn_of_worse_than_covariates<'r>(
+    context: &Context,
+    stage: &StageSpec,
+    by: &str,
+    rows: impl Iterator<Item = &'r PhenotypeRow>,
+) -> usize {
+    let worse = rows.filter(|row| row.worse_than_covariates == Some(true));
+    let worse: Vec<&str> = worse.map(|row| &*row.phenotype).collect();
     if !worse.is_empty() {
+        let is_reml = context.settings.analysis.stop == Stop::Reml;
+        // Whether the network begins with a prediction of its own.
+        let has_initial = context.settings.network.finite().is_some();
         let remedy = match (has_initial, is_reml) {
             (true, _) => {
                 "what the network predicts before training may be to blame: draw one that starts from 0, `ntkpipe network init --antisymmetric`"
@@ -72,12 +87,13 @@ pub fn say_what_predicts(
             (false, false) => "try another depth, or predict them from the covariates",
         };
         tracing::warn!(
-            "fit: {} predicted worse than by their covariates alone: {}: {remedy}",
+            "{}: {} predicted worse than by their covariates alone, by {by}: {}: {remedy}",
+            stage.name,
             counted(worse.len(), "phenotypes"),
             worse.join(", ")
         );
     }
-    (better.len(), worse.len())
+    worse.len()
 }
 
 /// Counts by status, and every phenotype that is not ok by name.

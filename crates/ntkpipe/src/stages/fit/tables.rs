@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use ntkpipe_store::results::Column;
+use ntkpipe_store::results::{Column, write_table, write_tsv};
 use ntkpipe_store::zarr::{ArraySpec, ZarrArray};
 use reml::Analysis;
 
+use crate::run::context::Context;
 use crate::run::journal::{Entry, FitJournal};
 use crate::run::phenotype_row::PhenotypeRow;
+use crate::run::{files, phenotype_row};
 use crate::stages::fit::scheduler::Metadata;
 
 /// The row of a phenotype, analysed or not.
@@ -24,6 +26,14 @@ pub fn row_of(
         }
         None => PhenotypeRow::too_few_cases(name, known.n_samples, known.n_missing),
     }
+}
+
+/// `phenotypes.parquet` and `phenotypes.tsv`.
+pub fn write_phenotypes(context: &Context, rows: &[PhenotypeRow]) -> anyhow::Result<()> {
+    let columns = phenotype_row::to_columns(rows);
+    write_table(&context.directory.path(files::PHENOTYPES), &columns)?;
+    write_tsv(&context.directory.path(files::PHENOTYPES_TEXT), &columns)?;
+    Ok(())
 }
 
 /// Dual weights: one row per fit, one column per sample of the kernel. A fit that does not train has no chunk.

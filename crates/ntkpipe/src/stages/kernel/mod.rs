@@ -39,7 +39,7 @@ pub static SPEC: StageSpec = StageSpec {
     name: "kernel",
     about: "Features to kernel tiles",
     version: 3,
-    builds_on: Some(&ingest::SPEC),
+    builds_on: &[&ingest::SPEC],
     is_done_on_the_way: false,
     outputs: &[
         Output::array(files::TILES).in_scratch(),

@@ -8,28 +8,26 @@ use faer::Mat;
 use ntk::kernel::TangentKernel;
 use ntkpipe_store::features::FeatureArray;
 use ntkpipe_store::kernel_tiles::{CrossProducts, KernelTilesError, cross_products};
+use ntkpipe_store::masks::Masks;
 use ntkpipe_store::results::{Column, PredictionColumns, read_table, write_table};
 use ntkpipe_store::spectrum;
 use ntkpipe_store::tiled_kernel::TiledKernel;
-use ntkpipe_store::zarr::ZarrArray;
 use rayon::prelude::*;
 use reml::prediction_variance::{EvaluationPoints, Posterior, Products};
 use reml::{Covariates, KernelMatrix as _, MaskedOperator};
 
-use crate::cohort::prepare::prepare_block;
 use crate::failure::input;
 use crate::progress::Progress;
 use crate::run::context::Context;
 use crate::run::files;
 use crate::run::link::link_folder;
+use crate::run::model::{ModelFit, ModelPhenotype};
 use crate::run::output::remove_file;
-use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::load_reference;
-use crate::stages::fit::scheduler::READ_AHEAD;
 use crate::stages::predict::products::fits_at_once;
 
-/// The column of [`files::of_model::TRAINING`] that says which.
-const SURVEYED: &str = "surveyed";
+/// The column of [`files::of_model::TRAINING`] that says which samples the reference spectrum is of.
+const IN_REFERENCE: &str = "in_reference_spectrum";
 
 /// Rows, and columns, that go through the kernel together.
 const BLOCK_ROWS: usize = 1024;
@@ -39,40 +37,37 @@ const BLOCK_COLUMNS: usize = 64;
 /// Masks looked at together.
 const MASKS_AT_ONCE: usize = 16;
 
-/// What the fit of a phenotype says.
-struct Fit {
-    column: usize,
-    time: f64,
-    noise_variance: f64,
-}
-
 /// Phenotypes that share a mask.
 struct Group {
-    mask: Vec<bool>,
-    fits: Vec<Fit>,
+    /// Row of the masks.
+    mask: usize,
+    fits: Vec<ModelFit>,
 }
 
 /// Points with what the caller numbers their samples by.
 type PlacedPoints<'s> = (EvaluationPoints<'s>, Vec<usize>);
 
 /// Fits by mask, in the order in which masks first come.
-#[derive(Default)]
-struct Groups {
-    places: HashMap<blake3::Hash, usize>,
+struct Groups<'m> {
+    masks: &'m Masks,
     groups: Vec<Group>,
 }
 
-impl Groups {
-    fn add(&mut self, mask: Vec<bool>, fit: Fit) {
-        let bytes: Vec<u8> = mask.iter().map(|&is_in| is_in.into()).collect();
-        let place = *self.places.entry(blake3::hash(&bytes)).or_insert_with(|| {
-            self.groups.push(Group {
-                mask,
-                fits: Vec::new(),
+impl<'m> Groups<'m> {
+    fn new(masks: &'m Masks, fits: impl IntoIterator<Item = ModelFit>) -> Self {
+        let mut places: HashMap<usize, usize> = HashMap::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for fit in fits {
+            let place = *places.entry(fit.mask).or_insert_with(|| {
+                groups.push(Group {
+                    mask: fit.mask,
+                    fits: Vec::new(),
+                });
+                groups.len() - 1
             });
-            self.groups.len() - 1
-        });
-        self.groups[place].fits.push(fit);
+            groups[place].fits.push(fit);
+        }
+        Self { masks, groups }
     }
 
     /// Hands on the standard deviations of each phenotype at each point, in the units of its noise variance.
@@ -82,12 +77,15 @@ impl Groups {
         covariates: &Covariates,
         points: &[PlacedPoints<'_>],
         mut take: impl FnMut(usize, &PlacedPoints<'_>, &[f64]),
-    ) {
+    ) -> anyhow::Result<()> {
         let bar = Progress::new("intervals", "masks");
         for (done, groups) in self.groups.chunks(MASKS_AT_ONCE).enumerate() {
+            let read = |group: &Group| self.masks.read(group.mask);
+            let masks: Vec<Vec<bool>> = groups.iter().map(read).collect::<Result<_, _>>()?;
             let found: Vec<Vec<Mat<f64>>> = groups
                 .par_iter()
-                .map(|Group { mask, fits }| {
+                .zip(&masks)
+                .map(|(Group { fits, .. }, mask)| {
                     let operator = MaskedOperator::new(covariates, mask);
                     let times: Vec<f64> = fits.iter().map(|fit| fit.time).collect();
                     let is_in = |x: usize| mask[x];
@@ -107,6 +105,7 @@ impl Groups {
             }
             bar.set(done * MASKS_AT_ONCE + groups.len(), self.groups.len());
         }
+        Ok(())
     }
 }
 
@@ -130,7 +129,7 @@ fn place(
 /// one for each 64 columns of the probes' space besides.
 pub fn write(
     context: &Context,
-    rows: &[PhenotypeRow],
+    phenotypes: &[ModelPhenotype],
     kernel: &TiledKernel,
     network: &TangentKernel,
     features: &FeatureArray,
@@ -173,18 +172,23 @@ pub fn write(
     let order = context.inputs.samples.table_order();
     let ids = &context.inputs.samples.sample_id;
     let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
-    let all: Vec<usize> = (0..rows.len()).collect();
+    let model = context.directory.path(files::MODEL);
+    let masks = read_masks(&model, n)?;
+    let fits = ModelFit::of(&model, phenotypes)?;
+    let all: Vec<usize> = (0..phenotypes.len()).collect();
     let path = context.directory.path(files::DEVIATIONS);
     PredictionColumns::write(&path, &context.inputs.phenotypes.columns, &ids, |table| {
         for block in all.chunks(fits_at_once(context)) {
             let mut deviations = vec![vec![f64::NAN; n_all]; block.len()];
             for (&column, values) in block.iter().zip(&mut deviations) {
                 // Predicted from the covariates alone: there is no increment to be unsure of.
-                if rows[column].is_predicted() && !rows[column].is_trained() {
+                if phenotypes[column].predicted && !phenotypes[column].trained {
                     values.fill(0.0);
                 }
             }
-            groups(context, rows, block)?.deviations(
+            let is_of_block = |it: &&ModelFit| block.contains(&it.column);
+            let fits = fits.iter().filter(is_of_block).copied();
+            Groups::new(&masks, fits).deviations(
                 &posterior,
                 covariates,
                 &points,
@@ -193,7 +197,7 @@ pub fn write(
                         deviations[column - block[0]][sample] = sd;
                     }
                 },
-            );
+            )?;
             for values in &deviations {
                 let value = |&row: &usize| match has_covariates(row) {
                     true => values[row],
@@ -204,34 +208,6 @@ pub fn write(
         }
         anyhow::Ok(())
     })
-}
-
-/// Those of the phenotypes in `columns` that have a finite time, by mask.
-fn groups(context: &Context, rows: &[PhenotypeRow], columns: &[usize]) -> anyhow::Result<Groups> {
-    let mut groups = Groups::default();
-    let trained = columns.iter().copied().filter(|&i| rows[i].is_trained());
-    let trained: Vec<usize> = trained.collect();
-    for block in trained.chunks(READ_AHEAD) {
-        let prepared = prepare_block(
-            &context.inputs,
-            block,
-            &context.base,
-            &context.covariates,
-            &context.covariate_columns.values,
-            &context.settings,
-        )?;
-        for (&column, prepared) in block.iter().zip(prepared) {
-            if let Some((time, noise_variance)) = rows[column].t_stop.zip(rows[column].sigma2) {
-                let fit = Fit {
-                    column,
-                    time,
-                    noise_variance,
-                };
-                groups.add(prepared.phenotype.mask, fit);
-            }
-        }
-    }
-    Ok(groups)
 }
 
 /// Products of the kernel's own rows, for those outside the reference spectrum.
@@ -277,7 +253,7 @@ pub fn write_model(context: &Context, model: &Path) -> anyhow::Result<()> {
     )?;
     let n = context.inputs.n_kernel;
     let mut table = vec![(
-        SURVEYED.to_owned(),
+        IN_REFERENCE.to_owned(),
         Column::Bool(context.base.iter().map(|&is_in| Some(is_in)).collect()),
     )];
     let columns = &context.covariate_columns;
@@ -299,26 +275,39 @@ pub fn remove(context: &Context, model: &Path) -> anyhow::Result<()> {
     remove_file(&context.directory.path(files::DEVIATIONS))
 }
 
-/// What a model knows of the standard deviations of its predictions.
-pub struct StoredSurvey {
-    base: Vec<bool>,
-    covariates: Covariates,
-    groups: Groups,
+/// The masks of a model of so many samples.
+fn read_masks(model: &Path, n: usize) -> anyhow::Result<Masks> {
+    let path = model.join(files::of_model::MASKS);
+    Masks::open(&path, n)?.ok_or_else(|| does_not_fit(&path))
 }
 
-impl StoredSurvey {
-    /// Reads them; `fits` are the columns with their time and noise variance, and the samples of each are those with a dual weight.
-    pub fn read(
-        model: &Path,
-        n: usize,
-        fits: &[(usize, f64, f64)],
-        dual: &ZarrArray<f32>,
-    ) -> anyhow::Result<Self> {
+fn does_not_fit(path: &Path) -> anyhow::Error {
+    input(
+        format!(
+            "`{}` does not fit the other files of the model",
+            path.display()
+        ),
+        "run the `predict` stage of the run again to rebuild it",
+    )
+}
+
+/// What a model knows of the standard deviations of its predictions: the samples of the reference spectrum and their covariates, and the mask of
+/// each fit.
+pub struct StoredReference {
+    base: Vec<bool>,
+    covariates: Covariates,
+    masks: Masks,
+    fits: Vec<ModelFit>,
+}
+
+impl StoredReference {
+    /// Reads them from the folder of a model of `n` samples.
+    pub fn read(model: &Path, n: usize, fits: Vec<ModelFit>) -> anyhow::Result<Self> {
         let path = model.join(files::of_model::TRAINING);
         let (mut base, mut columns) = (Vec::new(), Vec::new());
         for (name, column) in read_table(&path)? {
             match column {
-                Column::Bool(values) if name == SURVEYED => {
+                Column::Bool(values) if name == IN_REFERENCE => {
                     base = values.into_iter().map(|v| v == Some(true)).collect();
                 }
                 Column::Float(values) => columns.push(
@@ -331,28 +320,13 @@ impl StoredSurvey {
             }
         }
         if base.len() != n {
-            return Err(input(
-                format!(
-                    "`{}` does not fit the other files of the model",
-                    path.display()
-                ),
-                "run the `predict` stage of the run again to rebuild it",
-            ));
-        }
-        let mut groups = Groups::default();
-        for &(column, time, noise_variance) in fits {
-            let weights = dual.read_rows(column..column + 1)?;
-            let fit = Fit {
-                column,
-                time,
-                noise_variance,
-            };
-            groups.add(weights.iter().map(|w| *w != 0.0).collect(), fit);
+            return Err(does_not_fit(&path));
         }
         Ok(Self {
             covariates: Covariates::new(n, &columns),
             base,
-            groups,
+            masks: read_masks(model, n)?,
+            fits,
         })
     }
 
@@ -367,8 +341,8 @@ impl StoredSurvey {
         cross: impl Fn(&[f64], &Mat<f32>, &[bool]) -> Result<CrossProducts, KernelTilesError>,
     ) -> anyhow::Result<Vec<f64>> {
         let operator = MaskedOperator::new(&self.covariates, &self.base);
-        let survey = spectrum::read(&model.join(files::SPECTRUM), operator)?.0;
-        let posterior = Posterior::new(&survey);
+        let reference = spectrum::read(&model.join(files::SPECTRUM), operator)?.0;
+        let posterior = Posterior::new(&reference);
         let multiplied = posterior.columns();
         let mut points: Vec<PlacedPoints<'_>> = Vec::new();
         for block in blocks {
@@ -381,7 +355,7 @@ impl StoredSurvey {
         }
         let [n_rows, n_phenotypes] = shape;
         let mut deviations = vec![0.0; n_rows * n_phenotypes];
-        self.groups.deviations(
+        Groups::new(&self.masks, self.fits.iter().copied()).deviations(
             &posterior,
             &self.covariates,
             &points,
@@ -390,7 +364,7 @@ impl StoredSurvey {
                     deviations[column * n_rows + row] = sd;
                 }
             },
-        );
+        )?;
         Ok(deviations)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use faer::Mat;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling};
+use ntkpipe_store::masks::{MaskWriter, Masks};
 use ntkpipe_store::results::{Column, PredictionColumns, write_table};
 use ntkpipe_store::zarr::ZarrArray;
 use ntkpipe_store::{atomic, zarr};
@@ -25,7 +26,7 @@ use crate::run::context::Context;
 use crate::run::fingerprints::Fingerprints;
 use crate::run::link::link_folder;
 use crate::run::model::{ModelPhenotype, ModelReading, ModelRecord};
-use crate::run::output::{Traffic, traffic};
+use crate::run::output::{Traffic, remove_folder, traffic};
 use crate::run::phenotype_row::PhenotypeRow;
 use crate::run::reference_spectrum::missing_spectrum;
 use crate::run::stage::{ARRAY, Output, StageSpec};
@@ -42,8 +43,8 @@ use crate::words::counted;
 pub static SPEC: StageSpec = StageSpec {
     name: "predict",
     about: "Predictions of a run, or with --model of new samples",
-    version: 1,
-    builds_on: Some(&fit::SPEC),
+    version: 2,
+    builds_on: &[&fit::SPEC],
     is_done_on_the_way: false,
     outputs: &[
         Output::file(files::PREDICTIONS).also_of_several(),
@@ -56,6 +57,7 @@ pub static SPEC: StageSpec = StageSpec {
                 &[files::of_model::SCALING],
                 &[files::of_model::NETWORK],
                 &[files::FEATURES, ARRAY],
+                &[files::of_model::MASKS, ARRAY],
                 &[files::of_model::TRAINING],
                 &[files::SPECTRUM, spectrum::RECORD],
             ],
@@ -101,6 +103,9 @@ impl Stage for Predict {
 
     fn missing(&self, context: &Context, _: &Fingerprints) -> anyhow::Result<Option<PathBuf>> {
         let model = context.directory.path(files::MODEL);
+        if let Some(lost) = missing_mask(&model, context.inputs.n_kernel)? {
+            return Ok(Some(lost));
+        }
         Ok(match zarr::missing_chunk(&model.join(files::FEATURES))? {
             None if context.settings.intervals => missing_spectrum(&model.join(files::SPECTRUM))?,
             missing => missing,
@@ -123,7 +128,7 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     let (inputs, settings) = (&context.inputs, &context.settings);
     let names = &inputs.phenotypes.columns;
     let (n, n_all) = (inputs.n_kernel, inputs.samples.sample_id.len());
-    let rows = phenotype_row::read(&context.directory.path(files::PHENOTYPES))?;
+    let rows = phenotype_row::read(&context.directory.path(files::FIT))?;
     let model = context.directory.path(files::MODEL);
     let dual = ZarrArray::<f32>::open(context.directory.path(files::DUAL))?;
     let kernel = context.open_kernel()?;
@@ -137,6 +142,9 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     let ids = &inputs.samples.sample_id;
     let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
     let path = context.directory.path(files::PREDICTIONS);
+    let path_of_masks = model.join(files::of_model::MASKS);
+    remove_folder(&path_of_masks)?;
+    let mut masks = MaskWriter::create(&path_of_masks, names.len(), n)?;
     PredictionColumns::write(&path, names, &ids, |table| {
         for block in all.chunks(fits_at_once(context)) {
             let trained = block.iter().copied().filter(|&i| rows[i].is_trained());
@@ -165,12 +173,14 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
                         };
                         initial.as_ref().map_or(0.0, |it| it.values[row]) + trained
                     };
-                    predict_one(context, &rows[i], &prepared, &increment, &order)
+                    let predicted = predict_one(context, &rows[i], &prepared, &increment, &order);
+                    (predicted, prepared.phenotype.mask)
                 };
                 let done: Vec<_> = part.par_iter().zip(prepared).map(predict).collect();
-                for (values, record, beta) in done {
+                for ((values, record, beta), mask) in done {
                     table.push(&values)?;
-                    records.push(record);
+                    let mask = Some(masks.add(records.len(), &mask)?);
+                    records.push(ModelPhenotype { mask, ..record });
                     effects.push(beta);
                 }
                 bar.set(records.len(), names.len());
@@ -182,7 +192,7 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     let n_trained = records.iter().filter(|r| r.trained).count();
     match settings.intervals {
         true => {
-            intervals::write(context, &rows, &kernel, &network, &features)?;
+            intervals::write(context, &records, &kernel, &network, &features)?;
             intervals::write_model(context, &model)?;
         }
         false => intervals::remove(context, &model)?,
@@ -222,8 +232,22 @@ fn predict_one(
         predicted: row.is_predicted(),
         t_stop: row.t_stop,
         sigma2: row.sigma2,
+        mask: None,
     };
     (values, record, predictor.effects().to_vec())
+}
+
+/// The first file of a mask that is missing.
+fn missing_mask(model: &Path, n: usize) -> anyhow::Result<Option<PathBuf>> {
+    let path = model.join(files::of_model::RECORD);
+    let record: ModelRecord = serde_json::from_slice(&std::fs::read(path)?)?;
+    let folder = model.join(files::of_model::MASKS);
+    let Some(masks) = Masks::open(&folder, n)? else {
+        return Ok(Some(folder.join(ARRAY)));
+    };
+    let rows = record.phenotypes.iter().filter_map(|it| it.mask);
+    let mut paths = rows.map(|row| masks.path_of(row));
+    Ok(paths.find(|path| !path.exists()))
 }
 
 fn write_model(

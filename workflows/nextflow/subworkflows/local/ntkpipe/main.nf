@@ -1,13 +1,14 @@
 // A whole run of ntkpipe, kernel and fit in shards.
 
-include { NTKPIPE_INGEST      } from '../../../modules/local/ntkpipe/ingest/main'
-include { NTKPIPE_KERNELSHARD } from '../../../modules/local/ntkpipe/kernelshard/main'
-include { NTKPIPE_KERNEL      } from '../../../modules/local/ntkpipe/kernel/main'
-include { NTKPIPE_SPECTRUM    } from '../../../modules/local/ntkpipe/spectrum/main'
-include { NTKPIPE_FITSHARD    } from '../../../modules/local/ntkpipe/fitshard/main'
-include { NTKPIPE_FIT         } from '../../../modules/local/ntkpipe/fit/main'
-include { NTKPIPE_PREDICT     } from '../../../modules/local/ntkpipe/predict/main'
-include { NTKPIPE_REPORT      } from '../../../modules/local/ntkpipe/report/main'
+include { NTKPIPE_INGEST        } from '../../../modules/local/ntkpipe/ingest/main'
+include { NTKPIPE_KERNELSHARD   } from '../../../modules/local/ntkpipe/kernelshard/main'
+include { NTKPIPE_KERNEL        } from '../../../modules/local/ntkpipe/kernel/main'
+include { NTKPIPE_SPECTRUM      } from '../../../modules/local/ntkpipe/spectrum/main'
+include { NTKPIPE_FITSHARD      } from '../../../modules/local/ntkpipe/fitshard/main'
+include { NTKPIPE_FIT           } from '../../../modules/local/ntkpipe/fit/main'
+include { NTKPIPE_PREDICT       } from '../../../modules/local/ntkpipe/predict/main'
+include { NTKPIPE_CROSSVALIDATE } from '../../../modules/local/ntkpipe/crossvalidate/main'
+include { NTKPIPE_REPORT        } from '../../../modules/local/ntkpipe/report/main'
 
 // [meta, tables, parts] for each of the shards I/N.
 def shards(run, n) {
@@ -43,16 +44,18 @@ workflow NTKPIPE {
     kernel = joined(tiled, NTKPIPE_KERNEL.out.part)
 
     NTKPIPE_SPECTRUM(kernel)
-    decomposed = joined(kernel, NTKPIPE_SPECTRUM.out.part)
+    spectral = joined(kernel, NTKPIPE_SPECTRUM.out.part)
 
-    NTKPIPE_FITSHARD(shards(decomposed, fit_shards))
-    shared = joined(decomposed, gathered(NTKPIPE_FITSHARD.out.part, fit_shards))
+    NTKPIPE_FITSHARD(shards(spectral, fit_shards))
+    shared = joined(spectral, gathered(NTKPIPE_FITSHARD.out.part, fit_shards))
     NTKPIPE_FIT(shared)
     fitted = joined(shared, NTKPIPE_FIT.out.part)
 
     NTKPIPE_PREDICT(fitted)
     predicted = joined(fitted, NTKPIPE_PREDICT.out.part)
-    NTKPIPE_REPORT(predicted)
+    NTKPIPE_CROSSVALIDATE(predicted)
+    validated = joined(predicted, NTKPIPE_CROSSVALIDATE.out.part)
+    NTKPIPE_REPORT(validated)
 
     emit:
     results = NTKPIPE_REPORT.out.results // [meta, folder]

@@ -1,4 +1,4 @@
-// Puts the shards of the fit together; fits the folds, where there are any.
+// Puts the shards of the fit together.
 process NTKPIPE_FIT {
     tag "${meta.id}"
     label 'process_medium'
@@ -38,6 +38,6 @@ process NTKPIPE_FIT {
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     mkdir -p ${prefix}/model
-    touch ${prefix}/run.json ${prefix}/phenotypes.parquet ${prefix}/phenotypes.tsv ${prefix}/curves.parquet
+    touch ${prefix}/run.json ${prefix}/fit.parquet ${prefix}/phenotypes.parquet ${prefix}/phenotypes.tsv ${prefix}/curves.parquet
     """
 }
