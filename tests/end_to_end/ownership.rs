@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{Cohort, cohort, fail, ntkpipe, results, run_arguments, succeed, text};
 
 /// Every name that a run uses, and the names of others that are none.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     ".lock",
     "run.json",
     "run.log",

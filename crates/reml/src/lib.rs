@@ -15,7 +15,8 @@
 //! | [`leave_one_out`] | the time that predicts best |
 //! | [`predict`] | predictions from dual weights and covariates, and their R² |
 //! | [`prediction_variance`] | how sure a prediction is |
-//! | [`covariate_selection`], [`rank_normal`] | what is done to tables before |
+//! | [`model_selection`] | the choice among several kernels |
+//! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
 //!
 //! ```
 //! use reml::{AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum, analyse};
@@ -49,6 +50,7 @@ mod dense_kernel;
 pub mod fit;
 pub mod leave_one_out;
 pub mod linalg;
+pub mod model_selection;
 pub mod predict;
 pub mod prediction_variance;
 pub mod rank_normal;
@@ -58,6 +60,7 @@ pub mod score_test;
 pub mod spectral_density;
 pub mod spectral_measure;
 pub mod stopping_time;
+pub mod transform;
 
 pub use dense_kernel::{DenseKernel, NotAKernel};
 pub use fit::{

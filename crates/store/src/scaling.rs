@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use reml::transform::Standardisation;
 
 use crate::results::{self, Column, ResultsError, write_table};
 use crate::table::{Columns, Reading, Table, TableError};
@@ -158,7 +159,7 @@ pub(crate) fn scaled(value: f64, mean: f64, sd: f64) -> f64 {
     if value.is_nan() {
         0.0
     } else {
-        (value - mean) / sd
+        Standardisation { mean, sd }.apply(value)
     }
 }
 

@@ -3,10 +3,9 @@
 use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
-use faer::MatRef;
 use rayon::prelude::*;
-use reml::linalg::power_of_two::power_of_two;
 use reml::rank_normal::rank_normal;
+use reml::transform::{Standardisation, impute};
 use reml::{Covariates, Phenotype, Predictor};
 
 use crate::cohort::Inputs;
@@ -20,11 +19,9 @@ use crate::words::counted;
 pub struct Prepared {
     /// Mask and standardised values.
     pub phenotype: Phenotype,
-    /// Subtracted from the values.
-    pub mean: f64,
-    /// The values were divided by it: their standard deviation, or of those that are not standardised a power of two of their size, so that
-    /// single precision holds what comes of them.
-    pub sd: f64,
+    /// How the values were standardised; those that are to stay raw were divided by a power of two of their size, so that single precision
+    /// holds what comes of them.
+    pub standardisation: Standardisation,
     /// Kernel samples without a value.
     pub n_missing: usize,
     /// Samples used whose value is imputed.
@@ -38,7 +35,7 @@ impl Prepared {
     pub fn observed(&self) -> impl Iterator<Item = Option<f64>> {
         let Phenotype { mask, values, .. } = &self.phenotype;
         let pairs = mask.iter().zip(values);
-        pairs.map(|(&used, value)| used.then(|| value * self.sd + self.mean))
+        pairs.map(|(&used, value)| used.then(|| self.standardisation.invert(*value)))
     }
 
     /// What predicts the phenotype in its own units, from the increment f₀ + K α of each kernel sample.
@@ -47,7 +44,8 @@ impl Prepared {
         covariates: &Covariates,
         increment: &dyn Fn(usize) -> f64,
     ) -> Predictor {
-        Predictor::new(covariates, &self.phenotype, increment).in_units(self.mean, self.sd)
+        let Standardisation { mean, sd } = self.standardisation;
+        Predictor::new(covariates, &self.phenotype, increment).in_units(mean, sd)
     }
 
     /// Whether there are fewer cases, or fewer controls, than are asked for.
@@ -114,7 +112,6 @@ pub fn prepare(
         .collect();
     let n_missing = values.iter().filter(|v| !v.is_finite()).count();
     let n_observed = observed.iter().filter(|&&o| o).count();
-    let count = n_observed.max(1) as f64;
     let in_use = values.iter().zip(&observed).filter(|(_, o)| **o);
     let cases = cases(in_use.map(|(v, _)| *v));
     if settings.rint_phenotypes {
@@ -130,24 +127,18 @@ pub fn prepare(
             .filter(|(_, o)| **o)
             .map(|(v, _)| *v)
     };
-    let (mut mean, mut sd) = (0.0, 1.0);
-    let largest = seen().fold(0.0_f64, |m, v| m.max(v.abs()));
-    if settings.standardise_phenotypes && largest > 0.0 {
-        // Scaled by the largest value so that squares of huge ones do not overflow.
-        let m = seen().map(|v| v / largest).sum::<f64>() / count;
-        let variance = seen().map(|v| (v / largest - m).powi(2)).sum::<f64>() / count;
-        mean = m * largest;
-        if variance.sqrt() > 1e-13 {
-            sd = variance.sqrt() * largest;
-        }
+    let standardisation = if settings.standardise_phenotypes {
+        Standardisation::of(seen)
     } else if settings.network.finite().is_none() {
+        Standardisation::unit_of(seen())
+    } else {
         // A network's output has units of its own.
-        sd = power_of_two(largest);
-    }
+        Standardisation { mean: 0.0, sd: 1.0 }
+    };
     let mut scaled: Vec<f64> = values
         .iter()
         .zip(&observed)
-        .map(|(v, &o)| if o { (v - mean) / sd } else { 0.0 })
+        .map(|(&v, &o)| if o { standardisation.apply(v) } else { 0.0 })
         .collect();
     let mut mask = observed;
     if settings.missing == Missing::Impute {
@@ -161,35 +152,11 @@ pub fn prepare(
             values: scaled,
             time: None,
         },
-        mean,
-        sd,
+        standardisation,
         n_missing,
         n_imputed,
         cases,
     })
-}
-
-/// Gives the samples of `base` without a value what the covariates predict for them.
-fn impute(
-    values: &mut [f64],
-    observed: &[bool],
-    base: &[bool],
-    covariates: &Covariates,
-    columns: &[Vec<f64>],
-) {
-    let y = MatRef::from_column_major_slice(values, values.len(), 1);
-    let effects = covariates.on(observed).effects(y);
-    for (i, value) in values
-        .iter_mut()
-        .enumerate()
-        .filter(|(i, _)| base[*i] && !observed[*i])
-    {
-        *value = columns
-            .iter()
-            .enumerate()
-            .map(|(j, c)| c[i] * effects[(j, 0)])
-            .sum();
-    }
 }
 
 /// Refuses a phenotype that is analysed in the units of a network's output where single precision does not hold what comes of it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use reml::model_selection::Criterion;
 use serde_json::json;
 
 use crate::commands::prepare::{Access, open, prepare};
@@ -91,10 +92,10 @@ impl Parts {
     }
 
     /// What chooses among the architectures.
-    fn by(&self) -> model_selection::By {
+    fn by(&self) -> Criterion {
         match self.choose {
-            StopAt::Loo => model_selection::By::LeaveOneOut,
-            StopAt::Reml => model_selection::By::Likelihood,
+            StopAt::Loo => Criterion::LeaveOneOut,
+            StopAt::Reml => Criterion::Likelihood,
         }
     }
 }
@@ -216,10 +217,10 @@ fn choose(
         let count = comparison.count(k);
         let n = counted(count, "phenotypes");
         match by {
-            model_selection::By::Likelihood => {
+            Criterion::Likelihood => {
                 tracing::info!("{n} with the largest likelihood under {name}")
             }
-            model_selection::By::LeaveOneOut => {
+            Criterion::LeaveOneOut => {
                 tracing::info!("{n} with the least leave-one-out error under {name}");
             }
         }

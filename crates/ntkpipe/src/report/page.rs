@@ -7,6 +7,7 @@ use std::path::Path;
 use askama::Template;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::{printable, spectrum};
+use reml::model_selection::Criterion;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ use crate::run::record::RunRecord;
 use crate::run::{architectures, files, phenotype_row};
 use crate::stages::ingest;
 use crate::stages::ingest::IngestFigures;
-use crate::stages::model_selection::{By, Comparison};
+use crate::stages::model_selection::Comparison;
 use crate::words::counted;
 
 /// The page; each field is what its template shows.
@@ -193,7 +194,7 @@ pub fn render_choice(
         headings,
         cells: cells(columns),
         architectures,
-        is_chosen_by_error: comparison.by() == By::LeaveOneOut,
+        is_chosen_by_error: comparison.by() == Criterion::LeaveOneOut,
         rows,
     };
     page(context, directory, content)

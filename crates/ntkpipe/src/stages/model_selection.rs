@@ -1,11 +1,4 @@
-//! Several architectures: a run for each, and for every phenotype the best architecture, by restricted likelihood or by leave-one-out error.
-//!
-//! Under an architecture with operator A the phenotype is r ~ N(0, σ² exp(tA)) on the range of P, so that −2 log of the restricted
-//! likelihood, profiled over σ², is Q(t) up to a constant that is the same for every A on the same samples and covariates. Q(0) is
-//! the same for all as well: architectures compare by Q(0) − Q(t̂), each with one parameter, t.
-//!
-//! Or the one whose leave-one-out error is least at the time it is stopped at: on the same samples for all, so that a difference of two is one
-//! of squared errors sample by sample, with a standard error.
+//! Several architectures: a run for each, and for every phenotype the architecture that [`reml::model_selection`] chooses.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +8,7 @@ use ntkpipe_store::atomic;
 use ntkpipe_store::results::{Column, PredictionColumns, write_table, write_tsv};
 use ntkpipe_store::table::{Columns, Reading, Table};
 use ntkpipe_store::zarr::ZarrArray;
+use reml::model_selection::{Candidate, Criterion, LeftOut, Selection, bonferroni, select};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::input;
@@ -32,50 +26,10 @@ pub struct ModelSelection {
     pub phenotypes: Vec<(String, usize)>,
 }
 
-/// What chooses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The restricted likelihood.
-    Likelihood,
-    /// The leave-one-out error.
-    LeaveOneOut,
-}
-
 /// What the selection says of one phenotype: the row of its architecture, and how far each is from the best.
 struct Chosen {
-    at: usize,
     row: PhenotypeRow,
-    /// −2 log likelihood above that of the best; `None` where it was not fitted, or t̂ is unbounded.
-    differences: Vec<Option<f64>>,
-    /// Leave-one-out error above that of the chosen one, as a share of that of the covariates alone, with its standard error, paired over
-    /// samples; `None` where it was not fitted, or the errors were not asked for.
-    errors: Vec<Option<(f64, f64)>>,
-}
-
-/// Leave-one-out residuals of one phenotype under an architecture, and their R².
-struct LeftOut {
-    residuals: Vec<f32>,
-    r2: f64,
-}
-
-impl LeftOut {
-    fn total(&self) -> f64 {
-        let squares = self.residuals.iter().map(|e| f64::from(*e).powi(2));
-        squares.sum()
-    }
-
-    /// Error above that of `other`, as a share of that of the covariates alone, and its standard error.
-    fn above(&self, other: &Self) -> (f64, f64) {
-        let pairs = || self.residuals.iter().zip(&other.residuals);
-        // A sample that is in no fit is 0 under both.
-        let used = || pairs().filter(|(a, b)| **a != 0.0 || **b != 0.0);
-        let difference = |(a, b): (&f32, &f32)| f64::from(*a).powi(2) - f64::from(*b).powi(2);
-        let n = used().count() as f64;
-        let sum: f64 = used().map(difference).sum();
-        let spread: f64 = used().map(|it| (difference(it) - sum / n).powi(2)).sum();
-        let alone = other.total() / (1.0 - other.r2);
-        (sum / alone, (n / (n - 1.0) * spread).sqrt() / alone)
-    }
+    selection: Selection,
 }
 
 /// The phenotypes under all architectures.
@@ -84,9 +38,9 @@ pub struct Comparison {
     pub names: Vec<String>,
     /// The place of each phenotype's architecture.
     pub chosen: Vec<usize>,
-    /// By architecture and phenotype, −2 log likelihood above that of the best.
+    /// Criterion architecture and phenotype, −2 log likelihood above that of the best.
     differences: Vec<Vec<Option<f64>>>,
-    /// By architecture and phenotype, leave-one-out error above that of the chosen one; empty where they were not asked for.
+    /// Criterion architecture and phenotype, leave-one-out error above that of the chosen one; empty where they were not asked for.
     errors: Vec<Vec<Option<f64>>>,
 }
 
@@ -97,10 +51,10 @@ impl Comparison {
     }
 
     /// What chose.
-    pub fn by(&self) -> By {
+    pub fn by(&self) -> Criterion {
         match self.errors.is_empty() {
-            true => By::Likelihood,
-            false => By::LeaveOneOut,
+            true => Criterion::Likelihood,
+            false => Criterion::LeaveOneOut,
         }
     }
 
@@ -130,54 +84,26 @@ impl Comparison {
     }
 }
 
-/// Chooses among the rows of one phenotype.
-///
-/// Among those that the test warrants, or with the gate off among all that were fitted, the one with the largest Q(0) − Q(t̂), or where
-/// there are `left_out` the one with the least leave-one-out error; among none, the one with the smallest p. p is corrected for having been the pick of so many (Bonferroni).
-fn choose(rows: Vec<PhenotypeRow>, left_out: &[Option<LeftOut>]) -> Chosen {
-    let n = rows.len() as f64;
-    let rise = |row: &PhenotypeRow| {
-        row.reml_ratio
-            .filter(|_| row.status != Status::NotConverged)
-    };
-    let best = rows
-        .iter()
-        .filter_map(rise)
-        .fold(f64::NEG_INFINITY, f64::max);
-    let differences = rows.iter().map(|row| Some(best - rise(row)?)).collect();
-    let largest = |value: &dyn Fn(usize) -> Option<f64>| {
-        let mut at: Option<(usize, f64)> = None;
-        for i in 0..rows.len() {
-            if let Some(value) = value(i)
-                && at.is_none_or(|(_, most)| value > most)
-            {
-                at = Some((i, value));
-            }
+/// Chooses among the rows of one phenotype; the p of the chosen one is corrected for having been the pick of so many.
+fn choose(rows: Vec<PhenotypeRow>, left_out: Vec<Option<LeftOut>>, by: Criterion) -> Chosen {
+    let n = rows.len();
+    let left_out = left_out.into_iter().chain(std::iter::repeat_with(|| None));
+    let candidate = |(row, left_out): (&PhenotypeRow, Option<LeftOut>)| {
+        let converged = row.status != Status::NotConverged;
+        Candidate {
+            neg_log10_p: row.neg_log10_p,
+            warranted: row.training_warranted == Some(true),
+            reml_ratio: row.reml_ratio.filter(|_| converged),
+            left_out,
+            converged,
         }
-        at.map(|it| it.0)
     };
-    let error = |i: usize| Some(-left_out.get(i)?.as_ref()?.total());
-    let merit = |i: usize| match left_out.is_empty() {
-        true => rise(&rows[i]),
-        false => error(i).filter(|_| rows[i].status != Status::NotConverged),
-    };
-    let warranted = |i: usize| merit(i).filter(|_| rows[i].training_warranted == Some(true));
-    let at = largest(&warranted)
-        .or_else(|| largest(&merit))
-        .or_else(|| largest(&|i| rows[i].neg_log10_p))
-        .unwrap_or(0);
-    let chosen = left_out.get(at).and_then(Option::as_ref);
-    let above = |it: &Option<LeftOut>| Some(it.as_ref()?.above(chosen?));
-    let errors = left_out.iter().map(above).collect();
-    let mut row = rows[at].clone();
-    row.neg_log10_p = row.neg_log10_p.map(|p| (p - n.log10()).max(0.0));
-    row.p_value = row.p_value.map(|p| (p * n).min(1.0));
-    Chosen {
-        at,
-        row,
-        differences,
-        errors,
-    }
+    let candidates: Vec<Candidate> = rows.iter().zip(left_out).map(candidate).collect();
+    let selection = select(&candidates, by);
+    let mut row = rows[selection.chosen].clone();
+    row.neg_log10_p = row.neg_log10_p.map(|p| bonferroni(p, n));
+    row.p_value = row.p_value.map(|p| (p * n as f64).min(1.0));
+    Chosen { row, selection }
 }
 
 /// The leave-one-out residuals that the architectures' runs left of a phenotype.
@@ -210,7 +136,7 @@ fn read_left_out(
 
 /// Reads what the architectures' runs left and writes the selection: `phenotypes.parquet` and `.tsv` with a last column `architecture`,
 /// `architectures.parquet`, the chosen columns of every table of predictions, and `model/`.
-pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison> {
+pub fn write(out: &Path, names: &[String], by: Criterion) -> anyhow::Result<Comparison> {
     let mut tables = Vec::new();
     for name in names {
         tables.push(phenotype_row::read(
@@ -219,7 +145,7 @@ pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison>
     }
     let n_phenotypes = tables[0].len();
     let mut arrays = Vec::new();
-    if by == By::LeaveOneOut {
+    if by == Criterion::LeaveOneOut {
         for name in names {
             arrays.push(ZarrArray::<f32>::open(
                 folder(out, name).join(files::LEFT_OUT),
@@ -230,12 +156,15 @@ pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison>
     for i in 0..n_phenotypes {
         let rows: Vec<&PhenotypeRow> = tables.iter().map(|rows| &rows[i]).collect();
         let left_out = read_left_out(&arrays, &rows, i)?;
-        chosen.push(choose(rows.into_iter().cloned().collect(), &left_out));
+        chosen.push(choose(rows.into_iter().cloned().collect(), left_out, by));
     }
     let mut rows: Vec<PhenotypeRow> = chosen.iter().map(|it| it.row.clone()).collect();
     phenotype_row::adjust(&mut rows);
     let mut columns = phenotype_row::to_columns(&rows);
-    let architecture = chosen.iter().map(|it| names[it.at].clone()).collect();
+    let architecture = chosen
+        .iter()
+        .map(|it| names[it.selection.chosen].clone())
+        .collect();
     columns.push(("architecture".into(), Column::Text(architecture)));
     write_table(&out.join(files::PHENOTYPES), &columns)?;
     write_tsv(&out.join(files::PHENOTYPES_TEXT), &columns)?;
@@ -248,11 +177,21 @@ pub fn write(out: &Path, names: &[String], by: By) -> anyhow::Result<Comparison>
     ] {
         merge_columns(out, names, table, &chosen)?;
     }
-    let of_architecture = |k: usize| chosen.iter().map(|it| it.differences[k]).collect();
-    let errors_of = |k: usize| chosen.iter().map(|it| Some(it.errors[k]?.0)).collect();
+    let of_architecture = |k: usize| {
+        chosen
+            .iter()
+            .map(|it| it.selection.differences[k])
+            .collect()
+    };
+    let errors_of = |k: usize| {
+        chosen
+            .iter()
+            .map(|it| Some(it.selection.errors[k]?.0))
+            .collect()
+    };
     Ok(Comparison {
         names: names.to_vec(),
-        chosen: chosen.iter().map(|it| it.at).collect(),
+        chosen: chosen.iter().map(|it| it.selection.chosen).collect(),
         differences: (0..names.len()).map(of_architecture).collect(),
         errors: (0..arrays.len()).map(errors_of).collect(),
     })
@@ -272,9 +211,9 @@ fn write_comparison(
         for (k, name) in names.iter().enumerate() {
             rows.push(tables[k][i].clone());
             architecture.push(name.clone());
-            is_chosen.push(Some(k == it.at));
-            difference.push(it.differences[k]);
-            if let Some(of) = it.errors.get(k) {
+            is_chosen.push(Some(k == it.selection.chosen));
+            difference.push(it.selection.differences[k]);
+            if let Some(of) = it.selection.errors.get(k) {
                 error.push(of.map(|of| of.0));
                 error_sd.push(of.map(|of| of.1));
             }
@@ -392,7 +331,9 @@ impl ModelSelection {
     }
 
     fn new(names: &[String], chosen: &[Chosen]) -> Self {
-        let phenotypes = chosen.iter().map(|it| (it.row.phenotype.clone(), it.at));
+        let phenotypes = chosen
+            .iter()
+            .map(|it| (it.row.phenotype.clone(), it.selection.chosen));
         Self {
             architectures: names.to_vec(),
             phenotypes: phenotypes.collect(),
@@ -422,9 +363,9 @@ mod tests {
     #[test]
     fn the_best_of_those_warranted_is_chosen() {
         let rows = vec![row(9.0, Some(20.0)), row(4.0, Some(25.0)), row(1.0, None)];
-        let chosen = choose(rows, &[]);
-        assert_eq!(chosen.at, 1);
-        assert_eq!(chosen.differences, [Some(5.0), Some(0.0), None]);
+        let chosen = choose(rows, Vec::new(), Criterion::Likelihood);
+        assert_eq!(chosen.selection.chosen, 1);
+        assert_eq!(chosen.selection.differences, [Some(5.0), Some(0.0), None]);
         let p = chosen.row.p_value.unwrap_or(0.0);
         assert!((p - 3e-4).abs() < 1e-12, "{p}");
         assert!((chosen.row.neg_log10_p.unwrap_or(0.0) - (4.0 - 3_f64.log10())).abs() < 1e-12);
@@ -443,12 +384,12 @@ mod tests {
             None,
         ];
         let rows = || vec![row(9.0, Some(25.0)), row(4.0, Some(20.0)), row(1.0, None)];
-        let chosen = choose(rows(), &errors);
-        assert_eq!(chosen.at, 1);
-        assert_eq!(chosen.errors[1], Some((0.0, 0.0)));
-        assert_eq!(chosen.errors[2], None);
+        let chosen = choose(rows(), errors.into(), Criterion::LeaveOneOut);
+        assert_eq!(chosen.selection.chosen, 1);
+        assert_eq!(chosen.selection.errors[1], Some((0.0, 0.0)));
+        assert_eq!(chosen.selection.errors[2], None);
         // Differences 3, 3, −4 of sum 2.
-        let (above, error) = chosen.errors[0].expect("fitted");
+        let (above, error) = chosen.selection.errors[0].expect("fitted");
         let spread: f64 = [3.0, 3.0, -4.0]
             .iter()
             .map(|d: &f64| (d - 2.0 / 3.0).powi(2))
@@ -458,14 +399,19 @@ mod tests {
             (error - (1.5 * spread).sqrt() / 16.0).abs() < 1e-12,
             "{error}"
         );
-        assert_eq!(choose(rows(), &[]).at, 0);
+        let by_likelihood = choose(rows(), Vec::new(), Criterion::Likelihood);
+        assert_eq!(by_likelihood.selection.chosen, 0);
     }
 
     #[test]
     fn where_none_is_warranted_the_smallest_p_is_told() {
-        let chosen = choose(vec![row(0.3, None), row(0.4, None)], &[]);
-        assert_eq!(chosen.at, 1);
+        let chosen = choose(
+            vec![row(0.3, None), row(0.4, None)],
+            Vec::new(),
+            Criterion::Likelihood,
+        );
+        assert_eq!(chosen.selection.chosen, 1);
         assert_eq!(chosen.row.training_warranted, Some(false));
-        assert_eq!(chosen.differences, [None, None]);
+        assert_eq!(chosen.selection.differences, [None, None]);
     }
 }

@@ -280,14 +280,14 @@ impl<'c> Scheduler<'c> {
         let Prepared {
             mut phenotype,
             n_missing,
-            sd,
+            standardisation,
             ..
         } = prepared;
         phenotype.time = self.times.get(&job.column).copied();
         let metadata = Metadata {
             n_samples: phenotype.mask.iter().filter(|&&m| m).count(),
             n_missing,
-            sd,
+            sd: standardisation.sd,
             at_start: self.initial.map(|it| self.at_start(&phenotype, it)),
         };
         (phenotype, metadata)

@@ -226,8 +226,8 @@ fn predict_one(
     let values = order.iter().map(value).collect();
     let record = ModelPhenotype {
         name: row.phenotype.clone(),
-        mean: prepared.mean,
-        sd: prepared.sd,
+        mean: prepared.standardisation.mean,
+        sd: prepared.standardisation.sd,
         trained: row.is_trained(),
         predicted: row.is_predicted(),
         t_stop: row.t_stop,
