@@ -8,7 +8,6 @@ use askama::Template;
 use ntkpipe_store::results::{Column, read_table};
 use ntkpipe_store::{printable, spectrum};
 use reml::model_selection::Criterion;
-use reml::model_selection::Criterion;
 use serde::Serialize;
 use serde_json::Value;
 
