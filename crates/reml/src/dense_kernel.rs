@@ -1,5 +1,6 @@
 //! A kernel matrix held in memory.
 
+use crate::far_samples::{add_row_product, far_samples};
 use crate::linalg::kernel_matrix::KernelMatrix;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -78,6 +79,7 @@ pub enum NotAKernel {
 pub struct DenseKernel {
     k: Mat<f32>,
     diagonal: Vec<f64>,
+    far: Vec<usize>,
 }
 
 impl DenseKernel {
@@ -122,11 +124,9 @@ impl DenseKernel {
                 }
             }
         }
-        Ok(Self {
-            // What rounding leaves of a difference must not make K asymmetric.
-            k: Mat::from_fn(n, n, |i, j| k[(i.max(j), i.min(j))] as f32),
-            diagonal: (0..n).map(|i| k[(i, i)]).collect(),
-        })
+        // What rounding leaves of a difference must not make K asymmetric.
+        let narrow = Mat::from_fn(n, n, |i, j| k[(i.max(j), i.min(j))] as f32);
+        Ok(Self::held(narrow, (0..n).map(|i| k[(i, i)]).collect()))
     }
 
     /// K on the given samples of another kernel matrix.
@@ -134,10 +134,13 @@ impl DenseKernel {
     /// # Errors
     /// When the other one cannot be read.
     pub fn of_samples<K: KernelMatrix>(kernel: &K, samples: &[usize]) -> Result<Self, K::Error> {
-        Ok(Self {
-            k: kernel.submatrix(samples)?,
-            diagonal: samples.iter().map(|&i| kernel.diagonal()[i]).collect(),
-        })
+        let diagonal = samples.iter().map(|&i| kernel.diagonal()[i]).collect();
+        Ok(Self::held(kernel.submatrix(samples)?, diagonal))
+    }
+
+    fn held(k: Mat<f32>, diagonal: Vec<f64>) -> Self {
+        let far = far_samples(&diagonal);
+        Self { k, diagonal, far }
     }
 
     /// K, n × n.
@@ -170,9 +173,16 @@ impl KernelMatrix for DenseKernel {
             .for_each(|(product, x)| {
                 matmul(product, Accum::Replace, &self.k, x, 1.0, Par::Seq);
             });
+        for &i in &self.far {
+            // K is symmetric: row i is column i.
+            let mut row = vec![0.0; x.ncols()];
+            add_row_product(self.k.col_as_slice(i), x, &mut row);
+            for (j, value) in row.into_iter().enumerate() {
+                product[(i, j)] = value as f32;
+            }
+        }
         let unit = self.unit();
         let squares = Mat::from_fn(n, squared.ncols(), |i, j| {
-            // K is symmetric: row i is column i.
             let row = self.k.col_as_slice(i).iter();
             let terms = row
                 .zip(squared.col(j).iter())

@@ -47,6 +47,7 @@ pub mod chi_squared_mixture;
 mod compression;
 pub mod covariate_selection;
 mod dense_kernel;
+pub mod far_samples;
 pub mod fit;
 pub mod leave_one_out;
 pub mod linalg;

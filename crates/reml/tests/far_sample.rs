@@ -6,27 +6,22 @@ mod dense;
 mod memory_kernel;
 
 use dense::DenseOperator;
-use faer::{Mat, MatRef};
+use faer::Mat;
 use memory_kernel::{kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-use reml::{
-    AnalysisOptions, Covariates, DenseKernel, KernelMatrix, Phenotype, Probes, ReferenceSpectrum,
-    analyse,
-};
-use std::convert::Infallible;
+use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
 
 const N: usize = 1000;
 const P: usize = 50;
 const FAR: usize = 7;
 
-/// N × P features, sample [`FAR`] 50 times as far as the others; columns of mean square 1.
-fn features(rng: &mut ChaCha8Rng) -> Vec<f32> {
+/// N × P features, sample [`FAR`] so many `times` as far as the others; columns of mean square 1.
+fn features(rng: &mut ChaCha8Rng, times: f32) -> Vec<f32> {
     let mut x: Vec<f32> = (0..N * P).map(|_| normal(rng) as f32).collect();
     for v in &mut x[FAR * P..(FAR + 1) * P] {
-        *v *= 50.0;
+        *v *= times;
     }
     for j in 0..P {
         let squares: f64 = (0..N).map(|i| f64::from(x[i * P + j]).powi(2)).sum();
@@ -36,59 +31,6 @@ fn features(rng: &mut ChaCha8Rng) -> Vec<f32> {
         }
     }
     x
-}
-
-/// A kernel whose products are sums of single precision over 64 rows, added in double precision: what the analysis leaves beside the rounding of
-/// [`DenseKernel`]'s and the program's products, which is up to 2.9e-3 here (docs/model.md).
-struct FineKernel(DenseKernel);
-
-impl FineKernel {
-    fn product(&self, x: MatRef<'_, f32>, entry: impl Fn(f32) -> f32 + Sync) -> Mat<f32> {
-        const RUN: usize = 64;
-        let k = self.0.matrix();
-        let columns: Vec<Vec<f32>> = (0..x.ncols())
-            .into_par_iter()
-            .map(|j| {
-                let mut sum = vec![0.0_f64; N];
-                for start in (0..N).step_by(RUN) {
-                    let mut part = vec![0.0_f32; N];
-                    for i in start..N.min(start + RUN) {
-                        let scale = x[(i, j)];
-                        for (p, k) in part.iter_mut().zip(k.col(i).iter()) {
-                            *p += entry(*k) * scale;
-                        }
-                    }
-                    for (s, p) in sum.iter_mut().zip(part) {
-                        *s += f64::from(p);
-                    }
-                }
-                sum.iter().map(|s| *s as f32).collect()
-            })
-            .collect();
-        Mat::from_fn(N, x.ncols(), |i, j| columns[j][i])
-    }
-}
-
-impl KernelMatrix for FineKernel {
-    type Error = Infallible;
-
-    fn n_samples(&self) -> usize {
-        N
-    }
-
-    fn diagonal(&self) -> &[f64] {
-        self.0.diagonal()
-    }
-
-    fn multiply(
-        &self,
-        x: MatRef<'_, f32>,
-        squared: MatRef<'_, f32>,
-    ) -> Result<(Mat<f32>, Mat<f32>), Infallible> {
-        let unit = self.unit() as f32;
-        let square = |k: f32| (k / unit).powi(2);
-        Ok((self.product(x, |k| k), self.product(squared, square)))
-    }
 }
 
 /// Mean 0 and variance 1 on the mask.
@@ -110,9 +52,9 @@ fn standardise(y: &mut [f64], mask: &[bool]) {
 
 /// (largest error of a fitted value in standard deviations, whether it counts as converged), of truths that are linear and bent, of shares of
 /// the variance up to nearly all, on all samples and on a mask; stopped at t̂ or at `time`.
-fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
+fn errors(times: f32, time: Option<f64>) -> Vec<(f64, bool)> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let x = features(&mut rng);
+    let x = features(&mut rng, times);
     let slopes: Vec<f64> = (0..P).map(|_| normal(&mut rng)).collect();
     let mut truth: Vec<f64> = x
         .chunks_exact(P)
@@ -126,7 +68,7 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
     let near: Vec<bool> = (0..N).map(|i| i != FAR).collect();
     standardise(&mut truth, &near);
     let infinite = InfiniteKernel::new(Activation::Relu, 2, 2.0, 0.0).expect("valid kernel");
-    let kernel = FineKernel(kernel_of(&infinite, &x, P));
+    let kernel = kernel_of(&infinite, &x, P);
     let columns = vec![vec![1.0; N]];
     let covariates = Covariates::new(N, &columns);
     let everyone = vec![true; N];
@@ -149,7 +91,7 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
     let some: Vec<bool> = (0..N).map(|i| i % 5 != 1).collect();
     let mut found = Vec::new();
     for mask in [everyone, some] {
-        let dense = DenseOperator::new(kernel.0.matrix(), &columns, &mask);
+        let dense = DenseOperator::new(kernel.matrix(), &columns, &mask);
         let mut phenotypes = Vec::new();
         for share in [0.5_f64, 0.9, 0.99, 0.999, 0.9999, 0.999_999] {
             for bent in [false, true] {
@@ -191,17 +133,20 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
 
 #[test]
 fn a_far_sample_is_fitted_as_well_as_the_others() {
-    for (error, converged) in errors(None) {
-        assert!(error < 1e-3 && converged, "{error:.1e} {converged}");
+    for (error, converged) in errors(50.0, None) {
+        assert!(error < 3e-4 && converged, "{error:.1e} {converged}");
     }
 }
 
-/// Trained five times as long as likelihood says.
+/// Trained five times as long as likelihood says, and of a sample that is farther still.
 #[test]
 fn where_single_precision_does_not_reach_the_fit_does_not_count_as_converged() {
-    let found = errors(Some(2e3));
-    let reached = found.iter().filter(|(_, converged)| *converged);
-    let worst = reached.map(|(error, _)| *error).fold(0.0, f64::max);
-    assert!(worst < 1e-2, "{found:?}");
-    assert!(found.iter().any(|(_, converged)| !converged), "{found:?}");
+    for (times, time) in [(50.0, Some(2e3)), (500.0, None)] {
+        let found = errors(times, time);
+        println!("{found:?}");
+        let reached = found.iter().filter(|(_, converged)| *converged);
+        let worst = reached.map(|(error, _)| *error).fold(0.0, f64::max);
+        assert!(worst < 5e-3, "{times}: {found:?}");
+        assert!(found.iter().any(|(_, converged)| !converged), "{found:?}");
+    }
 }

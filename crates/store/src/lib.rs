@@ -9,6 +9,7 @@ compile_error!(
 );
 
 pub mod atomic;
+mod far_rows;
 pub mod features;
 pub mod file_system;
 pub mod guard;
@@ -24,6 +25,7 @@ pub mod samples;
 pub mod scaling;
 pub mod spectrum;
 pub mod table;
+mod tile_product;
 pub mod tiled_kernel;
 pub mod words;
 pub mod zarr;

@@ -6,19 +6,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par, unzip, zip};
+use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use reml::KernelMatrix;
 use serde::Serialize;
 
+use crate::far_rows::{self, FarRows};
+use crate::tile_product::{Columns, add_tile, cut, join};
 use crate::zarr::{ArraySpec, Attributes, Chunk, ZarrArray, ZarrError};
-
-/// Fewest columns of a product: a single column would take another path through the matrix product, with other bits.
-const MIN_COLUMNS: usize = 4;
-
-/// Rows of a tile that are multiplied at a time. The first triangle reads them from memory, the second from cache.
-const PANEL_ROWS: usize = 96;
 
 /// A kernel of up to this many bytes keeps its tiles in memory once they are used: to open and map a tile takes longer than to
 /// multiply it.
@@ -41,6 +36,7 @@ pub struct TiledKernel {
     /// The tiles of a small kernel, side × side; empty for a larger one.
     kept: Vec<OnceLock<Vec<f32>>>,
     diagonal: Vec<f64>,
+    far: FarRows,
     verified: Vec<AtomicBool>,
     done: Counters,
 }
@@ -200,6 +196,7 @@ impl TiledKernel {
             access,
             spare: Mutex::default(),
             diagonal: Vec::new(),
+            far: FarRows::default(),
             done: Counters::default(),
         };
         let mut diagonal = Vec::with_capacity(n);
@@ -208,6 +205,7 @@ impl TiledKernel {
             let rows = tile.min(n - i * tile);
             diagonal.extend((0..rows).map(|r| f64::from(chunk[r * tile + r])));
         }
+        kernel.far = FarRows::new(&diagonal, tile);
         kernel.diagonal = diagonal;
         kernel.count_anew();
         Ok(kernel)
@@ -296,8 +294,7 @@ impl TiledKernel {
     /// The products of each row of tiles with `parts`, summed in the order of the rounds. Each tile is read once, on one
     /// thread, and serves both triangles. The tiles of the next round are prefetched.
     fn sums_by_rounds(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
-        let mut sums: Vec<Option<Columns>> =
-            parts.iter().map(|part| Some(part.zeros_like())).collect();
+        let mut sums: Vec<Option<Columns>> = self.no_sums(parts).map(Some).collect();
         let rounds = rounds(parts.len());
         for (r, round) in rounds.iter().enumerate() {
             let mut tasks = Vec::with_capacity(round.len());
@@ -335,8 +332,7 @@ impl TiledKernel {
     /// are kept in memory, using one twice costs nothing.
     fn sums_by_rows(&self, parts: &[Columns], scale: f32) -> Result<Vec<Columns>, ZarrError> {
         let in_order = rounds(parts.len()).concat();
-        let sum_of = |(row, part): (usize, &Columns)| {
-            let mut sum = part.zeros_like();
+        let sum_of = |(row, mut sum): (usize, Columns)| {
             for &(i, j) in in_order.iter().filter(|&&(i, j)| i == row || j == row) {
                 let tile = self.tile(i, j)?;
                 let values = self.values(&tile, i, j);
@@ -347,112 +343,24 @@ impl TiledKernel {
             }
             Ok(sum)
         };
-        parts.par_iter().enumerate().map(sum_of).collect()
+        let sums: Vec<Columns> = self.no_sums(parts).collect();
+        sums.into_par_iter().enumerate().map(sum_of).collect()
     }
-}
 
-/// Cuts a block of vectors into the rows of each tile, with at least [`MIN_COLUMNS`] columns.
-fn cut(x: MatRef<'_, f32>, side: usize, tile: usize) -> Vec<Mat<f32>> {
-    let columns = if x.ncols() == 0 {
-        0
-    } else {
-        x.ncols().max(MIN_COLUMNS)
-    };
-    (0..side)
-        .into_par_iter()
-        .map(|i| {
-            let rows = tile.min(x.nrows() - i * tile);
-            let mut part = Mat::zeros(rows, columns);
-            part.subcols_mut(0, x.ncols())
-                .copy_from(x.subrows(i * tile, rows));
-            part
-        })
-        .collect()
-}
-
-fn join(parts: &[Mat<f32>], n: usize, columns: usize) -> Mat<f32> {
-    let mut whole = Mat::zeros(n, columns);
-    let mut start = 0;
-    for part in parts {
-        whole
-            .subrows_mut(start, part.nrows())
-            .copy_from(part.subcols(0, columns));
-        start += part.nrows();
-    }
-    whole
-}
-
-/// Vectors on the samples of one row of tiles, for K and for K∘K: the factors of the products, or their sums so far.
-struct Columns {
-    plain: Mat<f32>,
-    squared: Mat<f32>,
-}
-
-impl Columns {
-    /// Vectors of the same sizes, all zero.
-    fn zeros_like(&self) -> Self {
-        let [plain, squared] =
-            [&self.plain, &self.squared].map(|of| Mat::zeros(of.nrows(), of.ncols()));
-        Self { plain, squared }
-    }
-}
-
-/// Y ← Y + K X.
-fn add_product(y: MatMut<'_, f32>, k: MatRef<'_, f32>, x: MatRef<'_, f32>) {
-    matmul(y, Accum::Add, k, x, 1.0, Par::Seq);
-}
-
-/// What the product of a tile is added to, and what the tile is multiplied with.
-type Contribution<'s, C> = Option<(&'s mut C, &'s C)>;
-
-/// The contributions to K X and to (K∘K) S; none for a product without columns.
-fn split(contribution: Contribution<'_, Columns>) -> [Contribution<'_, Mat<f32>>; 2] {
-    let Some((sum, of)) = contribution else {
-        return [None, None];
-    };
-    let contributions = [(&mut sum.plain, &of.plain), (&mut sum.squared, &of.squared)];
-    contributions.map(|(sum, of)| (of.ncols() > 0).then_some((sum, of)))
-}
-
-/// Adds the contribution of some rows of a tile, from `start` on, to a product: on these rows and on the columns of the tile.
-fn add_rows(
-    rows: MatRef<'_, f32>,
-    start: usize,
-    low: &mut Contribution<'_, Mat<f32>>,
-    high: &mut Contribution<'_, Mat<f32>>,
-) {
-    let n_rows = rows.nrows();
-    if let Some((sum, x)) = low {
-        add_product(sum.subrows_mut(start, n_rows), rows, x.as_ref());
-    }
-    if let Some((sum, x)) = high {
-        add_product(sum.as_mut(), rows.transpose(), x.subrows(start, n_rows));
-    }
-}
-
-/// Adds a tile's contribution to K X and, for `scale` s, to (s K ∘ s K) S: on its rows (`low`), on its columns (`high`), or on
-/// both.
-fn add_tile(
-    k: MatRef<'_, f32>,
-    scale: f32,
-    low: Contribution<'_, Columns>,
-    high: Contribution<'_, Columns>,
-) {
-    let [[mut low, mut low_squared], [mut high, mut high_squared]] = [low, high].map(split);
-    for start in (0..k.nrows()).step_by(PANEL_ROWS) {
-        let rows = k.subrows(start, PANEL_ROWS.min(k.nrows() - start));
-        add_rows(rows, start, &mut low, &mut high);
-        if low_squared.is_some() || high_squared.is_some() {
-            let mut squares = Mat::zeros(rows.ncols(), rows.nrows());
-            zip!(&mut squares, rows.transpose())
-                .for_each(|unzip!(square, value)| *square = (scale * value) * (scale * value));
-            add_rows(
-                squares.transpose(),
-                start,
-                &mut low_squared,
-                &mut high_squared,
-            );
-        }
+    /// The sums of each row of tiles before the first tile.
+    fn no_sums(&self, parts: &[Columns]) -> impl Iterator<Item = Columns> {
+        let of_row = |(row, part): (usize, &Columns)| {
+            let [plain, squared] =
+                [&part.plain, &part.squared].map(|of| Mat::zeros(of.nrows(), of.ncols()));
+            let far_rows = self.far.of(row).to_vec();
+            Columns {
+                far: Mat::zeros(far_rows.len(), plain.ncols()),
+                far_rows,
+                plain,
+                squared,
+            }
+        };
+        parts.iter().enumerate().map(of_row)
     }
 }
 
@@ -542,10 +450,15 @@ impl KernelMatrix for TiledKernel {
         let (side, tile, n) = (self.array.grid()[0], self.tile_side(), self.n_samples());
         let cut = cut(x, side, tile).into_iter().zip(cut(squared, side, tile));
         let parts: Vec<Columns> = cut
-            .map(|(plain, squared)| Columns { plain, squared })
+            .map(|(plain, squared)| Columns {
+                plain,
+                squared,
+                far_rows: Vec::new(),
+                far: Mat::new(),
+            })
             .collect();
         let scale = (1.0 / self.unit()) as f32;
-        let sums = match self.kept.is_empty() {
+        let mut sums = match self.kept.is_empty() {
             true => self.sums_by_rounds(&parts, scale)?,
             false => self.sums_by_rows(&parts, scale)?,
         };
@@ -557,6 +470,9 @@ impl KernelMatrix for TiledKernel {
         self.count_bytes(side * (side + 1) / 2);
         // The number of phenotypes in a batch assumes three copies of the block at once, including the caller's.
         drop(parts);
+        for sum in &mut sums {
+            far_rows::put(&sum.far_rows, &sum.far, sum.plain.as_mut());
+        }
         let (products, squares): (Vec<_>, Vec<_>) =
             sums.into_iter().map(|s| (s.plain, s.squared)).unzip();
         Ok((

@@ -5,22 +5,48 @@ use crate::fit::residual::Residual;
 use crate::fit::result::TestResult;
 use crate::stopping_time::RemlFit;
 
+/// Above this size, a correction that passes do not halve is no rounding.
+const ROUNDING_SIZE: f64 = 1e-2;
+
 /// What must converge from pass to pass.
 #[derive(Clone, Copy)]
 pub(super) struct Iterate {
     pub(super) reml: RemlFit,
     /// Least node of the phenotype's spectral measure.
     pub(super) least: f64,
-    /// Size of the correction, in standard deviations of the phenotype.
-    pub(super) size: f64,
+    pub(super) size: Size,
+}
+
+/// Size of the correction after a pass, in standard deviations of the phenotype.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub(super) value: f64,
+    /// Passes in a row that did not halve it.
+    stalls: usize,
+}
+
+impl Size {
+    pub(super) fn new(value: f64, before: Option<Self>) -> Self {
+        let stalls = match before {
+            Some(before) if value > 0.5 * before.value => before.stalls + 1,
+            _ => 0,
+        };
+        Self { value, stalls }
+    }
+
+    /// Whether it is the rounding of single-precision products, which grows with t̂ λ₁: no further pass helps. One pass that does not halve it may
+    /// just have met a slow direction.
+    pub(super) fn is_rounding(self) -> bool {
+        self.value <= ROUNDING_SIZE && self.stalls > 1
+    }
 }
 
 /// t_loo as it was found after a pass.
 #[derive(Clone, Copy)]
 pub(super) struct Chosen {
     pub(super) time: f64,
-    /// Size of the correction there, in standard deviations of the phenotype.
-    pub(super) size: f64,
+    /// Size of the correction there.
+    pub(super) size: Size,
     /// Passes since t̂ converged, in which t_loo did not.
     pub(super) passes: usize,
 }

@@ -1,6 +1,6 @@
 //! Whether fits have converged after a pass, and what comes of those that have.
 
-use crate::fit::active::{ActivePhenotype, Chosen, Iterate};
+use crate::fit::active::{ActivePhenotype, Chosen, Iterate, Size};
 use crate::fit::galerkin::{CORRECTION_COLUMNS, Correction, Quadrature};
 use crate::fit::pattern::MissingnessPattern;
 use crate::fit::result::{Analysis, AnalysisOptions, Finished, FitAtTime, Stop, TestResult};
@@ -19,10 +19,6 @@ use rayon::prelude::*;
 /// after it is applied was a tenth of it or less wherever we could compare.
 const CORRECTION_TOLERANCE: f64 = 2e-3;
 
-/// Below this size, a correction that a pass did not halve is the rounding of single-precision products, which grows with t̂ λ₁:
-/// no further pass helps.
-const ROUNDING_SIZE: f64 = 1e-2;
-
 /// Size of the correction at t_loo, as a share of the residual there, at which the leave-one-out error counts as known.
 const LEFT_OUT_TOLERANCE: f64 = 2e-2;
 
@@ -33,17 +29,13 @@ const MOST_FURTHER_PASSES: usize = 12;
 /// Largest error of a fitted value, in standard deviations of the phenotype, that single-precision products may leave.
 const ROUNDING_TOLERANCE: f64 = 1e-3;
 
-/// Relative error of a product with the kernel in single precision at a sample far from all others, where K_xx is most of it
-/// (`tests/far_sample.rs`).
-const PRODUCT_ERROR: f64 = 2e-7;
-
 /// What the phenotypes of a mask share after its first pass.
 #[derive(Clone, Copy)]
 struct FitOfMask<'x, 'a> {
     operator: &'x MaskedOperator<'a>,
     low_rank: Option<&'x LowRank>,
     spectrum: &'x Spectrum,
-    farthest: (usize, f64),
+    farthest: [(usize, f64); 2],
     diagonal: &'x [f64],
 }
 
@@ -52,7 +44,7 @@ struct Fitting<'x, 'a> {
     operator: &'x MaskedOperator<'a>,
     low_rank: &'x LowRank,
     spectrum: &'x Spectrum,
-    farthest: (usize, f64),
+    farthest: [(usize, f64); 2],
     diagonal: &'x [f64],
     active: &'x mut ActivePhenotype,
     test: Option<TestResult>,
@@ -297,13 +289,7 @@ fn find_leave_one_out(
 impl Fitting<'_, '_> {
     /// The error of the flow as far as it is known, to be formed; its weights are of the time `t`.
     fn correction(&self, t: f64) -> LinearCombination<'_> {
-        let horizon = self.active.horizon;
-        // Early on t̂ may be infinite or far off: then the approximation knows better.
-        let until = match self.reml.upper {
-            Some(upper) if upper < 8.0 * horizon => upper,
-            Some(_) => 8.0 * horizon,
-            None => 2.0 * horizon,
-        };
+        let until = self.last_time();
         let until = match t == self.reml.time.time() {
             true => until,
             false => until.max(t),
@@ -311,6 +297,28 @@ impl Fitting<'_, '_> {
         let (quadrature, shown) = (&self.quadrature, t.min(until));
         let flow = &self.active.flow;
         flow.correction(self.operator, self.low_rank, quadrature, until, shown, t)
+    }
+
+    /// The time up to which the error of the flow is looked at: the end of t̂'s interval. Early on it may be infinite or far off, and the
+    /// approximation's horizon knows better. Where samples are alike it is the horizon that may be far off: then an end counts that two
+    /// passes find.
+    fn last_time(&self) -> f64 {
+        let horizon = self.active.horizon;
+        let before = self.active.previous.map(|it| it.reml);
+        let is_found_again = |now: f64, before: Option<f64>| {
+            before.is_some_and(|before| now <= 2.0 * before && before <= 2.0 * now)
+        };
+        match self.reml.upper {
+            Some(end) if end < 8.0 * horizon => end,
+            Some(end) if is_found_again(end, before.and_then(|it| it.upper)) => end,
+            Some(_) => 8.0 * horizon,
+            None => {
+                let t = self.reml.time.time();
+                let is_known = t.is_finite() && is_found_again(t, before.map(|it| it.time.time()));
+                let known = if is_known { t } else { 0.0 };
+                known.max(2.0 * horizon)
+            }
+        }
     }
 
     /// Standard deviation of the phenotype.
@@ -327,25 +335,24 @@ impl Fitting<'_, '_> {
         let sd = self.sd();
         let (operator, active, reml) = (self.operator, &mut *self.active, self.reml);
         let size = correction.largest() / sd;
-        let (mut error, mut is_complete, mut is_rounding) = (f64::INFINITY, false, false);
+        let (mut error, mut is_complete) = (f64::INFINITY, false);
         let nodes = self.measure.nodes_and_weights().map(|(node, _)| node);
         let now = Iterate {
             reml,
             least: nodes.fold(f64::INFINITY, f64::min),
-            size,
+            size: Size::new(size, active.previous.map(|before| before.size)),
         };
         if let Some(before) = active.previous {
-            let former_size = before.size;
             let change = match active.time {
                 None => change(&before, &now),
                 Some(_) => 0.0,
             };
-            error = change * (size / former_size).min(1.0);
-            is_rounding = size <= ROUNDING_SIZE && size > 0.5 * former_size;
+            error = change * (size / before.size.value).min(1.0);
         }
         active.previous = Some(now);
         let converged = |error: f64| {
-            error <= options.tolerance && (size <= CORRECTION_TOLERANCE || is_rounding)
+            let is_settled = size <= CORRECTION_TOLERANCE || now.size.is_rounding();
+            error <= options.tolerance && is_settled
         };
         let last = active.passes >= options.max_passes;
         if !converged(error) && !last {
@@ -382,13 +389,13 @@ impl Fitting<'_, '_> {
         }
         let before = active.chosen;
         let passes = before.map_or(0, |it| it.passes);
+        let stalling = Size::new(size, before.map(|it| it.size));
         active.chosen = Some(Chosen {
             time,
-            size,
+            size: stalling,
             passes: passes + 1,
         });
-        let is_rounding =
-            size <= ROUNDING_SIZE && before.is_some_and(|before| size > 0.5 * before.size);
+        let is_rounding = stalling.is_rounding();
         let is_known = correction.norm() <= LEFT_OUT_TOLERANCE * left || is_rounding;
         let has_converged = is_known && (!is_stop || size <= CORRECTION_TOLERANCE || is_rounding);
         if converged.is_complete || has_converged {
@@ -413,10 +420,12 @@ impl Fitting<'_, '_> {
     /// The analysis at the time to stop at.
     fn finish(self, converged: Converged) -> (usize, Analysis) {
         let (time, sd) = (self.stop, self.sd());
-        let (far, own) = self.farthest;
-        let active = self.active;
+        let (farthest, active) = (self.farthest, self.active);
         let rounding = match time.is_finite() {
-            true => PRODUCT_ERROR * own * active.flow.gross_dual(far, &self.quadrature, time),
+            true => farthest
+                .map(|(at, error)| error * active.flow.gross_dual(at, &self.quadrature, time))
+                .into_iter()
+                .fold(0.0, f64::max),
             false => 0.0,
         };
         let fit = FitAtTime {

@@ -1,6 +1,7 @@
 //! A missingness pattern: a mask, its operator and the phenotypes that are observed on it.
 
 use crate::dense_kernel::DenseKernel;
+use crate::far_samples::far_samples;
 use crate::fit::active::ActivePhenotype;
 use crate::fit::galerkin::GalerkinFlow;
 use crate::fit::residual::Residual;
@@ -52,6 +53,11 @@ const MORE_ALIKE: f64 = 0.5;
 /// Share of the trace that an approximate product may move it by.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
 
+/// Relative error of a product with the kernel in single precision at a sample far from all others, where K_xx is most of it, and of one in double
+/// precision with vectors in single (`tests/far_sample.rs`).
+const PRODUCT_ERROR: f64 = 2e-7;
+const PRODUCT_ERROR_OF_FAR: f64 = 4e-8;
+
 /// Leading eigenvalues of the operator that the first pass computes on a mask that holds `n_observed` of `n` samples.
 ///
 /// It depends on the mask alone, never on what else is run.
@@ -82,8 +88,9 @@ pub(super) struct MissingnessPattern<'a> {
     pub(super) of_null_model: Option<Mat<f32>>,
     /// Whether single precision has lost the operator, which shows with the spectrum.
     pub(super) is_lost: bool,
-    /// The sample of the mask with the largest K_xx, and K_xx / n_S there.
-    pub(super) farthest: (usize, f64),
+    /// The samples of the mask with the largest K_xx, of those whose products are in single precision and in double, and how far K_xx / n_S is
+    /// rounded there.
+    pub(super) farthest: [(usize, f64); 2],
     /// diag A, known with the spectrum.
     pub(super) diagonal: Vec<f64>,
     pub(super) phenotypes: Vec<ActivePhenotype>,
@@ -195,6 +202,7 @@ pub(super) fn create_patterns<'a>(
     let columns = linear_combination::evaluate(probes, covariates, &combinations);
     drop(combinations);
     let (density, of_full) = (full.density(), full.covariate_products());
+    let far = far_samples(diagonal);
     let of_masks = models.into_par_iter().zip(operators).zip(places);
     of_masks
         .map(
@@ -212,7 +220,7 @@ pub(super) fn create_patterns<'a>(
                     is_lost: false,
                     values,
                     low_rank,
-                    farthest: farthest(operator, diagonal),
+                    farthest: farthest(operator, diagonal, &far),
                     diagonal: match is_full(operator) {
                         true => operator.diagonal(diagonal, of_full.as_ref()),
                         false => Vec::new(),
@@ -225,13 +233,15 @@ pub(super) fn create_patterns<'a>(
         .collect()
 }
 
-/// The sample of a mask with the largest K_xx, and K_xx / n_S there.
-fn farthest(operator: &MaskedOperator<'_>, diagonal: &[f64]) -> (usize, f64) {
+/// [`MissingnessPattern::farthest`]; `far` are the kernel's far samples.
+fn farthest(operator: &MaskedOperator<'_>, diagonal: &[f64], far: &[usize]) -> [(usize, f64); 2] {
     let mask = operator.projection().mask();
-    let observed = (0..mask.len()).filter(|&i| mask[i]);
-    let at = observed.max_by(|&i, &j| diagonal[i].total_cmp(&diagonal[j]));
-    at.map_or((0, 0.0), |i| {
-        (i, diagonal[i] / operator.n_observed() as f64)
+    let n = operator.n_observed() as f64;
+    [(false, PRODUCT_ERROR), (true, PRODUCT_ERROR_OF_FAR)].map(|(is_far, error)| {
+        let of_kind = |&i: &usize| mask[i] && far.binary_search(&i).is_ok() == is_far;
+        let samples = (0..mask.len()).filter(of_kind);
+        let at = samples.max_by(|&i, &j| diagonal[i].total_cmp(&diagonal[j]));
+        at.map_or((0, 0.0), |i| (i, error * diagonal[i] / n))
     })
 }
 

@@ -55,7 +55,8 @@ pub trait KernelMatrix: Sync {
 
     /// One pass over the kernel: (K X, (K∘K) S / [`unit`](KernelMatrix::unit)²) for blocks X (n × b) and S (n × s), column-major.
     ///
-    /// Each column's bits depend on that column alone. Cost: 2 n² (b + s) flops, one read of the kernel.
+    /// Each column's bits depend on that column alone. The rows of [`far_samples`](crate::far_samples::far_samples) are summed in double precision;
+    /// where they are not, their fitted values count as more exact than they are. Cost: 2 n² (b + s) flops, one read of the kernel.
     ///
     /// # Errors
     /// When a part of the kernel cannot be read.

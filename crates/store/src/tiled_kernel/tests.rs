@@ -1,4 +1,5 @@
 use super::*;
+use crate::tile_product::PANEL_ROWS;
 
 #[test]
 fn rounds_visit_each_tile_once_and_no_row_twice_at_a_time() {
