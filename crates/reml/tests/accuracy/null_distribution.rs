@@ -1,12 +1,7 @@
 //! The null distribution of the score test beside the dense one: spectra that are flat, mixed and fast, complete samples and masks.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
-use dense::DenseOperator;
-use memory_kernel::{features, kernel_of, normal};
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,13 +1,8 @@
 //! Posterior variances beside the dense definition; `--nocapture` shows by how much they differ.
-#![allow(clippy::print_stdout)]
 
-#[expect(dead_code, reason = "shared with the other tests")]
-mod dense;
-mod memory_kernel;
-
-use dense::DenseOperator;
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, held, kernel_of, normal};
 use faer::{Mat, Par};
-use memory_kernel::{features, held, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

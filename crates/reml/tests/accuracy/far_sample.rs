@@ -1,13 +1,8 @@
 //! One sample far from all others: its own fitted value rests on a weight that is small beside what it is a difference of.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
-use dense::DenseOperator;
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{kernel_of, normal};
 use faer::{Mat, MatRef};
-use memory_kernel::{kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -1,17 +1,13 @@
 //! The fast path beside the dense textbook version of the same definitions.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-mod memory_kernel;
-
-use dense::{DenseAnalysis, DenseOperator};
+use crate::dense::{DenseAnalysis, DenseOperator};
+use crate::memory_kernel::{features, kernel_of, normal};
 use faer::Mat;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::matrix_free::eigen::{
     PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
 };
 use faer::{Col, Par};
-use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;

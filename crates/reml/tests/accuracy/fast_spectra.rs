@@ -1,10 +1,7 @@
 //! Effective degrees of freedom where eigenvalues fall by up to 1e12, below what single precision carries of their sum.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
+use crate::memory_kernel::{held, normal};
 use faer::{Mat, Side};
-use memory_kernel::{held, normal};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};

@@ -366,7 +366,6 @@ impl DenseOperator {
 
     /// Posterior variance of the increment at every sample in units of σ², from the definition: t κ − w'η_t(A) w, η_t = ∫₀ᵗ φ_s ds; each
     /// sample's covariates are fitted by the least-norm combination of those on the mask.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn posterior_variance(&self, t: f64) -> Vec<f64> {
         let (n, q) = (self.n_observed(), self.covariates.ncols());
         let z = Mat::from_fn(n, q, |i, j| self.covariates[(self.observed[i], j)]);
@@ -404,7 +403,6 @@ impl DenseOperator {
     }
 
     /// eᵢ / sᵢ at times on the observed samples, n_S × times: e = exp(−tA) P y, s the diagonal of exp(−tA) on the range of P.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn left_out(&self, values: &[f64], times: &[f64]) -> Mat<f64> {
         let n = self.n_observed();
         let y = Mat::from_fn(n, 1, |i, _| values[self.observed[i]]);
@@ -424,7 +422,6 @@ impl DenseOperator {
     }
 
     /// Σ (eᵢ / sᵢ)² at times.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn leave_one_out(&self, values: &[f64], times: &[f64]) -> Vec<f64> {
         let left_out = self.left_out(values, times);
         (0..times.len())
@@ -433,7 +430,6 @@ impl DenseOperator {
     }
 
     /// Its minimum over [0, 50 dof / tr A], (t, LOO): grids in log t, each about the best of the one before; t is infinite at the end.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn loo_time(&self, values: &[f64]) -> (f64, f64) {
         let top = 50.0 * self.dof() as f64 / self.lambda.iter().sum::<f64>();
         let (mut low, mut high, mut n) = (1e-4 / self.lambda[0], top, 200);

@@ -1,10 +1,6 @@
 //! Masks on which nothing of the kernel is left beside the covariates.
-#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
-mod memory_kernel;
-
-use memory_kernel::{features, kernel_of, normal};
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
