@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use faer::Mat;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling};
 use ntkpipe_store::masks::{MaskWriter, Masks};
 use ntkpipe_store::results::{Column, PredictionColumns, write_table};
