@@ -16,6 +16,7 @@
 //! | [`predict`] | predictions from dual weights and covariates, and their R² |
 //! | [`prediction_variance`] | how sure a prediction is |
 //! | [`model_selection`] | the choice among several kernels |
+//! | [`null_model`], [`risk_sets`] | logistic and Cox regression of outcomes on the covariates: the residuals that take the place of values |
 //! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
 //!
 //! ```
@@ -51,10 +52,12 @@ pub mod fit;
 pub mod leave_one_out;
 pub mod linalg;
 pub mod model_selection;
+pub mod null_model;
 pub mod predict;
 pub mod prediction_variance;
 pub mod rank_normal;
 pub mod reference_spectrum;
+pub mod risk_sets;
 pub mod robust_test;
 pub mod score_test;
 pub mod spectral_density;

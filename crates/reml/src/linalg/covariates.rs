@@ -8,7 +8,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
 /// Relative size of a singular value of the scaled covariates below which they count as collinear.
-const RANK_TOLERANCE: f64 = 1e-8;
+pub(crate) const RANK_TOLERANCE: f64 = 1e-8;
 
 /// Relative size of an eigenvalue of B_S'B_S, B the basis of all samples, below which a direction is absent from S.
 const MASKED_RANK_TOLERANCE: f64 = 1e-11;

@@ -9,6 +9,8 @@ mod mask_of_a_group;
 mod memory_kernel;
 mod no_variation;
 mod null_distribution;
+mod null_model;
 mod oracle;
+mod outcome;
 mod posterior;
 mod robust;
