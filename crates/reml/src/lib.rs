@@ -17,6 +17,7 @@
 //! | [`prediction_variance`] | how sure a prediction is |
 //! | [`model_selection`] | the choice among several kernels |
 //! | [`null_model`], [`risk_sets`] | logistic and Cox regression of outcomes on the covariates: the residuals that take the place of values |
+//! | [`offset_gamma`] | from what the network adds to a score |
 //! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
 //!
 //! ```
@@ -53,7 +54,9 @@ pub mod leave_one_out;
 pub mod linalg;
 pub mod model_selection;
 pub mod null_model;
+pub mod offset_gamma;
 pub mod predict;
+mod prediction_check;
 pub mod prediction_variance;
 pub mod rank_normal;
 pub mod reference_spectrum;
@@ -74,5 +77,6 @@ pub use linalg::covariates::Covariates;
 pub use linalg::kernel_matrix::KernelMatrix;
 pub use linalg::operator::MaskedOperator;
 pub use predict::{Predictor, r_squared};
+pub use prediction_check::InvalidPrediction;
 pub use reference_spectrum::{Probes, ReferenceSpectrum};
 pub use stopping_time::{RemlFit, StoppingTime};
