@@ -17,7 +17,7 @@
 //! | [`prediction_variance`] | how sure a prediction is |
 //! | [`model_selection`] | the choice among several kernels |
 //! | [`null_model`], [`risk_sets`] | logistic and Cox regression of outcomes on the covariates: the residuals that take the place of values |
-//! | [`offset_gamma`] | from what the network adds to a score |
+//! | [`offset_gamma`], [`baseline_hazard`] | from what the network adds to a score, and from a score to an absolute risk |
 //! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
 //!
 //! ```
@@ -45,6 +45,7 @@
 //! pool that the caller is in (`rayon::ThreadPool::install`).
 #![forbid(unsafe_code)]
 
+pub mod baseline_hazard;
 pub mod chi_squared_mixture;
 mod compression;
 pub mod covariate_selection;
@@ -66,6 +67,7 @@ pub mod score_test;
 pub mod spectral_density;
 pub mod spectral_measure;
 pub mod stopping_time;
+pub mod survival_curve;
 pub mod transform;
 
 pub use dense_kernel::{DenseKernel, NotAKernel};
