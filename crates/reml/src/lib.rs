@@ -18,6 +18,7 @@
 //! | [`model_selection`] | the choice among several kernels |
 //! | [`null_model`], [`risk_sets`] | logistic and Cox regression of outcomes on the covariates: the residuals that take the place of values |
 //! | [`offset_gamma`], [`baseline_hazard`] | from what the network adds to a score, and from a score to an absolute risk |
+//! | [`accuracy`], [`survival_curve`] | how well held-out scores tell outcomes |
 //! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
 //!
 //! ```
@@ -45,6 +46,7 @@
 //! pool that the caller is in (`rayon::ThreadPool::install`).
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod baseline_hazard;
 pub mod chi_squared_mixture;
 mod compression;

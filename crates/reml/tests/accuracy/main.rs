@@ -4,6 +4,7 @@
 mod dense;
 mod far_sample;
 mod fast_spectra;
+mod held_out_scores;
 mod leave_one_out;
 mod mask_of_a_group;
 mod memory_kernel;
