@@ -150,6 +150,7 @@ pub fn prepare(
         phenotype: Phenotype {
             mask,
             values: scaled,
+            variances: None,
             time: None,
         },
         standardisation,

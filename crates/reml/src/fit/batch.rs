@@ -78,7 +78,13 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Columns of n f32 values that the phenotypes may hold at once from here on, a pass's block included.
     pub fn load(&self) -> usize {
         let phenotypes = self.patterns.iter().flat_map(|g| &g.phenotypes);
-        let flows: usize = phenotypes.map(|m| load_of(m.flow.n_vectors())).sum();
+        let rank = self.covariates.rank();
+        let flows: usize = phenotypes
+            .map(|m| {
+                let of_test = m.weighted.as_ref().map_or(0, |_| load_of_weights(rank));
+                load_of(m.flow.n_vectors()) + of_test
+            })
+            .sum();
         let products: usize = self.patterns.iter().map(|g| g.operator.rank()).sum();
         flows + self.patterns.len() * self.load_of_mask() + products
     }
@@ -94,6 +100,11 @@ impl<'s, 'a> Batch<'s, 'a> {
         rank + load_of(0).max(PASS_COPIES * (1 + MOST_NEW_VECTORS + own))
             + own
             + self.load_of_mask()
+    }
+
+    /// The same beside that for an outcome, whose null variances are given.
+    pub fn load_of_outcome(&self) -> usize {
+        load_of_weights(self.covariates.rank())
     }
 
     /// Columns of n f32 values that a mask's low-rank approximation is worth.
@@ -218,12 +229,17 @@ impl<'s, 'a> Batch<'s, 'a> {
         })
     }
 
+    /// The operator of a pattern whose phenotypes are tested.
+    fn tested(&self, at: usize) -> Option<&MaskedOperator<'a>> {
+        self.offset.is_none().then(|| &self.patterns[at].operator)
+    }
+
     /// Starts the space of each phenotype, in the pattern that it is paired with. One that is sure to be fitted begins with where the
     /// low-rank approximation would take it.
     fn initialise(&mut self, joining: &[(usize, usize, Residual)]) {
         if self.options.test_only {
             for (at, number, residual) in joining {
-                let active = ActivePhenotype::new(*number, residual);
+                let active = ActivePhenotype::new(*number, residual, self.tested(*at));
                 self.patterns[*at].phenotypes.push(active);
             }
             return;
@@ -244,7 +260,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             .enumerate()
             .map(|(i, (at, number, residual))| {
                 let in_space = in_space.subcols(i, 1);
-                let mut active = ActivePhenotype::new(*number, residual);
+                let mut active = ActivePhenotype::new(*number, residual, self.tested(*at));
                 let initial_guess =
                     patterns[*at].initial_guess(&mut active, residual, in_space, self.options);
                 (active, initial_guess)
@@ -341,7 +357,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             places.push((at, at_square));
             let first = columns.len();
             columns.push(own);
-            columns.extend(pattern.phenotypes.iter().filter_map(|it| it.flow.next()));
+            columns.extend(pattern.phenotypes.iter().flat_map(|it| it.next()));
             at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
             at_square += usize::from(pattern.spectrum.is_none());
         }
@@ -441,6 +457,12 @@ const USUAL_VECTORS: usize = 14;
 /// Columns that a phenotype with so many vectors may hold after the next pass.
 fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
+}
+
+/// Columns that the test of an outcome holds: X, Y and A X in double precision, and P X in the pass.
+fn load_of_weights(rank: usize) -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    (3 * DOUBLE + 1 + PASS_COPIES) * rank
 }
 
 /// Columns of n f32 values at work besides [`Batch::load`], for n samples and covariates of a rank: the largest of what a few phenotypes take at

@@ -72,7 +72,12 @@ impl<'a> DenseFit<'a> {
         let measure = SpectralMeasure::new(nodes, coefficients.col_as_slice(0), dof, trace);
         let ratio = measure.mean();
         let (projected, q) = (self.projected.as_ref(), self.null_model.as_ref());
-        let robust = direct_log_p(projected, q, r.col_as_slice(0), ratio);
+        let variances = residual.variances.as_ref().map(|all| {
+            let of_observed = self.observed.iter().map(|&i| all[i]);
+            of_observed.collect::<Vec<f64>>()
+        });
+        let of_sample = (r.col_as_slice(0), variances.as_deref());
+        let robust = direct_log_p(projected, q, of_sample, ratio);
         let test = TestResult::new(&self.spectrum, dof, ratio, robust, options);
         let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / residual.variation);
         let tested = Analysis {

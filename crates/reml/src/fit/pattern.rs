@@ -366,16 +366,13 @@ impl MissingnessPattern<'_> {
     pub(super) fn extend(&mut self, products: MatRef<'_, f32>, mut at: usize) {
         let mut waiting: Vec<(&mut ActivePhenotype, MatRef<'_, f32>)> = Vec::new();
         for active in &mut self.phenotypes {
-            let width = active.flow.next().map_or(0, Mat::ncols);
+            let width = active.next().map(Mat::ncols).sum();
             waiting.push((active, products.subcols(at, width)));
             at += width;
         }
         let operator = &self.operator;
         waiting.into_par_iter().for_each(|(active, product)| {
-            active.passes += 1;
-            if product.ncols() > 0 {
-                active.flow.extend(operator, product);
-            }
+            active.extend(operator, product);
         });
     }
 }

@@ -58,13 +58,16 @@ impl Default for AnalysisOptions {
     }
 }
 
-/// One phenotype: its mask and its values on the kernel's samples.
+/// One phenotype: its mask and its values on the kernel's samples. Of an outcome the values are a working residual.
 #[derive(Clone, Debug)]
 pub struct Phenotype {
     /// Which samples are in S: the value is observed and the covariates complete.
     pub mask: Vec<bool>,
     /// n values, standardised on S or as they are; whatever stands outside S is not read.
     pub values: Vec<f64>,
+    /// Of an outcome, whose values are the working residual of its null model: the null variances v with which that was fitted, n values of at least 0, of which those outside
+    /// S are not read. The robust test then takes the projection of that model ([`crate::robust_test`]); the values are orthogonal to the covariates as they are.
+    pub variances: Option<Vec<f64>>,
     /// Time to stop at instead of the options' choice, finite: fitted values, dual weights and what goes with them are of that time, and the
     /// leave-one-out error is not looked at.
     pub time: Option<f64>,
@@ -85,6 +88,7 @@ impl Phenotype {
         Self {
             mask: complete.map(|(y, z)| y.is_finite() && *z).collect(),
             values,
+            variances: None,
             time: None,
         }
     }

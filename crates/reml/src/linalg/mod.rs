@@ -10,4 +10,4 @@ pub mod low_rank;
 pub mod operator;
 pub mod phi;
 pub mod power_of_two;
-mod thin_svd;
+pub(crate) mod thin_svd;

@@ -158,6 +158,7 @@ fn errors(time: Option<f64>) -> Vec<(f64, bool)> {
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values,
+                    variances: None,
                     time,
                 });
             }

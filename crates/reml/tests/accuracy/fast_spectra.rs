@@ -64,6 +64,7 @@ proptest! {
             let phenotypes: Vec<Phenotype> = times.iter().map(|&t| Phenotype {
                 mask: mask.clone(),
                 values: (0..n).map(|_| normal(&mut rng)).collect(),
+                variances: None,
                 time: Some(t),
             }).collect();
             let Ok(found) = analyse(&kernel, &covariates, &full, &phenotypes, &options, |_, _| {});

@@ -73,6 +73,7 @@ fn cohort(
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values: phenotype(rng, x, p, share, bends),
+                    variances: None,
                     time: None,
                 });
             }

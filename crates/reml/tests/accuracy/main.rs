@@ -15,3 +15,4 @@ mod oracle;
 mod outcome;
 mod posterior;
 mod robust;
+mod robust_outcomes;

@@ -69,6 +69,7 @@ fn both_ways(
         .map(|noise| Phenotype {
             mask: (0..n).map(|i| i < group).collect(),
             values: signal.iter().map(|s| s + noise * normal(rng)).collect(),
+            variances: None,
             time: None,
         })
         .collect();

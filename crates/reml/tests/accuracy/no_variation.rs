@@ -30,6 +30,7 @@ fn analysed(kernel: &DenseKernel, covariates: &Covariates) -> Vec<Analysis> {
     let of = |last: usize, rng: &mut ChaCha8Rng| Phenotype {
         mask: (0..N).map(|i| i < last).collect(),
         values: (0..N).map(|_| normal(rng)).collect(),
+        variances: None,
         time: None,
     };
     let lengths = [3, 100, ALIKE, N];

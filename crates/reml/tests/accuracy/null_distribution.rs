@@ -62,6 +62,7 @@ fn errors((n, p, depth, erf, factors): Shape, missing: &[f64]) -> Vec<[f64; 3]> 
                     Phenotype {
                         mask: mask.clone(),
                         values,
+                        variances: None,
                         time: None,
                     }
                 })

@@ -309,6 +309,7 @@ fn seeded_cohort(n: usize, p: usize, seed: u64) -> Cohort {
         .map(|(mask, share)| Phenotype {
             mask: mask.clone(),
             values: signal(&mut rng, &x, p, share),
+            variances: None,
             time: None,
         })
         .collect();
@@ -507,6 +508,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
         operators.push(dense(mask));
         phenotypes.push(Phenotype {
             mask: mask.clone(),
+            variances: None,
             time: Some(t * [0.05, 0.5, 3.0, 20.0][i / 3 % 4]),
             ..phenotype.clone()
         });
@@ -764,12 +766,14 @@ impl Recipe {
             .map(|&(mask, share)| Phenotype {
                 mask: masks[mask % masks.len()].clone(),
                 values: signal(&mut rng, &x, p, share),
+                variances: None,
                 time: None,
             })
             .collect();
         phenotypes.push(Phenotype {
             mask: masks[1].clone(),
             values: vec![2.5; n],
+            variances: None,
             time: None,
         });
         let mut few = vec![false; n];
@@ -779,6 +783,7 @@ impl Recipe {
         phenotypes.push(Phenotype {
             mask: few,
             values: signal(&mut rng, &x, p, 0.5),
+            variances: None,
             time: None,
         });
         Cohort {

@@ -92,6 +92,7 @@ fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values,
+                    variances: None,
                     time: None,
                 });
             }
