@@ -74,6 +74,16 @@ pub type Term = Vec<Vec<f64>>;
 /// A covariate without any value is for the caller to refuse; here it is left out.
 ///
 /// Cost: O(n q²) where nothing is to be left out, else O(n q³).
+///
+/// ```
+/// use reml::covariate_selection::{LeftOut, select};
+///
+/// let age = vec![40.0, 50.0, 60.0, f64::NAN];
+/// let twice = age.iter().map(|a| 2.0 * a).collect();
+/// let selection = select(4, &[vec![vec![1.0; 4]], vec![age], vec![twice]]);
+/// assert_eq!(selection.left_out, [(2, LeftOut::Collinear)]);
+/// assert_eq!(selection.rows, [true, true, true, false]);
+/// ```
 pub fn select(n: usize, terms: &[Term]) -> Selection {
     let choice = Choice::new(n, terms);
     let all: Vec<usize> = (0..terms.len()).collect();

@@ -41,7 +41,7 @@ impl NullDistribution {
 /// q₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1 (Benjamini & Hochberg 1995).
 ///
 /// ```
-/// use reml::score_test::benjamini_hochberg;
+/// use reml::benjamini_hochberg;
 ///
 /// let q = benjamini_hochberg(&[0.01_f64.ln(), 0.04_f64.ln(), 0.5_f64.ln()]);
 /// assert!((q[0] - 0.03).abs() < 1e-12 && (q[1] - 0.06).abs() < 1e-12);

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use ntkpipe_store::results::{Column, read_table};
-use reml::score_test::benjamini_hochberg;
-use reml::{Analysis, Degenerate, StoppingTime, TestResult};
+use reml::{Analysis, Degenerate, StoppingTime, TestResult, benjamini_hochberg};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

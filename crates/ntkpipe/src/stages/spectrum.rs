@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_store::spectrum;
-use reml::linalg::operator::LEAST_SHARE;
+use reml::reference_spectrum::LEAST_SHARE;
 use reml::{KernelMatrix as _, Probes, ReferenceSpectrum};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};

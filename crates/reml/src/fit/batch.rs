@@ -31,7 +31,26 @@ use std::collections::{HashMap, HashSet};
 /// Phenotypes whose vectors are projected on the probes' space together.
 const PROJECTED_AT_ONCE: usize = 16;
 
-/// Active phenotypes, which share each pass over the kernel; others may be added between passes.
+/// Active phenotypes, which share each pass over the kernel; others may be added between passes. [`analyse`] is the simple way to use it.
+///
+/// ```
+/// use reml::{AnalysisOptions, Batch, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum};
+///
+/// let k = faer::Mat::from_fn(40, 40, |i, j| (-0.1 * (i as f64 - j as f64).powi(2)).exp());
+/// let (kernel, covariates) = (DenseKernel::new(k.as_ref())?, Covariates::new(40, &[vec![1.0; 40]]));
+/// let Ok(spectrum) = ReferenceSpectrum::new(&kernel, &covariates, &[true; 40], Probes::default(), |_| {});
+/// let y = Phenotype::new((0..40).map(|i| (0.3 * f64::from(i)).sin()).collect(), &covariates);
+///
+/// let options = AnalysisOptions { direct: 0, ..AnalysisOptions::default() };
+/// let mut batch = Batch::new(&spectrum, &covariates, &options);
+/// let Ok(mut finished) = batch.add(&kernel, &[(7, y)]);
+/// while !batch.is_empty() {
+///     let Ok(more) = batch.run_pass(&kernel);
+///     finished.extend(more);
+/// }
+/// assert!(matches!(&finished[..], [(7, analysis)] if analysis.test.is_some()));
+/// # Ok::<(), reml::NotAKernel>(())
+/// ```
 pub struct Batch<'s, 'a> {
     full: &'s ReferenceSpectrum<'a>,
     covariates: &'a Covariates,
@@ -103,7 +122,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         2 + bytes.div_ceil(self.covariates.n_samples().max(1) * size_of::<f32>())
     }
 
-    /// Takes phenotypes in, each under a number; those that are done without a pass come back.
+    /// Adds phenotypes, each under a number. Those that are done without a pass come back. Cost: O(n m) flops per phenotype, with m
+    /// the dimension of the probes' space. A mask of s samples, at most [`AnalysisOptions::direct`], is decomposed here: s² entries read, O(s³) flops.
     ///
     /// # Errors
     /// When the kernel cannot be read.
@@ -443,8 +463,8 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
-/// Columns of n f32 values at work besides [`Batch::load`], for n samples and covariates of a rank: the largest of what a few phenotypes take at
-/// once as they are admitted, projected on the probes' space, with_corrections, and left out sample by sample.
+/// The most columns of n f32 values that a [`Batch`] works with besides [`Batch::load`], for n samples and covariates of a rank: while it adds a few
+/// phenotypes, projects them on the probes' space, corrects them, or computes their leave-one-out errors.
 pub fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.

@@ -3,10 +3,12 @@
 use crate::fit::spectrum::Spectrum;
 use crate::leave_one_out::LeaveOneOut;
 use crate::linalg::covariates::Covariates;
+use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::operator::MaskedOperator;
 use crate::spectral_density::SpectralDensity;
 use crate::spectral_measure::SpectralMeasure;
 use crate::stopping_time::{self, RemlFit};
+use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
 /// Which stopping time fitted values are of.
@@ -152,6 +154,21 @@ pub struct FitResult {
     pub dual: Vec<f32>,
     /// (t, Q(t) − Q(t̂), edf(t)) on a grid about t̂, for plots.
     pub curve: Vec<(f64, f64, f64)>,
+}
+
+impl FitResult {
+    /// The increment K α of each of the kernel's samples, n values: what training adds to the prediction, also of samples outside the mask. It
+    /// is in the units of the values given, and goes into [`Predictor`](crate::Predictor) with the covariates.
+    ///
+    /// Cost: one pass over the kernel, 2 n² flops.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn increment<K: KernelMatrix>(&self, kernel: &K) -> Result<Vec<f64>, K::Error> {
+        let dual = MatRef::from_column_major_slice(&self.dual, self.dual.len(), 1);
+        let (increment, _) = kernel.multiply(dual, Mat::zeros(self.dual.len(), 0).as_ref())?;
+        Ok(increment.col(0).iter().copied().map(f64::from).collect())
+    }
 }
 
 /// What came of one phenotype.

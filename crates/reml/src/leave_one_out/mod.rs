@@ -11,7 +11,7 @@
 //! sᵢ is an integral against a measure of the sample's own: Σ V²ᵢₖ exp(−t βₖ) over the leading pairs of the low-rank approximation, and a
 //! rest, the gamma measure of the sample's own mass 1 − hᵢ − Σ V²ᵢₖ, mean (from diag A) and variance (from diag A²), at the time of a
 //! clock that all samples share. On all samples the rests sum to what the effective degrees of freedom leave; a mask of its own takes the
-//! variances and the clock from there ([`Shape`]). e comes from the phenotype's own [`GalerkinFlow`](crate::fit::galerkin::GalerkinFlow). Neither costs a pass over the kernel. LOO may have
+//! variances and the clock from there ([`Shape`]). e comes from the phenotype's own `GalerkinFlow`. Neither costs a pass over the kernel. LOO may have
 //! several minima: the times are scanned on a grid in log t, then each minimum that may be the least is looked at more closely.
 
 mod decay_diagonal;

@@ -34,7 +34,7 @@ impl LeaveOneOut {
     }
 
     /// This without t_loo and what is of it.
-    pub fn unknown(self) -> Self {
+    pub(crate) fn unknown(self) -> Self {
         Self {
             time: None,
             r2_best: None,

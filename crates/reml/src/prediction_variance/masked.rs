@@ -22,10 +22,11 @@ const SHAPE_NODES: usize = 4;
 const MOST_HELD: f64 = 0.6;
 
 impl Posterior<'_, '_> {
-    /// Posterior variances in units of σ² on the mask of `operator`, rows × times, for finite `times`; `is_in_mask` says which of the places are
-    /// in it.
+    /// Posterior variances on the mask of `operator`, in units of the noise variance σ². `times` are finite. Each of `places` is a set of evaluation
+    /// points with a function that says which of them are samples of the mask; the result has one matrix, rows × times, for each.
     ///
-    /// Cost: 2 n m² + 4 n m flops a time for n places; of a mask other than that of the reference spectrum, the [`LowRank`] approximation besides.
+    /// Cost: 2 n m² + 4 n m flops per time for n places. A mask other than that of the reference spectrum also takes its low-rank approximation,
+    /// O(n m²).
     pub fn variances(
         &self,
         operator: &MaskedOperator<'_>,

@@ -19,7 +19,7 @@
 //! The posterior mean fixes the prior covariance of u(x) and u on S, but not the prior variance of what of p(x) lies outside the span of Ψ:
 //! there C = 0, and t is the value that makes the prior a continuous function of C (`docs/decisions`).
 //!
-//! At scale, B = Ṽ diag(β − μ) Ṽ' + μ P is the [`LowRank`] approximation of A, E = A − B. On the directions that Ṽ does not hold, a
+//! At scale, B = Ṽ diag(β − μ) Ṽ' + μ P is the low-rank approximation of A, E = A − B. On the directions that Ṽ does not hold, a
 //! function of A is a quadratic fitted to it on the tail of the spectrum; its sums need A_xx and (A²)_xx, which one pass gives for the mask of all
 //! samples. Other masks take E from there: a function that vanishes outside S and is orthogonal to the covariates on S is so on all samples,
 //! whence A_S = (n / n_S) P_S A P_S, and E_S is taken for (n / n_S) E on its diagonal, and in proportion to the samples left beside it.
