@@ -12,8 +12,8 @@ use crate::linalg::operator::{MaskedOperator, is_lost};
 use crate::spectral_density::SpectralDensity;
 use faer::Mat;
 
-/// Up to so many samples, whose kernel is then held in memory, a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 5e-3 at
-/// p = 1e-50.
+/// Up to so many samples, the kernel is held in memory to compute the moments of a flat spectrum up to the sixth. With more samples, the error that 64 probes
+/// leave in −log10 p was below 5e-3 at p = 1e-50.
 const MOST_SAMPLES_OF_MOMENTS: usize = 2048;
 
 /// Block-Lanczos decomposition of the operator A = P K\[S,S\] P / n_S of one mask S, in most cases that of all samples, with the exact moments of A. All
@@ -58,7 +58,7 @@ pub struct ReferenceSpectrumParts {
     pub probes: KrylovSpace,
 }
 
-/// The starting block of block Lanczos, and how far it goes.
+/// The starting block of block Lanczos, and the number of its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probes {
     /// Columns of the block; 0 for the exact moments alone.
@@ -181,7 +181,7 @@ impl<'a> ReferenceSpectrum<'a> {
         &self.square_diagonal
     }
 
-    /// The mean μ of the spectral tail, which the probes' space does not hold, and the Frobenius norm of that.
+    /// The mean μ of the spectral tail, the eigenvalues that the probes' space does not hold, and the tail's Frobenius norm.
     fn beyond(&self) -> (f64, f64) {
         let values = self.probes.eigen().map_or(&[][..], |e| &e.values);
         let rest = self.operator.dof().saturating_sub(values.len()).max(1) as f64;
@@ -190,11 +190,11 @@ impl<'a> ReferenceSpectrum<'a> {
         ((trace / rest).max(0.0), squares.max(0.0).sqrt())
     }
 
-    /// K Q_S on S, n × rank, for the orthonormal covariates Q_S of another mask, without a pass; `None` where that may move the trace
-    /// of its operator by more than `limit` of it. `shared` is G'Q_S.
+    /// K Q_S on S, n × rank, for the orthonormal covariates Q_S of another mask, without a pass; `None` where this may change the trace
+    /// of that mask's operator by more than the share `limit`. `shared` is G'Q_S.
     ///
-    /// Q_S = D_S Q L and A Q = 0, so that of x = Q L − Q_S, which is on the missing samples, only A x is not known exactly. The probes'
-    /// space holds most of A, and of the rest ("tail") a vector x not made for it sees x'A x = μ |x|² up to |x|² √2 |tail|_F / dof.
+    /// Q_S = D_S Q L and A Q = 0. Let x = Q L − Q_S, which is 0 on S. All is known exactly but A x. The probes' space holds most of A. For the rest, the
+    /// tail, x'A x = μ |x|² up to |x|² √2 |tail|_F / dof, since x does not depend on the tail.
     pub(crate) fn product_with_covariates<'x>(
         &'x self,
         operator: &'x MaskedOperator<'_>,
@@ -206,7 +206,7 @@ impl<'a> ReferenceSpectrum<'a> {
         if !std::ptr::eq(own, operator.projection().covariates()) {
             return None;
         }
-        let (level, tail) = self.beyond();
+        let (tail_mean, tail) = self.beyond();
         let [q, kq, qkq] = &self.covariates;
         let l = operator.projection().within(q.as_ref());
         // |x|²; Q_S is orthonormal and Q_S'Q L = I.
@@ -225,10 +225,10 @@ impl<'a> ReferenceSpectrum<'a> {
         let mut within = product(self.probes.projected(), shared);
         for j in 0..within.ncols() {
             for i in 0..within.nrows() {
-                within[(i, j)] = n * (within[(i, j)] - level * shared[(i, j)]);
+                within[(i, j)] = n * (within[(i, j)] - tail_mean * shared[(i, j)]);
             }
         }
-        let on_q = product(qkq, &along) - image_along + n * level * &along;
+        let on_q = product(qkq, &along) - image_along + n * tail_mean * &along;
         Some(LinearCombination {
             mask: operator.projection().mask(),
             in_space: within,
@@ -283,7 +283,7 @@ impl<'a> ReferenceSpectrum<'a> {
     }
 }
 
-/// The passes after the first. Returns A R, R = `leak` the image of K Q, which rides on the second.
+/// The passes after the first. Returns A R, with R = `leak` the image of K Q; the second pass computes it too.
 fn later_passes<K: KernelMatrix>(
     kernel: &K,
     operator: &MaskedOperator<'_>,
@@ -294,7 +294,7 @@ fn later_passes<K: KernelMatrix>(
 ) -> Result<Mat<f64>, K::Error> {
     let n = kernel.n_samples();
     let none = Mat::zeros(n, 0);
-    // R in the kernel's unit: single precision does not hold products of K with itself in any other.
+    // R in the kernel's unit: in another unit, products of K with itself may be beyond single precision.
     let unit = kernel.unit();
     let mut of_leak = Mat::zeros(n, leak.ncols());
     for pass in 1..probes.passes.max(2) {

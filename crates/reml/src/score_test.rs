@@ -3,10 +3,10 @@
 use crate::chi_squared_mixture::log_survival;
 use crate::spectral_density::SpectralDensity;
 
-/// Share of the largest eigenvalue that single-precision products leave unknown of how far a score ratio is below it, to 1 %.
+/// How near a score ratio may come to the largest eigenvalue, as a share of it: nearer, single-precision products do not give the distance to 1 %.
 const PRECISION: f64 = 1.0 / (1 << 20) as f64;
 
-/// The law of the score ratio under the null model, as eigenvalues and multiplicities of the operator's spectrum.
+/// The distribution of the score ratio under the null model, as eigenvalues and multiplicities of the operator's spectrum.
 #[derive(Clone, Debug)]
 pub struct NullDistribution {
     eigenvalues: Vec<f64>,
@@ -26,8 +26,8 @@ impl NullDistribution {
     /// log p of a score ratio q = w'Hw / w'w: p = Pr(Σ (μᵢ − q) χ²₁ > 0), exact for Gaussian noise with no plug-in variance
     /// (Yao et al. 2026; exact form as for ratios of quadratic forms).
     ///
-    /// Never underflows. A ratio may reach the largest eigenvalue, where p is 0; it counts as at most 1 − 2⁻²⁰ of that, so that p is the
-    /// smallest that its precision carries, however it was computed. Cost: about 0.1 ms.
+    /// Never underflows. At the largest eigenvalue p would be 0. A ratio counts as at most 1 − 2⁻²⁰ of that eigenvalue, which gives the smallest p that
+    /// its precision carries. Cost: about 0.1 ms.
     pub fn log_p(&self, ratio: f64) -> f64 {
         let largest = self.eigenvalues.iter().copied().fold(0.0, f64::max);
         let ratio = ratio.min((1.0 - PRECISION) * largest);

@@ -207,7 +207,7 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopAt>,
-    /// What chooses among several architectures: the restricted likelihood, or the leave-one-out error at the time stopped at [default: as `--stop`]
+    /// How one of several architectures is chosen: by the largest restricted likelihood, or by the smallest leave-one-out error at the time that predictions are made for [default: as `--stop`]
     #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choose: Option<StopAt>,

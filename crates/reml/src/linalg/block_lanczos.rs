@@ -4,7 +4,7 @@
 //!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q
 //! ```
 //!
-//! Coefficients and the block that leads out are kept instead of images. Each block is orthonormal to all before it when A is
+//! The coefficients H and the residual block R are kept instead of images. Each block is made orthonormal to all before it before A is
 //! applied to it, so that no image is ever divided by a small number.
 
 use crate::linalg::block::{self, product};
@@ -43,7 +43,7 @@ pub struct KrylovSpace {
 impl KrylovSpace {
     /// G₀: `b` seeded Gaussian columns, projected and orthonormalised.
     ///
-    /// Column j is a stream of its own, so that it does not depend on `b`. Cost: O(n b²).
+    /// Column j has its own stream of random numbers, so that it does not depend on `b`. Cost: O(n b²).
     pub(crate) fn new(operator: &MaskedOperator<'_>, b: usize, seed: u64) -> Self {
         let n = operator.projection().mask().len();
         let mut start = Mat::<f64>::zeros(n, b);
@@ -109,7 +109,7 @@ impl KrylovSpace {
             .filter(|b| b.ncols() > 0)
     }
 
-    /// Whether A maps the space into itself: nothing further is to be learned from it.
+    /// Whether A maps the space into itself: further passes would add nothing.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.next().is_none()
     }
@@ -186,8 +186,8 @@ impl KrylovSpace {
     pub(crate) fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let mut y = operator.image(product);
         let scale = column_scale(&y);
-        // A symmetric: along all blocks but the last two there is rounding alone (Lanczos 1950), as along those two once they are
-        // removed. What is left may be as small, so that it is brought to length 1 before that is removed too.
+        // A is symmetric. So the image has only rounding along all blocks but the last two (Lanczos 1950), and along these two once they are
+        // removed. What is left may be as small as that rounding. It is brought to length 1 before the rounding is removed too.
         let near = &self.blocks[self.blocks.len().saturating_sub(2)..];
         let along = remove(&mut y, near.iter());
         let mut column = Mat::zeros(self.dimension() + y.ncols(), y.ncols());
@@ -203,13 +203,13 @@ impl KrylovSpace {
         self.eigen.take();
     }
 
-    /// G'X for `x` blocks side by side, m × Σ columns, in single precision: for what need not be exact. Cost: 2 n m c flops for c
-    /// columns and one read of G, which is what a few columns cost.
+    /// G'X for `x` blocks side by side, m × Σ columns, in single precision: where accuracy matters little. Cost: 2 n m c flops for c columns and one
+    /// read of G, which dominates for few columns.
     pub(crate) fn coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
         block::quick_inner(self.basis(), x)
     }
 
-    /// As [`KrylovSpace::coordinates`], for what must be exact. Cost: twice that.
+    /// As [`KrylovSpace::coordinates`], accumulated in double precision. Cost: twice that.
     pub(crate) fn exact_coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
         block::inner_of_blocks(self.basis(), x)
     }
@@ -268,8 +268,8 @@ pub(crate) fn remove<'a>(
 
 /// An orthonormal basis Q of what `y` spans, and R = Q'Y; directions that are rounding are dropped.
 ///
-/// `y` must already be orthogonal, up to rounding, to the blocks that `remove` takes away from what it is handed, which is of length 1;
-/// `scale` is the norm of `y` before that.
+/// `remove` takes some blocks away from vectors of length 1. `y` must already be orthogonal to these blocks, up to rounding; `scale` is the norm of `y`
+/// before they were removed.
 pub(crate) fn orthonormalise(
     operator: &MaskedOperator<'_>,
     y: Mat<f64>,

@@ -107,8 +107,8 @@ impl<'a> MaskedOperator<'a> {
         Mat::from_fn(mask.len(), 1, |i, _| f32::from(u8::from(mask[i])))
     }
 
-    /// Σ (1 − hᵢ) Hᵢᵢ over S, with hᵢ the leverages of the covariates: what tr A would be if samples had nothing in common. What of it the
-    /// covariates leave is the share of the kernel's digits that A is made of.
+    /// Σ (1 − hᵢ) Hᵢᵢ over S, with hᵢ the leverages of the covariates: what tr A would be if samples had nothing in common. The share of
+    /// it that tr A is says how many of the kernel's digits are left in A.
     ///
     /// `diagonal`: that of K, n values. Cost: O(n r²).
     pub(crate) fn scale(&self, diagonal: &[f64]) -> f64 {
@@ -123,8 +123,8 @@ impl<'a> MaskedOperator<'a> {
 
     /// diag(A), n values, zero off S: Aᵢᵢ = (Kᵢᵢ − 2 qᵢ'(KQ)ᵢ + qᵢ' Q'KQ qᵢ) / n_S, with qᵢ the i-th row of the orthonormal covariates Q.
     ///
-    /// `diagonal`: that of K, n values; `kq`: K Q, n × rank, of which the rows of S are read. A is positive semidefinite: what rounding
-    /// leaves below 0 is 0. Cost: O(n r²).
+    /// `diagonal`: that of K, n values; `kq`: K Q, n × rank, of which the rows of S are read. A is positive semidefinite, so a value that
+    /// rounding leaves below 0 becomes 0. Cost: O(n r²).
     pub(crate) fn diagonal(&self, diagonal: &[f64], kq: MatRef<'_, f32>) -> Vec<f64> {
         let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
         let qkq = block::inner(q.as_ref(), kq);

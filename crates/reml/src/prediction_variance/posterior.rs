@@ -1,4 +1,4 @@
-//! The reference spectrum as posterior variances use it, and the points where they are wanted.
+//! The reference spectrum as posterior variances use it, and the samples at which they are wanted.
 
 use crate::linalg::block::{self, product};
 use crate::linalg::kernel_matrix::KernelMatrix;
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 /// Rows whose variances are formed together.
 pub(super) const CHUNK_ROWS: usize = 1024;
 
-/// Share of μ by which an eigenvalue must exceed it to be looked for in a new sample: below, it would be divided by rounding.
+/// An eigenvalue must exceed μ by this share of μ to be used for a new sample. Otherwise the division by λ − μ would amplify rounding.
 const DISTINCT: f64 = 1e-3;
 
 /// The reference spectrum, prepared for the posterior variances of every mask.

@@ -7,7 +7,7 @@
 //!     p = Pr(Σ μᵢ χ²₁ > 0),  μ the eigenvalues of M = D P (H − diag(own + q)) P D
 //! ```
 //!
-//! The errors need be independent, nothing else: E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal, and q does not. With equal dᵢ
+//! The errors must be independent; nothing else is assumed. E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal; q does not. With equal dᵢ
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
 
 use crate::chi_squared_mixture::log_survival;
@@ -31,11 +31,11 @@ use faer::{Accum, Mat, MatRef, Par};
 /// Leading eigenpairs and heavy samples that the law takes as they stand.
 const EXACT: (usize, usize) = (32, 24);
 
-/// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, that would cost too much, and
-/// the law is less exact (docs/decisions/0014).
+/// Up to so many samples, log det(I − 2zM) is computed from M itself at the saddlepoint, where it matters most. With more samples this would cost too much,
+/// and the approximation is less exact (docs/decisions/0014).
 const DENSE_SAMPLES: usize = 3000;
 
-/// p from which on the law is as good as exact on few samples too.
+/// For larger p, the approximation is as good as exact on few samples too.
 const SURE: f64 = 0.1;
 
 /// Phenotypes whose columns of the kernel are read together.
