@@ -133,7 +133,7 @@ pub struct PhenotypeRow {
     pub neg_log10_p: Option<f64>,
     /// −log10 p for Gaussian errors of one variance.
     pub neg_log10_p_gaussian: Option<f64>,
-    /// −log10 p for independent errors of any variances; null where its law could not be computed.
+    /// −log10 p for independent errors of any variances; null where its null distribution could not be computed.
     pub neg_log10_p_robust: Option<f64>,
     /// Benjamini–Hochberg over the phenotypes tested.
     pub q_value: Option<f64>,
