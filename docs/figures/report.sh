@@ -11,6 +11,6 @@ test -f "$results/report.html" || { echo "no report.html in \`$results\`: run th
 profile=$(mktemp -d)
 trap 'rm -r "$profile"' EXIT
 "${NTKPIPE_CHROMIUM:-chromium}" --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$profile" \
-  --virtual-time-budget=2000 --window-size=1180,1020 --screenshot="$PWD/report.png" "file://$results/report.html" 2>/dev/null
+  --virtual-time-budget=2000 --window-size=1180,1290 --screenshot="$PWD/report.png" "file://$results/report.html" 2>/dev/null
 size=$(stat -c %s report.png)
 test "$size" -le 200000 || { echo "report.png has $size bytes, more than 200,000: take a smaller window" >&2; exit 1; }

@@ -1,7 +1,7 @@
 //! The spectrum of a part of the samples from that of all.
 //!
 //! With s the share of dimensions that a mask leaves, A_S = (1 / s) P_S A P_S. For a mask that knows nothing of A's eigenvectors, P_S is free from A,
-//! and A_S has A's free cumulants over s (Nica & Speicher 1996; of rows drawn at random it is the law of a sample covariance). With
+//! and A_S has A's free cumulants over s (Nica & Speicher 1996; for rows drawn at random, A_S is a sample covariance). With
 //! G(ω) = Σ m / (ω − λ) / Σ m, the transform of A, that of A_S is
 //!
 //! ```text

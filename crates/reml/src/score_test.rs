@@ -70,27 +70,27 @@ mod tests {
         for (dof, scale) in [(9, 1.0), (299, 1e-30), (299, 1e30), (4999, 1.0)] {
             let mut eigenvalues = vec![0.0; dof];
             eigenvalues[0] = 3.0 * scale;
-            let law = NullDistribution::new(&SpectralDensity::of_spectrum(eigenvalues, 0.0));
+            let null = NullDistribution::new(&SpectralDensity::of_spectrum(eigenvalues, 0.0));
             let beta = Beta::new(0.5, 0.5 * (dof - 1) as f64).expect("positive");
             let rest = 1.0 - 3.0 * PRECISION;
-            let p = law.log_p(3.0 * scale * rest);
+            let p = null.log_p(3.0 * scale * rest);
             if dof < 100 {
                 let want = beta.sf(rest).ln();
                 assert!((p - want).abs() < 1e-6 * want.abs(), "{p} {want}");
             }
-            let smallest = law.log_p(3.0 * scale * (1.0 - PRECISION));
+            let smallest = null.log_p(3.0 * scale * (1.0 - PRECISION));
             assert!(smallest.is_finite() && smallest < p);
             for ratio in [1.0 - 1e-9, 1.0 - 1e-16, 1.0, 1.0 + 1e-9] {
-                assert_eq!(law.log_p(3.0 * scale * ratio), smallest);
+                assert_eq!(null.log_p(3.0 * scale * ratio), smallest);
             }
         }
     }
 
     #[test]
     fn where_all_eigenvalues_are_the_same_every_residual_has_the_same_ratio() {
-        let law = NullDistribution::new(&SpectralDensity::of_spectrum(vec![0.7; 40], 0.0));
+        let null = NullDistribution::new(&SpectralDensity::of_spectrum(vec![0.7; 40], 0.0));
         for ratio in [0.7 - 1e-16, 0.7, 0.7 + 1e-16] {
-            assert_eq!(law.log_p(ratio), 0.0);
+            assert_eq!(null.log_p(ratio), 0.0);
         }
     }
 

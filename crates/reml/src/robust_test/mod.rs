@@ -28,7 +28,7 @@ use crate::robust_test::quadratic_form::QuadraticForm;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-/// Leading eigenpairs and heavy samples that the law takes as they stand.
+/// Leading eigenpairs and heavy samples that are taken one by one.
 const EXACT: (usize, usize) = (32, 24);
 
 /// Up to so many samples, log det(I − 2zM) is computed from M itself at the saddlepoint, where it matters most. With more samples this would cost too much,
@@ -65,7 +65,7 @@ pub(crate) fn at_once(n_samples: usize) -> usize {
 /// 1 − h below which a sample is the null model's alone.
 const FREE: f64 = 1e-10;
 
-/// What all phenotypes' laws share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
+/// What the null distributions of all phenotypes share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
 #[derive(Clone, Debug)]
 pub struct Leading {
     /// V, n × k.
@@ -203,7 +203,7 @@ impl Leading {
         }
     }
 
-    /// What a law on a mask needs. `diagonal`: that of A, n values; `kq`: K Q on S.
+    /// What the null distributions on a mask need. `diagonal`: that of A, n values; `kq`: K Q on S.
     ///
     /// Cost: 4 s k r flops.
     pub(crate) fn on_mask(
@@ -235,7 +235,8 @@ impl Leading {
     }
 }
 
-/// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values.
+/// The samples of a mask with the largest residuals (the heavy ones), in order: a phenotype's null distribution needs their columns of the kernel. `residual`: w, n
+/// values.
 pub(crate) fn heaviest(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
     let q = operator.projection().orthonormal();
     let mask = operator.projection().mask();
@@ -275,7 +276,7 @@ fn off(q: MatRef<'_, f64>, x: Mat<f64>) -> Mat<f64> {
     x - product(q, &along)
 }
 
-/// What a law on one mask needs, on its s samples.
+/// What the null distributions on one mask need, on its s samples.
 pub(crate) struct MaskedTest {
     samples: Vec<usize>,
     /// Q, s × r.
@@ -298,7 +299,7 @@ impl MaskedTest {
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
     }
 
-    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
+    /// The approximate tail of one phenotype's null distribution. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
     ///
     /// Cost: see [`RobustOperator::upper_tail`].
     pub(crate) fn tail(
@@ -332,14 +333,14 @@ impl MaskedTest {
         .upper_tail()
     }
 
-    /// Whether the law is all that p is taken from: on many samples, and where M itself would add nothing.
+    /// Whether p is taken from the approximate tail alone: on many samples, and where M itself would add nothing.
     pub(crate) fn is_settled(&self, tail: &Tail) -> bool {
         self.samples.len() > DENSE_SAMPLES || (tail.is_whole() && tail.log_p() >= SURE.ln())
     }
 
-    /// log p of one phenotype on few samples from its law's tail and M itself. `None` where no saddle is found.
+    /// log p of one phenotype on few samples from its approximate tail and M itself. `None` where no saddlepoint is found.
     ///
-    /// Cost: s³ / 3 flops, ten times as many where the law's log determinant is too far off.
+    /// Cost: s³ / 3 flops, ten times as many where the approximate log determinant is too far off.
     ///
     /// # Errors
     /// When a part of the kernel cannot be read.
