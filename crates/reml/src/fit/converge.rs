@@ -34,7 +34,7 @@ const MOST_FURTHER_PASSES: usize = 12;
 const ROUNDING_TOLERANCE: f64 = 1e-3;
 
 /// Relative error of a product with the kernel in single precision at a sample far from all others, where K_xx is most of it
-/// (`tests/far_sample.rs`).
+/// (`tests/accuracy/far_sample.rs`).
 const PRODUCT_ERROR: f64 = 2e-7;
 
 /// What the phenotypes of a mask share after its first pass.
