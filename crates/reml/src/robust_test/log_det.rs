@@ -114,26 +114,22 @@ pub(super) const ZERO: c64 = c64::new(0.0, 0.0);
 const ONE: c64 = c64::new(1.0, 0.0);
 
 impl<'x> LogDet<'x> {
-    pub(super) fn new(operator: &RobustOperator<'x>) -> Self {
-        let s = operator.squares.len();
-        let (r, h) = (operator.null_model.ncols(), operator.heavy.len());
+    pub(super) fn new(law: &RobustOperator<'x>) -> Self {
+        let s = law.squares.len();
+        let (r, h) = (law.null_model.ncols(), law.heavy.len());
         let mean = |v: &[f64]| v.iter().sum::<f64>() / s as f64;
-        let (unit, unit_of_squares) = (mean(operator.diagonal), mean(operator.squares));
-        let values: Vec<f64> = operator.values.iter().map(|l| l / unit).collect();
-        let is_there = operator.rest.count > 0.0 && operator.rest.tail_mean > 1e-9 * unit;
+        let (unit, unit_of_squares) = (mean(law.diagonal), mean(law.squares));
+        let values: Vec<f64> = law.values.iter().map(|l| l / unit).collect();
+        let is_there = law.rest.count > 0.0 && law.rest.tail_mean > 1e-9 * unit;
         let tail_mean = if is_there {
-            operator.rest.tail_mean / unit
+            law.rest.tail_mean / unit
         } else {
             0.0
         };
-        let count = if is_there { operator.rest.count } else { 0.0 };
-        let (v, q) = (operator.vectors, operator.null_model);
-        let subtracted: Vec<f64> = operator.subtracted.iter().map(|own| own / unit).collect();
-        let squares: Vec<f64> = operator
-            .squares
-            .iter()
-            .map(|d| d / unit_of_squares)
-            .collect();
+        let count = if is_there { law.rest.count } else { 0.0 };
+        let (v, q) = (law.vectors, law.null_model);
+        let subtracted: Vec<f64> = law.subtracted.iter().map(|own| own / unit).collect();
+        let squares: Vec<f64> = law.squares.iter().map(|d| d / unit_of_squares).collect();
         // R_ii and (Ṽ Ṽ' + Q Q')_ii.
         let mut held = vec![0.0; s];
         let mut span = vec![0.0; s];
@@ -148,7 +144,7 @@ impl<'x> LogDet<'x> {
         for (span, leverage) in span.iter_mut().zip(&leverages) {
             *span += leverage;
         }
-        let own: Vec<f64> = operator
+        let own: Vec<f64> = law
             .diagonal
             .iter()
             .zip(&held)
@@ -161,35 +157,35 @@ impl<'x> LogDet<'x> {
             .collect();
         let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
         let of_null = product(q.transpose(), &weighted);
-        let columns = heavy_columns(operator, unit, &weighted, &of_null);
+        let columns = heavy_columns(law, unit, &weighted, &of_null);
         // W = [Ṽ, Q, diag(own + q) Q, B_LE].
         let parts = [v, q, weighted.as_ref(), columns.as_ref()];
         let p: Vec<f64> = (0..s)
             .map(|i| squares[i] * (subtracted[i] - rho[i]))
             .collect();
         let mut is_heavy = vec![false; s];
-        operator.heavy.iter().for_each(|&i| is_heavy[i] = true);
+        law.heavy.iter().for_each(|&i| is_heavy[i] = true);
         let groups = groups(&p, &is_heavy);
         let bins = groups.iter();
         let bins = bins
             .map(|group| Bin::new(group, &squares, &p, &rho, &own))
             .collect();
-        let sizes: Vec<f64> = operator.heavy.iter().map(|&i| squares[i].sqrt()).collect();
+        let sizes: Vec<f64> = law.heavy.iter().map(|&i| squares[i].sqrt()).collect();
         let among = Mat::from_fn(h, h, |i, j| {
             let own = if i == j {
-                subtracted[operator.heavy[i]]
+                subtracted[law.heavy[i]]
             } else {
                 0.0
             };
-            sizes[i] * (columns[(operator.heavy[i], j)] - own) * sizes[j]
+            sizes[i] * (columns[(law.heavy[i], j)] - own) * sizes[j]
         });
         // tr M = Σ d² (A − P diag P)_ii.
         let within = row_products(product(q, &of_null).as_ref(), q);
         let (mut trace, mut size) = (0.0, 0.0);
         for i in 0..s {
             let off = subtracted[i] * (1.0 - 2.0 * leverages[i]) + within[i];
-            trace += squares[i] * (operator.diagonal[i] / unit - off);
-            size += squares[i] * (operator.diagonal[i] / unit + subtracted[i].abs());
+            trace += squares[i] * (law.diagonal[i] / unit - off);
+            size += squares[i] * (law.diagonal[i] / unit + subtracted[i].abs());
         }
         Self {
             bins,
@@ -197,7 +193,7 @@ impl<'x> LogDet<'x> {
             values,
             tail_mean,
             count,
-            nodes: &operator.rest.nodes,
+            nodes: &law.rest.nodes,
             of_null,
             among,
             sizes,
@@ -475,18 +471,18 @@ impl<'x> LogDet<'x> {
 /// B_LE, the columns of B = A − P diag(own + q) P of the heavy samples, s × h, A in units of `unit`. `weighted`: diag(own + q) Q; `of_null`:
 /// Q'diag(own + q) Q.
 fn heavy_columns(
-    operator: &RobustOperator<'_>,
+    law: &RobustOperator<'_>,
     unit: f64,
     weighted: &Mat<f64>,
     of_null: &Mat<f64>,
 ) -> Mat<f64> {
-    let q = operator.null_model;
-    let (r, h) = (q.ncols(), operator.heavy.len());
+    let q = law.null_model;
+    let (r, h) = (q.ncols(), law.heavy.len());
     // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
-    let of_heavy = Mat::from_fn(r, h, |j, i| q[(operator.heavy[i], j)]);
+    let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
     let beside =
-        Mat::from_fn(r, h, |j, i| weighted[(operator.heavy[i], j)]) - product(of_null, &of_heavy);
-    let mut columns = operator.columns * faer::Scale(1.0 / unit);
+        Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - product(of_null, &of_heavy);
+    let mut columns = law.columns * faer::Scale(1.0 / unit);
     for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
         matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
     }
