@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
 use rayon::prelude::*;
-use reml::rank_normal::rank_normal;
-use reml::transform::{Standardisation, impute};
+use reml::transform::{Standardisation, impute, rank_normal};
 use reml::{Covariates, Phenotype, Predictor};
 
 use crate::cohort::Inputs;

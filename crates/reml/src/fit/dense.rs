@@ -1,4 +1,4 @@
-//! The operator of a mask of few samples, decomposed as it stands.
+//! The operator of a mask of few samples, decomposed in full.
 
 use crate::fit::residual::Residual;
 use crate::fit::result::{Analysis, AnalysisOptions, FitAtTime, Stop, TestResult};
@@ -15,7 +15,7 @@ use crate::spectral_measure::SpectralMeasure;
 use crate::stopping_time;
 use faer::Mat;
 
-/// The operator of a mask of few samples, decomposed as it stands.
+/// The operator of a mask of few samples, decomposed in full.
 pub(super) struct DenseFit<'a> {
     operator: MaskedOperator<'a>,
     observed: Vec<usize>,

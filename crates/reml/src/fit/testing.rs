@@ -172,7 +172,7 @@ fn refine<K: KernelMatrix>(
     unsettled.sort_by_key(|it| it.0.operator.n_observed());
     for alike in unsettled.chunk_by_mut(|a, b| at_once(a) == at_once(b)) {
         match at_once(&alike[0]) {
-            // On the thread at hand: each that takes turns would keep what it has freed.
+            // On this thread alone: with several threads, each would keep the memory that it has freed.
             1 => alike.iter_mut().try_for_each(refine)?,
             at_once => {
                 for some in alike.chunks_mut(at_once) {

@@ -7,7 +7,7 @@
 //!     p = Pr(Σ μᵢ χ²₁ > 0),  μ the eigenvalues of M = D P (H − diag(own + q)) P D
 //! ```
 //!
-//! The errors need be independent, nothing else: E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal, and q does not. With equal dᵢ
+//! The errors must be independent; nothing else is assumed. E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal; q does not. With equal dᵢ
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
 //!
 //! The residual of an outcome ([`crate::null_model`]) has variances v under the null, with which its null model was fitted: the oblique projection
@@ -34,14 +34,14 @@ use crate::robust_test::quadratic_form::QuadraticForm;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-/// Leading eigenpairs and heavy samples that the law takes as they stand.
+/// Leading eigenpairs and heavy samples that are taken one by one.
 const EXACT: (usize, usize) = (32, 24);
 
-/// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, that would cost too much, and
-/// the law is less exact (docs/decisions/0014).
+/// Up to so many samples, log det(I − 2zM) is computed from M itself at the saddlepoint, where it matters most. With more samples this would cost too much,
+/// and the approximation is less exact (docs/decisions/0014).
 const DENSE_SAMPLES: usize = 3000;
 
-/// p from which on the law is as good as exact on few samples too.
+/// For larger p, the approximation is as good as exact on few samples too.
 const SURE: f64 = 0.1;
 
 /// Phenotypes whose columns of the kernel are read together.
@@ -71,7 +71,7 @@ pub(crate) fn at_once(n_samples: usize) -> usize {
 /// 1 − h below which a sample is the null model's alone.
 const FREE: f64 = 1e-10;
 
-/// What all phenotypes' laws share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
+/// What the null distributions of all phenotypes share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
 #[derive(Clone, Debug)]
 pub struct Leading {
     /// V, n × k.
@@ -223,7 +223,7 @@ impl Leading {
         }
     }
 
-    /// What a law on a mask needs. `diagonal`: that of A, n values; `kq`: K Q on S.
+    /// What the null distributions on a mask need. `diagonal`: that of A, n values; `kq`: K Q on S.
     ///
     /// Cost: 4 s k r flops.
     pub(crate) fn on_mask(
@@ -257,8 +257,8 @@ impl Leading {
     }
 }
 
-/// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values; `weighted`: the projection
-/// of an outcome.
+/// The samples of a mask with the largest residuals (the heavy ones), in order: a phenotype's null distribution needs their columns of the kernel. `residual`: w, n
+/// values; `weighted`: the projection of an outcome.
 pub(crate) fn heaviest(
     operator: &MaskedOperator<'_>,
     residual: &[f64],
@@ -323,7 +323,7 @@ fn free(leverage: f64) -> Option<f64> {
     Some(1.0 - leverage).filter(|left| *left > FREE)
 }
 
-/// What a law on one mask needs, on its s samples.
+/// What the null distributions on one mask need, on its s samples.
 pub(crate) struct MaskedTest {
     samples: Vec<usize>,
     /// P.
@@ -367,7 +367,7 @@ impl MaskedTest {
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
     }
 
-    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
+    /// The approximate tail of one phenotype's null distribution. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
     ///
     /// Cost: see [`RobustOperator::upper_tail`].
     pub(crate) fn tail(
@@ -404,14 +404,14 @@ impl MaskedTest {
         .upper_tail()
     }
 
-    /// Whether the law is all that p is taken from: on many samples, and where M itself would add nothing.
+    /// Whether p is taken from the approximate tail alone: on many samples, and where M itself would add nothing.
     pub(crate) fn is_settled(&self, tail: &Tail) -> bool {
         self.samples.len() > DENSE_SAMPLES || (tail.is_whole() && tail.log_p() >= SURE.ln())
     }
 
-    /// log p of one phenotype on few samples from its law's tail and M itself. `None` where no saddle is found.
+    /// log p of one phenotype on few samples from its approximate tail and M itself. `None` where no saddlepoint is found.
     ///
-    /// Cost: s³ / 3 flops, ten times as many where the law's log determinant is too far off.
+    /// Cost: s³ / 3 flops, ten times as many where the approximate log determinant is too far off.
     ///
     /// # Errors
     /// When a part of the kernel cannot be read.

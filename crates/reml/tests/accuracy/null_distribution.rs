@@ -114,7 +114,7 @@ fn p_values_of_flat_mixed_and_fast_spectra_agree_with_the_dense_ones() {
 #[test]
 #[ignore = "prints figures for a decision record"]
 #[allow(clippy::print_stdout)]
-fn null_law_errors() {
+fn null_distribution_errors() {
     for n in [600, 900, 1500] {
         for ratio in [0.1, 0.3, 1.0, 2.0] {
             for depth in [1, 2] {
