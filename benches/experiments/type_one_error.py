@@ -9,7 +9,7 @@ SAMPLES, FEATURES, COVARIATES, BATCH = 600, 50, 5, 2500
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
-def null_law(cohort, z):
+def null_distribution(cohort, z):
     return Satterthwaite(cohort.kernel(), np.column_stack([np.ones(SAMPLES), z]), cohort.initial())
 
 
@@ -19,7 +19,7 @@ def p_values(options, cohort, z, name, title, total, batch):
     for part in range(0, total, batch):
         y = noise(name, generator(2, NOISES.index(name), part), (SAMPLES, min(batch, total - part)))
         table = cohort.through("test", y)
-        null = null or null_law(cohort, z)
+        null = null or null_distribution(cohort, z)
         p = {**tests(table), "Satterthwaite": null.p_values(table.score.to_numpy(float))}
         for test, parts in found.items():
             parts.append(p[test])
@@ -32,7 +32,7 @@ def far_in_the_tail(cohort, x, z, title):
     shares = np.array(SHARES)
     e = generator(3).standard_normal((SAMPLES, 1))
     table = cohort.through("test", np.sqrt(shares) * standardised(linear(x))[:, None] + np.sqrt(1 - shares) * e)
-    approximate = null_law(cohort, z).neg_log10_p(table.score.to_numpy(float))
+    approximate = null_distribution(cohort, z).neg_log10_p(table.score.to_numpy(float))
     return [{"kernel": title, "share": share, "robust": robust, "gaussian": gaussian, "Satterthwaite": other}
             for share, robust, gaussian, other in zip(SHARES, table.neg_log10_p_robust, table.neg_log10_p_gaussian, approximate)]
 

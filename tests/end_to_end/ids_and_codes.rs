@@ -344,7 +344,7 @@ fn codes_of_plink_are_pointed_out() {
             "--case-coding",
             "01",
         ],
-        2,
+        1,
         &["`one-two` and `case-coding`", "contradict each other"],
     );
 

@@ -24,6 +24,7 @@ mod network;
 mod no_variation;
 mod observability;
 mod options;
+mod outcomes;
 mod ownership;
 mod report;
 mod robustness;

@@ -87,7 +87,7 @@ fn a_strangers_files_stay_under_every_name_of_a_run() {
         let full = folder.path().join(format!("full-{as_folder}"));
         NAMES.iter().for_each(|name| put(&full, name, as_folder));
         let name = text(&full);
-        refused(&full, &run_arguments(&cohort, &name, &[]), &["and 19 more"]);
+        refused(&full, &run_arguments(&cohort, &name, &[]), &["and 20 more"]);
     }
 }
 

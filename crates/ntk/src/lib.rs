@@ -7,22 +7,20 @@
 //! This crate has no statistics, reads and writes no files, and prints nothing. Tiles and features are f32; diagonals, and tables
 //! of few features, are f64. Every sum runs in a fixed order, so that no result depends on the number of threads.
 //!
-//! From features to a tile of the kernel, on two orthogonal samples:
+//! From features to the kernel, on two orthogonal samples:
 //!
 //! ```
-//! use ntk::kernel::{Activation, InfiniteKernel, TileScratch};
-//! use std::f32::consts::FRAC_1_PI;
+//! use ntk::kernel::{Activation, InfiniteKernel};
+//! use std::f64::consts::FRAC_1_PI;
 //!
 //! // One hidden layer, weight variance 2, no biases.
 //! let kernel = InfiniteKernel::new(Activation::Relu, 1, 2.0, 0.0)?;
 //! let samples = [1.0f32, 0.0, 0.0, 1.0]; // 2 samples × 2 features, row-major
-//! let block = kernel.row_block(&samples[..], 2)?;
-//! let mut tile = [0.0f32; 4];
-//! kernel.tile(&block, &block, true, &mut tile, 2, &mut TileScratch::default());
+//! let k = kernel.matrix(&samples, 2)?;
 //!
 //! // k11 = 2 · (x·x / 2) = 1 stays the same through the layer, and Θ(x, x) = 2 k11. For the pair, the angle is π/2: Θ(x, x') = 1/π.
-//! assert_eq!([tile[0], tile[3]], [2.0, 2.0]);
-//! assert!((tile[1] - FRAC_1_PI).abs() < 1e-6 && tile[1] == tile[2]);
+//! assert_eq!([k[(0, 0)], k[(1, 1)]], [2.0, 2.0]);
+//! assert!((k[(0, 1)] - FRAC_1_PI).abs() < 1e-6 && k[(0, 1)] == k[(1, 0)]);
 //! # Ok::<(), ntk::kernel::KernelError>(())
 //! ```
 #![forbid(unsafe_code)]

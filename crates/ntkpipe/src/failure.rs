@@ -80,7 +80,7 @@ fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
         || matches!(cause.downcast_ref(), Some(SpectrumError::Damaged { .. }))
 }
 
-/// Prints a line on stderr, where names cannot pass for lines of ours; a reader who has closed it is no error.
+/// Prints a line on stderr. Names in it are escaped, so that they cannot look like lines of ntkpipe. A closed stderr is no error.
 fn say(what: &str, text: &str) {
     let _ = writeln!(std::io::stderr(), "{what}: {}", printable::message(text));
 }

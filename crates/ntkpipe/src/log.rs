@@ -43,7 +43,7 @@ struct ToPerson(LogFormat);
 impl Write for ToPerson {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if sinks().person == Some(self.0) {
-            // Who has closed stderr does not want to know; the run goes on.
+            // Where stderr is closed, nobody reads it; the run goes on.
             let _ = BARS.suspend(|| io::stderr().write_all(bytes));
         }
         Ok(bytes.len())
@@ -73,7 +73,7 @@ impl Write for ToRecord {
     }
 }
 
-/// Hands lines of JSON on with what could act on a terminal as escapes of JSON.
+/// Passes lines of JSON on; characters that could control a terminal become JSON escapes.
 struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {
@@ -127,7 +127,7 @@ impl Visit for Line {
     }
 }
 
-/// Lines for people: the message, whose numbers the fields only repeat. What names in it would do to a terminal is escaped.
+/// Lines for people: the message alone, since the fields only repeat its numbers. Control characters in names are escaped.
 fn text<S>() -> fmt::Layer<S, impl for<'w> FormatFields<'w> + use<S>> {
     let message = format::debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{}", printable::message(&format!("{value:?}"))),

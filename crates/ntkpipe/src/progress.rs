@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// All bars of the process; log lines are printed through it so that they do not tear a bar.
 pub static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Whether the log is for programs: no bars, and how far each stage came in the end as well.
+/// Whether the log is for programs: there are no bars, and the last progress of each stage is logged too.
 static FOR_PROGRAMS: AtomicBool = AtomicBool::new(false);
 
 const LINE_EVERY: Duration = Duration::from_secs(10);

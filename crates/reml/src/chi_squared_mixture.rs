@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn two_atoms_follow_the_beta_law() {
+    fn two_weights_follow_the_beta_distribution() {
         for &(k, m) in &[
             (1.0, 1.0),
             (1.0, 2.0),
@@ -456,7 +456,7 @@ mod tests {
         ] {
             for &a in &[1e-8, 1e-3, 0.03, 0.2, 0.7, 1.3, 4.0, 30.0] {
                 let expected = two_atoms(a, k, 1.0, m);
-                // Where the law is close to 1 the series for it loses its digits: the complement's tests cover that.
+                // Where the distribution function is close to 1, its series loses its digits: the complement's tests cover that.
                 if !(-60_000.0..-0.05).contains(&expected) {
                     continue;
                 }

@@ -1,15 +1,15 @@
 //! The spectrum of a part of the samples from that of all.
 //!
 //! With s the share of dimensions that a mask leaves, A_S = (1 / s) P_S A P_S. For a mask that knows nothing of A's eigenvectors, P_S is free from A,
-//! and A_S has A's free cumulants over s (Nica & Speicher 1996; of rows drawn at random it is the law of a sample covariance). With
+//! and A_S has A's free cumulants over s (Nica & Speicher 1996; for rows drawn at random, A_S is a sample covariance). With
 //! G(ω) = Σ m / (ω − λ) / Σ m, the transform of A, that of A_S is
 //!
 //! ```text
 //!     G_S(x(ω)) = G(ω),     x(ω) = (ω − (1 − s) / G(ω)) / s
 //! ```
 //!
-//! so that sums over the eigenvalues of A_S that came from those of A inside a closed curve are integrals of G x' dω along it: no density is
-//! ever found. Gauss's quadrature of them follows by Stieltjes's procedure.
+//! Take the eigenvalues of A inside a closed curve. Sums over the eigenvalues of A_S that come from them are integrals of G x' dω along the curve, so no
+//! density is needed. Stieltjes's procedure turns these integrals into Gauss's quadrature.
 
 use crate::linalg::eigen::symmetric_eigen;
 use faer::Mat;
@@ -21,7 +21,7 @@ const NODES: usize = 8;
 /// Points on the upper half of the curve.
 const POINTS: usize = 96;
 
-/// Eigenvalue beside the next above which it stands alone.
+/// An eigenvalue that is this many times the next one stands alone.
 const GAP: f64 = 1.2;
 
 /// How many of the leading eigenvalues, `most` at most, stand apart from all below; `spectrum` descending.
@@ -31,8 +31,8 @@ pub fn isolated(spectrum: &[(f64, f64)], most: usize) -> usize {
     (1..=last).rev().find(stands_apart).unwrap_or(0)
 }
 
-/// Eigenvalues and multiplicities of A_S but for those that came from the first `isolated` of A, of which the `spectrum` (λ, m) are
-/// given, descending; `None` where there is nothing to tell, or rounding tells it.
+/// Eigenvalues and multiplicities of A_S, without those that come from the first `isolated` eigenvalues of A. `spectrum` has the pairs (λ, m) of A,
+/// descending. `None` where no eigenvalue is left, or rounding decides.
 pub fn compressed(spectrum: &[(f64, f64)], isolated: usize, share: f64) -> Option<Vec<(f64, f64)>> {
     let total: f64 = spectrum.iter().map(|(_, m)| m).sum();
     let (top, bottom) = (spectrum.get(isolated)?.0, spectrum.last()?.0);
@@ -77,7 +77,7 @@ pub fn compressed(spectrum: &[(f64, f64)], isolated: usize, share: f64) -> Optio
 /// The integral of a function that is given by its values at the points.
 type Integral<'x> = dyn Fn(&dyn Fn(usize) -> c64) -> f64 + 'x;
 
-/// Gauss's quadrature of a measure of some `mass` that `integral` integrates on `points`; multiplicities are `scale` times its weights.
+/// Gauss's quadrature of a measure of a given `mass`; `integral` integrates values at the `points`. Multiplicities are `scale` times the weights.
 fn gauss(
     points: &[c64],
     mass: f64,

@@ -1,8 +1,7 @@
 //! Which covariates enter, and so which samples: a sample is used where every covariate that enters is present.
 //!
-//! The two hang together, as a covariate that is left out no longer decides which samples are used. So the choice is of a set
-//! whose own samples S tell its columns apart: no column of it is determined by the others on S, and none of what is left out
-//! was judged on fewer samples than S.
+//! The two depend on each other: a covariate that is left out no longer decides which samples are used. So a set of covariates is chosen with
+//! its samples S. On S, no column of the set is determined by the others. Every covariate that is left out was checked on S or on more samples.
 
 use crate::linalg::covariates::Covariates;
 
@@ -13,11 +12,11 @@ pub enum LeftOut {
     Constant,
     /// The others determine it on the samples used.
     Collinear,
-    /// Where it is present the covariates at these places do not vary any more, as a question asked of women alone leaves sex.
+    /// Where it is present, the covariates at these places no longer vary. A question asked only of women does this to sex.
     LeavesConstant(Vec<usize>),
-    /// Where it is present the others determine the covariates at these places.
+    /// Where it is present, the others determine the covariates at these places.
     LeavesCollinear(Vec<usize>),
-    /// Where it is present next to nothing is left of these groups, as what was asked at two of three sites leaves the third.
+    /// Where it is present, next to nothing is left of these groups. A measurement made at two of three sites does this to the third site.
     LosesGroups(Vec<LostGroup>),
     /// No sample has it and the covariates that enter.
     LeavesNone,
@@ -28,7 +27,7 @@ pub enum LeftOut {
 pub struct LostGroup {
     /// The place of the covariate that tells it apart.
     pub covariate: usize,
-    /// Its level: of a category 0 for the reference and k for the k-th column, of two numbers 0 for the smaller and 1 for the larger.
+    /// Its level. Of a category: 0 for the reference, k for the k-th column. Of two numbers: 0 for the smaller, 1 for the larger.
     pub level: usize,
     /// Samples in it.
     pub n: usize,
@@ -39,7 +38,7 @@ pub struct LostGroup {
 /// Least share of all samples that a group has.
 const GROUP_SHARE: f64 = 0.05;
 
-/// Samples of a group that must stay where it keeps as many as the group that keeps most, for its loss to be no chance.
+/// A group may be lost by chance if it is small. It counts as lost only if at least so many of its samples would stay at the rate of the group that keeps most.
 const GROUP_SAMPLES: f64 = 10.0;
 
 /// Share of these below which a group is lost.
@@ -61,19 +60,30 @@ pub type Term = Vec<Vec<f64>>;
 
 /// Chooses the covariates that enter, each of them one value per sample and column.
 ///
-/// They enter one by one: first those that take away none of the others, of these first those with fewest missing values, then in the order
-/// given. One is left out where, on the samples that have it and all that entered before it,
-/// 1. it is constant, if another is constant on every sample (the intercept), or those that entered determine it;
-/// 2. one that entered is constant, or the others determine it: what is left out would take away the samples that tell these apart;
-/// 3. next to nothing is left of a group: of the samples of a level of a category, or of one of the two values of a number, that are at
-///    least 5 % of all, and of which at the rate of the level that keeps most at least 10 would be left, fewer than a tenth of those are.
+/// They enter one by one: first those that take away none of the others, then the rest. Within both, those with fewer missing values come first,
+/// then the order given decides. Look at the samples that have a covariate and all that entered before it. It is left out if, on these samples,
+/// 1. it is constant while another is constant on every sample (the intercept), or those that entered determine it;
+/// 2. one that entered becomes constant, or the others determine it: the samples that tell them apart would be taken away;
+/// 3. next to nothing is left of a group. Groups are the levels of a category, and the two values of a number that has two. A group counts if it has at
+///    least 5 % of all samples and if at least 10 of it would be left at the rate of the level that keeps most. It is lost if fewer than a tenth of
+///    those are left.
 ///
-/// So none that entered leaves again, and as the samples only become fewer, what was said of one that is left out stays true.
+/// A covariate that entered never leaves again. The samples only become fewer, so the reason for leaving one out stays true.
 ///
-/// A category stays as long as two of its levels are among the samples used; columns of levels that are not, which are small, are left out.
-/// A covariate without any value is for the caller to refuse; here it is left out.
+/// A category stays as long as two of its levels are among the samples used. Columns of its other levels, which are small, are left out.
+/// A covariate without any value is left out; the caller should refuse it.
 ///
 /// Cost: O(n q²) where nothing is to be left out, else O(n q³).
+///
+/// ```
+/// use reml::covariate_selection::{LeftOut, select};
+///
+/// let age = vec![40.0, 50.0, 60.0, f64::NAN];
+/// let twice = age.iter().map(|a| 2.0 * a).collect();
+/// let selection = select(4, &[vec![vec![1.0; 4]], vec![age], vec![twice]]);
+/// assert_eq!(selection.left_out, [(2, LeftOut::Collinear)]);
+/// assert_eq!(selection.rows, [true, true, true, false]);
+/// ```
 pub fn select(n: usize, terms: &[Term]) -> Selection {
     let choice = Choice::new(n, terms);
     let all: Vec<usize> = (0..terms.len()).collect();

@@ -5,18 +5,21 @@
 //! tests t = 0, finds the t of the largest restricted likelihood and the t that predicts best when each sample is left out, and gives the dual weights α
 //! that predict: K α is the increment.
 //!
-//! | module | what |
+//! | where | what |
 //! |---|---|
-//! | [`linalg`] | masked operators, covariates, block Lanczos, low-rank approximations |
-//! | [`reference_spectrum`] | the operator on all samples, decomposed once for all phenotypes |
-//! | [`fit`] | tests and fits of many phenotypes that share each pass over the kernel |
-//! | [`score_test`], [`robust_test`], [`chi_squared_mixture`] | the two tests and their null distributions |
-//! | [`spectral_density`], [`spectral_measure`], [`stopping_time`] | the restricted likelihood and its maximum |
-//! | [`leave_one_out`] | the time that predicts best |
-//! | [`predict`] | predictions from dual weights and covariates, and their R² |
+//! | [`KernelMatrix`], [`DenseKernel`] | the kernel: any matrix that can be multiplied by a block of vectors, and one in memory |
+//! | [`Covariates`], [`Phenotype`] | what is analysed |
+//! | [`ReferenceSpectrum`] | the operator A on all samples, decomposed once for all phenotypes |
+//! | [`analyse`], [`Batch`], [`AnalysisOptions`] | tests and fits of many phenotypes that share each pass over the kernel |
+//! | [`Analysis`] | the result: [`TestResult`], [`FitResult`] with [`RemlFit`] and [`LeaveOneOut`] |
+//! | [`Predictor`], [`r_squared`] | predictions from dual weights and covariates, and their R² |
 //! | [`prediction_variance`] | how sure a prediction is |
 //! | [`model_selection`] | the choice among several kernels |
-//! | [`covariate_selection`], [`transform`], [`rank_normal`] | what is done to tables before |
+//! | [`null_model`], [`risk_sets`] | logistic and Cox regression of outcomes on the covariates: the residuals that take the place of values |
+//! | [`offset_gamma`], [`baseline_hazard`] | from what the network adds to a score, and from a score to an absolute risk |
+//! | [`accuracy`], [`survival_curve`] | how well held-out scores tell outcomes |
+//! | [`covariate_selection`], [`transform`] | what is done to tables before |
+//! | [`chi_squared_mixture`], [`benjamini_hochberg`] | the tail of a weighted sum of chi-squared variables, q-values |
 //!
 //! ```
 //! use reml::{AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum, analyse};
@@ -43,34 +46,44 @@
 //! pool that the caller is in (`rayon::ThreadPool::install`).
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
+pub mod baseline_hazard;
 pub mod chi_squared_mixture;
 mod compression;
 pub mod covariate_selection;
 mod dense_kernel;
 pub mod far_samples;
-pub mod fit;
-pub mod leave_one_out;
-pub mod linalg;
+mod fit;
+mod leave_one_out;
+mod linalg;
 pub mod model_selection;
-pub mod predict;
+pub mod null_model;
+pub mod offset_gamma;
+mod predict;
+mod prediction_check;
 pub mod prediction_variance;
-pub mod rank_normal;
+mod rank_normal;
 pub mod reference_spectrum;
-pub mod robust_test;
-pub mod score_test;
-pub mod spectral_density;
-pub mod spectral_measure;
-pub mod stopping_time;
+pub mod risk_sets;
+mod robust_test;
+mod score_test;
+mod spectral_density;
+mod spectral_measure;
+mod stopping_time;
+pub mod survival_curve;
 pub mod transform;
 
 pub use dense_kernel::{DenseKernel, NotAKernel};
 pub use fit::{
     Analysis, AnalysisOptions, Batch, Degenerate, Finished, FitResult, Phenotype, Stop, TestResult,
-    analyse,
+    analyse, working_columns,
 };
-pub use linalg::covariates::Covariates;
+pub use leave_one_out::LeaveOneOut;
+pub use linalg::covariates::{Covariates, Projection};
 pub use linalg::kernel_matrix::KernelMatrix;
 pub use linalg::operator::MaskedOperator;
 pub use predict::{Predictor, r_squared};
+pub use prediction_check::InvalidPrediction;
 pub use reference_spectrum::{Probes, ReferenceSpectrum};
+pub use score_test::benjamini_hochberg;
 pub use stopping_time::{RemlFit, StoppingTime};

@@ -12,7 +12,7 @@ const C: f64 = 3.0 / 8.0;
 ///
 /// ```
 /// let mut values = [30.0, f64::NAN, 10.0, 20.0];
-/// reml::rank_normal::rank_normal(&mut values);
+/// reml::transform::rank_normal(&mut values);
 /// assert!(values[0] > 0.5 && values[1].is_nan() && (values[2] + values[0]).abs() < 1e-12);
 /// ```
 pub fn rank_normal(values: &mut [f64]) {

@@ -2,19 +2,34 @@
 
 use crate::dense_kernel::DenseKernel;
 use crate::linalg::block::{self, product};
-use crate::linalg::block_lanczos::KrylovSpace;
+pub use crate::linalg::block_lanczos::KrylovSpace;
 use crate::linalg::covariates::Covariates;
+pub use crate::linalg::eigen::SymmetricEigen;
 use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::linear_combination::LinearCombination;
-use crate::linalg::operator::{MaskedOperator, Moments, is_lost};
+pub use crate::linalg::operator::{LEAST_SHARE, Moments};
+use crate::linalg::operator::{MaskedOperator, is_lost};
 use crate::spectral_density::SpectralDensity;
 use faer::Mat;
 
-/// Up to so many samples, whose kernel is then held in memory, a flat spectrum is known by its moments to the sixth: beyond, what 64 probes leave of −log10 p was below 5e-3 at
-/// p = 1e-50.
+/// Up to so many samples, the kernel is held in memory to compute the moments of a flat spectrum up to the sixth. With more samples, the error that 64 probes
+/// leave in −log10 p was below 5e-3 at p = 1e-50.
 const MOST_SAMPLES_OF_MOMENTS: usize = 2048;
 
-/// Block-Lanczos decomposition of the operator of one mask, with its exact moments: what all phenotypes share.
+/// Block-Lanczos decomposition of the operator A = P K\[S,S\] P / n_S of one mask S, in most cases that of all samples, with the exact moments of A. All
+/// phenotypes share it.
+///
+/// ```
+/// use reml::{Covariates, DenseKernel, Probes, ReferenceSpectrum};
+///
+/// // K = 60 I; the covariates are an intercept, which takes one of the eigenvalues.
+/// let k = faer::Mat::from_fn(60, 60, |i, j| if i == j { 60.0 } else { 0.0 });
+/// let (kernel, covariates) = (DenseKernel::new(k.as_ref())?, Covariates::new(60, &[vec![1.0; 60]]));
+/// let Ok(spectrum) = ReferenceSpectrum::new(&kernel, &covariates, &[true; 60], Probes::default(), |_| {});
+/// assert_eq!(spectrum.operator().dof(), 59);
+/// assert!((spectrum.moments().trace - 59.0).abs() < 1e-3 && !spectrum.is_lost());
+/// # Ok::<(), reml::NotAKernel>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReferenceSpectrum<'a> {
     operator: MaskedOperator<'a>,
@@ -28,12 +43,12 @@ pub struct ReferenceSpectrum<'a> {
     probes: KrylovSpace,
 }
 
-/// A [`ReferenceSpectrum`] without its operator, which borrows the covariates.
+/// A [`ReferenceSpectrum`] without its operator, which borrows the covariates: what a file of it holds.
 #[derive(Clone, Debug)]
 pub struct ReferenceSpectrumParts {
     /// Exact trace and Frobenius norm.
     pub moments: Moments,
-    /// [`MaskedOperator::scale`].
+    /// [`ReferenceSpectrum::scale`].
     pub scale: f64,
     /// K Q, n × rank.
     pub covariate_products: Mat<f32>,
@@ -43,7 +58,7 @@ pub struct ReferenceSpectrumParts {
     pub probes: KrylovSpace,
 }
 
-/// The starting block of block Lanczos, and how far it goes.
+/// The starting block of block Lanczos, and the number of its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probes {
     /// Columns of the block; 0 for the exact moments alone.
@@ -65,12 +80,12 @@ impl Default for Probes {
 }
 
 impl<'a> ReferenceSpectrum<'a> {
-    /// Decomposes the operator of one mask: passes over the kernel with seeded probes, the exact moments riding
-    /// on the first, and on the second what diag(A²) wants of the covariates beside it (there is a second for that alone where the probes take
-    /// none). Where few samples have a flat spectrum, its moments to the sixth follow.
+    /// Decomposes the operator of one mask, n values, whose samples all have complete covariates. Each pass multiplies the seeded probes by the kernel.
+    /// The first pass also gives the exact moments, the second what diag(A²) needs of the covariates; there are always two. If at most 2,048 samples
+    /// have a flat spectrum, its moments to the sixth follow.
     ///
-    /// `progress` is told of each pass done. Cost: `passes` reads of the kernel, 2 n² columns flops each, and
-    /// [`MaskedOperator::higher_moments`].
+    /// `progress` is told the number of passes done. Cost: `passes` reads of the kernel, each of 2 n² (columns + rank) flops; 6 n³ flops for the moments to
+    /// the sixth.
     ///
     /// # Errors
     /// When the kernel cannot be read.
@@ -122,7 +137,7 @@ impl<'a> ReferenceSpectrum<'a> {
         Ok(Self::from_parts(operator, parts))
     }
 
-    /// Takes it apart.
+    /// Takes it apart, for a file.
     pub fn into_parts(self) -> ReferenceSpectrumParts {
         ReferenceSpectrumParts {
             moments: self.moments,
@@ -133,7 +148,7 @@ impl<'a> ReferenceSpectrum<'a> {
         }
     }
 
-    /// Puts it together again from its parts.
+    /// Puts it together again from the parts of a spectrum of the same operator. Cost: O(n rank²).
     pub fn from_parts(operator: MaskedOperator<'a>, parts: ReferenceSpectrumParts) -> Self {
         let ReferenceSpectrumParts {
             moments,
@@ -166,7 +181,7 @@ impl<'a> ReferenceSpectrum<'a> {
         &self.square_diagonal
     }
 
-    /// The mean μ of the spectral tail, which the probes' space does not hold, and the Frobenius norm of that.
+    /// The mean μ of the spectral tail, the eigenvalues that the probes' space does not hold, and the tail's Frobenius norm.
     fn beyond(&self) -> (f64, f64) {
         let values = self.probes.eigen().map_or(&[][..], |e| &e.values);
         let rest = self.operator.dof().saturating_sub(values.len()).max(1) as f64;
@@ -175,11 +190,11 @@ impl<'a> ReferenceSpectrum<'a> {
         ((trace / rest).max(0.0), squares.max(0.0).sqrt())
     }
 
-    /// K Q_S on S, n × rank, for the orthonormal covariates Q_S of another mask, without a pass; `None` where that may move the trace
-    /// of its operator by more than `limit` of it. `shared` is G'Q_S.
+    /// K Q_S on S, n × rank, for the orthonormal covariates Q_S of another mask, without a pass; `None` where this may change the trace
+    /// of that mask's operator by more than the share `limit`. `shared` is G'Q_S.
     ///
-    /// Q_S = D_S Q L and A Q = 0, so that of x = Q L − Q_S, which is on the missing samples, only A x is not known exactly. The probes'
-    /// space holds most of A, and of the rest ("tail") a vector x not made for it sees x'A x = μ |x|² up to |x|² √2 |tail|_F / dof.
+    /// Q_S = D_S Q L and A Q = 0. Let x = Q L − Q_S, which is 0 on S. All is known exactly but A x. The probes' space holds most of A. For the rest, the
+    /// tail, x'A x = μ |x|² up to |x|² √2 |tail|_F / dof, since x does not depend on the tail.
     pub(crate) fn product_with_covariates<'x>(
         &'x self,
         operator: &'x MaskedOperator<'_>,
@@ -191,7 +206,7 @@ impl<'a> ReferenceSpectrum<'a> {
         if !std::ptr::eq(own, operator.projection().covariates()) {
             return None;
         }
-        let (level, tail) = self.beyond();
+        let (tail_mean, tail) = self.beyond();
         let [q, kq, qkq] = &self.covariates;
         let l = operator.projection().within(q.as_ref());
         // |x|²; Q_S is orthonormal and Q_S'Q L = I.
@@ -210,10 +225,10 @@ impl<'a> ReferenceSpectrum<'a> {
         let mut within = product(self.probes.projected(), shared);
         for j in 0..within.ncols() {
             for i in 0..within.nrows() {
-                within[(i, j)] = n * (within[(i, j)] - level * shared[(i, j)]);
+                within[(i, j)] = n * (within[(i, j)] - tail_mean * shared[(i, j)]);
             }
         }
-        let on_q = product(qkq, &along) - image_along + n * level * &along;
+        let on_q = product(qkq, &along) - image_along + n * tail_mean * &along;
         Some(LinearCombination {
             mask: operator.projection().mask(),
             in_space: within,
@@ -227,38 +242,48 @@ impl<'a> ReferenceSpectrum<'a> {
         self.beyond().0
     }
 
-    /// The operator.
+    /// The operator A.
     pub fn operator(&self) -> &MaskedOperator<'a> {
         &self.operator
     }
 
-    /// Its exact trace and Frobenius norm.
+    /// The exact trace and Frobenius norm of A.
     pub fn moments(&self) -> Moments {
         self.moments
     }
 
-    /// What its trace would be if samples had nothing in common, [`MaskedOperator::scale`].
+    /// What the trace of A would be if samples had nothing in common: Σ (1 − hᵢ) Kᵢᵢ / n_S over S, with hᵢ the leverages of the covariates.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Whether single precision has lost what the covariates leave of the kernel.
+    /// Whether single precision has lost what the covariates leave of the kernel: the trace is at most [`LEAST_SHARE`] of [`scale`](Self::scale).
     pub fn is_lost(&self) -> bool {
         is_lost(self.moments.trace, self.scale)
     }
 
-    /// Its probes' space.
+    /// The space of the probes.
     pub fn probes(&self) -> &KrylovSpace {
         &self.probes
     }
 
+    /// Its leading eigenvalues, largest first: those that stand out from the rest and have converged.
+    pub fn leading_eigenvalues(&self) -> Vec<f64> {
+        self.density().leading().to_vec()
+    }
+
+    /// The eigenvectors of the `k` largest eigenvalues, n_samples × k, each of length 1. Cost: 2 n m k flops, m the dimension of the probes' space.
+    pub fn leading_eigenvectors(&self, k: usize) -> Mat<f32> {
+        block::narrow(self.probes.ritz_vectors(k).as_ref())
+    }
+
     /// Its spectral density.
-    pub fn density(&self) -> SpectralDensity {
+    pub(crate) fn density(&self) -> SpectralDensity {
         SpectralDensity::new(self.operator.dof(), self.moments, &self.probes)
     }
 }
 
-/// The passes after the first. Returns A R, R = `leak` the image of K Q, which rides on the second.
+/// The passes after the first. Returns A R, with R = `leak` the image of K Q; the second pass computes it too.
 fn later_passes<K: KernelMatrix>(
     kernel: &K,
     operator: &MaskedOperator<'_>,
@@ -269,7 +294,7 @@ fn later_passes<K: KernelMatrix>(
 ) -> Result<Mat<f64>, K::Error> {
     let n = kernel.n_samples();
     let none = Mat::zeros(n, 0);
-    // R in the kernel's unit: single precision does not hold products of K with itself in any other.
+    // R in the kernel's unit: in another unit, products of K with itself may be beyond single precision.
     let unit = kernel.unit();
     let mut of_leak = Mat::zeros(n, leak.ncols());
     for pass in 1..probes.passes.max(2) {

@@ -3,10 +3,10 @@
 use crate::chi_squared_mixture::log_survival;
 use crate::spectral_density::SpectralDensity;
 
-/// Share of the largest eigenvalue that single-precision products leave unknown of how far a score ratio is below it, to 1 %.
+/// How near a score ratio may come to the largest eigenvalue, as a share of it: nearer, single-precision products do not give the distance to 1 %.
 const PRECISION: f64 = 1.0 / (1 << 20) as f64;
 
-/// The law of the score ratio under the null model, as eigenvalues and multiplicities of the operator's spectrum.
+/// The distribution of the score ratio under the null model, as eigenvalues and multiplicities of the operator's spectrum.
 #[derive(Clone, Debug)]
 pub struct NullDistribution {
     eigenvalues: Vec<f64>,
@@ -26,8 +26,8 @@ impl NullDistribution {
     /// log p of a score ratio q = w'Hw / w'w: p = Pr(Σ (μᵢ − q) χ²₁ > 0), exact for Gaussian noise with no plug-in variance
     /// (Yao et al. 2026; exact form as for ratios of quadratic forms).
     ///
-    /// Never underflows. A ratio may reach the largest eigenvalue, where p is 0; it counts as at most 1 − 2⁻²⁰ of that, so that p is the
-    /// smallest that its precision carries, however it was computed. Cost: about 0.1 ms.
+    /// Never underflows. At the largest eigenvalue p would be 0. A ratio counts as at most 1 − 2⁻²⁰ of that eigenvalue, which gives the smallest p that
+    /// its precision carries. Cost: about 0.1 ms.
     pub fn log_p(&self, ratio: f64) -> f64 {
         let largest = self.eigenvalues.iter().copied().fold(0.0, f64::max);
         let ratio = ratio.min((1.0 - PRECISION) * largest);
@@ -41,7 +41,7 @@ impl NullDistribution {
 /// q₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1 (Benjamini & Hochberg 1995).
 ///
 /// ```
-/// use reml::score_test::benjamini_hochberg;
+/// use reml::benjamini_hochberg;
 ///
 /// let q = benjamini_hochberg(&[0.01_f64.ln(), 0.04_f64.ln(), 0.5_f64.ln()]);
 /// assert!((q[0] - 0.03).abs() < 1e-12 && (q[1] - 0.06).abs() < 1e-12);
@@ -70,27 +70,27 @@ mod tests {
         for (dof, scale) in [(9, 1.0), (299, 1e-30), (299, 1e30), (4999, 1.0)] {
             let mut eigenvalues = vec![0.0; dof];
             eigenvalues[0] = 3.0 * scale;
-            let law = NullDistribution::new(&SpectralDensity::of_spectrum(eigenvalues, 0.0));
+            let null = NullDistribution::new(&SpectralDensity::of_spectrum(eigenvalues, 0.0));
             let beta = Beta::new(0.5, 0.5 * (dof - 1) as f64).expect("positive");
             let rest = 1.0 - 3.0 * PRECISION;
-            let p = law.log_p(3.0 * scale * rest);
+            let p = null.log_p(3.0 * scale * rest);
             if dof < 100 {
                 let want = beta.sf(rest).ln();
                 assert!((p - want).abs() < 1e-6 * want.abs(), "{p} {want}");
             }
-            let smallest = law.log_p(3.0 * scale * (1.0 - PRECISION));
+            let smallest = null.log_p(3.0 * scale * (1.0 - PRECISION));
             assert!(smallest.is_finite() && smallest < p);
             for ratio in [1.0 - 1e-9, 1.0 - 1e-16, 1.0, 1.0 + 1e-9] {
-                assert_eq!(law.log_p(3.0 * scale * ratio), smallest);
+                assert_eq!(null.log_p(3.0 * scale * ratio), smallest);
             }
         }
     }
 
     #[test]
     fn where_all_eigenvalues_are_the_same_every_residual_has_the_same_ratio() {
-        let law = NullDistribution::new(&SpectralDensity::of_spectrum(vec![0.7; 40], 0.0));
+        let null = NullDistribution::new(&SpectralDensity::of_spectrum(vec![0.7; 40], 0.0));
         for ratio in [0.7 - 1e-16, 0.7, 0.7 + 1e-16] {
-            assert_eq!(law.log_p(ratio), 0.0);
+            assert_eq!(null.log_p(ratio), 0.0);
         }
     }
 

@@ -1,25 +1,24 @@
-//! The two discrete measures everything is an integral against.
-//!
-//! The operator's: Σᵢ f(λᵢ), for the test's null distribution, the trace and the effective degrees of freedom. The
-//! phenotype's: Σᵢ cᵢ² f(λᵢ), for the score ratio, the restricted likelihood and the noise variance.
+//! The spectral density of the operator: sums Σᵢ f(λᵢ) over its eigenvalues give the test's null distribution, the trace and the effective degrees of
+//! freedom. (Sums Σᵢ cᵢ² f(λᵢ) are over a phenotype's [spectral measure](crate::spectral_measure).)
 
 use crate::compression::{compressed, isolated};
 use crate::linalg::block_lanczos::KrylovSpace;
 use crate::linalg::eigen::SymmetricEigen;
 use crate::linalg::operator::Moments;
 
-/// A Ritz value counts as an eigenvalue when its residual norm is below this share of it: its error is of second order,
-/// and what it lacks stays in the tail through the exact moments. At the edge of a bulk, Ritz values with more stand for several eigenvalues.
+/// A Ritz value counts as an eigenvalue when its residual norm is below this share of it. Its error is then of second order, and the exact moments
+/// move that error to the tail. At the edge of the bulk, Ritz values with a larger residual stand for several eigenvalues.
 const CONVERGED_RESIDUAL: f64 = 0.02;
 
-/// Leading eigenvalues beside which the rest hardly matters to the null distribution, so that a mask's own tell more of it than those of all samples, compressed.
+/// With so many leading eigenvalues, the rest hardly matters to the null distribution. A mask's own leading eigenvalues then describe it better than the
+/// compressed spectrum of all samples.
 const ENOUGH_LEADING: usize = 50;
 
 /// Leading eigenvalues of a mask that its low-rank approximation knows well enough to be taken one by one.
 const MOST_OF_MASK: usize = 50;
 
-/// Share of the trace, and of the squared Frobenius norm, that single-precision products hide: a tail below that is not what the
-/// moments leave beside the leading eigenvalues.
+/// The share of the trace, and of the squared Frobenius norm, that rounding of single-precision products hides. A smaller tail cannot be found by
+/// subtracting the leading eigenvalues from the moments.
 const HIDDEN: f64 = 5e-7;
 
 /// Share of the trace outside an invariant space that float32 vectors may have lost: eigenvalues at their rounding.
@@ -150,11 +149,11 @@ impl SpectralDensity {
         measure
     }
 
-    /// As [`SpectralDensity::on_mask`], for the null distribution, which wants moments rather than where the small eigenvalues are: the eigenvalues that
-    /// stand apart are those of the mask, the rest is [`compressed`] from all samples' and brought to the exact moments.
+    /// As [`SpectralDensity::on_mask`], for the null distribution. That needs accurate moments more than accurate small eigenvalues. Eigenvalues that
+    /// stand apart are those of the mask. The rest is [`compressed`] from the spectrum of all samples and brought to the exact moments.
     ///
-    /// `None` where the spectrum is not [flat](Self::is_flat): the mask's own leading eigenvalues tell more then (of relatives, say, who are missing
-    /// together).
+    /// `None` where the spectrum is not [flat](Self::is_flat): the mask's own leading eigenvalues then say more, for example where relatives are missing
+    /// together.
     pub fn density_for_test(&self, dof: usize, moments: Moments, leading: &[f64]) -> Option<Self> {
         if !self.is_flat() {
             return None;
@@ -193,8 +192,8 @@ impl SpectralDensity {
         &self.leading
     }
 
-    /// Number, sum and sum of squares of the eigenvalues below the leading ones: by the exact moments, up to what rounding hides there; within
-    /// that, by the tail's nodes.
+    /// Number, sum and sum of squares of the eigenvalues below the leading ones: by the exact moments, or by the tail's nodes where rounding hides the
+    /// difference of the moments.
     fn remainder(&self) -> (f64, f64, f64) {
         let count = self.dof.saturating_sub(self.leading.len()) as f64;
         let [trace, squares] = [self.moments.trace, self.moments.frobenius_squared];
@@ -212,7 +211,7 @@ impl SpectralDensity {
             of_nodes(power).max(exact - hidden).min(exact + hidden)
         };
         let sum = near(sum, HIDDEN * trace, 1).max(0.0);
-        // No spread is below none.
+        // A spread cannot be negative.
         let least = sum * sum / count.max(1.0);
         (count, sum, near(squared, HIDDEN * squares, 2).max(least))
     }
@@ -229,7 +228,7 @@ impl SpectralDensity {
         fitted(&self.tail, count, mean, deviation)
     }
 
-    /// What the smallest eigenvalues look like: the tail's lowest `share` of all multiplicities, brought to `count`, `mean` and `variance`.
+    /// The smallest eigenvalues: the tail's lowest `share` of all multiplicities, brought to `count`, `mean` and `variance`.
     pub(crate) fn smallest(
         &self,
         share: f64,
@@ -261,7 +260,7 @@ impl SpectralDensity {
         leading.chain(tail).collect()
     }
 
-    /// Brings the multiplicities of the fitted tail to its higher moments: those of all eigenvalues less the leading ones'.
+    /// Changes the multiplicities of the fitted tail so that it has its higher moments: those of all eigenvalues less those of the leading ones.
     fn refine(&self, tail: &mut [(f64, f64)], higher: [f64; 4]) {
         let (mean, deviation) = self.moments.mean_and_deviation(self.dof);
         let count: f64 = tail.iter().map(|(_, w)| w).sum();
@@ -332,8 +331,8 @@ impl SpectralDensity {
         self.leading.iter().copied().chain(tail).fold(0.0, f64::max)
     }
 
-    /// Σ exp(−tλ) over all but the `k` largest eigenvalues, of the [`nodes_and_weights`](Self::nodes_and_weights): near 0 it keeps its digits, as the effective degrees
-    /// of freedom do not.
+    /// Σ exp(−tλ) over all but the `k` largest eigenvalues, by the [`nodes_and_weights`](Self::nodes_and_weights). It keeps its digits near 0; dof less the
+    /// effective degrees of freedom would lose them.
     pub(crate) fn decayed_beyond(&self, k: usize, t: f64) -> f64 {
         let mut pairs = self.nodes_and_weights();
         pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -406,10 +405,10 @@ impl SpectralDensity {
     }
 }
 
-/// How many times as much as the rest the leading eigenvalues may hold of a moment for the rest's to be told from it.
+/// The leading eigenvalues may hold at most so many times as much of a moment as the rest; beyond, the rest's moment cannot be found by subtraction.
 const MOST_BESIDE: f64 = 1e3;
 
-/// What a density may be between.
+/// The bounds of a density.
 const DENSITY: std::ops::Range<f64> = 0.4..2.5;
 
 /// The polynomial that, times the `weights` of the `nodes`, gives them the `moments` Σ xᵏ, at each node: Σₖ E[pₖ] pₖ with the polynomials pₖ that are

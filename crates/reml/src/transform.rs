@@ -2,6 +2,7 @@
 
 use crate::linalg::covariates::Covariates;
 use crate::linalg::power_of_two::power_of_two;
+pub use crate::rank_normal::rank_normal;
 use faer::MatRef;
 
 /// The least standard deviation that values are divided by, as a share of the largest value: below it they do not vary.

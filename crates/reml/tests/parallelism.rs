@@ -1,6 +1,7 @@
-//! Digits depend neither on faer's parallelism, which is global to the process, nor on the number of threads.
+//! Digits depend neither on faer's parallelism, which is global to the process, nor on the number of threads. A process of its own, because it sets that.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "accuracy/memory_kernel.rs"]
+#[allow(dead_code, reason = "the other tests need the rest")]
 mod memory_kernel;
 
 use faer::Par;

@@ -27,7 +27,7 @@ const BITS: usize = 8;
 /// assert_eq!(writer.add(1, &[true, true])?, 1);
 /// assert_eq!(writer.add(2, &[true, false])?, 0);
 /// assert_eq!(Masks::open(&path, 2)?.map(|it| it.read(0)).transpose()?, Some(vec![true, false]));
-/// # Ok::<(), ntkpipe_store::zarr::ZarrError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct MaskWriter {

@@ -27,6 +27,12 @@ impl Samples {
         order
     }
 
+    /// The ids of the samples of these places.
+    pub fn ids_of(&self, places: &[usize]) -> Vec<&str> {
+        let id = |&place: &usize| self.sample_id[place].as_str();
+        places.iter().map(id).collect()
+    }
+
     /// Writes `samples.parquet`: `sample_id` (text), `in_kernel` (boolean), `row` (uint64).
     ///
     /// # Errors

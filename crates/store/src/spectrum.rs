@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
-use reml::linalg::block_lanczos::KrylovSpace;
-use reml::linalg::eigen::SymmetricEigen;
-use reml::linalg::operator::Moments;
-use reml::reference_spectrum::ReferenceSpectrumParts;
+use reml::reference_spectrum::{KrylovSpace, Moments, ReferenceSpectrumParts, SymmetricEigen};
 use reml::{MaskedOperator, ReferenceSpectrum};
 use serde::{Deserialize, Serialize};
 
@@ -192,13 +189,12 @@ pub fn write(
     };
     let decomposed = || -> Result<Vec<f64>, ZarrError> {
         // This decomposes T before two threads ask for its eigenpairs.
-        let mut leading = reference.density().leading().to_vec();
+        let mut leading = reference.leading_eigenvalues();
         leading.truncate(50);
         let vectors = || -> Result<(), ZarrError> {
-            let ritz = probes.ritz_vectors(leading.len());
-            let ritz = reml::linalg::block::narrow(ritz.as_ref());
+            let eigenvectors = reference.leading_eigenvectors(leading.len());
             let names = ["sample", "eigenvalue"];
-            write_matrix(&path("eigenvectors.zarr"), &[ritz.as_ref()], names)
+            write_matrix(&path("eigenvectors.zarr"), &[eigenvectors.as_ref()], names)
         };
         let pairs = || -> Result<(), ZarrError> {
             let Some(SymmetricEigen { values, vectors }) = probes.eigen() else {
@@ -397,8 +393,10 @@ mod tests {
             let (back, again) = read(&path, made.operator().clone()).unwrap();
             assert_eq!(record, again);
             let block = |it: &ReferenceSpectrum<'_>| it.probes().residual_block().clone();
-            assert_eq!(block(&made), block(&back));
             assert_eq!(block(&made).nrows(), if probes == 4 { 4 } else { 0 });
+            if probes == 4 {
+                assert_eq!(block(&made), block(&back));
+            }
         }
     }
 }

@@ -119,6 +119,7 @@ fn a_far_sample_is_fitted_as_in_the_decomposition() {
             phenotypes.push(Phenotype {
                 mask: (0..N).map(|i| i % 5 >= missing).collect(),
                 values: (0..N).map(value).collect(),
+                variances: None,
                 time: None,
             });
         }

@@ -304,15 +304,15 @@ impl FiniteKernel {
         cols: &Factors<T>,
         at: Span,
     ) {
-        let [mut of_inputs, mut of_signals] = [(); 2].map(|()| vec![T::round(0.0); sums.len()]);
+        let [mut of_inputs, mut of_errors] = [(); 2].map(|()| vec![T::round(0.0); sums.len()]);
         sums.fill(0.0);
         for (l, layer) in self.network.layers().iter().enumerate() {
             let rates = [layer.rates()[0], bias_rate(layer)];
             let [size, n_outputs] = [layer.n_inputs(), layer.n_outputs()];
             let of = [&rows.errors[l], &cols.errors[l]];
-            gram(&mut of_signals, of, at, n_outputs);
+            gram(&mut of_errors, of, at, n_outputs);
             gram(&mut of_inputs, [&rows.inputs[l], &cols.inputs[l]], at, size);
-            add_layer(sums, &of_inputs, &of_signals, rates);
+            add_layer(sums, &of_inputs, &of_errors, rates);
         }
     }
 
@@ -430,10 +430,10 @@ fn gram<T: Feature>(out: &mut [T], of: [&Vec<T>; 2], at: Span, size: usize) {
 }
 
 /// Adds d·d' (r_W a·a' + r_b) to `sums`.
-fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_signals: &[T], rates: [f64; 2]) {
+fn add_layer<T: Feature>(sums: &mut [f64], of_inputs: &[T], of_errors: &[T], rates: [f64; 2]) {
     let [weights, biases] = rates;
     pulp::Arch::new().dispatch(|| {
-        let products = of_inputs.iter().zip(of_signals);
+        let products = of_inputs.iter().zip(of_errors);
         for (sum, (&a, &d)) in sums.iter_mut().zip(products) {
             *sum += d.into() * (weights * a.into() + biases);
         }

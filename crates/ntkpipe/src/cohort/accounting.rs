@@ -1,4 +1,4 @@
-//! From rows read to samples used: nothing is left out unsaid.
+//! From rows read to samples used: every row that is left out is accounted for.
 
 use rayon::prelude::*;
 use reml::Covariates;

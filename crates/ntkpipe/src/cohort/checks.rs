@@ -1,4 +1,4 @@
-//! What is refused of the tables before they are joined.
+//! Checks of the tables before they are joined.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::run::digest::digest;
 use crate::words::counted;
 
-/// Refuses phenotypes that are called as the column of ids in the tables of predictions is.
+/// Refuses a phenotype with the name of the id column in tables of predictions.
 pub fn check_names(phenotypes: &Table) -> anyhow::Result<()> {
     match phenotypes.columns.iter().find(|name| *name == SAMPLE_ID) {
         None => Ok(()),
@@ -47,7 +47,7 @@ fn some_ids(table: &Table, rows: impl IntoIterator<Item = usize>) -> String {
     shown.join(", ")
 }
 
-/// Refuses a table whose id column is called as a sample of another table: its first row was taken for a header.
+/// Refuses a table whose id column has the name of a sample of another table: its first row was taken for a header.
 pub fn check_headers(tables: &[&Table]) -> anyhow::Result<()> {
     for table in tables {
         let is_sample = |other: &&&Table| other.ids.contains(&table.id_column);
@@ -66,7 +66,7 @@ pub fn check_headers(tables: &[&Table]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a table whose columns are the samples of another: it is turned over.
+/// Refuses a table whose columns are the samples of another: it is transposed.
 pub fn check_rows_are_samples(tables: &[&Table]) -> anyhow::Result<()> {
     for table in tables {
         let columns: HashSet<&String> = table.columns.iter().collect();

@@ -241,7 +241,7 @@ impl CovariateColumns {
                 .map(|term| term.iter().map(|it| it[..n_kernel].to_vec()).collect())
                 .collect();
             let selection = select(n_kernel, &on_kernel);
-            // A level that no sample used has is none: what is not known of it is not predicted either.
+            // A level that no used sample has is no level: its effect is not known, so its samples are not predicted.
             if let Some(table) = table
                 && forget_levels(table, &mut given, &selection)?
             {
@@ -477,7 +477,7 @@ fn check_present(table: &Table, given: &[Given], n_kernel: usize) -> anyhow::Res
     ))
 }
 
-/// Refuses covariates of one name, and such as tables of the results give to columns of their own.
+/// Refuses two covariates of one name, and names that result tables use for columns of their own.
 fn check_names(table: &Table, given: &[Given]) -> anyhow::Result<()> {
     let mut seen = HashSet::from([EFFECTS_OF.to_owned()]);
     let mut clashes = given.iter().flat_map(Given::names);
@@ -493,7 +493,7 @@ fn check_names(table: &Table, given: &[Given]) -> anyhow::Result<()> {
     }
 }
 
-/// Takes from the categories that enter the levels that no sample used has; whether there was one.
+/// Removes levels that no used sample has from the categories that enter; returns whether there was one.
 fn forget_levels(
     table: &Table,
     given: &mut [Given],

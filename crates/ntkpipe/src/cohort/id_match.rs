@@ -1,4 +1,4 @@
-//! How the sample ids of two tables meet, and what may keep them from it.
+//! How many sample ids two tables share, and why others may not match.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::words::{agreeing, counted};
 /// Ids shown of each side.
 const SHOWN: usize = 5;
 
-/// What a difference is called, and what makes ids alike again.
+/// A way to write ids differently: its description, and what makes the ids alike again.
 type Difference = (&'static str, fn(&str) -> String);
 
-/// How many of the differences, the first, leave no doubt even in a single id.
+/// The first so many of the differences leave no doubt, even in a single id.
 const SURE: usize = 7;
 
 /// Ways in which ids of the same people come to be written differently.
@@ -192,7 +192,7 @@ impl<'t> IdMatch<'t> {
         text
     }
 
-    /// The difference in writing that, taken away, makes most ids meet, if it makes at least half of the smaller table's meet.
+    /// The difference in writing without which most ids match, if at least half of the smaller table's ids then match.
     fn guess(&self) -> Option<String> {
         let smaller = self.left.ids.len().min(self.right.ids.len());
         let unmatched: HashSet<&String> = self.right.ids.iter().collect();
@@ -218,9 +218,9 @@ impl<'t> IdMatch<'t> {
         ))
     }
 
-    /// Of the ids that do not meet, how many would without each difference in writing, a sentence each.
+    /// For each difference in writing, a sentence that counts the unmatched ids that would match without it.
     ///
-    /// A prefix, or what follows the first part, counts where most of those that do not meet differ by it: few may be chance.
+    /// A prefix, or a text after the first part, counts only if most of the unmatched ids differ by it: in a few it may be chance.
     fn guess_of_rest(&self) -> Vec<String> {
         let mut left = self.left.only_here(&self.right);
         let mut right = self.right.only_here(&self.left);
@@ -268,7 +268,7 @@ impl<'t> IdMatch<'t> {
         guesses
     }
 
-    /// What to warn of: that few meet, or that some of those that do not differ in their writing alone.
+    /// The warning: few ids match, or some unmatched ids differ only in their writing.
     pub fn warning(&self) -> Option<String> {
         if self.is_small() {
             return Some(format!("few samples meet: {}", self.describe()));
@@ -276,7 +276,7 @@ impl<'t> IdMatch<'t> {
         self.warning_of_rest()
     }
 
-    /// That some of those that do not meet differ in their writing alone.
+    /// The warning that some unmatched ids differ only in their writing.
     pub fn warning_of_rest(&self) -> Option<String> {
         let guesses = self.guess_of_rest();
         (!guesses.is_empty()).then(|| {

@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
 use rayon::prelude::*;
-use reml::rank_normal::rank_normal;
-use reml::transform::{Standardisation, impute};
+use reml::transform::{Standardisation, impute, rank_normal};
 use reml::{Covariates, Phenotype, Predictor};
 
 use crate::cohort::Inputs;
@@ -150,6 +149,7 @@ pub fn prepare(
         phenotype: Phenotype {
             mask,
             values: scaled,
+            variances: None,
             time: None,
         },
         standardisation,

@@ -22,7 +22,7 @@ pub struct SampleList {
 }
 
 impl SampleList {
-    /// Reads it; refuses one that meets nobody of `tables`, the features first, unless that is allowed.
+    /// Reads the list. Refuses one without a single id of `tables`, the features first, unless that is allowed.
     pub fn read(
         flag: &'static str,
         path: &Path,

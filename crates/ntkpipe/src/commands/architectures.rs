@@ -39,7 +39,7 @@ struct Parts {
     out: PathBuf,
     names: Vec<String>,
     options: Vec<Options>,
-    /// What chooses among them.
+    /// The criterion of the choice.
     choose: StopAt,
 }
 
@@ -91,7 +91,7 @@ impl Parts {
         Ok(())
     }
 
-    /// What chooses among the architectures.
+    /// The criterion of the choice among the architectures.
     fn by(&self) -> Criterion {
         match self.choose {
             StopAt::Loo => Criterion::LeaveOneOut,

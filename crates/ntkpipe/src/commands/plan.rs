@@ -1,6 +1,7 @@
 //! What a run will take, before it starts: `ntkpipe plan` and `--dry-run`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use ntk::kernel::tile::is_on_amx_unit;
 
@@ -121,13 +122,7 @@ impl Plan {
             ),
         ];
         let is_of_run = |it: &&StageSpec| folds > 0 || **it != cross_validate::SPEC;
-        let machine = Machine::measure(settings.tiles_folder(), tiles::bytes(n, tile));
-        let mut seconds = OrderedMap::default();
-        for (stage, work) in work.into_iter().filter(|it| is_of_run(&it.0)) {
-            let written = if *stage == kernel::SPEC { bytes } else { 0.0 };
-            let writing = written / machine.bytes_written;
-            seconds.insert(stage.name, work / machine.multiply_adds + writing);
-        }
+        let work = work.into_iter().filter(|it| is_of_run(&it.0));
         Self {
             samples: n,
             other_samples: n_all - n,
@@ -140,7 +135,7 @@ impl Plan {
             memory_bytes: settings.memory,
             kernel_multiply_adds,
             pass_multiply_adds: square * columns.iter().sum::<f64>(),
-            seconds,
+            seconds: seconds(work, settings.tiles_folder(), tiles::bytes(n, tile)),
         }
     }
 
@@ -215,6 +210,27 @@ impl Plan {
         )?;
         Ok(text)
     }
+}
+
+/// Seconds of each stage on this machine, whose speed is measured, from its multiply-adds; the kernel stage also writes so many bytes of tiles
+/// in a folder.
+fn seconds<'s>(
+    work: impl Iterator<Item = (&'s StageSpec, f64)>,
+    folder: &Path,
+    tile_bytes: u64,
+) -> OrderedMap<f64> {
+    let machine = Machine::measure(folder, tile_bytes);
+    let mut seconds = OrderedMap::default();
+    for (stage, multiply_adds) in work {
+        let written = if *stage == kernel::SPEC {
+            tile_bytes as f64
+        } else {
+            0.0
+        };
+        let writing = written / machine.bytes_written;
+        seconds.insert(stage.name, multiply_adds / machine.multiply_adds + writing);
+    }
+    seconds
 }
 
 /// Phenotypes without a value on some sample of `base`.

@@ -39,7 +39,7 @@ impl Copies {
     ) -> anyhow::Result<Self> {
         let mut pipes: BTreeMap<PathBuf, &str> = BTreeMap::new();
         for (name, path) in inputs {
-            // What is not there is missed when it is opened.
+            // A file that does not exist gives its error when it is opened.
             let kind = std::fs::metadata(path).map(|it: Metadata| it.file_type());
             match kind {
                 Ok(kind) if is_pipe(kind) => {

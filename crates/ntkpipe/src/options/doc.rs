@@ -1,4 +1,4 @@
-//! What is documented of an option: its key, heading, meaning and default, read from the command line's own definition.
+//! The documentation of an option: its key, heading, meaning and default, read from the command line's own definition.
 
 use clap::Args as _;
 
@@ -17,7 +17,7 @@ pub struct OptionDoc {
     pub default: Option<String>,
     /// Name of its value, such as `FILE`.
     pub value_name: String,
-    /// Its words, where it takes only some.
+    /// The values it takes, where only some are allowed.
     pub choices: Vec<String>,
     /// Whether it is an earlier name, which help and examples leave out.
     pub is_hidden: bool,

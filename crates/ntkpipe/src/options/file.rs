@@ -34,7 +34,7 @@ pub fn read(path: Option<&Path>) -> anyhow::Result<Options> {
     Ok(options.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
-/// Parses the text of the file at `path`; of what it does not understand it names the keys and their lines.
+/// Parses the text of the file at `path`. The error names each key that it does not understand, with its line.
 fn parse(path: &Path, text: &str) -> anyhow::Result<Options> {
     let line_of = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
     let error = match toml::from_str::<Options>(text) {
@@ -81,7 +81,7 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Options> {
     ))
 }
 
-/// What a key may have been meant for.
+/// The option that a misspelt key may have meant.
 fn unknown(key: &str, known: &[OptionDoc]) -> String {
     const ALIKE: f64 = 0.75;
     let dashed = key.trim_start_matches('-').replace('_', "-").to_lowercase();
@@ -97,7 +97,7 @@ fn unknown(key: &str, known: &[OptionDoc]) -> String {
     }
 }
 
-/// What the value of an option is to be, where the schema says it in plain words.
+/// The values that an option takes, in plain words, where the schema says so.
 fn expected(option: &OptionDoc) -> Option<String> {
     let schema = schemars::schema_for!(Options);
     let property = &schema.as_value()["properties"][&option.key];

@@ -1,4 +1,4 @@
-//! The words of the command line and of `ntkpipe.toml`: one struct for both, nothing decided yet.
+//! The options as given on the command line and in `ntkpipe.toml`: one struct for both, before defaults and checks.
 
 pub mod copies;
 pub mod doc;
@@ -207,7 +207,7 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopAt>,
-    /// What chooses among several architectures: the restricted likelihood, or the leave-one-out error at the time stopped at [default: as `--stop`]
+    /// How one of several architectures is chosen: by the largest restricted likelihood, or by the smallest leave-one-out error at the time that predictions are made for [default: as `--stop`]
     #[arg(long, value_enum, value_name = "BY", help_heading = "Model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choose: Option<StopAt>,
@@ -271,7 +271,7 @@ macro_rules! or_else {
 }
 
 impl Options {
-    /// What is set here, and where nothing is, what is set in `other`; `folds` and `holdout` are set together.
+    /// These options; those that are not set are taken from `other`. `folds` and `holdout` count as one option.
     pub fn or(self, mut other: Self) -> Self {
         if self.folds.is_some() || self.holdout.is_some() {
             (other.folds, other.holdout) = (None, None);
@@ -284,7 +284,7 @@ impl Options {
             memory, tile, read_tiles)
     }
 
-    /// These, with options that are given under an earlier name under the name they have now.
+    /// These options, with those given under an earlier name moved to their present name.
     ///
     /// # Errors
     /// Where an option is given under both names, with other values.
@@ -307,7 +307,7 @@ impl Options {
 
     /// Each combination of activation, depth and variances under a name such as `relu-2`, with the options that name it alone.
     ///
-    /// A variance is in the name where several are to be chosen among.
+    /// The name holds a variance if there are several to choose among.
     pub fn architectures(&self) -> Vec<(String, Self)> {
         fn values<T: Clone>(given: &Option<OneOrMore<T>>, default: T) -> Vec<T> {
             given
@@ -420,10 +420,10 @@ impl Options {
         self
     }
 
-    /// These, with paths that mean the same files wherever the next command is given.
+    /// These options with absolute paths, which mean the same files wherever the next command is given.
     ///
     /// # Errors
-    /// When the system does not tell where this one is.
+    /// When the system does not say which directory the command was given in.
     pub fn absolute(mut self) -> std::io::Result<Self> {
         for path in self.paths() {
             *path = std::path::absolute(&path)?;

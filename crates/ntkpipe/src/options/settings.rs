@@ -16,7 +16,7 @@ pub const DEFAULT_ALPHA: f64 = 0.05;
 /// Probes of the mask of all samples.
 pub const FULL_PROBES: usize = 64;
 
-/// Samples up to which the spectrum takes fewer passes: a phenotype's own cost less there than a larger space.
+/// With up to so many samples, the spectrum takes fewer passes: a phenotype's own passes cost less there than a larger space of the probes.
 const FEW_SAMPLES: usize = 4096;
 
 /// Passes over the kernel of `n` samples that the spectrum takes; digits depend on it.
@@ -77,7 +77,7 @@ impl Settings {
         self.scratch.as_deref().unwrap_or(&self.out)
     }
 
-    /// These, but that nothing is imputed: what is imputed is no truth that a prediction is held against.
+    /// The same settings without imputation: an imputed value is no truth to compare a prediction with.
     pub fn observed_only(&self) -> Self {
         Self {
             missing: Missing::Exact,
@@ -169,7 +169,7 @@ impl Settings {
     }
 }
 
-/// Says which of the options that a run cannot do without are not given: each by name, flag and value.
+/// The error for required options that are not given; it names each with its flag and value.
 fn not_given(needed: &[(&str, &str, &Option<PathBuf>)]) -> anyhow::Error {
     let missing = || needed.iter().filter(|(_, _, value)| value.is_none());
     let names: Vec<&str> = missing().map(|(name, ..)| *name).collect();

@@ -104,7 +104,7 @@ fn quantiles(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     let y = Axis::from_zero("observed −log10 p", all).at_most(2.0 * x.end() + 4.0);
     let above = points.iter().filter(|p| p.1 > y.end()).count();
     let mut caption = format!(
-        "Score tests of {} against uniform p-values; shaded: 95 % of each point if no phenotype had signal (independent phenotypes).",
+        "Score tests of {} against uniform p-values; shaded: where each point would lie in 95 % of cases if no phenotype had signal (and phenotypes were independent).",
         counted(points.len(), "phenotypes")
     );
     if above > 0 {
@@ -205,7 +205,7 @@ fn in_sample(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
         y: Axis::from_zero("in-sample R²", points.iter().map(|p| p.1)),
         marks: vec![Mark::Points(points, POINT)],
     };
-    let caption = "In-sample R² at t_stop against the effective degrees of freedom a sample. It is fit, not accuracy: it rises with edf whether or not new samples are predicted better.".to_owned();
+    let caption = "In-sample R² at t_stop against the effective degrees of freedom per sample. It measures fit, not accuracy: it rises with edf whether or not new samples are predicted better.".to_owned();
     Figure::new("In-sample R²", caption, &plot, &indices).map(Some)
 }
 
@@ -246,7 +246,7 @@ fn left_out(rows: &[PhenotypeRow]) -> anyhow::Result<Option<Figure>> {
     let is_better = |i: &&usize| rows[**i].loo_predicts_better == Some(true);
     let better = indices.iter().filter(is_better).count();
     let caption = format!(
-        "What the fit of the others says of each sample, beside the covariates alone (0), at REML's stopping time and at the best; the line is where they are equal. Above it by more than the standard error of the difference: {better}, which `--stop loo` predicts better."
+        "Leave-one-out R²: each sample is predicted by the fit of the others, and compared with the covariates alone (0). Across: at REML's stopping time; up: at the best time. The line is where they are equal. Above it by more than the standard error of the difference: {better}, which `--stop loo` predicts better."
     );
     let plot = Plot {
         x,

@@ -17,7 +17,7 @@ use crate::run::record::{RunRecord, StageRecord, read_record};
 use crate::run::stage::{Layout, StageSpec, StageStatus};
 use crate::run::{architectures, files, ownership};
 
-/// How long what is half written must be untouched, where a lock may not keep other machines away, to be taken for a killed job's.
+/// Where a lock may not keep other machines away: a half-written file that has not changed for so long is taken to be a killed job's.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Removes what killed runs left half written, and [`ownership::check`] found.
@@ -74,7 +74,7 @@ pub struct RunDirectory {
     locks: Vec<Lock>,
     is_alone: bool,
     layout: &'static Layout,
-    /// Stages that begin anew, where what was trained here rests on another fit than the one that is asked for.
+    /// Stages that begin anew, because the networks trained here belong to another fit than the one now asked for.
     pub trained_otherwise: Vec<&'static StageSpec>,
 }
 

@@ -48,7 +48,7 @@ pub const JOURNAL: &str = "fit.jsonl";
 /// Fits without the samples of a fold that an interrupted cross-validation has finished.
 pub const FOLDS_JOURNAL: &str = "folds.jsonl";
 
-/// Leave-one-out residuals at the time stopped at, one row per phenotype, in units of the standardised phenotype. A phenotype that is not
+/// Leave-one-out residuals at the stopping time used, one row per phenotype, in units of the standardised phenotype. A phenotype that is not
 /// fitted has no chunk. They are kept where architectures are chosen by them.
 pub const LEFT_OUT: &str = "left_out.zarr";
 

@@ -1,4 +1,4 @@
-//! What a fit has finished so far, one line per phenotype, so that an interruption costs those under way and no other.
+//! What a fit has finished so far, one line per phenotype. An interruption loses only the phenotypes under way.
 
 use std::collections::BTreeMap;
 use std::fs::File;

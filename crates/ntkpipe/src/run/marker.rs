@@ -102,7 +102,7 @@ fn hex(hash: blake3::Hash) -> String {
     hash.to_hex().to_string()
 }
 
-/// Row and column of a chunk of an array, of which a path is: `NAME.zarr/c/I/J`.
+/// Row and column of the chunk of an array at such a path: `NAME.zarr/c/I/J`.
 pub fn chunk(path: &str) -> Option<[usize; 2]> {
     let number = |part: &str| match part.bytes().all(|it| it.is_ascii_digit()) {
         true => part.parse().ok(),
@@ -121,7 +121,7 @@ pub fn chunk(path: &str) -> Option<[usize; 2]> {
     is_within.then_some([row, column])
 }
 
-/// What a marker says to the commands of one role, and of the others what it said.
+/// The content of a marker as commands of one role see it; the lines of other roles are kept as they were.
 #[derive(Clone, Debug, Default)]
 pub struct Marker {
     /// Files that were left, by role and path.

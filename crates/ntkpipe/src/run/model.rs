@@ -29,7 +29,7 @@ pub struct ModelRecord {
     /// Whether the features were put on the normal quantiles of their ranks.
     #[serde(default)]
     pub rint_features: bool,
-    /// Whether the model tells how sure its predictions are.
+    /// Whether the model can give standard deviations of its predictions.
     #[serde(default)]
     pub intervals: bool,
     /// How its run was told to read tables; those of new samples are read alike.
@@ -64,7 +64,7 @@ impl ModelReading {
         }
     }
 
-    /// What is asked for, and where nothing is, what the model's run was told; what means missing is added up.
+    /// The options given now; those not given are taken from the model's run. The missing values of both apply.
     pub fn with(self, asked: &Options) -> Options {
         let mut options = asked.clone().or(Options {
             npx_value: self.npx_value,

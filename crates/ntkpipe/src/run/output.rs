@@ -30,7 +30,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// The part of a stage's figures that is of its work.
+    /// The part of a stage's figures that counts its work.
     pub fn of(figures: &Value) -> Self {
         Self::deserialize(figures).unwrap_or_default()
     }

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use ntkpipe_store::results::{Column, read_table};
-use reml::score_test::benjamini_hochberg;
-use reml::{Analysis, Degenerate, StoppingTime, TestResult};
+use reml::{Analysis, Degenerate, StoppingTime, TestResult, benjamini_hochberg};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +133,7 @@ pub struct PhenotypeRow {
     pub neg_log10_p: Option<f64>,
     /// −log10 p for Gaussian errors of one variance.
     pub neg_log10_p_gaussian: Option<f64>,
-    /// −log10 p for independent errors of any variances; null where its law could not be computed.
+    /// −log10 p for independent errors of any variances; null where its null distribution could not be computed.
     pub neg_log10_p_robust: Option<f64>,
     /// Benjamini–Hochberg over the phenotypes tested.
     pub q_value: Option<f64>,

@@ -63,7 +63,7 @@ impl Shard {
         out.join(files::SHARDS).join(name)
     }
 
-    /// Leaves word that the shard of the stage with this fingerprint is done.
+    /// Records that the shard of the stage with this fingerprint is done.
     pub fn leave(&self, out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<()> {
         create_folder(out)?;
         let line = format!("{fingerprint}\n");
@@ -80,7 +80,7 @@ pub fn create_folder(out: &Path) -> anyhow::Result<()> {
 
 /// The shards of a stage that were left, if all are there and of the stage with this fingerprint.
 ///
-/// N is the largest there is word of. The first line of what a shard left is the fingerprint. Missing ones are named, and those made from
+/// N is the largest one recorded. The first line of what a shard left is the fingerprint. Missing ones are named, and those made from
 /// other inputs, options or versions.
 pub fn all_there(out: &Path, stage: &str, fingerprint: &str) -> anyhow::Result<Vec<Shard>> {
     let of = left(out, stage)?.into_iter().map(|it| it.of).max();
@@ -136,7 +136,7 @@ pub fn forget(out: &Path, stage: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The shards of a stage that there is word of.
+/// The shards of a stage that are recorded.
 fn left(out: &Path, stage: &str) -> anyhow::Result<Vec<Shard>> {
     let folder = out.join(files::SHARDS);
     if !folder.is_dir() {

@@ -21,7 +21,7 @@ use crate::words::counted;
 /// Samples without a feature, and features that are far from 0, that are named.
 const NAMED: usize = 10;
 
-/// Size of a mean, in standard deviations, from which single precision holds a feature's values to less than a thousandth of their spread.
+/// If a feature's mean is more than so many standard deviations from 0, single precision does not hold its values to a thousandth of their spread.
 const FAR_FROM_ZERO: f64 = 1e4;
 
 /// What is known of the stage.
@@ -177,7 +177,7 @@ fn ingest(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     context.finish(&SPEC, fingerprint, started, &figures)
 }
 
-/// What is said where raw features are kept in single precision, and that does not tell their values apart.
+/// The warning about raw features whose values single precision does not tell apart.
 fn far_from_zero(ingested: &Ingested) -> Option<String> {
     let is_far = |feature: &&FeatureSummary| match (feature.mean, feature.sd) {
         (Some(mean), Some(sd)) => feature.dropped.is_none() && mean.abs() > FAR_FROM_ZERO * sd,

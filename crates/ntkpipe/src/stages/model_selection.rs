@@ -38,9 +38,9 @@ pub struct Comparison {
     pub names: Vec<String>,
     /// The place of each phenotype's architecture.
     pub chosen: Vec<usize>,
-    /// Criterion architecture and phenotype, −2 log likelihood above that of the best.
+    /// For each architecture and phenotype, −2 log likelihood above that of the best.
     differences: Vec<Vec<Option<f64>>>,
-    /// Criterion architecture and phenotype, leave-one-out error above that of the chosen one; empty where they were not asked for.
+    /// For each architecture and phenotype, leave-one-out error above that of the chosen one; empty where it did not decide.
     errors: Vec<Vec<Option<f64>>>,
 }
 

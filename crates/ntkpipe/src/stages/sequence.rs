@@ -12,7 +12,7 @@ use crate::stages::stage::{Stage, status};
 
 /// Adds how a damaged file comes back; where another command has taken the directory over, says that instead.
 pub fn with_remedy(error: anyhow::Error, context: &Context) -> anyhow::Error {
-    // What another takes away under a run looks like damage.
+    // A file that another command removes during a run looks damaged.
     if let Err(taken_over) = context.directory.check_ours() {
         return taken_over;
     }
@@ -96,7 +96,7 @@ pub fn one_stage(
     run_alone(context, prints, stage)
 }
 
-/// Runs one stage whose earlier ones are current. What stages left that the run does not have goes before.
+/// Runs one stage; those before it are current. First removes what is left of stages that this run does not have.
 pub fn run_alone(
     context: &mut Context,
     prints: &Fingerprints,

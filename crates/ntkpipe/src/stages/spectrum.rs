@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ntkpipe_store::spectrum;
-use reml::linalg::operator::LEAST_SHARE;
+use reml::reference_spectrum::LEAST_SHARE;
 use reml::{KernelMatrix as _, Probes, ReferenceSpectrum};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::stages::kernel;
 use crate::stages::kernel::range;
 use crate::stages::stage::Stage;
 
-/// What brings more of the kernel beside the covariates.
+/// The remedies where the covariates leave too little of the kernel.
 const REMEDY: &str = "standardise the features (no `--raw-features`), take fewer layers or a smaller `--bias-variance`, keep the intercept, or leave out covariates that say all that the features say";
 
 /// What is known of the stage.
@@ -148,10 +148,10 @@ fn decompose(context: &mut Context, fingerprint: &str) -> anyhow::Result<()> {
     context.finish(&SPEC, fingerprint, started, &figures)
 }
 
-/// Share of the kernel's trace up to which what the covariates leave is rounding, and no more.
+/// If the covariates leave at most this share of the kernel's trace, what is left is nothing but rounding.
 const ROUNDING: f64 = 1e-6;
 
-/// Stops where the covariates leave so little of the kernel that single precision does not carry it; where they leave nothing, phenotypes say so.
+/// Stops where the covariates leave so little of the kernel that single precision loses it. Where they leave nothing at all, each phenotype's status says so.
 fn check_left(reference: &ReferenceSpectrum<'_>) -> anyhow::Result<()> {
     if !reference.is_lost() {
         return Ok(());

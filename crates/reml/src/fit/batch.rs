@@ -1,8 +1,8 @@
 //! A batch of phenotypes that share each pass over the kernel.
 //!
-//! Every phenotype keeps its own mask. The reference spectrum of all samples is made once and tells each mask what its operator
-//! looks like; a phenotype then grows a small space of its own ([`GalerkinFlow`]). On few samples the operator is
-//! decomposed as it stands. A phenotype's digits depend on its own values and mask alone.
+//! Every phenotype keeps its own mask. The reference spectrum of all samples is computed once and approximates the operator of each mask.
+//! Each phenotype then builds a small space of its own ([`GalerkinFlow`]). On few samples the operator is
+//! decomposed in full. A phenotype's digits depend on its own values and mask alone.
 
 use crate::fit::active::ActivePhenotype;
 use crate::fit::converge;
@@ -31,7 +31,26 @@ use std::collections::{HashMap, HashSet};
 /// Phenotypes whose vectors are projected on the probes' space together.
 const PROJECTED_AT_ONCE: usize = 16;
 
-/// Active phenotypes, which share each pass over the kernel; others may be added between passes.
+/// Active phenotypes, which share each pass over the kernel; others may be added between passes. [`analyse`] is the simple way to use it.
+///
+/// ```
+/// use reml::{AnalysisOptions, Batch, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum};
+///
+/// let k = faer::Mat::from_fn(40, 40, |i, j| (-0.1 * (i as f64 - j as f64).powi(2)).exp());
+/// let (kernel, covariates) = (DenseKernel::new(k.as_ref())?, Covariates::new(40, &[vec![1.0; 40]]));
+/// let Ok(spectrum) = ReferenceSpectrum::new(&kernel, &covariates, &[true; 40], Probes::default(), |_| {});
+/// let y = Phenotype::new((0..40).map(|i| (0.3 * f64::from(i)).sin()).collect(), &covariates);
+///
+/// let options = AnalysisOptions { direct: 0, ..AnalysisOptions::default() };
+/// let mut batch = Batch::new(&spectrum, &covariates, &options);
+/// let Ok(mut finished) = batch.add(&kernel, &[(7, y)]);
+/// while !batch.is_empty() {
+///     let Ok(more) = batch.run_pass(&kernel);
+///     finished.extend(more);
+/// }
+/// assert!(matches!(&finished[..], [(7, analysis)] if analysis.test.is_some()));
+/// # Ok::<(), reml::NotAKernel>(())
+/// ```
 pub struct Batch<'s, 'a> {
     full: &'s ReferenceSpectrum<'a>,
     covariates: &'a Covariates,
@@ -51,7 +70,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         covariates: &'a Covariates,
         options: &'s AnalysisOptions,
     ) -> Self {
-        // Here, since threads that wait for one another must not be the first to ask for it.
+        // Decomposed here, because threads that wait for one another must not do it.
         full.probes().eigen();
         Self {
             full,
@@ -64,8 +83,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
     }
 
-    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units. Nothing is tested then: the test's null model is
-    /// another, which holds f₀ as a direction.
+    /// Analyses y − f₀ instead of y; `offset` is f₀, n values, in the phenotypes' units. Nothing is tested then: the test needs another null model, with
+    /// f₀ as one of its directions.
     pub fn with_offset(self, offset: Option<&'s [f64]>) -> Self {
         Self { offset, ..self }
     }
@@ -78,7 +97,13 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Columns of n f32 values that the phenotypes may hold at once from here on, a pass's block included.
     pub fn load(&self) -> usize {
         let phenotypes = self.patterns.iter().flat_map(|g| &g.phenotypes);
-        let flows: usize = phenotypes.map(|m| load_of(m.flow.n_vectors())).sum();
+        let rank = self.covariates.rank();
+        let flows: usize = phenotypes
+            .map(|m| {
+                let of_test = m.weighted.as_ref().map_or(0, |_| load_of_weights(rank));
+                load_of(m.flow.n_vectors()) + of_test
+            })
+            .sum();
         let products: usize = self.patterns.iter().map(|g| g.operator.rank()).sum();
         flows + self.patterns.len() * self.load_of_mask() + products
     }
@@ -96,6 +121,11 @@ impl<'s, 'a> Batch<'s, 'a> {
             + self.load_of_mask()
     }
 
+    /// The same beside that for an outcome, whose null variances are given.
+    pub fn load_of_outcome(&self) -> usize {
+        load_of_weights(self.covariates.rank())
+    }
+
     /// Columns of n f32 values that a mask's low-rank approximation is worth.
     fn load_of_mask(&self) -> usize {
         // The diagonal is of two columns' size.
@@ -103,7 +133,8 @@ impl<'s, 'a> Batch<'s, 'a> {
         2 + bytes.div_ceil(self.covariates.n_samples().max(1) * size_of::<f32>())
     }
 
-    /// Takes phenotypes in, each under a number; those that are done without a pass come back.
+    /// Adds phenotypes, each under a number. Those that are done without a pass come back. Cost: O(n m) flops per phenotype, with m
+    /// the dimension of the probes' space. A mask of s samples, at most [`AnalysisOptions::direct`], is decomposed here: s² entries read, O(s³) flops.
     ///
     /// # Errors
     /// When the kernel cannot be read.
@@ -218,12 +249,17 @@ impl<'s, 'a> Batch<'s, 'a> {
         })
     }
 
+    /// The operator of a pattern whose phenotypes are tested.
+    fn tested(&self, at: usize) -> Option<&MaskedOperator<'a>> {
+        self.offset.is_none().then(|| &self.patterns[at].operator)
+    }
+
     /// Starts the space of each phenotype, in the pattern that it is paired with. One that is sure to be fitted begins with where the
     /// low-rank approximation would take it.
     fn initialise(&mut self, joining: &[(usize, usize, Residual)]) {
         if self.options.test_only {
             for (at, number, residual) in joining {
-                let active = ActivePhenotype::new(*number, residual);
+                let active = ActivePhenotype::new(*number, residual, self.tested(*at));
                 self.patterns[*at].phenotypes.push(active);
             }
             return;
@@ -244,7 +280,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             .enumerate()
             .map(|(i, (at, number, residual))| {
                 let in_space = in_space.subcols(i, 1);
-                let mut active = ActivePhenotype::new(*number, residual);
+                let mut active = ActivePhenotype::new(*number, residual, self.tested(*at));
                 let initial_guess =
                     patterns[*at].initial_guess(&mut active, residual, in_space, self.options);
                 (active, initial_guess)
@@ -294,7 +330,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             .map(|it| it.spectrum.is_none())
             .collect();
         self.multiply(kernel)?;
-        // One after another: a submatrix of the kernel each.
+        // One after another: each holds a submatrix of the kernel in memory.
         let is_flat = full.density().is_flat();
         for (pattern, _) in self.patterns.iter_mut().zip(is_new).filter(|it| it.1) {
             pattern.decompose_alone(kernel, (full, self.covariates), is_flat, self.options.seed)?;
@@ -341,7 +377,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             places.push((at, at_square));
             let first = columns.len();
             columns.push(own);
-            columns.extend(pattern.phenotypes.iter().filter_map(|it| it.flow.next()));
+            columns.extend(pattern.phenotypes.iter().flat_map(|it| it.next()));
             at += columns[first..].iter().map(|c| c.ncols()).sum::<usize>();
             at_square += usize::from(pattern.spectrum.is_none());
         }
@@ -385,7 +421,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 .filter_map(|(_, flow)| flow.unprojected())
                 .flatten()
                 .collect();
-            // A first leak is large, and most of it is taken back by later vectors: what is left must not be rounding.
+            // A first residual is large, and later vectors take most of it back: what is left must not be rounding.
             let in_space = self.full.probes().exact_coordinates(&blocks);
             let mut starts = vec![0];
             for two in blocks.chunks(2) {
@@ -443,13 +479,19 @@ fn load_of(n_vectors: usize) -> usize {
     2 * USUAL_VECTORS.max(n_vectors + MOST_NEW_VECTORS) + PASS_COPIES * MOST_NEW_VECTORS
 }
 
-/// Columns of n f32 values at work besides [`Batch::load`], for n samples and covariates of a rank: the largest of what a few phenotypes take at
-/// once as they are admitted, projected on the probes' space, with_corrections, and left out sample by sample.
+/// Columns that the test of an outcome holds: X, Y and A X in double precision, and P X in the pass.
+fn load_of_weights(rank: usize) -> usize {
+    const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
+    (3 * DOUBLE + 1 + PASS_COPIES) * rank
+}
+
+/// The most columns of n f32 values that a [`Batch`] works with besides [`Batch::load`], for n samples and covariates of a rank: while it adds a few
+/// phenotypes, projects them on the probes' space, corrects them, or computes their leave-one-out errors.
 pub fn working_columns(n: usize, rank: usize) -> usize {
     const DOUBLE: usize = size_of::<f64>() / size_of::<f32>();
     // Q_S in both precisions, then the leading directions and K Q_S, twice as they are cut and orthonormalised.
-    let admitted = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
-    let shown = PROJECTED_AT_ONCE * DOUBLE * 2 * MOST_NEW_VECTORS / 4;
+    let added = MASKS_AT_ONCE * (3 * rank + 2 * DOUBLE * (rank + COMPUTED_LEADING[1]));
+    let projected = PROJECTED_AT_ONCE * DOUBLE * 2 * MOST_NEW_VECTORS / 4;
     // The corrections, and as many again as they become vectors.
     let with_corrections = AT_ONCE * 2 * DOUBLE * CORRECTION_COLUMNS;
     let errors = leave_one_out::working_columns();
@@ -458,7 +500,7 @@ pub fn working_columns(n: usize, rank: usize) -> usize {
     let in_memory = n.min(MOST_SAMPLES_IN_MEMORY);
     let few = in_memory * (2 * in_memory + PROBES_OF_MASK * (PASSES_OF_MASK + 12));
     let large = PROBES_OF_LARGE_MASK * (PASSES_OF_MASK + 12);
-    let most = admitted.max(shown).max(with_corrections).max(large);
+    let most = added.max(projected).max(with_corrections).max(large);
     most.max(errors).max(tested).max(few.div_ceil(n.max(1)))
 }
 

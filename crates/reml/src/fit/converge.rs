@@ -1,4 +1,4 @@
-//! Whether fits have converged after a pass, and what comes of those that have.
+//! Whether fits have converged after a pass, and the results of those that have.
 
 use crate::fit::active::{ActivePhenotype, Chosen, Iterate, Size};
 use crate::fit::galerkin::{CORRECTION_COLUMNS, Correction, Quadrature};
@@ -15,15 +15,15 @@ use crate::spectral_measure::SpectralMeasure;
 use crate::stopping_time::{self, RemlFit, StoppingTime};
 use rayon::prelude::*;
 
-/// Size of the correction at t̂, in standard deviations of the phenotype, at which predictions count as converged: what is left
-/// after it is applied was a tenth of it or less wherever we could compare.
+/// Predictions count as converged when the correction at t̂ is at most this many standard deviations of the phenotype. After the correction is
+/// applied, at most a tenth of it was left wherever we could compare.
 const CORRECTION_TOLERANCE: f64 = 2e-3;
 
 /// Size of the correction at t_loo, as a share of the residual there, at which the leave-one-out error counts as known.
 const LEFT_OUT_TOLERANCE: f64 = 2e-2;
 
-/// Most passes that a phenotype stays for its leave-one-out error alone: where t_loo is far beyond t̂, the space that holds the flow up to t̂
-/// does not hold it up to there.
+/// Most passes that a phenotype takes for its leave-one-out error alone. Where t_loo is far beyond t̂, a space that holds the flow up to t̂ does not
+/// hold it up to t_loo.
 const MOST_FURTHER_PASSES: usize = 12;
 
 /// Largest error of a fitted value, in standard deviations of the phenotype, that single-precision products may leave.
@@ -182,7 +182,7 @@ fn fit_states<'x, 'a>(
     (finished, fitting)
 }
 
-/// What comes of one phenotype after a pass: its analysis where the test is all, else the fit as the space knows it.
+/// The state of one phenotype after a pass: its analysis where only the test is wanted, else the fit within the space so far.
 fn fit_state<'x, 'a>(
     active: &'x mut ActivePhenotype,
     mask: FitOfMask<'x, 'a>,
@@ -452,8 +452,8 @@ impl Fitting<'_, '_> {
 
 /// Largest relative change between two fits of the time and its interval; infinite when the kind of answer changed.
 ///
-/// A space that is still small may hold none of the residual where λ is below the mean, which looks unbounded: then the least node must
-/// settle.
+/// A space that is still small may hold nothing of the residual along λ below the mean. The time then looks unbounded, so the smallest node must
+/// settle first.
 fn change(before: &Iterate, after: &Iterate) -> f64 {
     let least = (before.least - after.least).abs() / after.least.abs();
     let (before, after) = (&before.reml, &after.reml);
@@ -465,7 +465,7 @@ fn change(before: &Iterate, after: &Iterate) -> f64 {
     };
     let relative = |a: Option<f64>, b: Option<f64>| match (a, b) {
         (Some(a), Some(b)) if a == b => 0.0,
-        // An end very near 0 is states beside the time itself.
+        // An end very near 0 is compared with the time itself.
         (Some(a), Some(b)) => (a - b).abs() / b.abs().max(1e-3 * scale),
         (None, None) => 0.0,
         _ => f64::INFINITY,

@@ -1,4 +1,4 @@
-//! The operator of a mask of few samples, decomposed as it stands.
+//! The operator of a mask of few samples, decomposed in full.
 
 use crate::fit::residual::Residual;
 use crate::fit::result::{Analysis, AnalysisOptions, FitAtTime, Stop, TestResult};
@@ -15,7 +15,7 @@ use crate::spectral_measure::SpectralMeasure;
 use crate::stopping_time;
 use faer::Mat;
 
-/// The operator of a mask of few samples, decomposed as it stands.
+/// The operator of a mask of few samples, decomposed in full.
 pub(super) struct DenseFit<'a> {
     operator: MaskedOperator<'a>,
     observed: Vec<usize>,
@@ -72,7 +72,12 @@ impl<'a> DenseFit<'a> {
         let measure = SpectralMeasure::new(nodes, coefficients.col_as_slice(0), dof, trace);
         let ratio = measure.mean();
         let (projected, q) = (self.projected.as_ref(), self.null_model.as_ref());
-        let robust = direct_log_p(projected, q, r.col_as_slice(0), ratio);
+        let variances = residual.variances.as_ref().map(|all| {
+            let of_observed = self.observed.iter().map(|&i| all[i]);
+            of_observed.collect::<Vec<f64>>()
+        });
+        let of_sample = (r.col_as_slice(0), variances.as_deref());
+        let robust = direct_log_p(projected, q, of_sample, ratio);
         let test = TestResult::new(&self.spectrum, dof, ratio, robust, options);
         let r2 = |t: f64| Some(1.0 - measure.residual_squared(t) / residual.variation);
         let tested = Analysis {

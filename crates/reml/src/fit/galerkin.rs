@@ -12,10 +12,10 @@
 //! δ at the stopping time is, to a tenth, the error of y_W there; and the dual weights are corrected by it. r'y_W(t) errs by the
 //! square of δ only.
 //!
-//! L is kept, not A W. A large λ makes the two differ by orders, and δ multiplies L by up to t²: where L is left to a difference of single-precision
-//! images, the prediction of a sample far from the others rests on their rounding. A block of W brings L₀ = A W − W T as it is then, and
-//! loses what later blocks hold of it: L = L₀ − W N, N the blocks of T below its diagonal blocks. So δ is a [`LinearCombination`] of the probes'
-//! space, W and L₀.
+//! L is kept, not A W. With a large λ, L is smaller than A W by orders of magnitude, and δ multiplies L by up to t². If L were a difference of images in
+//! single precision, rounding would decide the prediction of a sample far from the others. When a block of W is added, L₀ = A W − W T is kept for it.
+//! Later blocks of W hold a part of that: L = L₀ − W N, with N the blocks of T below its diagonal blocks. So δ is a [`LinearCombination`] of the
+//! probes' space, W and L₀.
 
 use crate::linalg::block::{self, product};
 use crate::linalg::block_lanczos::{BREAKDOWN, orthonormalise, remove};
@@ -27,7 +27,7 @@ use crate::linalg::phi::{divided_difference, divided_difference_of_phi1, phi1, t
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
-/// Times at which δ is looked at, as shares of the largest time that matters.
+/// Times at which δ is computed, as shares of the largest time that matters.
 const TIMES: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0];
 
 /// Most vectors that one pass adds.
@@ -44,7 +44,7 @@ const ABSOLUTE_SIZE: f64 = 2e-6;
 pub struct GalerkinFlow {
     /// |r|; W'r = |r| e₁.
     norm: f64,
-    /// W in blocks, orthonormal; the last may lack its image.
+    /// W in blocks, orthonormal; the last may not have been multiplied yet.
     vectors: Vec<Mat<f32>>,
     /// L₀, for the vectors that have images.
     leaks: Vec<Mat<f32>>,
@@ -120,7 +120,7 @@ impl GalerkinFlow {
         model.combination(operator, weights.as_ref())
     }
 
-    /// Lets W begin with the leading components of the [`GalerkinFlow::initial_guess`] too, multiplied with r in one pass.
+    /// Starts W with r and the leading components of the [`GalerkinFlow::initial_guess`]; one pass multiplies them all.
     pub fn warm_start(&mut self, operator: &MaskedOperator<'_>, initial_guess: MatRef<'_, f64>) {
         self.enlarge(operator, initial_guess);
         if let [first, second] = &self.vectors[..] {
@@ -160,13 +160,13 @@ impl GalerkinFlow {
         self.leaks.push(block::narrow(image.as_ref()));
     }
 
-    /// The vectors multiplied last and what A leads out of W by them, while they have no shadow.
+    /// The vectors multiplied last and their residual block L₀, until they are projected on the low-rank basis.
     pub fn unprojected(&self) -> Option<[&Mat<f32>; 2]> {
         let at = self.on_low_rank.len();
         Some([&self.vectors[at], self.leaks.get(at)?])
     }
 
-    /// Takes the coordinates of [`GalerkinFlow::unprojected`] in the probes' space, side by side.
+    /// Projects the vectors of [`GalerkinFlow::unprojected`] on the low-rank basis; `in_space` has their coordinates in the probes' space, side by side.
     pub fn project_on_low_rank(&mut self, model: &LowRank, in_space: MatRef<'_, f64>) {
         let (of_vectors, of_leaks) = in_space.split_at_col(in_space.ncols() / 2);
         self.on_low_rank
@@ -242,8 +242,8 @@ impl GalerkinFlow {
         self.combined(operator, model, quadrature, times.len(), weights)
     }
 
-    /// For each of the columns q, W S on_flow(q, θ) c + Σ on_leaks(q, B, θ) L S c: what the flow and its leaks add up to under weights of
-    /// their eigenvalues, which come with their decays.
+    /// For each of the columns q, W S on_flow(q, θ) c + Σ on_leaks(q, B, θ) L S c: the sum of the flow in W and of its residuals L, weighted by functions of their
+    /// eigenvalues. Each eigenvalue comes with its decay.
     fn combined<'x>(
         &'x self,
         operator: &'x MaskedOperator<'_>,
@@ -263,15 +263,15 @@ impl GalerkinFlow {
             on_leaks(q, level.at(0, q), of_nodes.at(j, q)) * coefficients[j]
         });
         let later = self.below_blocks();
-        let shadow = self.leaks_on_low_rank(quadrature, &later);
+        let projected = self.leaks_on_low_rank(quadrature, &later);
         let on_rank: Vec<Vec<f64>> = (0..n_columns)
             .into_par_iter()
             .map(|q| {
-                let mut sum = vec![0.0; shadow.nrows()];
+                let mut sum = vec![0.0; projected.nrows()];
                 for j in 0..nodes.len() {
                     let (l, c, level) = (of_nodes.at(j, q), coefficients[j], on_level[(j, q)]);
                     let ranks = of_rank.values.iter().zip(of_rank.decays.col_as_slice(q));
-                    let leaks = ranks.zip(shadow.col_as_slice(j));
+                    let leaks = ranks.zip(projected.col_as_slice(j));
                     pulp::Arch::new().dispatch(|| {
                         for (sum, ((&b, &of_b), leak)) in sum.iter_mut().zip(leaks) {
                             *sum += (on_leaks(q, (b, of_b), l) * c - level) * leak;
@@ -281,7 +281,7 @@ impl GalerkinFlow {
                 sum
             })
             .collect();
-        let on_rank = Mat::from_fn(shadow.nrows(), n_columns, |i, q| on_rank[q][i]);
+        let on_rank = Mat::from_fn(projected.nrows(), n_columns, |i, q| on_rank[q][i]);
         let mut combination = model.combination(operator, on_rank.as_ref());
         // On L₀: S E; on W: −N S E, and the flow's own.
         let own = Mat::from_fn(nodes.len(), n_columns, |j, q| {
@@ -330,14 +330,14 @@ impl GalerkinFlow {
     /// Ṽ'L S, k × j.
     fn leaks_on_low_rank(&self, quadrature: &Quadrature, later: &Mat<f64>) -> Mat<f64> {
         let of_later = product(later, &quadrature.vectors);
-        let mut shadow = Mat::zeros(self.on_low_rank[0].0.nrows(), self.projected.nrows());
+        let mut projected = Mat::zeros(self.on_low_rank[0].0.nrows(), self.projected.nrows());
         let mut start = 0;
         for (of_vectors, of_leaks) in &self.on_low_rank {
             let rows = |of: &Mat<f64>| of.subrows(start, of_leaks.ncols()).to_owned();
-            shadow += of_leaks * rows(&quadrature.vectors) - of_vectors * rows(&of_later);
+            projected += of_leaks * rows(&quadrature.vectors) - of_vectors * rows(&of_later);
             start += of_leaks.ncols();
         }
-        shadow
+        projected
     }
 
     /// Adds the leading components of the correction to W; none when there is nothing left to add.

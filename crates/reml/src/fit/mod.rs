@@ -4,7 +4,7 @@ mod active;
 mod batch;
 mod converge;
 mod dense;
-pub mod galerkin;
+pub(crate) mod galerkin;
 mod pattern;
 mod residual;
 mod result;

@@ -26,8 +26,8 @@ use rayon::prelude::*;
 /// A phenotype whose approximate p is below this share of alpha is sure to be fitted.
 const SURE_SHARE: f64 = 0.2;
 
-/// Share of missing samples up to which the low-rank approximation's leading eigenvalues are near enough for the null distribution;
-/// beyond, some are computed.
+/// Share of missing samples up to which the leading eigenvalues of the low-rank approximation are accurate enough for the null distribution.
+/// With more missing, some are computed.
 const FEW_MISSING: f64 = 0.25;
 
 /// Leading eigenvalues computed for the null distribution of a mask with more missing, for up to half and beyond.
@@ -45,16 +45,17 @@ pub(super) const PASSES_OF_MASK: usize = 5;
 /// Share of the trace that covariates leave below which the samples of a mask are alike, and the mask is decomposed by itself.
 const ALIKE: f64 = 0.15;
 
-/// A mask that is too large to be held in memory is decomposed with so many probes, and only where its samples are more alike than all are: where the
-/// covariates leave less than half of the share that they leave of all. A cohort that is alike as a whole tells the spectrum of its parts.
+/// A mask that is too large to be held in memory is decomposed with so many probes, and only if its samples are more alike than all samples are: the
+/// covariates leave less than half of the share of the trace that they leave for all. In a cohort whose samples are all alike, the spectrum of all samples
+/// describes its parts.
 pub(super) const PROBES_OF_LARGE_MASK: usize = 16;
 const MORE_ALIKE: f64 = 0.5;
 
-/// Share of the trace that an approximate product may move it by.
+/// The largest share of the trace by which an approximate product may change it.
 const NEGLIGIBLE_TRACE: f64 = 2e-6;
 
 /// Relative error of a product with the kernel in single precision at a sample far from all others, where K_xx is most of it, and of one in double
-/// precision with vectors in single (`tests/far_sample.rs`).
+/// precision with vectors in single (`tests/accuracy/far_sample.rs`).
 const PRODUCT_ERROR: f64 = 2e-7;
 const PRODUCT_ERROR_OF_FAR: f64 = 4e-8;
 
@@ -75,7 +76,7 @@ pub(super) struct MissingnessPattern<'a> {
     pub(super) operator: MaskedOperator<'a>,
     /// Eigenvalues of the low-rank approximation, descending.
     values: Vec<f64>,
-    /// The approximation itself; not there where its eigenvalues are all that is wanted, and come without it.
+    /// The approximation itself; `None` where only its eigenvalues are needed, and are known without it.
     pub(super) low_rank: Option<LowRank>,
     /// K Q_S on S, where it is known without a pass.
     covariate_products: Option<Mat<f32>>,
@@ -86,7 +87,7 @@ pub(super) struct MissingnessPattern<'a> {
     pub(super) spectrum: Option<Spectrum>,
     /// K Q_S on S, known with the spectrum.
     pub(super) of_null_model: Option<Mat<f32>>,
-    /// Whether single precision has lost the operator, which shows with the spectrum.
+    /// Whether single precision has lost the operator, known with the spectrum.
     pub(super) is_lost: bool,
     /// The samples of the mask with the largest K_xx, of those whose products are in single precision and in double, and how far K_xx / n_S is
     /// rounded there.
@@ -213,7 +214,7 @@ pub(super) fn create_patterns<'a>(
                     // Orthonormal in single precision.
                     leading: orthonormalise(operator, directions, |_| (), 1.0).0,
                     covariate_products: products.map(block::narrow),
-                    // Where nothing is known yet, the mask may as well cut A at random.
+                    // Where nothing is known yet, the mask is taken to cut A at random.
                     guess: Spectrum::new(density.on_mask(operator.dof(), full.moments(), &values)),
                     spectrum: is_full(operator).then(|| Spectrum::new(density.clone())),
                     of_null_model: is_full(operator).then(|| of_full.clone()),
@@ -295,8 +296,8 @@ impl MissingnessPattern<'_> {
         self.of_null_model = Some(of_covariates);
     }
 
-    /// Decomposes a mask by itself where `full`, the reference spectrum of all samples, tells too little: few samples for the null distribution where the
-    /// spectrum is flat, any number for all else where they are so much alike that their differences are not those of all.
+    /// Decomposes a mask by itself where `full`, the reference spectrum of all samples, says too little about it. This is so for few samples with a flat
+    /// spectrum, whose null distribution needs it, and for any number of samples that are much more alike than all samples are.
     ///
     /// # Errors
     /// When the kernel cannot be read.
@@ -376,22 +377,19 @@ impl MissingnessPattern<'_> {
     pub(super) fn extend(&mut self, products: MatRef<'_, f32>, mut at: usize) {
         let mut waiting: Vec<(&mut ActivePhenotype, MatRef<'_, f32>)> = Vec::new();
         for active in &mut self.phenotypes {
-            let width = active.flow.next().map_or(0, Mat::ncols);
+            let width = active.next().map(Mat::ncols).sum();
             waiting.push((active, products.subcols(at, width)));
             at += width;
         }
         let operator = &self.operator;
         waiting.into_par_iter().for_each(|(active, product)| {
-            active.passes += 1;
-            if product.ncols() > 0 {
-                active.flow.extend(operator, product);
-            }
+            active.extend(operator, product);
         });
     }
 }
 
-/// The spectral density of A = P K[S,S] P / n_S from block Lanczos on S alone, held in memory: that of all samples tells it up to what the choice of
-/// samples does to its moments.
+/// The spectral density of A = P K[S,S] P / n_S from block Lanczos on S alone, held in memory. The density of all samples gives it only up to what the
+/// choice of samples does to its moments.
 ///
 /// Cost: n_S² entries of the kernel, and 6 n_S³ flops where the spectrum is flat.
 ///

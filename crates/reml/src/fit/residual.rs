@@ -10,6 +10,8 @@ pub(super) struct Residual {
     pub(super) values: Vec<f64>,
     /// Σ (y − ȳ)² on the mask.
     pub(super) variation: f64,
+    /// v of an outcome, n values.
+    pub(super) variances: Option<Vec<f64>>,
     pub(super) time: Option<f64>,
 }
 
@@ -48,6 +50,7 @@ impl Residual {
         Ok(Self {
             values: r,
             variation,
+            variances: phenotype.variances.clone(),
             time: phenotype.time,
         })
     }

@@ -1,15 +1,17 @@
-//! What is asked of a phenotype, and what comes of it.
+//! A phenotype, the options of its analysis, and the result.
 
 use crate::fit::spectrum::Spectrum;
 use crate::leave_one_out::LeaveOneOut;
 use crate::linalg::covariates::Covariates;
+use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::operator::MaskedOperator;
 use crate::spectral_density::SpectralDensity;
 use crate::spectral_measure::SpectralMeasure;
 use crate::stopping_time::{self, RemlFit};
+use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
-/// Which stopping time fitted values are of.
+/// The stopping time that fitted values are computed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stop {
     /// t̂, where the restricted likelihood is highest.
@@ -28,7 +30,7 @@ pub struct AnalysisOptions {
     pub robust: bool,
     /// Whether only phenotypes that the test warrants are fitted.
     pub gate: bool,
-    /// The time that fitted values, dual weights and the noise variance are of.
+    /// The time that fitted values, dual weights and the noise variance are computed for.
     pub stop: Stop,
     /// Whether to stop after the test.
     pub test_only: bool,
@@ -36,7 +38,7 @@ pub struct AnalysisOptions {
     pub max_passes: usize,
     /// Estimated relative error below which t̂ and its interval count as settled.
     pub tolerance: f64,
-    /// Masks of at most so many samples are decomposed as they stand.
+    /// Masks of at most so many samples are decomposed in full.
     pub direct: usize,
     /// Seed of the probes.
     pub seed: u64,
@@ -58,15 +60,18 @@ impl Default for AnalysisOptions {
     }
 }
 
-/// One phenotype: its mask and its values on the kernel's samples.
+/// One phenotype: its mask and its values on the kernel's samples. Of an outcome the values are a working residual.
 #[derive(Clone, Debug)]
 pub struct Phenotype {
     /// Which samples are in S: the value is observed and the covariates complete.
     pub mask: Vec<bool>,
-    /// n values, standardised on S or as they are; whatever stands outside S is not read.
+    /// n values, standardised on S or as they are; values outside S are not read.
     pub values: Vec<f64>,
-    /// Time to stop at instead of the options' choice, finite: fitted values, dual weights and what goes with them are of that time, and the
-    /// leave-one-out error is not looked at.
+    /// Of an outcome, whose values are the working residual of its null model: the null variances v with which that was fitted, n values of at least 0, of which those outside
+    /// S are not read. The robust test then takes the projection of that model ([`crate::robust_test`]); the values are orthogonal to the covariates as they are.
+    pub variances: Option<Vec<f64>>,
+    /// A finite time to stop at, instead of the one that the options choose. Fitted values, dual weights and the noise variance are then for that time, and the
+    /// leave-one-out error is not computed.
     pub time: Option<f64>,
 }
 
@@ -85,12 +90,13 @@ impl Phenotype {
         Self {
             mask: complete.map(|(y, z)| y.is_finite() && *z).collect(),
             values,
+            variances: None,
             time: None,
         }
     }
 }
 
-/// What the score test says.
+/// The result of the score test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TestResult {
     /// dof · q, the score.
@@ -129,22 +135,22 @@ impl TestResult {
     }
 }
 
-/// What the fit says, and what prediction needs.
+/// The result of the fit, and what prediction needs.
 #[derive(Clone, Debug)]
 pub struct FitResult {
     /// The stopping time with its interval.
     pub reml: RemlFit,
     /// Largest relative change of t̂ or an end of its interval over the last pass; 0 where the space is complete.
     pub error: f64,
-    /// Whether that met the tolerance, and the fitted values theirs, within the allowed passes.
+    /// Whether both that error and the error of the fitted values met their tolerance within the allowed passes.
     pub converged: bool,
-    /// The time that fitted values are of: the phenotype's [`time`](Phenotype::time), t̂, or t_loo.
+    /// The time that fitted values are computed for: the phenotype's [`time`](Phenotype::time), t̂, or t_loo.
     pub stop: f64,
     /// The leave-one-out error; `None` for a phenotype whose time was given.
     pub leave_one_out: Option<LeaveOneOut>,
     /// Σ (1 − exp(−t λ)) at t, the phenotype's [`time`](Phenotype::time) or t̂.
     pub effective_dof: f64,
-    /// The same at t_loo, or at the end of the times that were looked at.
+    /// The same at t_loo, or at the end of the times searched.
     pub effective_dof_loo: Option<f64>,
     /// Σ c² exp(−t λ) / dof at [`stop`](Self::stop), in the units of the values given.
     pub noise_variance: f64,
@@ -154,7 +160,22 @@ pub struct FitResult {
     pub curve: Vec<(f64, f64, f64)>,
 }
 
-/// What came of one phenotype.
+impl FitResult {
+    /// The increment K α of each of the kernel's samples, n values: what training adds to the prediction, also of samples outside the mask. It
+    /// is in the units of the values given, and goes into [`Predictor`](crate::Predictor) with the covariates.
+    ///
+    /// Cost: one pass over the kernel, 2 n² flops.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn increment<K: KernelMatrix>(&self, kernel: &K) -> Result<Vec<f64>, K::Error> {
+        let dual = MatRef::from_column_major_slice(&self.dual, self.dual.len(), 1);
+        let (increment, _) = kernel.multiply(dual, Mat::zeros(self.dual.len(), 0).as_ref())?;
+        Ok(increment.col(0).iter().copied().map(f64::from).collect())
+    }
+}
+
+/// The result for one phenotype.
 #[derive(Clone, Debug)]
 pub struct Analysis {
     /// Samples in S.
@@ -174,7 +195,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// One that says nothing yet, or why there is no result.
+    /// One without a result yet, or with the reason why there is none.
     pub(super) fn untested(operator: &MaskedOperator<'_>, degenerate: Option<Degenerate>) -> Self {
         Self {
             n_samples: operator.n_observed(),

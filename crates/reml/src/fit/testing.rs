@@ -25,6 +25,13 @@ impl Untested<'_, '_> {
         leading.on_mask(self.operator, self.diagonal, self.of_null_model.as_ref())
     }
 
+    /// On the mask as it is for all but outcomes, with the weights of one.
+    fn weighted(&self, leading: &Leading) -> Option<MaskedTest> {
+        let weighted = self.active.weighted.as_ref()?;
+        let on_mask = self.on_mask(leading);
+        Some(on_mask.with_weights(&weighted.projection, weighted.image.as_ref()))
+    }
+
     /// r / |r| and r'Ar / r'r.
     fn residual(&self) -> (Vec<f64>, f64) {
         (self.active.flow.direction(), self.active.flow.score_ratio())
@@ -35,6 +42,7 @@ impl Untested<'_, '_> {
         let robust = log_p.filter(|log_p| log_p.is_finite());
         let test = TestResult::new(self.spectrum, dof, ratio, robust, options);
         self.active.test = Some(test);
+        self.active.weighted = None;
     }
 }
 
@@ -99,7 +107,10 @@ fn test_by_null_distribution<'w, 'x, 'a, K: KernelMatrix>(
 ) -> Result<Unsettled<'w, 'x, 'a>, K::Error> {
     let samples: Vec<Vec<usize>> = few
         .par_iter()
-        .map(|it| heaviest(it.operator, &it.active.flow.direction()))
+        .map(|it| {
+            let weighted = it.active.weighted.as_ref().map(|it| &it.projection);
+            heaviest(it.operator, &it.active.flow.direction(), weighted)
+        })
         .collect();
     let columns = kernel.columns(&samples.concat())?;
     let ends = samples.iter().scan(0, |end, samples| {
@@ -119,8 +130,12 @@ fn test_by_null_distribution<'w, 'x, 'a, K: KernelMatrix>(
             let columns = columns.subcols(end - samples.len(), samples.len());
             let (direction, ratio) = it.residual();
             let own;
-            let on_mask = match &of_many {
-                Some((of, on_mask)) if std::ptr::eq(*of, it.operator) => on_mask,
+            let on_mask = match (&of_many, it.weighted(leading)) {
+                (_, Some(weighted)) => {
+                    own = weighted;
+                    &own
+                }
+                (Some((of, on_mask)), None) if std::ptr::eq(*of, it.operator) => on_mask,
                 _ => {
                     own = it.on_mask(leading);
                     &own
@@ -146,7 +161,8 @@ fn refine<K: KernelMatrix>(
 ) -> Result<(), K::Error> {
     let refine = |(it, tail): &mut (&mut Untested<'_, '_>, Tail)| {
         let (direction, ratio) = it.residual();
-        let on_mask = it.on_mask(leading);
+        let on_mask = it.weighted(leading);
+        let on_mask = on_mask.unwrap_or_else(|| it.on_mask(leading));
         let log_p = on_mask.refined_log_p(kernel, &direction, ratio, *tail)?;
         it.finish(log_p, options);
         Ok(())
@@ -156,7 +172,7 @@ fn refine<K: KernelMatrix>(
     unsettled.sort_by_key(|it| it.0.operator.n_observed());
     for alike in unsettled.chunk_by_mut(|a, b| at_once(a) == at_once(b)) {
         match at_once(&alike[0]) {
-            // On the thread at hand: each that takes turns would keep what it has freed.
+            // On this thread alone: with several threads, each would keep the memory that it has freed.
             1 => alike.iter_mut().try_for_each(refine)?,
             at_once => {
                 for some in alike.chunks_mut(at_once) {

@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 const MOST_PAIRS: usize = 128;
 const MOST_PAIRS_OF_MASK: usize = 64;
 
-/// The same for masks of which s is not known exactly: later, what is left of it rests on eigenvalues near 0, which the probes do not tell.
+/// The same for masks of which s is not known exactly. At later times, what is left of s depends on eigenvalues near 0, which the probes do not
+/// resolve.
 const LAST_KNOWN: f64 = 8.0;
 
 /// How far Σ sᵢ may be off, as a share of it, for s to count as known at a time.
@@ -133,7 +134,8 @@ impl Measures {
     }
 }
 
-/// What the measures of all samples' operator A tell of those of a mask's, A_S = P_S A P_S / ρ with the share ρ of the dimensions.
+/// The samples' measures under the operator A of all samples, from which those under a mask's operator follow: A_S = P_S A P_S / ρ, with ρ the share of the
+/// dimensions.
 ///
 /// For a mask that knows nothing of A's eigenvectors, A_S has A's free cumulants over ρ (Nica & Speicher 1996). In units of the mean, the
 /// variance of a sample's rest is then ρ times as large, and what the third cumulant makes of the clock, g / t − 1, ρ² times.
@@ -217,7 +219,7 @@ struct Decayed {
     clocks: Vec<f64>,
 }
 
-/// A phenotype whose flow is as far as it goes.
+/// A phenotype whose flow has converged.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<'x> {
     /// Its space.

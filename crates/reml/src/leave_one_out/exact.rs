@@ -6,10 +6,10 @@ use crate::linalg::block::{self, product};
 use crate::linalg::phi::decays;
 use faer::{Mat, MatRef};
 
-/// End of the times that are looked at, in units of dof / tr A: the mean eigenvalue has decayed to exp(−50).
+/// End of the times searched, in units of dof / tr A: the mean eigenvalue has decayed to exp(−50).
 const LAST: f64 = 50.0;
 
-/// A sample of which the covariates leave less than this is fitted exactly by them: no other says anything of it.
+/// Where the covariates leave less than this of a sample, they fit it exactly, and the other samples say nothing about it.
 pub(super) const LEAST_FREE: f64 = 1e-10;
 
 /// exp(−tA)ᵢᵢ of an operator whose eigenpairs are all known.

@@ -30,7 +30,7 @@ impl GammaMeasure {
 
 /// The time g at which gamma measures have decayed as far as all samples' measures together have at t.
 ///
-/// What the third moment and higher ones do to a sample's measure is taken to be the same for all: a change of the time.
+/// The third and higher moments are taken to change every sample's measure in the same way, as a change of the time would.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     /// Samples of much the same mean and spread together.

@@ -6,10 +6,9 @@ use faer::MatRef;
 /// How well each sample is predicted by the fit of the others.
 #[derive(Clone, Debug)]
 pub struct LeaveOneOut {
-    /// t_loo; unbounded where the error still falls at the end of the times looked at, `None` where the flow is not known well enough at
-    /// the time that looks best.
+    /// t_loo; unbounded where the error still falls at the end of the times searched, `None` where the flow is not known well enough at the best time.
     pub time: Option<StoppingTime>,
-    /// The last time looked at: 50 dof / tr A; of more samples than are decomposed as they stand 8 dof / tr A, or as far as s is known.
+    /// The end of the times searched: 50 dof / tr A. For masks that are not decomposed in full, 8 dof / tr A, or the last time for which s is known.
     pub end: f64,
     /// 1 − LOO(t̂) / LOO(0); `None` where t̂ is infinite.
     pub r2: Option<f64>,
@@ -17,7 +16,7 @@ pub struct LeaveOneOut {
     pub r2_best: Option<f64>,
     /// Standard error of [`r2_best`](Self::r2_best) − [`r2`](Self::r2): of the sum of the differences of squared errors, paired over samples.
     pub gain_error: Option<f64>,
-    /// eᵢ / sᵢ at t̂ and at t_loo, n values each, zero off the mask; those at t̂ are those of the end where it is infinite.
+    /// eᵢ / sᵢ at t̂ and at t_loo, n values each, zero outside the mask. An infinite time is replaced by the end of the times searched.
     pub residuals: [Vec<f32>; 2],
 }
 
@@ -28,13 +27,13 @@ impl LeaveOneOut {
         found.min(self.end)
     }
 
-    /// The residuals at the time stopped at: t_loo or the end, else t̂.
+    /// The residuals at the time `stop` of the fit: t_loo or the end of the times searched, else t̂.
     pub fn residuals_at(&self, stop: f64) -> &[f32] {
         &self.residuals[usize::from(self.time.is_some() && stop == self.finite_time())]
     }
 
-    /// This without t_loo and what is of it.
-    pub fn unknown(self) -> Self {
+    /// The same without t_loo and the values at it.
+    pub(crate) fn unknown(self) -> Self {
         Self {
             time: None,
             r2_best: None,

@@ -2,17 +2,17 @@
 
 use crate::stopping_time::StoppingTime;
 
-/// Least time of the grid beside 0, in units of 1 / λ₁: nothing has changed by more than that share.
+/// The smallest time of the grid above 0, in units of 1 / λ₁: up to it, nothing changes by more than this share.
 const FIRST: f64 = 1e-3;
 
-/// Distance of the grid's times, and that of the closer look, in log t.
+/// Distance of the grid's times, and that of the finer grid, in log t.
 const STEP: f64 = 0.5;
 const FINE_STEP: f64 = 0.125;
 
-/// A minimum on the grid is looked at more closely where it is above the least by at most this share.
+/// A minimum on the grid is searched more finely if it is above the smallest by at most this share.
 const NEAR_LEAST: f64 = 0.02;
 
-/// Most minima that are looked at more closely.
+/// Most minima that are searched more finely.
 const MOST_MINIMA: usize = 3;
 
 /// Times to scan: 0, and a grid in log t up to the end.

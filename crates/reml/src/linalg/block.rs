@@ -13,7 +13,7 @@ use rayon::prelude::*;
 /// Rows of one chunk of a reduction.
 const CHUNK_ROWS: usize = 1024;
 
-/// What a block may be stored as; widened to f64 before any arithmetic.
+/// The number types of a block; values are widened to f64 before any arithmetic.
 pub trait Stored: Copy + Send + Sync {
     /// `a` as f64: itself, or converted into `buffer`.
     fn widen<'x>(a: MatRef<'x, Self>, buffer: &'x mut Mat<f64>) -> MatRef<'x, f64>;
@@ -307,7 +307,7 @@ pub(crate) fn quick_remove(y: MatMut<'_, f64>, a: &[Mat<f32>]) {
     });
 }
 
-/// A block among others of another precision.
+/// A block of either precision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part<'x> {
     /// n × a, f32.

@@ -4,7 +4,7 @@
 //!     A G_q = Σ_{i≤q} G_i H_iq + G_{q+1} R_q
 //! ```
 //!
-//! Coefficients and the block that leads out are kept instead of images. Each block is orthonormal to all before it when A is
+//! The coefficients H and the residual block R are kept instead of images. Each block is made orthonormal to all before it before A is
 //! applied to it, so that no image is ever divided by a small number.
 
 use crate::linalg::block::{self, product};
@@ -27,7 +27,7 @@ const NEARLY_ORTHONORMAL: f64 = 1e-4;
 /// rounding (Kahan's "twice is enough").
 const REORTHOGONALISATION_LOSS: f64 = 0.5;
 
-/// A block Krylov space of A: blocks G₀, G₁, …; the last may still lack its image. G₀ begins with the probes.
+/// A block Krylov space of A: orthonormal blocks G₀, G₁, …, n rows each. The last may not have been multiplied yet. G₀ begins with the probes.
 #[derive(Clone, Debug)]
 pub struct KrylovSpace {
     n_probes: usize,
@@ -43,8 +43,8 @@ pub struct KrylovSpace {
 impl KrylovSpace {
     /// G₀: `b` seeded Gaussian columns, projected and orthonormalised.
     ///
-    /// Column j is a stream of its own, so that it does not depend on `b`. Cost: O(n b²).
-    pub fn new(operator: &MaskedOperator<'_>, b: usize, seed: u64) -> Self {
+    /// Column j has its own stream of random numbers, so that it does not depend on `b`. Cost: O(n b²).
+    pub(crate) fn new(operator: &MaskedOperator<'_>, b: usize, seed: u64) -> Self {
         let n = operator.projection().mask().len();
         let mut start = Mat::<f64>::zeros(n, b);
         start
@@ -69,9 +69,9 @@ impl KrylovSpace {
         }
     }
 
-    /// Rebuilds a space from its stored parts; see [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::residual_block`].
+    /// Rebuilds a space from its stored parts: [`KrylovSpace::blocks`], [`KrylovSpace::projected`], [`KrylovSpace::residual_block`], [`KrylovSpace::eigen`].
     ///
-    /// The blocks have images as far as `projected` reaches; `eigen` are its eigenpairs, where they are known.
+    /// The blocks have images as far as `projected` reaches. `eigen` are the eigenpairs of `projected`, where they are known.
     pub fn from_parts(
         blocks: Vec<Mat<f32>>,
         projected: MatRef<'_, f64>,
@@ -97,44 +97,44 @@ impl KrylovSpace {
         }
     }
 
-    /// All blocks, orthonormal.
+    /// All blocks, orthonormal, n × b each.
     pub fn blocks(&self) -> &[Mat<f32>] {
         &self.blocks
     }
 
     /// The block to multiply next, or `None` when the space is invariant under A.
-    pub fn next(&self) -> Option<&Mat<f32>> {
+    pub(crate) fn next(&self) -> Option<&Mat<f32>> {
         self.blocks
             .get(self.columns.len())
             .filter(|b| b.ncols() > 0)
     }
 
-    /// Whether A maps the space into itself: nothing further is to be learned from it.
-    pub fn is_exhausted(&self) -> bool {
+    /// Whether A maps the space into itself: further passes would add nothing.
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.next().is_none()
     }
 
     /// G: the blocks that have images.
-    pub fn basis(&self) -> &[Mat<f32>] {
+    pub(crate) fn basis(&self) -> &[Mat<f32>] {
         &self.blocks[..self.columns.len()]
     }
 
     /// Dimension of the blocks that have images.
-    pub fn dimension(&self) -> usize {
+    pub(crate) fn dimension(&self) -> usize {
         self.columns.iter().map(Mat::ncols).sum()
     }
 
     /// Number of orthonormal probes, the first columns of G₀.
-    pub fn n_probes(&self) -> usize {
+    pub(crate) fn n_probes(&self) -> usize {
         self.n_probes
     }
 
-    /// R of the last image: what A leads out of the space.
+    /// R, the residual block of the Lanczos recurrence: A G_last is G_next R beside what the space holds. next × b; 0 rows where A maps the space into itself.
     pub fn residual_block(&self) -> &Mat<f64> {
         &self.residual_block
     }
 
-    /// T = G'AG on the blocks that have images.
+    /// T = G'AG on the blocks that have images, m × m.
     pub fn projected(&self) -> Mat<f64> {
         let m = self.dimension();
         let mut t = Mat::zeros(m, m);
@@ -158,13 +158,14 @@ impl KrylovSpace {
         t
     }
 
-    /// Eigenpairs of T, largest first; none before the first image. Cost: O(m³) when first asked for after an image.
+    /// Eigenpairs of T, largest eigenvalue first; `None` before the first image. They are the Ritz pairs: G times an eigenvector approximates one of A.
+    /// Cost: O(m³) when first asked for after an image.
     pub fn eigen(&self) -> Option<&SymmetricEigen> {
         let found = || symmetric_eigen(self.projected().as_ref());
         (!self.columns.is_empty()).then(|| self.eigen.get_or_init(found))
     }
 
-    /// Residual norm |A w − e w| of each Ritz pair: the residual_block times the vector's last block.
+    /// |A w − e w| of each Ritz pair (e, w), m values: the norm of the residual block times the vector's last block.
     pub fn residuals(&self) -> Vec<f64> {
         let Some(eigen) = self.eigen() else {
             return Vec::new();
@@ -182,11 +183,11 @@ impl KrylovSpace {
     /// Takes the kernel's product with [`KrylovSpace::next`] and finds the block after it.
     ///
     /// Cost: 4 n b m flops in single precision with m the space's dimension, O(n b²) in double.
-    pub fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
+    pub(crate) fn extend(&mut self, operator: &MaskedOperator<'_>, product: MatRef<'_, f32>) {
         let mut y = operator.image(product);
         let scale = column_scale(&y);
-        // A symmetric: along all blocks but the last two there is rounding alone (Lanczos 1950), as along those two once they are
-        // removed. What is left may be as small, so that it is brought to length 1 before that is removed too.
+        // A is symmetric. So the image has only rounding along all blocks but the last two (Lanczos 1950), and along these two once they are
+        // removed. What is left may be as small as that rounding. It is brought to length 1 before the rounding is removed too.
         let near = &self.blocks[self.blocks.len().saturating_sub(2)..];
         let along = remove(&mut y, near.iter());
         let mut column = Mat::zeros(self.dimension() + y.ncols(), y.ncols());
@@ -202,19 +203,19 @@ impl KrylovSpace {
         self.eigen.take();
     }
 
-    /// G'X for `x` blocks side by side, m × Σ columns, in single precision: for what need not be exact. Cost: 2 n m c flops for c
-    /// columns and one read of G, which is what a few columns cost.
-    pub fn coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
+    /// G'X for `x` blocks side by side, m × Σ columns, in single precision: where accuracy matters little. Cost: 2 n m c flops for c columns and one
+    /// read of G, which dominates for few columns.
+    pub(crate) fn coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
         block::quick_inner(self.basis(), x)
     }
 
-    /// As [`KrylovSpace::coordinates`], for what must be exact. Cost: twice that.
-    pub fn exact_coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
+    /// As [`KrylovSpace::coordinates`], accumulated in double precision. Cost: twice that.
+    pub(crate) fn exact_coordinates(&self, x: &[&Mat<f32>]) -> Mat<f64> {
         block::inner_of_blocks(self.basis(), x)
     }
 
     /// The rows of G on the samples that `chosen` holds, |chosen| × m.
-    pub fn rows(&self, chosen: &[usize]) -> Mat<f32> {
+    pub(crate) fn rows(&self, chosen: &[usize]) -> Mat<f32> {
         let mut rows = Mat::zeros(chosen.len(), self.dimension());
         let mut start = 0;
         for block in self.basis() {
@@ -230,7 +231,7 @@ impl KrylovSpace {
     }
 
     /// The leading `k` Ritz vectors, n × k. Cost: 2 n m k flops.
-    pub fn ritz_vectors(&self, k: usize) -> Mat<f64> {
+    pub(crate) fn ritz_vectors(&self, k: usize) -> Mat<f64> {
         let n = self.blocks[0].nrows();
         let Some(eigen) = self.eigen() else {
             return Mat::zeros(n, 0);
@@ -267,8 +268,8 @@ pub(crate) fn remove<'a>(
 
 /// An orthonormal basis Q of what `y` spans, and R = Q'Y; directions that are rounding are dropped.
 ///
-/// `y` must already be orthogonal, up to rounding, to the blocks that `remove` takes away from what it is handed, which is of length 1;
-/// `scale` is the norm of `y` before that.
+/// `remove` takes some blocks away from vectors of length 1. `y` must already be orthogonal to these blocks, up to rounding; `scale` is the norm of `y`
+/// before they were removed.
 pub(crate) fn orthonormalise(
     operator: &MaskedOperator<'_>,
     y: Mat<f64>,

@@ -8,7 +8,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
 /// Relative size of a singular value of the scaled covariates below which they count as collinear.
-const RANK_TOLERANCE: f64 = 1e-8;
+pub(crate) const RANK_TOLERANCE: f64 = 1e-8;
 
 /// Relative size of an eigenvalue of B_S'B_S, B the basis of all samples, below which a direction is absent from S.
 const MASKED_RANK_TOLERANCE: f64 = 1e-11;
@@ -132,7 +132,7 @@ impl Covariates {
     }
 
     /// B, n × r: an orthonormal basis of the covariates where they are complete, zero elsewhere.
-    pub fn basis(&self) -> MatRef<'_, f64> {
+    pub(crate) fn basis(&self) -> MatRef<'_, f64> {
         self.basis.as_ref()
     }
 
@@ -193,7 +193,7 @@ impl Projection<'_> {
     }
 
     /// L, r × rank: Q = D_S B L.
-    pub fn factor(&self) -> &Mat<f64> {
+    pub(crate) fn factor(&self) -> &Mat<f64> {
         &self.factor
     }
 
@@ -211,17 +211,17 @@ impl Projection<'_> {
     }
 
     /// B, n × rank of all samples.
-    pub fn basis(&self) -> MatRef<'_, f64> {
+    pub(crate) fn basis(&self) -> MatRef<'_, f64> {
         self.covariates.basis.as_ref()
     }
 
     /// Q(x) = B(x) L for rows of the basis: with Q'a = Q(x), a in the span of the covariates on S fits those of x. rows × rank.
-    pub fn extend(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
+    pub(crate) fn extend(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
         product(rows, &self.factor)
     }
 
     /// L with Q_S = D_S Q L for the orthonormal covariates Q of a larger mask (n × rank), rank there × rank here.
-    pub fn within(&self, larger: MatRef<'_, f64>) -> Mat<f64> {
+    pub(crate) fn within(&self, larger: MatRef<'_, f64>) -> Mat<f64> {
         // Q_S = D_S B L_S, and D B L_S on the larger mask D is spanned by Q.
         product(
             block::inner(larger, self.covariates.basis.as_ref()),

@@ -1,8 +1,8 @@
 //! Eigendecomposition of a small dense symmetric matrix.
 //!
-//! faer's divide and conquer compares eigenvalues with the entries of unit vectors when it deflates, and ends its search for a root of the
-//! secular equation, whose values are of the size of 1 / |A|, at an absolute distance: it is accurate near norm 1 alone. Every matrix is
-//! brought there by a power of two, which moves no digit.
+//! faer's divide and conquer is accurate only for matrices of norm near 1. When it deflates, it compares eigenvalues with entries of unit vectors. Its
+//! search for a root of the secular equation, whose values are of the size of 1 / |A|, ends at an absolute distance. So every matrix is first divided by
+//! a power of two, which changes no digit.
 
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -23,7 +23,7 @@ pub struct SymmetricEigen {
 /// Decomposes the symmetric matrix `a` (m × m; the lower triangle is read), of any norm.
 ///
 /// The eigenvalues of 2ᵏ A are 2ᵏ those of A, and the eigenvectors the same, to the bit. The degree of parallelism is fixed, as the bits
-/// depend on it; on how many threads do the work they do not. Cost: O(m³). A matrix with a non-finite entry gives NaN eigenvalues.
+/// depend on it. They do not depend on the number of threads. Cost: O(m³). A matrix with a non-finite entry gives NaN eigenvalues.
 pub fn symmetric_eigen(a: MatRef<'_, f64>) -> SymmetricEigen {
     let m = a.nrows();
     let mut vectors = Mat::<f64>::zeros(m, m);

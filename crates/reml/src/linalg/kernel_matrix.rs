@@ -5,8 +5,8 @@ use faer::{Mat, MatRef};
 
 /// A symmetric positive semidefinite matrix K on n samples that multiplies blocks of vectors, perhaps out of core.
 ///
-/// [`multiply`](Self::multiply) is all that must be told of its entries; [`submatrix`](Self::submatrix) and [`columns`](Self::columns) are a pass each
-/// unless they are cheaper.
+/// [`multiply`](Self::multiply) is the only access to its entries that must be written. [`submatrix`](Self::submatrix) and [`columns`](Self::columns) take a
+/// pass each; write them too where they can be cheaper.
 ///
 /// ```
 /// use faer::{Mat, MatRef};
@@ -47,7 +47,7 @@ pub trait KernelMatrix: Sync {
     /// The diagonal of K, n values.
     fn diagonal(&self) -> &[f64];
 
-    /// A power of two of the size of K's diagonal: single precision holds K, and squares of its entries in units of that.
+    /// A power of two of about the size of K's diagonal. In this unit, single precision holds K and the squares of its entries.
     fn unit(&self) -> f64 {
         let diagonal = self.diagonal();
         power_of_two(diagonal.iter().sum::<f64>() / diagonal.len().max(1) as f64)

@@ -1,10 +1,10 @@
-//! Linear combinations of the probes' space, the covariates and a phenotype's own vectors, formed for many phenotypes at once.
+//! Deferred linear combinations of the probes' space, the covariates and a phenotype's own vectors, evaluated for many phenotypes at once.
 //!
 //! ```text
 //!     Y = D_S (G C + B E + Σ W F)
 //! ```
 //!
-//! G is as large as memory is slow, so that it is read once for as many columns as there are; the other blocks are a phenotype's own.
+//! G is large, and reading it takes most of the time. It is read once for all columns. The other blocks belong to one phenotype each.
 
 use crate::linalg::block;
 use crate::linalg::block_lanczos::KrylovSpace;
@@ -12,10 +12,10 @@ use crate::linalg::covariates::Covariates;
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef};
 
-/// Combinations formed together: what they take is q columns of n f64 values each.
+/// Combinations evaluated together; each takes q columns of n f64 values.
 pub const AT_ONCE: usize = 8;
 
-/// One of them, n × q, zero outside its mask.
+/// One linear combination, n × q, zero outside its mask.
 #[derive(Clone, Debug)]
 pub struct LinearCombination<'x> {
     /// D_S.
@@ -35,7 +35,7 @@ impl LinearCombination<'_> {
     }
 }
 
-/// Combinations ready to be formed, side by side, a few rows at a time.
+/// Combinations side by side, ready to be evaluated, a few rows at a time.
 #[derive(Debug)]
 pub struct Evaluation<'x> {
     space: &'x KrylovSpace,
@@ -87,8 +87,7 @@ impl<'x> Evaluation<'x> {
         }
     }
 
-    /// Forms the rows from the `first` on, as many as `rows` holds (zero at first). A column's bits do not depend on what stands beside
-    /// it.
+    /// Computes the rows from the `first` on, as many as `rows` holds (zero at first). A column's bits do not depend on the other columns.
     ///
     /// Cost: 2 m flops a row and column in single precision, 2 (r + own columns) in double.
     pub fn rows(&self, first: usize, mut rows: MatMut<'_, f64>) {
@@ -116,7 +115,7 @@ impl<'x> Evaluation<'x> {
     }
 }
 
-/// Forms the combinations, n × Σ q, side by side; all rows of [`Evaluation`].
+/// Evaluates the combinations, n × Σ q, side by side: all rows of [`Evaluation`].
 pub fn evaluate(
     space: &KrylovSpace,
     covariates: &Covariates,

@@ -1,14 +1,13 @@
-//! What the probes' space of all samples tells of the operator of any mask: a low-rank part and a tail_mean.
+//! The low-rank approximation of the operator of any mask, from the probes' space of all samples: a low-rank part, and the mean of the spectral tail.
 //!
-//! A function that vanishes outside S and is orthogonal on S to the covariates, and perhaps to more, is orthogonal to them
-//! everywhere, so that with A the operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. Where A ≈ Σ λ u u' + μ on what the
-//! space does not hold,
+//! A vector that vanishes outside S and is orthogonal on S to the covariates, and perhaps to more, is orthogonal to them on all samples. So with A the
+//! operator of all n samples, A_S = (n / n_S) P_S A P_S *exactly*. With A ≈ Σ λ u u' + μ, where μ stands for the directions that the space does not hold,
 //!
 //! ```text
 //!     A_S ≈ B = Ṽ diag(β − μ) Ṽ' + μ P_S,        Ṽ = P_S G C orthonormal
 //! ```
 //!
-//! with an error of the size of the tail of A, whatever is missing. B is never used for A: it says where to look.
+//! with an error of the size of the tail of A, whatever samples are missing. B never replaces A: it only says which vectors to multiply next.
 
 use crate::linalg::block::product;
 use crate::linalg::block_lanczos::KrylovSpace;
@@ -39,7 +38,7 @@ pub struct LowRank {
 }
 
 impl LowRank {
-    /// B on the mask of `operator`, from the probes' space of the operator `full` and the tail_mean of its eigenvalues beyond that;
+    /// B on the mask of `operator`, from the probes' space of the operator `full` and the mean of its eigenvalues beyond that space.
     /// `shared` is G'Q_S for the orthonormal covariates on the mask.
     ///
     /// Cost: 2 min(|S|, |missing|) m² + O(m³) flops, no pass over the kernel.
@@ -89,7 +88,7 @@ impl LowRank {
         }
     }
 
-    /// β alone, where the mask of `operator` is that of `full` and one direction more is projected off it; else `None`. `shared` is as in
+    /// β alone, if `operator` has the mask of `full` and projects one direction more off; else `None`. `shared` is as in
     /// [`LowRank::new`].
     ///
     /// Cost: O(m²) flops.
@@ -104,7 +103,7 @@ impl LowRank {
         if full.projection().mask() != operator.projection().mask() {
             return None;
         }
-        // G'Q_S is g w': the probes are orthogonal to what else is projected off.
+        // G'Q_S is g w': the probes are orthogonal to the other directions that are projected off.
         let of_shared = symmetric_eigen(product(shared.transpose(), shared).as_ref());
         let [first, others @ ..] = &of_shared.values[..] else {
             return None;

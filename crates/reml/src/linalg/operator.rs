@@ -5,8 +5,8 @@ use crate::linalg::covariates::{Covariates, Projection};
 use crate::linalg::kernel_matrix::KernelMatrix;
 use faer::{Mat, MatRef, unzip, zip};
 
-/// Least share of a trace, of what it would be if nothing cancelled, that products in single precision leave of it: below, what is left
-/// holds too much of their rounding.
+/// The least share that the covariates may leave of the kernel's trace: below it, what is left is too much rounding of products in single precision.
+/// The share is that of [`ReferenceSpectrum::moments`](crate::ReferenceSpectrum::moments) in [`ReferenceSpectrum::scale`](crate::ReferenceSpectrum::scale).
 pub const LEAST_SHARE: f64 = 3e-2;
 
 /// Whether single precision has lost an operator of this trace; `scale` is [`MaskedOperator::scale`].
@@ -15,7 +15,15 @@ pub fn is_lost(trace: f64, scale: f64) -> bool {
     !is_held
 }
 
-/// A = P K[S,S] P / n_S for one mask S.
+/// A = P K\[S,S\] P / n_S for one mask S: the covariates and the mask, without the kernel.
+///
+/// ```
+/// use reml::{Covariates, MaskedOperator};
+///
+/// let covariates = Covariates::new(4, &[vec![1.0; 4]]);
+/// let operator = MaskedOperator::new(&covariates, &[true, true, true, false]);
+/// assert_eq!((operator.n_observed(), operator.rank(), operator.dof()), (3, 1, 2));
+/// ```
 #[derive(Clone, Debug)]
 pub struct MaskedOperator<'a> {
     projection: Projection<'a>,
@@ -29,16 +37,15 @@ pub struct Moments {
     pub trace: f64,
     /// |A|²_F = |H|²_F − 2 |HQ|²_F + |Q'HQ|²_F.
     pub frobenius_squared: f64,
-    /// Up to which size an eigenvalue is the [`rounding`] of K.
+    /// An eigenvalue up to this size may be rounding of K's entries: ε |H|_F, with ε the precision of float32.
     pub rounding: f64,
-    /// Σ ((λ − λ̄) / s)ᵏ for k = 3 to 6, with mean λ̄ and standard deviation s of the eigenvalues, where they were
-    /// [found](MaskedOperator::higher_moments).
+    /// Σ ((λ − λ̄) / s)ᵏ for k = 3 to 6, with mean λ̄ and standard deviation s of the eigenvalues; `None` where they were not computed.
     pub higher: Option<[f64; 4]>,
 }
 
 impl Moments {
     /// Mean and standard deviation of `dof` eigenvalues.
-    pub fn mean_and_deviation(&self, dof: usize) -> (f64, f64) {
+    pub(crate) fn mean_and_deviation(&self, dof: usize) -> (f64, f64) {
         let mean = self.trace / dof as f64;
         let variance = self.frobenius_squared / dof as f64 - mean * mean;
         (mean, variance.max(0.0).sqrt())
@@ -52,7 +59,7 @@ pub(crate) fn rounding(frobenius_squared_of_h: f64) -> f64 {
 }
 
 impl<'a> MaskedOperator<'a> {
-    /// The operator on the samples in `mask`, each of which must have complete covariates.
+    /// The operator on the samples in `mask`, n values. Each sample in it must have complete covariates. Cost: O(n r²) for covariates of rank r.
     pub fn new(covariates: &'a Covariates, mask: &[bool]) -> Self {
         Self {
             projection: covariates.on(mask),
@@ -76,7 +83,7 @@ impl<'a> MaskedOperator<'a> {
     }
 
     /// Whether both project off the same covariates on the same samples.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let (own, its) = (&self.projection, &other.projection);
         std::ptr::eq(own.covariates(), its.covariates()) && own.mask() == its.mask()
     }
@@ -87,7 +94,7 @@ impl<'a> MaskedOperator<'a> {
     }
 
     /// A V from the kernel's raw product K V, for V in the range of P: P D_S (K V) / n_S, n × b.
-    pub fn image(&self, product: MatRef<'_, f32>) -> Mat<f64> {
+    pub(crate) fn image(&self, product: MatRef<'_, f32>) -> Mat<f64> {
         let scale = 1.0 / self.n_observed as f64;
         let mut y = block::convert(product, |v| f64::from(v) * scale);
         self.projection.apply(y.as_mut());
@@ -95,16 +102,16 @@ impl<'a> MaskedOperator<'a> {
     }
 
     /// The indicator of S as one f32 column, for the pass that yields [`Moments`].
-    pub fn indicator(&self) -> Mat<f32> {
+    pub(crate) fn indicator(&self) -> Mat<f32> {
         let mask = self.projection.mask();
         Mat::from_fn(mask.len(), 1, |i, _| f32::from(u8::from(mask[i])))
     }
 
-    /// Σ (1 − hᵢ) Hᵢᵢ over S, with hᵢ the leverages of the covariates: what tr A would be if samples had nothing in common. What of it the
-    /// covariates leave is the share of the kernel's digits that A is made of.
+    /// Σ (1 − hᵢ) Hᵢᵢ over S, with hᵢ the leverages of the covariates: what tr A would be if samples had nothing in common. The share of
+    /// it that tr A is says how many of the kernel's digits are left in A.
     ///
     /// `diagonal`: that of K, n values. Cost: O(n r²).
-    pub fn scale(&self, diagonal: &[f64]) -> f64 {
+    pub(crate) fn scale(&self, diagonal: &[f64]) -> f64 {
         let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
         let own = |i: usize| {
             let leverage: f64 = (0..q.ncols()).map(|k| q[(i, k)].powi(2)).sum();
@@ -116,9 +123,9 @@ impl<'a> MaskedOperator<'a> {
 
     /// diag(A), n values, zero off S: Aᵢᵢ = (Kᵢᵢ − 2 qᵢ'(KQ)ᵢ + qᵢ' Q'KQ qᵢ) / n_S, with qᵢ the i-th row of the orthonormal covariates Q.
     ///
-    /// `diagonal`: that of K, n values; `kq`: K Q, n × rank, of which the rows of S are read. A is positive semidefinite: what rounding
-    /// leaves below 0 is 0. Cost: O(n r²).
-    pub fn diagonal(&self, diagonal: &[f64], kq: MatRef<'_, f32>) -> Vec<f64> {
+    /// `diagonal`: that of K, n values; `kq`: K Q, n × rank, of which the rows of S are read. A is positive semidefinite, so a value that
+    /// rounding leaves below 0 becomes 0. Cost: O(n r²).
+    pub(crate) fn diagonal(&self, diagonal: &[f64], kq: MatRef<'_, f32>) -> Vec<f64> {
         let (q, mask) = (self.projection.orthonormal(), self.projection.mask());
         let qkq = block::inner(q.as_ref(), kq);
         let n = self.n_observed as f64;
@@ -142,7 +149,7 @@ impl<'a> MaskedOperator<'a> {
     ///
     /// `kq` and `row_squares` as for [`moments`](Self::moments), `r` and `ar` are R and A R, the [images](Self::image) of K Q and K R. At least Aᵢᵢ², of which
     /// `diagonal` are the [values](Self::diagonal). Cost: O(n r²).
-    pub fn square_diagonal<K: KernelMatrix>(
+    pub(crate) fn square_diagonal<K: KernelMatrix>(
         &self,
         kernel: &K,
         kq: MatRef<'_, f32>,
@@ -172,7 +179,7 @@ impl<'a> MaskedOperator<'a> {
 
     /// Trace and Frobenius norm from one pass: `kq` = K Q (n × rank) with Q the orthonormal covariates on S, and
     /// `row_squares` = (K∘K) 1_S (n values) in the square of the kernel's unit.
-    pub fn moments<K: KernelMatrix>(
+    pub(crate) fn moments<K: KernelMatrix>(
         &self,
         kernel: &K,
         kq: MatRef<'_, f32>,
@@ -213,7 +220,7 @@ impl<'a> MaskedOperator<'a> {
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn higher_moments<K: KernelMatrix>(
+    pub(crate) fn higher_moments<K: KernelMatrix>(
         &self,
         kernel: &K,
         moments: &Moments,

@@ -1,8 +1,8 @@
-//! Units that a computation is carried out in: powers of two, so that changing them moves no digit.
+//! Powers of two as the units of a computation: a change of such a unit changes no digit.
 
 /// The largest power of two that is not above |x|; 1 for a size of 0 or one that is not finite.
 ///
-/// What is divided by it keeps its digits, and is between 1 and 2 where it is of that size.
+/// A value divided by it keeps its digits; x itself becomes a value between 1 and 2 in size.
 pub fn power_of_two(x: f64) -> f64 {
     const EXPONENT: u64 = 0x7ff << 52;
     let size = x.abs();

@@ -12,20 +12,21 @@ use crate::spectral_density::SpectralDensity;
 use faer::Mat;
 use rayon::prelude::*;
 
-/// Times in a panel: panels are always whole, so that a time's bits do not depend on which others there are.
+/// Times in a panel. Panels are always full, so that the bits for one time do not depend on the other times.
 const PANEL: usize = 8;
 
 /// Nodes of what a sample has beyond Ṽ.
 const SHAPE_NODES: usize = 4;
 
-/// Share of the mask's dimensions that Ṽ is to hold at most, so that every sample has something beyond it, by its exact moments.
+/// Ṽ holds at most this share of the mask's dimensions. Every sample then has something beyond Ṽ, which its exact moments describe.
 const MOST_HELD: f64 = 0.6;
 
 impl Posterior<'_, '_> {
-    /// Posterior variances in units of σ² on the mask of `operator`, rows × times, for finite `times`; `is_in_mask` says which of the places are
-    /// in it.
+    /// Posterior variances on the mask of `operator`, in units of the noise variance σ². `times` are finite. Each of `places` is a set of evaluation
+    /// points with a function that says which of them are samples of the mask; the result has one matrix, rows × times, for each.
     ///
-    /// Cost: 2 n m² + 4 n m flops a time for n places; of a mask other than that of the reference spectrum, the [`LowRank`] approximation besides.
+    /// Cost: 2 n m² + 4 n m flops per time for n places. A mask other than that of the reference spectrum also takes its low-rank approximation,
+    /// O(n m²).
     pub fn variances(
         &self,
         operator: &MaskedOperator<'_>,
@@ -148,8 +149,8 @@ impl<'x> MaskedPosterior<'x> {
         on_mask
     }
 
-    /// The nodes of all samples' tail, moved to the mean and variance that A has beyond Ṽ: those of B there and what E adds, which is the same in
-    /// sum for every mask.
+    /// The nodes of all samples' tail, moved to the mean and variance that A has beyond Ṽ: those of B there, and what E adds. The sum of what E adds is
+    /// the same for every mask.
     fn tail(&self, posterior: &Posterior<'_, '_>) -> Vec<(f64, f64)> {
         let dof = self.operator.dof() as f64;
         let full = posterior.reference.operator().dof() as f64;
@@ -344,8 +345,8 @@ impl<'x> MaskedPosterior<'x> {
         squares(&y)
     }
 
-    /// A measure with the moments that x has beyond Ṽ, of P, A and A²: the tail's, moved and drawn together; where x's is the wider beside its
-    /// mean, drawn out instead, with the rest of the mass at 0.
+    /// A measure with the moments of P, A and A² that x has beyond Ṽ: the tail's measure, shifted and narrowed. Where x's measure is wider relative to its
+    /// mean, the tail's is stretched instead, and the rest of the mass is put at 0.
     fn nodes(&self, [mass, first, second]: [f64; 3]) -> Vec<(f64, f64)> {
         let (mass, first) = (mass.max(1e-9), first.max(0.0));
         let mean = first / mass;

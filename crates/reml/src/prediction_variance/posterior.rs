@@ -1,4 +1,4 @@
-//! The reference spectrum as posterior variances use it, and the points where they are wanted.
+//! The reference spectrum as posterior variances use it, and the samples at which they are wanted.
 
 use crate::linalg::block::{self, product};
 use crate::linalg::kernel_matrix::KernelMatrix;
@@ -13,10 +13,27 @@ use std::borrow::Cow;
 /// Rows whose variances are formed together.
 pub(super) const CHUNK_ROWS: usize = 1024;
 
-/// Share of μ by which an eigenvalue must exceed it to be looked for in a new sample: below, it would be divided by rounding.
+/// An eigenvalue must exceed μ by this share of μ to be used for a new sample. Otherwise the division by λ − μ would amplify rounding.
 const DISTINCT: f64 = 1e-3;
 
-/// What the posterior variances of every mask are made from: the reference spectrum of all samples.
+/// The reference spectrum, prepared for the posterior variances of every mask.
+///
+/// ```
+/// use reml::prediction_variance::Posterior;
+/// use reml::{Covariates, DenseKernel, Probes, ReferenceSpectrum};
+///
+/// // A kernel that is 1 where two samples have the same x; 12 samples.
+/// let k = faer::Mat::from_fn(12, 12, |i, j| (-0.1 * (i as f64 - j as f64).powi(2)).exp());
+/// let (kernel, covariates) = (DenseKernel::new(k.as_ref())?, Covariates::new(12, &[vec![1.0; 12]]));
+/// let Ok(spectrum) = ReferenceSpectrum::new(&kernel, &covariates, &[true; 12], Probes::default(), |_| {});
+///
+/// let posterior = Posterior::new(&spectrum);
+/// let Ok(points) = posterior.reference_points(&kernel);
+/// let found = posterior.variances(spectrum.operator(), &[0.5, 5.0], &[(&points, &|_| true)]);
+/// // In units of the noise variance: they grow with t, and are below 1 on the samples of the fit.
+/// assert!((0..12).all(|i| found[0][(i, 0)] < found[0][(i, 1)] && found[0][(i, 1)] < 1.0));
+/// # Ok::<(), reml::NotAKernel>(())
+/// ```
 pub struct Posterior<'s, 'a> {
     pub(super) reference: &'s ReferenceSpectrum<'a>,
     /// μ, and the eigenvalues of the probes' space above it with their vectors, m × kept.
@@ -35,7 +52,7 @@ pub struct Posterior<'s, 'a> {
     pub(super) beyond: [f64; 2],
 }
 
-/// Where samples stand: all that variances need to know of them, whatever the mask.
+/// Samples at which variances are wanted: what the variances need to know of them, whatever the mask.
 pub struct EvaluationPoints<'s> {
     /// Coordinates in the probes' space, rows × m in blocks of columns.
     pub(super) coordinates: Cow<'s, [Mat<f32>]>,
@@ -105,7 +122,7 @@ impl<'s, 'a> Posterior<'s, 'a> {
         }
     }
 
-    /// What the kernel's rows at samples outside the reference spectrum are multiplied by, n × (m + 2 r): G, Q and D K Q in its unit.
+    /// The columns by which the kernel's rows at samples outside the reference spectrum are to be multiplied, n × (m + 2 r): G, Q and D K Q in its unit.
     pub fn columns(&self) -> Mat<f32> {
         let q = block::narrow(
             self.reference
@@ -118,8 +135,8 @@ impl<'s, 'a> Posterior<'s, 'a> {
         block::hstack(&blocks.chain([&q, &self.shares]).collect::<Vec<_>>())
     }
 
-    /// EvaluationPoints of the kernel's samples; those outside the reference spectrum have none that means anything. One pass over the kernel, of r columns and one
-    /// of squares.
+    /// The evaluation points of the kernel's samples, n of them; those of samples outside the reference spectrum mean nothing. Cost: one pass over the kernel
+    /// with r columns and one of squares.
     ///
     /// # Errors
     /// When the kernel cannot be read.
@@ -166,7 +183,8 @@ impl<'s, 'a> Posterior<'s, 'a> {
         Ok(places)
     }
 
-    /// EvaluationPoints of samples outside the reference spectrum, from the products of their kernel rows; `covariates` are their rows of the covariates' basis.
+    /// The evaluation points of samples outside the reference spectrum, from the products of their kernel rows. `covariates` are their rows of the covariates'
+    /// basis, rows × r ([`Covariates::rows`](crate::Covariates::rows)).
     ///
     /// A coordinate is that of Nyström: (λ − μ) U_j(x) = u_j'w. Cost: 4 m² flops a sample.
     pub fn others(&self, rows: &Products<'_>, covariates: Mat<f64>) -> EvaluationPoints<'static> {

@@ -17,11 +17,15 @@
 //!
 //! stationary in g. R̄ has the exact diagonal of R. The error is that of a finite N (docs/decisions/0014: on 600 samples and the flattest
 //! spectra, up to 1 % of log p at p = 1e-17, and 0.01 of log10 p where p is above 1e-3).
+//!
+//! Here Ṽ = P V. For the oblique projection N of an outcome N'AN takes the place of A, Ṽ = N'V, N'diag(own + q)N that of P diag(own + q) P, and
+//! Y X' + X Y' − Y X'X Y' that of Q Q', as N'N = I less that.
 
 use crate::linalg::block::product;
 use crate::robust_test::bins::{Bin, groups};
+use crate::robust_test::grams::{grams, lower, row_products};
+use crate::robust_test::null_projection::NullProjection;
 use faer::linalg::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatRef, Par, c64};
 
@@ -43,17 +47,17 @@ pub struct RobustOperator<'x> {
     pub squares: &'x [f64],
     /// own + q, s values.
     pub subtracted: &'x [f64],
-    /// The diagonal of A, s values.
+    /// The diagonal of N'AN, s values.
     pub diagonal: &'x [f64],
     /// Ṽ, s × k.
     pub vectors: MatRef<'x, f64>,
     /// l, k values.
     pub values: &'x [f64],
-    /// Q, s × r: the orthonormal null model.
-    pub null_model: MatRef<'x, f64>,
+    /// N.
+    pub null_model: &'x NullProjection,
     /// The heavy samples, by their place among the s.
     pub heavy: &'x [usize],
-    /// A eᵢ for each of them, s × h.
+    /// N'AN eᵢ for each of them, s × h.
     pub columns: MatRef<'x, f64>,
     /// The other eigenvalues.
     pub rest: &'x Rest,
@@ -69,8 +73,10 @@ pub(super) struct LogDet<'x> {
     tail_mean: f64,
     count: f64,
     nodes: &'x [(f64, f64)],
-    /// Q'diag(own + q)Q, r × r.
+    /// X'diag(own + q)X, r × r.
     of_null: Mat<f64>,
+    /// X'X of an outcome, r × r.
+    oblique: Option<Mat<f64>>,
     /// D B D among the heavy samples, with B = A − P diag(own + q) P.
     among: Mat<f64>,
     /// d of the heavy samples.
@@ -85,11 +91,11 @@ pub(super) struct LogDet<'x> {
 struct Parts {
     /// Its part on the light samples' diagonal and on the rest.
     f: c64,
-    /// W' Re(ω) W over light samples, on all columns W = [Ṽ, Q, diag(own + q) Q, B_LE].
+    /// W' Re(ω) W over light samples, on all columns W = [Ṽ, Y, diag(own + q) X, B_LE], of an outcome [Ṽ, Y, diag(own + q) X, X, B_LE].
     light: Mat<f64>,
     /// On the real axis W'ρω²W, elsewhere W' Im(ω) W.
     other: Mat<f64>,
-    /// C on the first k + 2r of them.
+    /// C on all of them but the last.
     c: Mat<c64>,
 }
 
@@ -116,7 +122,8 @@ const ONE: c64 = c64::new(1.0, 0.0);
 impl<'x> LogDet<'x> {
     pub(super) fn new(law: &RobustOperator<'x>) -> Self {
         let s = law.squares.len();
-        let (r, h) = (law.null_model.ncols(), law.heavy.len());
+        let (x, y) = (law.null_model.x(), law.null_model.y());
+        let (r, h) = (x.ncols(), law.heavy.len());
         let mean = |v: &[f64]| v.iter().sum::<f64>() / s as f64;
         let (unit, unit_of_squares) = (mean(law.diagonal), mean(law.squares));
         let values: Vec<f64> = law.values.iter().map(|l| l / unit).collect();
@@ -127,23 +134,13 @@ impl<'x> LogDet<'x> {
             0.0
         };
         let count = if is_there { law.rest.count } else { 0.0 };
-        let (v, q) = (law.vectors, law.null_model);
+        let v = law.vectors;
         let subtracted: Vec<f64> = law.subtracted.iter().map(|own| own / unit).collect();
         let squares: Vec<f64> = law.squares.iter().map(|d| d / unit_of_squares).collect();
-        // R_ii and (Ṽ Ṽ' + Q Q')_ii.
-        let mut held = vec![0.0; s];
-        let mut span = vec![0.0; s];
-        for (j, value) in values.iter().enumerate() {
-            for i in 0..s {
-                let square = v[(i, j)] * v[(i, j)];
-                held[i] += square * value;
-                span[i] += square;
-            }
-        }
-        let leverages = row_products(q, q);
-        for (span, leverage) in span.iter_mut().zip(&leverages) {
-            *span += leverage;
-        }
+        let oblique = law.null_model.is_weighted();
+        let oblique = oblique.then(|| product(x.transpose(), x));
+        let leverages = row_products(x, y);
+        let (held, span) = held_and_span(law, &values, (&leverages, oblique.as_ref()));
         let own: Vec<f64> = law
             .diagonal
             .iter()
@@ -155,11 +152,12 @@ impl<'x> LogDet<'x> {
             .zip(&span)
             .map(|(o, s)| o + tail_mean * s)
             .collect();
-        let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * q[(i, j)]);
-        let of_null = product(q.transpose(), &weighted);
+        let weighted = Mat::from_fn(s, r, |i, j| subtracted[i] * x[(i, j)]);
+        let of_null = product(x.transpose(), &weighted);
         let columns = heavy_columns(law, unit, &weighted, &of_null);
-        // W = [Ṽ, Q, diag(own + q) Q, B_LE].
-        let parts = [v, q, weighted.as_ref(), columns.as_ref()];
+        let mut parts = vec![v, y, weighted.as_ref()];
+        parts.extend(oblique.is_some().then_some(x));
+        parts.push(columns.as_ref());
         let p: Vec<f64> = (0..s)
             .map(|i| squares[i] * (subtracted[i] - rho[i]))
             .collect();
@@ -179,8 +177,8 @@ impl<'x> LogDet<'x> {
             };
             sizes[i] * (columns[(law.heavy[i], j)] - own) * sizes[j]
         });
-        // tr M = Σ d² (A − P diag P)_ii.
-        let within = row_products(product(q, &of_null).as_ref(), q);
+        // tr M = Σ d² (N'AN − N'diag N)_ii.
+        let within = row_products(product(y, &of_null).as_ref(), y);
         let (mut trace, mut size) = (0.0, 0.0);
         for i in 0..s {
             let off = subtracted[i] * (1.0 - 2.0 * leverages[i]) + within[i];
@@ -195,6 +193,7 @@ impl<'x> LogDet<'x> {
             count,
             nodes: &law.rest.nodes,
             of_null,
+            oblique,
             among,
             sizes,
             trace,
@@ -264,13 +263,34 @@ impl<'x> LogDet<'x> {
         })
     }
 
+    /// Columns of W but for those of heavy samples.
+    fn low_rank(&self) -> usize {
+        let of_null = if self.oblique.is_some() { 3 } else { 2 };
+        self.values.len() + of_null * self.of_null.nrows()
+    }
+
+    /// Of an outcome Ṽ Ṽ' + Y X' + X Y' − Y X'X Y' is W J W' on the columns W = [Ṽ, Y, diag(own + q) X, X]: J S. Of all else Ṽ Ṽ' + Q Q' is that of the first columns.
+    fn spanned(&self, s: MatRef<'_, f64>) -> Option<Mat<f64>> {
+        let squares = self.oblique.as_ref()?;
+        let (k, r) = (self.values.len(), self.of_null.nrows());
+        let (y, x) = (s.subrows(k, r), s.subrows(k + 2 * r, r));
+        let of_y = x - product(squares, y);
+        Some(Mat::from_fn(s.nrows(), s.ncols(), |i, j| match i {
+            i if i < k => s[(i, j)],
+            i if i < k + r => of_y[(i - k, j)],
+            i if i < k + 2 * r => 0.0,
+            i => y[(i - k - 2 * r, j)],
+        }))
+    }
+
     /// What F at z and u is made of; `None` beyond the edge.
     fn parts(&self, z: c64, u: c64) -> Option<Parts> {
         let [m0, m1, ..] = self.means(u);
         let a = if self.count > 0.0 { m1 / m0 } else { ONE };
         let b = a - ONE;
         let (k, r) = (self.values.len(), self.of_null.nrows());
-        let width = k + 2 * r + self.sizes.len();
+        let low = self.low_rank();
+        let width = low + self.sizes.len();
         let is_beyond = |nu: c64| z.im == 0.0 && nu.re <= 0.0;
         let mut f = ZERO;
         if self.count > 0.0 {
@@ -299,7 +319,7 @@ impl<'x> LogDet<'x> {
             });
         }
         let [light, other] = self.sums(width, &factors);
-        let mut c = Mat::<c64>::zeros(k + 2 * r, k + 2 * r);
+        let mut c = Mat::<c64>::zeros(low, low);
         for j in 0..k {
             c[(j, j)] = c64::from(self.values[j]) - a * self.tail_mean;
         }
@@ -307,7 +327,17 @@ impl<'x> LogDet<'x> {
             for j in 0..r {
                 c[(k + i, k + j)] = c64::from(-self.of_null[(i, j)]);
             }
-            c[(k + i, k + i)] -= a * self.tail_mean;
+            match &self.oblique {
+                None => c[(k + i, k + i)] -= a * self.tail_mean,
+                // −aμ (Y X' + X Y' − Y X'X Y').
+                Some(squares) => {
+                    for j in 0..r {
+                        c[(k + i, k + j)] += a * (self.tail_mean * squares[(i, j)]);
+                    }
+                    c[(k + i, k + 2 * r + i)] -= a * self.tail_mean;
+                    c[(k + 2 * r + i, k + i)] -= a * self.tail_mean;
+                }
+            }
             c[(k + i, k + r + i)] = ONE;
             c[(k + r + i, k + i)] = ONE;
         }
@@ -407,14 +437,25 @@ impl<'x> LogDet<'x> {
                 .flat_map(|j| (0..a.nrows()).map(move |i| a[(i, j)] * b[(i, j)]))
                 .sum()
         };
-        let span = self.values.len() + self.of_null.nrows();
         let on_diagonal = product(v.transpose(), product(second, &v));
+        let span = match self.oblique {
+            Some(_) => low,
+            None => self.values.len() + self.of_null.nrows(),
+        };
         let on_span = product(light.subrows(0, span), &v);
         let of_span = light.submatrix(0, 0, low, span);
         let rho = dot(y.as_ref(), second.submatrix(0, 0, low, low))
             + dot(inverse.as_ref(), on_diagonal.as_ref());
-        let spanned = dot(of_span, product(&y, of_span).as_ref())
-            + dot(on_span.as_ref(), product(&on_span, &inverse).as_ref());
+        let (along, beside) = (product(&y, of_span), product(&on_span, &inverse));
+        let spanned = match self
+            .spanned(along.transpose())
+            .zip(self.spanned(beside.as_ref()))
+        {
+            Some((along, beside)) => {
+                dot(of_span.transpose(), along.as_ref()) + dot(on_span.as_ref(), beside.as_ref())
+            }
+            None => dot(of_span, along.as_ref()) + dot(on_span.as_ref(), beside.as_ref()),
+        };
         Some((f, c64::from((rho - spanned * self.tail_mean) / self.count)))
     }
 
@@ -468,75 +509,51 @@ impl<'x> LogDet<'x> {
     }
 }
 
-/// B_LE, the columns of B = A − P diag(own + q) P of the heavy samples, s × h, A in units of `unit`. `weighted`: diag(own + q) Q; `of_null`:
-/// Q'diag(own + q) Q.
+/// The diagonal of Ṽ diag(l) Ṽ', and the diagonal of Ṽ Ṽ' + Q Q', of an outcome Ṽ Ṽ' + Y X' + X Y' − Y X'X Y'. `oblique`: X'X.
+fn held_and_span(
+    law: &RobustOperator<'_>,
+    values: &[f64],
+    (leverages, oblique): (&[f64], Option<&Mat<f64>>),
+) -> (Vec<f64>, Vec<f64>) {
+    let s = leverages.len();
+    let (mut held, mut span) = (vec![0.0; s], vec![0.0; s]);
+    for (j, value) in values.iter().enumerate() {
+        for i in 0..s {
+            let square = law.vectors[(i, j)] * law.vectors[(i, j)];
+            held[i] += square * value;
+            span[i] += square;
+        }
+    }
+    let y = law.null_model.y();
+    let off = oblique.map(|squares| row_products(product(y, squares).as_ref(), y));
+    for i in 0..s {
+        span[i] += match &off {
+            Some(off) => 2.0 * leverages[i] - off[i],
+            None => leverages[i],
+        };
+    }
+    (held, span)
+}
+
+/// B_LE, the columns of B = N'AN − N'diag(own + q)N of the heavy samples, s × h, A in units of `unit`. `weighted`: diag(own + q) X; `of_null`:
+/// X'diag(own + q) X.
 fn heavy_columns(
     law: &RobustOperator<'_>,
     unit: f64,
     weighted: &Mat<f64>,
     of_null: &Mat<f64>,
 ) -> Mat<f64> {
-    let q = law.null_model;
-    let (r, h) = (q.ncols(), law.heavy.len());
-    // P diag P = diag − Q(diag Q)' − (diag Q)Q' + Q (Q'diag Q) Q', so that B_LE = A_LE + [Q, diag Q] times this of each heavy sample.
-    let of_heavy = Mat::from_fn(r, h, |j, i| q[(law.heavy[i], j)]);
+    let y = law.null_model.y();
+    let (r, h) = (y.ncols(), law.heavy.len());
+    // N'diag N = diag − Y(diag X)' − (diag X)Y' + Y (X'diag X) Y', so that B_LE = A_LE + [Y, diag X] times this of each heavy sample.
+    let of_heavy = Mat::from_fn(r, h, |j, i| y[(law.heavy[i], j)]);
     let beside =
         Mat::from_fn(r, h, |j, i| weighted[(law.heavy[i], j)]) - product(of_null, &of_heavy);
     let mut columns = law.columns * faer::Scale(1.0 / unit);
-    for (x, y) in [(q, &beside), (weighted.as_ref(), &of_heavy)] {
-        matmul::matmul(&mut columns, Accum::Add, x, y, 1.0, Par::Seq);
+    for (of, times) in [(y, &beside), (weighted.as_ref(), &of_heavy)] {
+        matmul::matmul(&mut columns, Accum::Add, of, times, 1.0, Par::Seq);
     }
     columns
-}
-
-/// Places of the lower triangle, column by column.
-fn lower(width: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..width).flat_map(move |j| (j..width).map(move |i| (i, j)))
-}
-
-/// Σ d² w w' over the samples of each group, w their rows of the matrices side by side, as [`LogDet::grams`] holds them.
-///
-/// Cost: s (columns)² multiplications.
-fn grams(parts: &[MatRef<'_, f64>], squares: &[f64], groups: &[Vec<usize>]) -> Mat<f64> {
-    let width: usize = parts.iter().map(|part| part.ncols()).sum();
-    let mut grams = Mat::zeros(width * (width + 1) / 2, groups.len());
-    for (into, group) in grams.col_iter_mut().zip(groups) {
-        let roots: Vec<f64> = group.iter().map(|&i| squares[i].sqrt()).collect();
-        let mut x = Mat::<f64>::zeros(group.len(), width);
-        let columns = parts.iter().flat_map(|part| part.col_iter());
-        for (into, column) in x.col_iter_mut().zip(columns) {
-            for ((into, &i), root) in into.iter_mut().zip(group).zip(&roots) {
-                *into = root * column[i];
-            }
-        }
-        let mut gram = Mat::<f64>::zeros(width, width);
-        triangular::matmul(
-            gram.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Replace,
-            x.transpose(),
-            BlockStructure::Rectangular,
-            &x,
-            BlockStructure::Rectangular,
-            1.0,
-            Par::Seq,
-        );
-        for (into, (i, j)) in into.iter_mut().zip(lower(width)) {
-            *into = gram[(i, j)];
-        }
-    }
-    grams
-}
-
-/// Row by row, Σ aᵢⱼ bᵢⱼ.
-fn row_products(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Vec<f64> {
-    let mut sums = vec![0.0; a.nrows()];
-    for (a, b) in a.col_iter().zip(b.col_iter()) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum += a[i] * b[i];
-        }
-    }
-    sums
 }
 
 /// log det T, up to multiples of 2πi, and T⁻¹ B.

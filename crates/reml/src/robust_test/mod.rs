@@ -7,15 +7,20 @@
 //!     p = Pr(Σ μᵢ χ²₁ > 0),  μ the eigenvalues of M = D P (H − diag(own + q)) P D
 //! ```
 //!
-//! The errors need be independent, nothing else: E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal, and q does not. With equal dᵢ
+//! The errors must be independent; nothing else is assumed. E w'Hw = Σ H_ii σᵢ² grows where the variance follows the diagonal; q does not. With equal dᵢ
 //! and ownᵢ, M is a multiple of the exact test's P (H − q) P ([`crate::score_test`]). A sample with hᵢ = 1 has dᵢ = ownᵢ = 0.
+//!
+//! The residual of an outcome ([`crate::null_model`]) has variances v under the null, with which its null model was fitted: the oblique projection
+//! N = I − V Z (Z'VZ)⁺ Z' takes the place of P, N' of the first, and hᵢ are its leverages. With equal v it is P.
 
 use crate::chi_squared_mixture::log_survival;
-use crate::linalg::block::product;
+use crate::linalg::block::{narrow, product};
 use crate::reference_spectrum::ReferenceSpectrum;
 mod bins;
+mod grams;
 mod log_det;
 pub(crate) mod null_distribution;
+pub(crate) mod null_projection;
 mod quadratic_form;
 mod saddlepoint;
 
@@ -24,18 +29,19 @@ use crate::linalg::kernel_matrix::KernelMatrix;
 use crate::linalg::operator::MaskedOperator;
 use crate::robust_test::log_det::{Rest, RobustOperator};
 use crate::robust_test::null_distribution::Tail;
+use crate::robust_test::null_projection::NullProjection;
 use crate::robust_test::quadratic_form::QuadraticForm;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-/// Leading eigenpairs and heavy samples that the law takes as they stand.
+/// Leading eigenpairs and heavy samples that are taken one by one.
 const EXACT: (usize, usize) = (32, 24);
 
-/// Samples up to which log det(I − 2zM) is taken of M as it stands where it matters most: at the saddle. Beyond, that would cost too much, and
-/// the law is less exact (docs/decisions/0014).
+/// Up to so many samples, log det(I − 2zM) is computed from M itself at the saddlepoint, where it matters most. With more samples this would cost too much,
+/// and the approximation is less exact (docs/decisions/0014).
 const DENSE_SAMPLES: usize = 3000;
 
-/// p from which on the law is as good as exact on few samples too.
+/// For larger p, the approximation is as good as exact on few samples too.
 const SURE: f64 = 0.1;
 
 /// Phenotypes whose columns of the kernel are read together.
@@ -53,7 +59,7 @@ pub(crate) fn working_columns(n: usize, rank: usize) -> usize {
     // vectors, columns and covariates, and as many again as they are weighted.
     DOUBLE * (2 * k + 2 * rank)
         + TOGETHER * 2 * h
-        + threads * DOUBLE * (2 * k + 4 * h + 6 * rank)
+        + threads * DOUBLE * (2 * k + 4 * h + 12 * rank)
         + dense
 }
 
@@ -65,7 +71,7 @@ pub(crate) fn at_once(n_samples: usize) -> usize {
 /// 1 − h below which a sample is the null model's alone.
 const FREE: f64 = 1e-10;
 
-/// What all phenotypes' laws share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
+/// What the null distributions of all phenotypes share: the leading eigenpairs of the operator of all samples, and what is known of the rest.
 #[derive(Clone, Debug)]
 pub struct Leading {
     /// V, n × k.
@@ -106,25 +112,39 @@ impl Score {
     }
 }
 
-/// log p on few samples, from M as it stands; `None` where no sign of the errors reaches the score. `projected`: P H P, s × s; `null_model`: Q, s × r; `residual`: w; `ratio`: w'Hw / w'w.
+/// log p on few samples, from M as it stands; `None` where no sign of the errors reaches the score. `projected`: A = P H P, s × s; `null_model`: Q, s × r; `residual`: w;
+/// `variances`: v, s values, of an outcome; `ratio`: w'Hw / w'w.
 ///
 /// Cost: O(s³).
 pub(crate) fn direct_log_p(
     projected: MatRef<'_, f64>,
     null_model: MatRef<'_, f64>,
-    residual: &[f64],
+    (residual, variances): (&[f64], Option<&[f64]>),
     ratio: f64,
 ) -> Option<f64> {
     let s = residual.len();
-    let leverages = leverages(null_model);
+    let off = match variances {
+        Some(variances) => NullProjection::weighted(null_model, variances),
+        None => NullProjection::orthogonal(null_model.to_owned()),
+    };
+    let weighted;
+    let projected = match off.is_weighted() {
+        true => {
+            let taken_off = off.taken_off(product(projected, off.x()));
+            let both = product(off.y(), taken_off.transpose());
+            weighted = Mat::from_fn(s, s, |i, j| projected[(i, j)] - both[(i, j)] - both[(j, i)]);
+            weighted.as_ref()
+        }
+        false => projected,
+    };
+    let leverages = off.leverages();
     let diagonal: Vec<f64> = (0..s).map(|i| projected[(i, i)].max(0.0)).collect();
     let score = Score::new(residual, &diagonal, &leverages, ratio);
     let subtracted = score.subtracted();
-    let q = null_model;
-    let weighted = Mat::from_fn(s, q.ncols(), |i, j| subtracted[i] * q[(i, j)]);
-    let within = product(q.transpose(), &weighted);
-    // P C P = C − Q(CQ)' − (CQ)Q' + Q(Q'CQ)Q' for the diagonal C; lower triangle.
-    let both = product(q, (&weighted - 0.5 * product(q, &within)).transpose());
+    let x = off.x();
+    let weighted = Mat::from_fn(s, x.ncols(), |i, j| subtracted[i] * x[(i, j)]);
+    // N' C N = C − Y T' − T Y' for the diagonal C.
+    let both = product(off.y(), off.taken_off(weighted).transpose());
     let sizes: Vec<f64> = score.squares.iter().map(|d| d.sqrt()).collect();
     let m = Mat::from_fn(s, s, |i, j| {
         let own = if i == j { subtracted[i] } else { 0.0 };
@@ -203,7 +223,7 @@ impl Leading {
         }
     }
 
-    /// What a law on a mask needs. `diagonal`: that of A, n values; `kq`: K Q on S.
+    /// What the null distributions on a mask need. `diagonal`: that of A, n values; `kq`: K Q on S.
     ///
     /// Cost: 4 s k r flops.
     pub(crate) fn on_mask(
@@ -217,33 +237,67 @@ impl Leading {
         let (s, n) = (samples.len(), operator.n_observed() as f64);
         let q = operator.projection().orthonormal();
         let null_model = Mat::from_fn(s, q.ncols(), |i, j| q[(samples[i], j)]);
+        let off = NullProjection::orthogonal(null_model);
         let vectors = Mat::from_fn(s, self.values.len(), |i, j| self.vectors[(samples[i], j)]);
         let stretch = self.n_observed as f64 / n;
         MaskedTest {
             diagonal: samples.iter().map(|&i| diagonal[i]).collect(),
-            leverages: leverages(null_model.as_ref()),
-            vectors: off(null_model.as_ref(), vectors),
+            leverages: off.leverages(),
+            vectors: off.off(vectors),
             values: self.values.iter().map(|l| stretch * l).collect(),
             rest: Rest {
                 tail_mean: stretch * self.rest.tail_mean,
                 ..self.rest.clone()
             },
             hq: Mat::from_fn(s, kq.ncols(), |i, j| f64::from(kq[(samples[i], j)]) / n),
-            null_model,
+            off,
+            weighted: None,
             samples,
         }
     }
 }
 
-/// The samples of a mask with the largest residuals, in order: those of which a phenotype's law takes the kernel's columns. `residual`: w, n values.
-pub(crate) fn heaviest(operator: &MaskedOperator<'_>, residual: &[f64]) -> Vec<usize> {
-    let q = operator.projection().orthonormal();
+/// The samples of a mask with the largest residuals (the heavy ones), in order: a phenotype's null distribution needs their columns of the kernel. `residual`: w, n
+/// values; `weighted`: the projection of an outcome.
+pub(crate) fn heaviest(
+    operator: &MaskedOperator<'_>,
+    residual: &[f64],
+    weighted: Option<&NullProjection>,
+) -> Vec<usize> {
     let mask = operator.projection().mask();
     let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
-    let of_mask = Mat::from_fn(samples.len(), q.ncols(), |i, j| q[(samples[i], j)]);
+    let leverages = match weighted {
+        Some(off) => off.leverages(),
+        None => leverages(on_samples(operator, &samples).as_ref()),
+    };
     let residual: Vec<f64> = samples.iter().map(|&i| residual[i]).collect();
-    let places = heavy(&squares(&residual, &leverages(of_mask.as_ref())));
+    let places = heavy(&squares(&residual, &leverages));
     places.into_iter().map(|place| samples[place]).collect()
+}
+
+/// The projection of an outcome with variances v, n values, and P X, n × r, of which its test needs the product with the kernel.
+pub(crate) fn weighted_projection(
+    operator: &MaskedOperator<'_>,
+    variances: &[f64],
+) -> (NullProjection, Mat<f32>) {
+    let mask = operator.projection().mask();
+    let samples: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
+    let of_mask: Vec<f64> = samples.iter().map(|&i| variances[i]).collect();
+    let off = NullProjection::weighted(on_samples(operator, &samples).as_ref(), &of_mask);
+    let mut x = Mat::<f64>::zeros(mask.len(), off.x().ncols());
+    for j in 0..x.ncols() {
+        for (place, &i) in samples.iter().enumerate() {
+            x[(i, j)] = off.x()[(place, j)];
+        }
+    }
+    operator.projection().apply(x.as_mut());
+    (off, narrow(x.as_ref()))
+}
+
+/// Q on these samples.
+fn on_samples(operator: &MaskedOperator<'_>, samples: &[usize]) -> Mat<f64> {
+    let q = operator.projection().orthonormal();
+    Mat::from_fn(samples.len(), q.ncols(), |i, j| q[(samples[i], j)])
 }
 
 /// The places of the largest of s squares d², in order.
@@ -269,21 +323,17 @@ fn free(leverage: f64) -> Option<f64> {
     Some(1.0 - leverage).filter(|left| *left > FREE)
 }
 
-/// X − Q Q'X.
-fn off(q: MatRef<'_, f64>, x: Mat<f64>) -> Mat<f64> {
-    let along = product(q.transpose(), &x);
-    x - product(q, &along)
-}
-
-/// What a law on one mask needs, on its s samples.
+/// What the null distributions on one mask need, on its s samples.
 pub(crate) struct MaskedTest {
     samples: Vec<usize>,
-    /// Q, s × r.
-    null_model: Mat<f64>,
+    /// P.
+    off: NullProjection,
+    /// N of an outcome, and A X.
+    weighted: Option<(NullProjection, Mat<f64>)>,
     leverages: Vec<f64>,
-    /// diag A.
+    /// diag N'AN; N is P of all phenotypes but outcomes.
     diagonal: Vec<f64>,
-    /// P V, s × k, and the eigenvalues in units of A on this mask.
+    /// N'V, s × k, and the eigenvalues in units of A on this mask.
     vectors: Mat<f64>,
     values: Vec<f64>,
     rest: Rest,
@@ -292,13 +342,32 @@ pub(crate) struct MaskedTest {
 }
 
 impl MaskedTest {
+    /// The same for an outcome. `off`: its projection; `ax`: A X on all n samples. Cost: O(s r (k + r)).
+    pub(crate) fn with_weights(self, off: &NullProjection, ax: MatRef<'_, f64>) -> Self {
+        let ax = Mat::from_fn(self.samples.len(), ax.ncols(), |i, j| {
+            ax[(self.samples[i], j)]
+        });
+        Self {
+            leverages: off.leverages(),
+            diagonal: off.diagonal(&self.diagonal, ax.as_ref()),
+            vectors: off.off(self.vectors),
+            weighted: Some((off.clone(), ax)),
+            ..self
+        }
+    }
+
+    /// N.
+    fn projection(&self) -> &NullProjection {
+        self.weighted.as_ref().map_or(&self.off, |(off, _)| off)
+    }
+
     /// Of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w.
     fn score(&self, residual: &[f64], ratio: f64) -> Score {
         let residual: Vec<f64> = self.samples.iter().map(|&i| residual[i]).collect();
         Score::new(&residual, &self.diagonal, &self.leverages, ratio)
     }
 
-    /// The law's tail of one phenotype. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
+    /// The approximate tail of one phenotype's null distribution. `residual`: w, n values; `ratio`: w'Hw / w'w; `columns`: those of K of the samples [`heaviest`] names, n × h.
     ///
     /// Cost: see [`RobustOperator::upper_tail`].
     pub(crate) fn tail(
@@ -311,20 +380,23 @@ impl MaskedTest {
         let score = self.score(residual, ratio);
         let subtracted = score.subtracted();
         let heavy = heavy(&score.squares);
-        // A eᵢ = P (H eᵢ − H Q qᵢ).
-        let q = self.null_model.as_ref();
-        let of_null = Mat::from_fn(q.ncols(), heavy.len(), |j, i| q[(heavy[i], j)]);
+        // A eᵢ = P (H eᵢ − H Q qᵢ), N'AN eᵢ = N'(A eᵢ − A X yᵢ).
+        let of = |y: MatRef<'_, f64>| Mat::from_fn(y.ncols(), heavy.len(), |j, i| y[(heavy[i], j)]);
         let columns = Mat::from_fn(s, heavy.len(), |i, j| {
             f64::from(columns[(self.samples[i], j)]) / s as f64
         });
-        let columns = off(q, columns - product(&self.hq, &of_null));
+        let of_null = of(self.off.y());
+        let mut columns = self.off.off(columns - product(&self.hq, &of_null));
+        if let Some((off, ax)) = &self.weighted {
+            columns = off.off(columns - product(ax, of(off.y())));
+        }
         RobustOperator {
             squares: &score.squares,
             subtracted: &subtracted,
             diagonal: &self.diagonal,
             vectors: self.vectors.as_ref(),
             values: &self.values,
-            null_model: q,
+            null_model: self.projection(),
             heavy: &heavy,
             columns: columns.as_ref(),
             rest: &self.rest,
@@ -332,14 +404,14 @@ impl MaskedTest {
         .upper_tail()
     }
 
-    /// Whether the law is all that p is taken from: on many samples, and where M itself would add nothing.
+    /// Whether p is taken from the approximate tail alone: on many samples, and where M itself would add nothing.
     pub(crate) fn is_settled(&self, tail: &Tail) -> bool {
         self.samples.len() > DENSE_SAMPLES || (tail.is_whole() && tail.log_p() >= SURE.ln())
     }
 
-    /// log p of one phenotype on few samples from its law's tail and M itself. `None` where no saddle is found.
+    /// log p of one phenotype on few samples from its approximate tail and M itself. `None` where no saddlepoint is found.
     ///
-    /// Cost: s³ / 3 flops, ten times as many where the law's log determinant is too far off.
+    /// Cost: s³ / 3 flops, ten times as many where the approximate log determinant is too far off.
     ///
     /// # Errors
     /// When a part of the kernel cannot be read.
@@ -359,12 +431,19 @@ impl MaskedTest {
     fn form(&self, mut within: Mat<f32>, score: &Score) -> QuadraticForm {
         let s = self.samples.len();
         let subtracted = score.subtracted();
-        let q = self.null_model.as_ref();
-        let weighted = Mat::from_fn(s, q.ncols(), |i, j| subtracted[i] * q[(i, j)]);
-        // P (H − C) P = H − C − Q Y' − Y Q' with Y = X − Q Q'X / 2, X = (H − C) Q.
-        let x = &self.hq - weighted;
-        let half = 0.5 * product(q.transpose(), &x);
-        let y = x - product(q, &half);
+        let times_c =
+            |x: MatRef<'_, f64>| Mat::from_fn(s, x.ncols(), |i, j| subtracted[i] * x[(i, j)]);
+        // P (H − C) P = H − C − Q T' − T Q'; N'(H − C)N = H − Q T' − T Q' − C − Y U' − U Y', T of H and U of A − C.
+        let taken_off = match &self.weighted {
+            None => vec![(
+                &self.off,
+                self.off.taken_off(&self.hq - times_c(self.off.x())),
+            )],
+            Some((off, ax)) => vec![
+                (&self.off, self.off.taken_off(self.hq.clone())),
+                (off, off.taken_off(ax - times_c(off.x()))),
+            ],
+        };
         let sizes: Vec<f64> = score.squares.iter().map(|d| d.sqrt()).collect();
         let unit = sizes
             .iter()
@@ -374,7 +453,6 @@ impl MaskedTest {
         let scaled = |x: MatRef<'_, f64>, by: f64| {
             Mat::from_fn(s, x.ncols(), |i, j| (x[(i, j)] * sizes[i] * by) as f32)
         };
-        let (q, y) = (scaled(q, 1.0), scaled(y.as_ref(), 1.0 / unit));
         let of_kernel: Vec<f64> = sizes.iter().map(|d| d / (unit * s as f64).sqrt()).collect();
         for j in 0..s {
             let column = &mut within.col_as_slice_mut(j)[..=j];
@@ -383,18 +461,21 @@ impl MaskedTest {
             }
             column[j] -= (score.squares[j] * subtracted[j] / unit) as f32;
         }
-        for (a, b) in [(&q, &y), (&y, &q)] {
-            triangular::matmul(
-                within.as_mut(),
-                BlockStructure::TriangularUpper,
-                Accum::Add,
-                a,
-                BlockStructure::Rectangular,
-                b.transpose(),
-                BlockStructure::Rectangular,
-                -1.0,
-                Par::Seq,
-            );
+        for (off, t) in &taken_off {
+            let (y, t) = (scaled(off.y(), 1.0), scaled(t.as_ref(), 1.0 / unit));
+            for (a, b) in [(&y, &t), (&t, &y)] {
+                triangular::matmul(
+                    within.as_mut(),
+                    BlockStructure::TriangularUpper,
+                    Accum::Add,
+                    a,
+                    BlockStructure::Rectangular,
+                    b.transpose(),
+                    BlockStructure::Rectangular,
+                    -1.0,
+                    Par::Seq,
+                );
+            }
         }
         QuadraticForm::new(within, unit)
     }

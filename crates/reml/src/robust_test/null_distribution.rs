@@ -58,7 +58,7 @@ impl Tail {
         self.with_log_det(self.log_det)
     }
 
-    /// The same where log det(I − 2zM) is known at the point where the contour crosses the real axis: its shape is the law's, its height exact.
+    /// The same where log det(I − 2zM) is known at the point where the contour crosses the real axis: the shape of the integrand is approximate, its height exact.
     pub fn with_log_det(&self, log_det: f64) -> f64 {
         let height = -0.5 * log_det;
         match self.log_integral {

@@ -9,13 +9,13 @@ use faer::linalg::triangular_solve::{
 use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Mat, MatRef, Par, Side};
 
-/// How much of log det(I − 2zM) at the saddle the law may lack, and share of it, for its shape beside the saddle to be used.
-const LACKING: (f64, f64) = (0.2, 2e-3);
+/// The approximate log det(I − 2zM) at its saddlepoint may be off by this much plus this share of the exact one. Up to that, its shape near the saddlepoint is used.
+const MOST_ERROR: (f64, f64) = (0.2, 2e-3);
 
-/// log p below which M itself must have its saddle where the law's contour crosses the axis, and how many standard deviations off it may be: off by e, the integral
-/// that the law has is of terms e^(e² / 2) too large that cancel.
+/// log p below which the approximate contour must cross the axis near the saddlepoint of M itself.
 const FAR: f64 = -18.4;
 
+/// How many standard deviations of the integrand it may be off: at a distance e, terms that are e^(e² / 2) too large cancel in the integral.
 const APART: f64 = 1.0;
 
 /// Rows and columns at a time.
@@ -122,10 +122,10 @@ impl QuadraticForm {
         })
     }
 
-    /// log p from the law's tail with the log determinant that it has at the saddle put right; where the law is too far off, from the saddle of M
-    /// itself.
+    /// log p from the approximate tail, with the exact log determinant at its saddlepoint. Where the approximation is too far off, log p is from the
+    /// saddlepoint of M itself.
     pub(super) fn log_p(mut self, tail: Tail) -> Option<f64> {
-        let (most, share) = LACKING;
+        let (most, share) = MOST_ERROR;
         let is_near =
             |log_det: &f64| (log_det - tail.log_det).abs() <= most + share * log_det.abs();
         let exact = self.factor(tail.z).map(Self::log_det);
@@ -136,7 +136,7 @@ impl QuadraticForm {
             .or_else(|| saddlepoint::log_survival(|z| self.barrier(z), tail.z))
     }
 
-    /// Whether a far tail's contour goes through the saddle of M: over half a standard deviation from it log det falls by a quarter. `log_det`: at the law's z.
+    /// Whether a far tail's contour goes through the saddlepoint of M: half a standard deviation from it, log det has fallen by a quarter. `log_det`: at the tail's z.
     fn has_saddle(&mut self, tail: &Tail, log_det: f64) -> bool {
         let at = |z| self.factor(z).map(Self::log_det);
         let is_flat = |nearer: f64| (nearer - log_det + 0.25).abs() <= APART;

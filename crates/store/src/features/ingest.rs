@@ -55,7 +55,7 @@ impl Ingested {
 ///
 /// `destination` gives, for each row of the table, its row in the array, or `None` for a dropped row. The kept rows must fill
 /// the `n_rows` rows once each. With `form.rint`, the observed values of a feature in the kept rows are first replaced by the
-/// normal quantiles of their ranks ([`rank_normal`](reml::rank_normal::rank_normal)). With `form.standardise`, they then become
+/// normal quantiles of their ranks ([`rank_normal`](reml::transform::rank_normal)). With `form.standardise`, they then become
 /// (x - mean) / sd with mean and population sd over the kept rows, and constant and all-missing features are dropped. Without
 /// it, every feature is kept as it is. Missing values become 0 either way.
 ///

@@ -1,6 +1,6 @@
 //! Prepares a feature for the array: ranks, standardises, rounds.
 
-use reml::rank_normal::rank_normal;
+use reml::transform::rank_normal;
 
 use super::moments::Moments;
 use super::summary::{DropReason, FeatureSummary};

@@ -4,11 +4,12 @@ use super::parallel::FindParallel;
 use super::part::{Tile, TilePart};
 use super::product::single_gram;
 use super::sweep::{SweepBlock, SweepInPlace};
+use crate::kernel::error::KernelError;
 use crate::kernel::infinite::InfiniteKernel;
 use crate::kernel::row_block::{Feature, RowBlock};
 use amx_gemm::Multiplier;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 /// Rows and columns of the blocks in which double-precision products are computed.
 const BLOCK: usize = 256;
@@ -56,6 +57,37 @@ impl InfiniteKernel {
             out,
         };
         tiles(&mut [part], diagonal, out_stride, scratch);
+    }
+
+    /// Computes the whole kernel of some samples, Θ(x, x'), n × n, on the calling thread. `x`: n × n_features, row-major.
+    ///
+    /// It is one [`tile`](Self::tile), widened to double precision: for as many samples as fit in memory at 12 n² bytes. Cost: as for the tile.
+    ///
+    /// # Errors
+    /// Those of [`row_block`](Self::row_block).
+    ///
+    /// ```
+    /// use ntk::kernel::{Activation, InfiniteKernel};
+    ///
+    /// // Depth 0 is the linear kernel w x·x'/p + b.
+    /// let kernel = InfiniteKernel::new(Activation::Relu, 0, 1.0, 0.5)?;
+    /// let k = kernel.matrix(&[1.0f32, 2.0, 3.0, 5.0], 2)?; // two samples of two features
+    /// assert_eq!(k[(0, 1)], 13.0 / 2.0 + 0.5);
+    /// # Ok::<(), ntk::kernel::KernelError>(())
+    /// ```
+    pub fn matrix<T: Feature>(&self, x: &[T], n_features: usize) -> Result<Mat<f64>, KernelError> {
+        let block = self.row_block(x, n_features)?;
+        let n = block.n_rows();
+        let mut tile = vec![0.0; n * n];
+        self.tile(
+            &block,
+            &block,
+            true,
+            &mut tile,
+            n,
+            &mut TileScratch::default(),
+        );
+        Ok(Mat::from_fn(n, n, |i, j| f64::from(tile[i * n + j])))
     }
 }
 

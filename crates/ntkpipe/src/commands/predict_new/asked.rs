@@ -1,10 +1,10 @@
-//! What `ntkpipe predict --model` is asked, and where its tables go.
+//! The arguments of `ntkpipe predict --model`, and where its tables go.
 
 use std::path::{Path, PathBuf};
 
 use crate::options::Options;
 
-/// What `ntkpipe predict --model` is asked.
+/// The arguments of `ntkpipe predict --model`.
 #[derive(Clone, Debug)]
 pub struct NewSamples {
     /// Folder of the model.

@@ -244,7 +244,7 @@ impl<'f> Holding<'f> {
         }
     }
 
-    /// Whether what was being made can still be ours: whoever empties a folder by hand leaves the marker, whose name is hidden.
+    /// Whether what was being made can still be ours. Somebody who empties a folder by hand leaves the marker behind, because its name is hidden.
     pub fn is_witnessed(&self) -> bool {
         *self.is_witnessed.get_or_init(|| {
             let mut files = self.marker.files(self.role.name()).peekable();

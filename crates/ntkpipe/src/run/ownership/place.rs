@@ -57,7 +57,7 @@ pub fn check_place(layout: &Layout, folder: &Path, role: Role) -> anyhow::Result
             continue;
         };
         let is_owned = first.to_str().is_some_and(|name| names.contains(&name)) && is_run(above);
-        // An architecture's run can be gone on with by itself.
+        // The run of one architecture can be continued by itself.
         let is_architecture = first == files::ARCHITECTURES && folder.join(files::RECORD).exists();
         if is_owned && !is_architecture {
             return refuse(above);

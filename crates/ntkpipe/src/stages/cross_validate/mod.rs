@@ -188,18 +188,7 @@ fn fit_and_predict(
         }
         journal.add(finished)
     })?;
-    let mut by_status: BTreeMap<Status, usize> = BTreeMap::new();
-    for fit in journal.finished.values() {
-        *by_status.entry(fit.status).or_default() += 1;
-    }
-    for (status, count) in &by_status {
-        tracing::info!(
-            "{}: {} {}",
-            SPEC.name,
-            counted(*count, "fits"),
-            status.name()
-        );
-    }
+    let by_status = by_status(journal.finished.values());
     predict(
         context,
         &kernel,
@@ -209,4 +198,17 @@ fn fit_and_predict(
         rows,
     )?;
     Ok((by_status, traffic(SPEC.name, &kernel)))
+}
+
+/// Counts fits by status, and logs the counts.
+fn by_status<'f>(fits: impl Iterator<Item = &'f FinishedInFold>) -> BTreeMap<Status, usize> {
+    let mut counts = BTreeMap::new();
+    for fit in fits {
+        *counts.entry(fit.status).or_default() += 1;
+    }
+    for (status, count) in &counts {
+        let fits = counted(*count, "fits");
+        tracing::info!("{}: {fits} {}", SPEC.name, status.name());
+    }
+    counts
 }

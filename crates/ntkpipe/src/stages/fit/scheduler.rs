@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use faer::MatMut;
 use ntkpipe_store::tiled_kernel::TiledKernel;
-use reml::fit;
 use reml::{
     Analysis, AnalysisOptions, Batch, Covariates, Phenotype, ReferenceSpectrum, TestResult,
+    working_columns,
 };
 
 use crate::cohort::folds::Folds;
@@ -115,8 +115,7 @@ impl<'c> Scheduler<'c> {
         // Freed memory does not all go back to the system: what is held now is more, and not the same every time.
         let held = machine::anonymous_memory().unwrap_or(kept).max(kept);
         let share = |bytes: usize| (bytes as f64 * USABLE_SHARE) as usize / column;
-        let working =
-            fit::working_columns(context.inputs.n_kernel, rank) + READ_AHEAD * WAITING_COLUMNS;
+        let working = working_columns(context.inputs.n_kernel, rank) + READ_AHEAD * WAITING_COLUMNS;
         let one = Batch::new(self.reference, covariates, &self.options).load_of_new(1);
         if share(bound.saturating_sub(kept)) < working + one {
             let needed = kept + (((working + one + 1) * column) as f64 / USABLE_SHARE) as usize;

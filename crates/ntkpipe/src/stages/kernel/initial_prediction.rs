@@ -25,8 +25,8 @@ pub struct Initial {
 }
 
 impl Initial {
-    /// Writes f₀ of every sample to the run directory. What is `known` of the kernel's samples, in blocks of `side` under the first of
-    /// each, is not computed again. Cost: 2 flops a parameter and sample.
+    /// Writes f₀ of every sample to the run directory. `known` has the values that need not be computed again, in blocks of `side` samples of the kernel by
+    /// the first of each block. Cost: 2 flops per parameter and sample.
     pub fn write(
         context: &Context,
         kernel: &FiniteKernel,
@@ -53,7 +53,7 @@ impl Initial {
         let mut values: Vec<f64> = known.into_values().flatten().collect();
         values.extend(outputs(kernel, &features, n..features.shape()[0])?);
         if kernel.network().is_antisymmetric() {
-            // What is left of the two halves is rounding, and no direction.
+            // The two halves of the network cancel: what is left is rounding, and no direction.
             values.fill(0.0);
         }
         let ids = &context.inputs.samples.sample_id;

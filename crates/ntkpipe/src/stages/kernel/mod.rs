@@ -147,8 +147,8 @@ fn says_centred(array: &ZarrArray<f32>) -> bool {
     array.spec().attributes.get(CENTRED) == Some(&Value::from(true))
 }
 
-/// The kernel that tiles are made of: relative to the samples' mean where single precision would lose what tells samples apart, and an
-/// intercept takes what that leaves out.
+/// The kernel of the tiles. It is relative to the samples' mean where single precision would otherwise lose the differences between samples, and where
+/// an intercept absorbs the constant that this leaves out.
 fn to_compute(context: &Context) -> anyhow::Result<TangentKernel> {
     let kernel = context.settings.network.kernel()?;
     if !context.settings.intercept || matches!(kernel, TangentKernel::Finite(_)) {
@@ -182,7 +182,7 @@ pub fn centred(
     Ok(kernel.centred(&features.spread_rows_f64(n)?, features.shape()[1]))
 }
 
-/// The first file that is missing for this kernel's tiles to be all there; what is in them is checked when they are read.
+/// The first missing file of this kernel's tiles. Their content is checked when they are read.
 fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
     let path = context.kernel_path();
     match ZarrArray::<f32>::open(&path) {
@@ -196,8 +196,8 @@ fn missing_tile(context: &Context, fingerprint: &str) -> Option<PathBuf> {
     }
 }
 
-/// Runs the stage of runs that differ in their kernels of infinite width alone: every tile of theirs comes from one product of the
-/// features.
+/// Runs the stage for several runs that differ only in their kernels of infinite width. One product of the features gives the same tile of
+/// each.
 pub fn run_together(runs: &mut [(&mut Context, &str)]) -> anyhow::Result<()> {
     let started = Instant::now();
     let (mut arrays, mut kernels, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
@@ -354,8 +354,8 @@ fn check_space(path: &Path, wanted: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes those of `tiles` that are missing; `found` of them, as many as the array with the fewest has, are not counted as made. f₀ of the samples
-/// that went through a network for it, by the first of each block.
+/// Makes the missing ones of `tiles`. `found`, the number of tiles of the array that has fewest, is not counted as made. Returns f₀ of the samples for
+/// which a network was evaluated on the way, by the first sample of each block.
 fn compute(
     context: &Context,
     kernels: &[TangentKernel],

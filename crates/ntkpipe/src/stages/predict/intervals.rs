@@ -139,39 +139,10 @@ pub fn write(
     let (covariates, columns) = (&context.covariates, &context.covariate_columns.values);
     let reference = load_reference(context)?;
     let posterior = Posterior::new(&reference);
+    let points = points(context, &posterior, kernel, network, features)?;
     let has_covariates = |row: usize| columns.iter().all(|c| c[row].is_finite());
-    let of_rows = |rows: &[usize]| -> Vec<Vec<f64>> {
-        let of_column = |c: &Vec<f64>| rows.iter().map(|&row| c[row]).collect();
-        columns.iter().map(of_column).collect()
-    };
-    let mut points = vec![(posterior.reference_points(kernel)?, (0..n).collect())];
-    let left_out: Vec<usize> = (0..n)
-        .filter(|&row| !context.base[row] && has_covariates(row))
-        .collect();
-    if !left_out.is_empty() {
-        let found = of_kernel(&posterior, kernel, &context.base, &left_out)?;
-        let places = place(&posterior, covariates, &found, &of_rows(&left_out));
-        points.push((places, left_out));
-    }
-    let multiplied = posterior.columns();
-    for start in (n..n_all).step_by(BLOCK_ROWS) {
-        let range = start..(start + BLOCK_ROWS).min(n_all);
-        let (x, over) = (multiplied.as_ref(), Some(&context.base[..]));
-        let found = match features {
-            FeatureArray::F32(array) => {
-                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
-            }
-            FeatureArray::F64(array) => {
-                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
-            }
-        };
-        let others: Vec<usize> = range.collect();
-        let places = place(&posterior, covariates, &found, &of_rows(&others));
-        points.push((places, others));
-    }
     let order = context.inputs.samples.table_order();
-    let ids = &context.inputs.samples.sample_id;
-    let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
+    let ids = context.inputs.samples.ids_of(&order);
     let model = context.directory.path(files::MODEL);
     let masks = read_masks(&model, n)?;
     let fits = ModelFit::of(&model, phenotypes)?;
@@ -208,6 +179,50 @@ pub fn write(
         }
         anyhow::Ok(())
     })
+}
+
+/// The points of all samples: of the kernel and, through `features`, of those besides.
+fn points<'s>(
+    context: &Context,
+    posterior: &Posterior<'s, '_>,
+    kernel: &TiledKernel,
+    network: &TangentKernel,
+    features: &FeatureArray,
+) -> anyhow::Result<Vec<PlacedPoints<'s>>> {
+    let n = context.inputs.n_kernel;
+    let n_all = context.inputs.samples.sample_id.len();
+    let (covariates, columns) = (&context.covariates, &context.covariate_columns.values);
+    let has_covariates = |row: usize| columns.iter().all(|c| c[row].is_finite());
+    let of_rows = |rows: &[usize]| -> Vec<Vec<f64>> {
+        let of_column = |c: &Vec<f64>| rows.iter().map(|&row| c[row]).collect();
+        columns.iter().map(of_column).collect()
+    };
+    let mut points = vec![(posterior.reference_points(kernel)?, (0..n).collect())];
+    let left_out: Vec<usize> = (0..n)
+        .filter(|&row| !context.base[row] && has_covariates(row))
+        .collect();
+    if !left_out.is_empty() {
+        let found = of_kernel(posterior, kernel, &context.base, &left_out)?;
+        let places = place(posterior, covariates, &found, &of_rows(&left_out));
+        points.push((places, left_out));
+    }
+    let multiplied = posterior.columns();
+    for start in (n..n_all).step_by(BLOCK_ROWS) {
+        let range = start..(start + BLOCK_ROWS).min(n_all);
+        let (x, over) = (multiplied.as_ref(), Some(&context.base[..]));
+        let found = match features {
+            FeatureArray::F32(array) => {
+                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
+            }
+            FeatureArray::F64(array) => {
+                cross_products(network, array, &array.read_rows(range.clone())?, x, over)?
+            }
+        };
+        let others: Vec<usize> = range.collect();
+        let places = place(posterior, covariates, &found, &of_rows(&others));
+        points.push((places, others));
+    }
+    Ok(points)
 }
 
 /// Products of the kernel's own rows, for those outside the reference spectrum.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use faer::Mat;
 use ntkpipe_store::features::{FeatureArray, FeatureScaling};
 use ntkpipe_store::masks::{MaskWriter, Masks};
 use ntkpipe_store::results::{Column, PredictionColumns, write_table};
@@ -139,20 +138,15 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     let bar = Progress::new("predict", "phenotypes");
     let all: Vec<usize> = (0..names.len()).collect();
     let order = inputs.samples.table_order();
-    let ids = &inputs.samples.sample_id;
-    let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
+    let ids = inputs.samples.ids_of(&order);
+    let mut masks = create_masks(&model, [names.len(), n])?;
     let path = context.directory.path(files::PREDICTIONS);
-    let path_of_masks = model.join(files::of_model::MASKS);
-    remove_folder(&path_of_masks)?;
-    let mut masks = MaskWriter::create(&path_of_masks, names.len(), n)?;
     PredictionColumns::write(&path, names, &ids, |table| {
         for block in all.chunks(fits_at_once(context)) {
             let trained = block.iter().copied().filter(|&i| rows[i].is_trained());
             let products = KernelProducts::new(&kernel, &dual, trained.collect())?;
-            let on_others = match (products.rows.len(), n_all - n) {
-                (0, _) | (_, 0) => Mat::zeros(n_all - n, products.rows.len()),
-                _ => others_product(&network, &features, n..n_all, products.alpha.as_ref())?,
-            };
+            let alpha = products.alpha.as_ref();
+            let on_others = others_product(&network, &features, n..n_all, alpha)?;
             for part in block.chunks(READ_AHEAD) {
                 let prepared = prepare_block(
                     inputs,
@@ -190,12 +184,11 @@ fn predict_all(context: &Context) -> anyhow::Result<PredictFigures> {
     })?;
     drop(bar);
     let n_trained = records.iter().filter(|r| r.trained).count();
-    match settings.intervals {
-        true => {
-            intervals::write(context, &records, &kernel, &network, &features)?;
-            intervals::write_model(context, &model)?;
-        }
-        false => intervals::remove(context, &model)?,
+    if settings.intervals {
+        intervals::write(context, &records, &kernel, &network, &features)?;
+        intervals::write_model(context, &model)?;
+    } else {
+        intervals::remove(context, &model)?;
     }
     write_model(context, &model, records, &effects, network.is_centred())?;
     tracing::info!(
@@ -235,6 +228,13 @@ fn predict_one(
         mask: None,
     };
     (values, record, predictor.effects().to_vec())
+}
+
+/// The masks of a model of so many phenotypes and samples, in place of those that were there.
+fn create_masks(model: &Path, [n_phenotypes, n]: [usize; 2]) -> anyhow::Result<MaskWriter> {
+    let path = model.join(files::of_model::MASKS);
+    remove_folder(&path)?;
+    Ok(MaskWriter::create(&path, n_phenotypes, n)?)
 }
 
 /// The first file of a mask that is missing.

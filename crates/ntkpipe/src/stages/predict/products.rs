@@ -83,6 +83,9 @@ pub fn others_product(
     alpha: MatRef<'_, f32>,
 ) -> anyhow::Result<Mat<f32>> {
     let mut product = Mat::zeros(rows.len(), alpha.ncols());
+    if alpha.ncols() == 0 {
+        return Ok(product);
+    }
     let mut start = rows.start;
     while start < rows.end {
         let end = (start + BLOCK_ROWS).min(rows.end);

@@ -1,7 +1,6 @@
 //! Features, and kernels of them held in memory.
 
-use faer::Mat;
-use ntk::kernel::{InfiniteKernel, TileScratch};
+use ntk::kernel::InfiniteKernel;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use reml::DenseKernel;
@@ -26,15 +25,6 @@ pub fn features(rng: &mut ChaCha8Rng, n: usize, p: usize) -> Vec<f32> {
 }
 
 pub fn kernel_of(kernel: &InfiniteKernel, x: &[f32], p: usize) -> DenseKernel {
-    let block = kernel.row_block(x, p).expect("finite features");
-    let n = block.n_rows();
-    let mut k = vec![0.0_f32; n * n];
-    kernel.tile(&block, &block, true, &mut k, n, &mut TileScratch::default());
-    held(Mat::from_fn(n, n, |i, j| k[i * n + j]))
-}
-
-/// A matrix in single precision as a kernel.
-pub fn held(k: Mat<f32>) -> DenseKernel {
-    let k = Mat::from_fn(k.nrows(), k.ncols(), |i, j| f64::from(k[(i, j)]));
+    let k = kernel.matrix(x, p).expect("finite features");
     DenseKernel::new(k.as_ref()).expect("a kernel matrix")
 }

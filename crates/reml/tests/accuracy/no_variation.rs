@@ -1,10 +1,6 @@
 //! Masks on which nothing of the kernel is left beside the covariates.
-#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
-mod memory_kernel;
-
-use memory_kernel::{features, kernel_of, normal};
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +30,7 @@ fn analysed(kernel: &DenseKernel, covariates: &Covariates) -> Vec<Analysis> {
     let of = |last: usize, rng: &mut ChaCha8Rng| Phenotype {
         mask: (0..N).map(|i| i < last).collect(),
         values: (0..N).map(|_| normal(rng)).collect(),
+        variances: None,
         time: None,
     };
     let lengths = [3, 100, ALIKE, N];

@@ -1,10 +1,6 @@
 //! Phenotypes of a group of samples that are much alike, where the probes of all samples know little of the group's operator.
-#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
-mod memory_kernel;
-
-use memory_kernel::{features, kernel_of, normal};
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -73,6 +69,7 @@ fn both_ways(
         .map(|noise| Phenotype {
             mask: (0..n).map(|i| i < group).collect(),
             values: signal.iter().map(|s| s + noise * normal(rng)).collect(),
+            variances: None,
             time: None,
         })
         .collect();

@@ -1,12 +1,8 @@
 //! The leave-one-out errors of the fast path beside the dense ones.
 
-#[allow(dead_code, reason = "what other tests compare")]
-mod dense;
-mod memory_kernel;
-
-use dense::DenseOperator;
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, kernel_of, normal};
 use faer::Mat;
-use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -77,6 +73,7 @@ fn cohort(
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values: phenotype(rng, x, p, share, bends),
+                    variances: None,
                     time: None,
                 });
             }

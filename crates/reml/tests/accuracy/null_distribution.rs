@@ -1,12 +1,7 @@
 //! The null distribution of the score test beside the dense one: spectra that are flat, mixed and fast, complete samples and masks.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
-use dense::DenseOperator;
-use memory_kernel::{features, kernel_of, normal};
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -67,6 +62,7 @@ fn errors((n, p, depth, erf, factors): Shape, missing: &[f64]) -> Vec<[f64; 3]> 
                     Phenotype {
                         mask: mask.clone(),
                         values,
+                        variances: None,
                         time: None,
                     }
                 })
@@ -118,7 +114,7 @@ fn p_values_of_flat_mixed_and_fast_spectra_agree_with_the_dense_ones() {
 #[test]
 #[ignore = "prints figures for a decision record"]
 #[allow(clippy::print_stdout)]
-fn null_law_errors() {
+fn null_distribution_errors() {
     for n in [600, 900, 1500] {
         for ratio in [0.1, 0.3, 1.0, 2.0] {
             for depth in [1, 2] {

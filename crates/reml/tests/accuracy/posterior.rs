@@ -1,13 +1,8 @@
 //! Posterior variances beside the dense definition; `--nocapture` shows by how much they differ.
-#![allow(clippy::print_stdout)]
 
-#[expect(dead_code, reason = "shared with the other tests")]
-mod dense;
-mod memory_kernel;
-
-use dense::DenseOperator;
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, kernel_of, normal};
 use faer::{Mat, Par};
-use memory_kernel::{features, held, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,7 +36,8 @@ fn cohort(n: usize, n_new: usize, p: usize, seed: u64) -> Cohort {
             .map(|_| f64::from(u8::from(rng.random_bool(0.5))))
             .collect(),
     ];
-    let reference_kernel = held(kernel.matrix().submatrix(0, 0, n, n).to_owned());
+    let first: Vec<usize> = (0..n).collect();
+    let Ok(reference_kernel) = DenseKernel::of_samples(&kernel, &first);
     Cohort {
         kernel,
         reference_kernel,
@@ -220,7 +216,7 @@ fn hard_masks_and_small_spaces_cost_accuracy_within_bounds() {
         let covariates = cohort.covariates();
         let everyone = vec![true; cohort.n];
         let full = cohort.spectrum(&covariates, &everyone, (64, 3));
-        full.probes().ritz_vectors(1)
+        full.leading_eigenvectors(1)
     };
     let mut order: Vec<usize> = (0..cohort.n).collect();
     order.sort_by(|&a, &b| leading[(a, 0)].total_cmp(&leading[(b, 0)]));

@@ -1,13 +1,8 @@
 //! The robust p beside its definition on dense matrices: complete samples and masks, few covariates and many, features that share factors, more
 //! features than samples, and noise of every kind.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
-use dense::DenseOperator;
-use memory_kernel::{features, kernel_of, normal};
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -97,6 +92,7 @@ fn compare((n, p, depth, q, factors): Shape, missing: &[f64], kinds: &[Noise]) -
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values,
+                    variances: None,
                     time: None,
                 });
             }

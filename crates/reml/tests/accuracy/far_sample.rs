@@ -1,13 +1,8 @@
 //! One sample far from all others: its own fitted value rests on a weight that is small beside what it is a difference of.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
-use dense::DenseOperator;
+use crate::dense::DenseOperator;
+use crate::memory_kernel::{kernel_of, normal};
 use faer::Mat;
-use memory_kernel::{kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -105,6 +100,7 @@ fn errors(times: f32, time: Option<f64>) -> Vec<(f64, bool)> {
                 phenotypes.push(Phenotype {
                     mask: mask.clone(),
                     values,
+                    variances: None,
                     time,
                 });
             }

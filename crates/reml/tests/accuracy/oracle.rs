@@ -1,17 +1,13 @@
 //! The fast path beside the dense textbook version of the same definitions.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod dense;
-mod memory_kernel;
-
-use dense::{DenseAnalysis, DenseOperator};
+use crate::dense::{DenseAnalysis, DenseOperator};
+use crate::memory_kernel::{features, kernel_of, normal};
 use faer::Mat;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::matrix_free::eigen::{
     PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
 };
 use faer::{Col, Par};
-use memory_kernel::{features, kernel_of, normal};
 use ntk::kernel::{Activation, InfiniteKernel};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -313,6 +309,7 @@ fn seeded_cohort(n: usize, p: usize, seed: u64) -> Cohort {
         .map(|(mask, share)| Phenotype {
             mask: mask.clone(),
             values: signal(&mut rng, &x, p, share),
+            variances: None,
             time: None,
         })
         .collect();
@@ -511,6 +508,7 @@ fn a_phenotype_may_be_stopped_at_a_time_of_its_own() {
         operators.push(dense(mask));
         phenotypes.push(Phenotype {
             mask: mask.clone(),
+            variances: None,
             time: Some(t * [0.05, 0.5, 3.0, 20.0][i / 3 % 4]),
             ..phenotype.clone()
         });
@@ -587,9 +585,9 @@ fn the_leading_spectrum_is_that_of_a_krylov_schur_solver() {
     let cohort = seeded_cohort(1200, 60, 4);
     let covariates = Covariates::new(1200, &cohort.columns);
     let full = full_spectrum(&cohort, &covariates, 64);
-    let measure = full.density();
+    let mut leading = full.leading_eigenvalues();
     // As many as the spectrum reports.
-    let leading = &measure.leading()[..measure.leading().len().min(50)];
+    leading.truncate(50);
     assert!(leading.len() >= 5, "{} leading eigenvalues", leading.len());
     // A = P K P / n in f64.
     let q = full.operator().projection().orthonormal();
@@ -615,7 +613,8 @@ fn the_leading_spectrum_is_that_of_a_krylov_schur_solver() {
     );
     assert_eq!(info.n_converged_eigen, k);
     values.sort_by(|x, y| y.total_cmp(x));
-    let ritz = full.probes().ritz_vectors(k);
+    let vectors = full.leading_eigenvectors(k);
+    let ritz = Mat::from_fn(1200, k, |i, j| f64::from(vectors[(i, j)]));
     let images = &a * &ritz;
     let residuals = full.probes().residuals();
     for j in 0..k {
@@ -768,12 +767,14 @@ impl Recipe {
             .map(|&(mask, share)| Phenotype {
                 mask: masks[mask % masks.len()].clone(),
                 values: signal(&mut rng, &x, p, share),
+                variances: None,
                 time: None,
             })
             .collect();
         phenotypes.push(Phenotype {
             mask: masks[1].clone(),
             values: vec![2.5; n],
+            variances: None,
             time: None,
         });
         let mut few = vec![false; n];
@@ -783,6 +784,7 @@ impl Recipe {
         phenotypes.push(Phenotype {
             mask: few,
             values: signal(&mut rng, &x, p, 0.5),
+            variances: None,
             time: None,
         });
         Cohort {

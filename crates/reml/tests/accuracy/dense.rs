@@ -233,6 +233,52 @@ impl DenseOperator {
         log_survival(&values, &vec![1.0; n])
     }
 
+    /// log p of the robust test of a working residual r with null variances v (n values each): with the projection N = I − V Z (Z'VZ)⁺ Z' of the null model.
+    pub fn weighted_log_p(&self, residual: &[f64], variances: &[f64]) -> f64 {
+        let n = self.n_observed();
+        let (r, v) = (
+            |i: usize| residual[self.observed[i]],
+            |i: usize| variances[self.observed[i]],
+        );
+        let z = &self.basis;
+        let vz = Mat::from_fn(n, z.ncols(), |i, j| v(i) * z[(i, j)]);
+        let eigen = (z.transpose() * &vz)
+            .self_adjoint_eigen(Side::Lower)
+            .expect("finite");
+        let values = eigen.S().column_vector();
+        let largest = values.iter().copied().fold(0.0, f64::max);
+        let scaled = Mat::from_fn(z.ncols(), z.ncols(), |i, j| {
+            let inverse = if values[j] > 1e-14 * largest {
+                1.0 / values[j]
+            } else {
+                0.0
+            };
+            eigen.U()[(i, j)] * inverse
+        });
+        let inverse = scaled * eigen.U().transpose();
+        let off = Mat::<f64>::identity(n, n) - &vz * inverse * z.transpose();
+        let h = Mat::from_fn(n, n, |i, j| {
+            self.kernel[(self.observed[i], self.observed[j])] / n as f64
+        });
+        let nhn = off.transpose() * &h * &off;
+        let own: Vec<f64> = (0..n).map(|i| nhn[(i, i)] / off[(i, i)]).collect();
+        let column = Mat::from_fn(n, 1, |i, _| r(i));
+        let taken_off: f64 = (0..n).map(|i| own[i] * r(i).powi(2)).sum();
+        let ratio =
+            ((column.transpose() * &h * &column)[(0, 0)] - taken_off) / column.squared_norm_l2();
+        let c = Mat::from_fn(n, n, |i, j| match i == j {
+            true => h[(i, j)] - own[i] - ratio,
+            false => h[(i, j)],
+        });
+        let middle = off.transpose() * &c * &off;
+        let d = |i: usize| r(i).abs() / off[(i, i)].sqrt();
+        let m = Mat::from_fn(n, n, |i, j| {
+            d(i) * 0.5 * (middle[(i, j)] + middle[(j, i)]) * d(j)
+        });
+        let values = m.self_adjoint_eigenvalues(Side::Lower).expect("finite");
+        log_survival(&values, &vec![1.0; n])
+    }
+
     /// Tests and fits one phenotype. With `gate`, one that is not warranted at `alpha` is predicted at t = 0.
     pub fn analyse(&self, values: &[f64], alpha: f64, gate: bool) -> DenseAnalysis {
         let n = self.n_observed();
@@ -366,7 +412,6 @@ impl DenseOperator {
 
     /// Posterior variance of the increment at every sample in units of σ², from the definition: t κ − w'η_t(A) w, η_t = ∫₀ᵗ φ_s ds; each
     /// sample's covariates are fitted by the least-norm combination of those on the mask.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn posterior_variance(&self, t: f64) -> Vec<f64> {
         let (n, q) = (self.n_observed(), self.covariates.ncols());
         let z = Mat::from_fn(n, q, |i, j| self.covariates[(self.observed[i], j)]);
@@ -404,7 +449,6 @@ impl DenseOperator {
     }
 
     /// eᵢ / sᵢ at times on the observed samples, n_S × times: e = exp(−tA) P y, s the diagonal of exp(−tA) on the range of P.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn left_out(&self, values: &[f64], times: &[f64]) -> Mat<f64> {
         let n = self.n_observed();
         let y = Mat::from_fn(n, 1, |i, _| values[self.observed[i]]);
@@ -424,7 +468,6 @@ impl DenseOperator {
     }
 
     /// Σ (eᵢ / sᵢ)² at times.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn leave_one_out(&self, values: &[f64], times: &[f64]) -> Vec<f64> {
         let left_out = self.left_out(values, times);
         (0..times.len())
@@ -433,7 +476,6 @@ impl DenseOperator {
     }
 
     /// Its minimum over [0, 50 dof / tr A], (t, LOO): grids in log t, each about the best of the one before; t is infinite at the end.
-    #[allow(dead_code, reason = "one of the tests that share this compares it")]
     pub fn loo_time(&self, values: &[f64]) -> (f64, f64) {
         let top = 50.0 * self.dof() as f64 / self.lambda.iter().sum::<f64>();
         let (mut low, mut high, mut n) = (1e-4 / self.lambda[0], top, 200);

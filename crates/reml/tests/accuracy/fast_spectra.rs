@@ -1,15 +1,14 @@
 //! Effective degrees of freedom where eigenvalues fall by up to 1e12, below what single precision carries of their sum.
 
-#[allow(dead_code, reason = "not every test needs all of it")]
-mod memory_kernel;
-
+use crate::memory_kernel::normal;
 use faer::{Mat, Side};
-use memory_kernel::{held, normal};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reml::{AnalysisOptions, Covariates, Phenotype, Probes, ReferenceSpectrum, analyse};
+use reml::{
+    AnalysisOptions, Covariates, DenseKernel, Phenotype, Probes, ReferenceSpectrum, analyse,
+};
 
 /// Largest sum of eigenvalues beside the trace that single-precision products and tiles hide.
 const HIDDEN: f64 = 1e-6;
@@ -53,7 +52,7 @@ proptest! {
         let n = 860;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let k = kernel(&mut rng, n, decades, bend);
-        let kernel = held(Mat::from_fn(n, n, |i, j| k[(i, j)] as f32));
+        let kernel = DenseKernel::new(k.as_ref()).expect("a kernel matrix");
         let covariates = Covariates::new(n, &[vec![1.0; n]]);
         let everyone = vec![true; n];
         let Ok(full) = ReferenceSpectrum::new(&kernel, &covariates, &everyone, Probes { columns: 64, passes: 5, seed: 7 }, |_| {});
@@ -67,6 +66,7 @@ proptest! {
             let phenotypes: Vec<Phenotype> = times.iter().map(|&t| Phenotype {
                 mask: mask.clone(),
                 values: (0..n).map(|_| normal(&mut rng)).collect(),
+                variances: None,
                 time: Some(t),
             }).collect();
             let Ok(found) = analyse(&kernel, &covariates, &full, &phenotypes, &options, |_, _| {});
