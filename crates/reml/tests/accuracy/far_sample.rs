@@ -129,20 +129,23 @@ fn errors(times: f32, time: Option<f64>) -> Vec<(f64, bool)> {
 
 #[test]
 fn a_far_sample_is_fitted_as_well_as_the_others() {
-    for (error, converged) in errors(50.0, None) {
-        assert!(error < 3e-4 && converged, "{error:.1e} {converged}");
+    for times in [50.0, 500.0] {
+        let found = errors(times, None);
+        let largest = found.iter().map(|it| it.0).fold(0.0, f64::max);
+        println!("{times} times as far: largest error {largest:.1e} sd");
+        for (error, converged) in found {
+            assert!(error < 3e-4 && converged, "{error:.1e} {converged}");
+        }
     }
 }
 
-/// Trained five times as long as likelihood says, and of a sample that is farther still.
+/// Trained five times as long as likelihood says.
 #[test]
 fn where_single_precision_does_not_reach_the_fit_does_not_count_as_converged() {
-    for (times, time) in [(50.0, Some(2e3)), (500.0, None)] {
-        let found = errors(times, time);
-        println!("{found:?}");
-        let reached = found.iter().filter(|(_, converged)| *converged);
-        let worst = reached.map(|(error, _)| *error).fold(0.0, f64::max);
-        assert!(worst < 5e-3, "{times}: {found:?}");
-        assert!(found.iter().any(|(_, converged)| !converged), "{found:?}");
-    }
+    let found = errors(50.0, Some(2e3));
+    println!("{found:?}");
+    let reached = found.iter().filter(|(_, converged)| *converged);
+    let worst = reached.map(|(error, _)| *error).fold(0.0, f64::max);
+    assert!(worst < 5e-3, "{found:?}");
+    assert!(found.iter().any(|(_, converged)| !converged), "{found:?}");
 }
