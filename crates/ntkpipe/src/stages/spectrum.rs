@@ -32,7 +32,7 @@ const REMEDY: &str = "standardise the features (no `--raw-features`), take fewer
 pub static SPEC: StageSpec = StageSpec {
     name: "spectrum",
     about: "Kernel to leading spectrum",
-    version: 7,
+    version: 8,
     builds_on: &[&kernel::SPEC],
     is_done_on_the_way: false,
     outputs: &[Output::folder(

@@ -28,7 +28,7 @@ use crate::stages::stage::Stage;
 pub static SPEC: StageSpec = StageSpec {
     name: "test",
     about: "Score test of every phenotype",
-    version: 9,
+    version: 10,
     builds_on: &[&spectrum::SPEC],
     // The fit tests those that were not tested before.
     is_done_on_the_way: true,

@@ -40,7 +40,7 @@ use crate::words::counted;
 pub static SPEC: StageSpec = StageSpec {
     name: "fit",
     about: "Stopping time of every phenotype that the test warrants",
-    version: 10,
+    version: 11,
     builds_on: &[&test::SPEC],
     is_done_on_the_way: false,
     outputs: &[

@@ -42,7 +42,7 @@ use crate::words::counted;
 pub static SPEC: StageSpec = StageSpec {
     name: "predict",
     about: "Predictions of a run, or with --model of new samples",
-    version: 2,
+    version: 3,
     builds_on: &[&fit::SPEC],
     is_done_on_the_way: false,
     outputs: &[
