@@ -204,8 +204,7 @@ pub(super) fn create_patterns<'a>(
     drop(combinations);
     let (density, of_full) = (full.density(), full.covariate_products());
     let far = far_samples(diagonal);
-    let of_masks = models.into_par_iter().zip(operators).zip(places);
-    of_masks
+    (models.into_par_iter().zip(operators).zip(places))
         .map(
             |(((values, low_rank), operator), (at, n_leading, n_products))| {
                 let directions = columns.subcols(at, n_leading).to_owned();
